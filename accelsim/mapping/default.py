@@ -1,0 +1,222 @@
+"""A sound default mapping: a short list of candidates, ranked by a roofline estimate.
+
+Each candidate fills the buffer halves as far as it can; the estimate is the largest of compute, PE-port, bank
+and DRAM cycles, ties going to the one that moves fewer bits. Anything pinned in the arch file is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from accelsim.config import Arch
+from accelsim.errors import AccelsimError
+from accelsim.mapping.plan import Mapping
+from accelsim.mapping.program import build_program, units_of
+from accelsim.mapping.storage import Storage, output_bits
+from accelsim.workload import Geometry, QuantizedLayer
+
+
+def default_mapping(arch: Arch, layer: QuantizedLayer, storage: Storage) -> Mapping:
+    """The best-ranked candidate that fits the machine.
+
+    Raises AccelsimError naming the buffer that is too small when none fits.
+    """
+    ranked = sorted(
+        {mapping: _estimate(arch, layer, storage, mapping) for mapping in _candidates(arch, layer)}.items(),
+        key=lambda item: item[1],
+    )
+    refusal = None
+    for mapping, _ in ranked:
+        try:
+            build_program(arch, layer, mapping, storage)
+        except AccelsimError as error:
+            refusal = refusal or error
+            continue
+        return mapping
+    raise refusal or AccelsimError(
+        f"layer {layer.name}: no mapping keeps the pinned choices {arch.mapping} on {arch.pes} PEs"
+    )
+
+
+def _candidates(arch: Arch, layer: QuantizedLayer) -> Iterator[Mapping]:
+    pins = arch.mapping
+    units, pixels = len(units_of(arch, layer)), layer.geometry.pixels
+    for k_split, pixel_split in _splits(arch, units, pixels):
+        for units_per_tile, chunk_vectors in _weight_tilings(arch, layer, -(-units // k_split)):
+            for chunk_inputs in (False, True) if units_per_tile == 0 else (False,):
+                if pins.chunk_inputs is not None and pins.chunk_inputs != chunk_inputs:
+                    continue
+                span = chunk_vectors if chunk_inputs else layer.G
+                tile_pixels = pins.tile_pixels or _tile_pixels(arch, layer, pixel_split, span, chunk_inputs)
+                for order in (pins.order,) if pins.order else ("KP", "PK"):
+                    yield Mapping(
+                        k_split, pixel_split, order, tile_pixels, units_per_tile, chunk_vectors, chunk_inputs
+                    )
+
+
+def _splits(arch: Arch, units: int, pixels: int) -> list[tuple[int, int]]:
+    pins = arch.mapping
+    wanted = {
+        (pins.k_split or k, pins.pixel_split or max(1, arch.pes // (pins.k_split or k)))
+        for k in range(1, arch.pes + 1)
+    }
+    # A split finer than the work leaves PEs idle; the coarser one is in the list too.
+    useful = {(k, p) for k, p in wanted if (k <= units or pins.k_split) and (p <= pixels or pins.pixel_split)}
+    return sorted(useful or {(min(k, units), min(p, pixels)) for k, p in wanted})
+
+
+def _weight_tilings(arch: Arch, layer: QuantizedLayer, units: int) -> Iterator[tuple[int, int]]:
+    """(units_per_tile, chunk_vectors) choices; 0 units where one unit does not fit a half."""
+    pins, half = arch.mapping, arch.weight_buffer_words // 2
+    unit_words = layer.G * -(-min(arch.unit_channels, layer.geometry.outputs_per_group) // arch.lanes)
+    if unit_words <= half and pins.chunk_vectors is None and pins.units_per_tile != 0:
+        fit = min(units, half // unit_words)
+        yield pins.units_per_tile or fit, layer.G
+        if fit > 1 and not pins.units_per_tile:
+            yield 1, layer.G
+    elif pins.units_per_tile:
+        yield pins.units_per_tile, layer.G
+    elif pins.chunk_vectors:
+        yield 0, min(pins.chunk_vectors, layer.G)
+    else:
+        chunks = -(-layer.G // half)
+        yield 0, -(-layer.G // chunks)
+        # Small enough that a d-tile's input words of one chunk fit their half as well.
+        by_input = max(1, arch.input_buffer_words // 2 // arch.accumulation_collector_depth)
+        if by_input < half:
+            yield 0, min(layer.G, by_input)
+
+
+def _tile_pixels(arch: Arch, layer: QuantizedLayer, pixel_split: int, span: int, chunked: bool) -> int:
+    """The most pixels, in whole d-tiles where possible, whose words over `span` vectors fit an input half."""
+    depth, half = arch.accumulation_collector_depth, arch.input_buffer_words // 2
+    most = -(-layer.geometry.pixels // pixel_split)
+    if chunked:
+        # One d-tile: a chunk of a longer run would be sent again for every d-tile of it.
+        return min(depth, most, max(1, half // span))
+    sizes = [*range(1, min(depth, most + 1)), *range(depth, most + depth, depth)]
+    fits = [1]
+    low, high = 0, len(sizes) - 1
+    while low <= high:
+        middle = (low + high) // 2
+        words = _largest_tile(
+            layer.geometry, layer.words_per_position, layer.folded, span, pixel_split, sizes[middle]
+        )
+        if words <= half:
+            fits.append(sizes[middle])
+            low = middle + 1
+        else:
+            high = middle - 1
+    return max(fits)
+
+
+@lru_cache(maxsize=4096)
+def _largest_tile(
+    geometry: Geometry, words_per_position: int, folded: bool, span: int, pixel_split: int, tile_pixels: int
+) -> int:
+    """Words of the largest input tile over all g when each PE's pixels are cut into runs of `tile_pixels`."""
+    if folded:
+        return tile_pixels * span
+    taps = geometry.tap_positions()
+    base, extra = divmod(geometry.pixels, pixel_split)
+    largest = 0
+    # Blocks of ceil and floor size are cut alike; looking at every block keeps image borders exact.
+    for pp in range(pixel_split):
+        start = pp * base + min(pp, extra)
+        count = base + (pp < extra)
+        for first in range(start, start + count, tile_pixels):
+            own = taps[first : min(first + tile_pixels, start + count)]
+            largest = max(largest, _distinct(own))
+    return largest * words_per_position
+
+
+def _distinct(taps: np.ndarray) -> int:
+    low, high = int(taps.min()), int(taps.max())
+    seen = np.zeros(high - low + 1, dtype=bool)
+    seen[taps.ravel() - low] = True
+    return int(seen.sum()) - (low < 0 and bool(seen[0]))
+
+
+@dataclass(frozen=True)
+class _Traffic:
+    """Bits of one operand: into the busiest PE, out of the banks, out of DRAM."""
+
+    pe: float
+    banks: float
+    dram: float
+
+
+def _estimate(arch: Arch, layer: QuantizedLayer, storage: Storage, mapping: Mapping) -> tuple[float, float]:
+    """(cycles, bits moved) of a mapping by roofline: a ranking, not a prediction."""
+    geometry, scheme, depth = layer.geometry, layer.scheme, arch.accumulation_collector_depth
+    pixels = -(-geometry.pixels // mapping.pixel_split)
+    units = -(-len(units_of(arch, layer)) // mapping.k_split)
+    lane_groups = -(-min(arch.unit_channels, geometry.outputs_per_group) // arch.lanes)
+    tiles, rest = divmod(pixels, mapping.tile_pixels)
+    d_tiles = tiles * -(-mapping.tile_pixels // depth) + -(-rest // depth)
+    pixel_tiles = tiles + (rest > 0)
+    issue = sum(
+        count * max(size, arch.accumulate_latency)
+        for count, size in _d_tile_sizes(tiles, mapping.tile_pixels, rest, depth)
+    )
+    compute = units * lane_groups * layer.G * issue
+    unit_tiles = -(-units // max(1, mapping.units_per_tile))
+    chunks = lane_groups * -(-layer.G // mapping.chunk_vectors) if not mapping.units_per_tile else 1
+
+    weights_sent = 1
+    if chunks > 2:
+        weights_sent = d_tiles
+    elif mapping.order == "PK" and unit_tiles * chunks > 2:
+        weights_sent = pixel_tiles
+    inputs_sent = 1
+    if mapping.chunk_inputs and chunks > 2:
+        inputs_sent = units * lane_groups
+    elif mapping.order == "KP" and pixel_tiles > 2:
+        inputs_sent = unit_tiles
+
+    weight_word = layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits
+    input_word = layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits
+    one_group = min(units * arch.unit_channels, geometry.K) * layer.G * weight_word
+    weights = _traffic(one_group, weights_sent, mapping.k_split, storage.weights)
+    words = pixels * layer.G
+    if not layer.folded and not mapping.chunk_inputs:
+        words = min(words, pixel_tiles * _tile_words(layer, mapping))
+    groups = 1 if geometry.groups == 1 else -(-geometry.groups // mapping.k_split)
+    input_streams = mapping.pixel_split * (1 if geometry.groups == 1 else mapping.k_split)
+    inputs = _traffic(words * groups * input_word, inputs_sent, input_streams, storage.input)
+    written = output_bits(layer)
+
+    weight_banks, input_banks, output_banks = arch.bank_groups
+    width = arch.crossbar_bits
+    cycles = max(
+        compute,
+        (weights.pe + inputs.pe) / width,
+        weights.banks / width / min(weight_banks, mapping.k_split),
+        inputs.banks / width / min(input_banks, input_streams),
+        written / width / output_banks,
+        (weights.dram + inputs.dram + (written if storage.output_to_dram else 0)) / arch.dram_bits,
+    )
+    return cycles, weights.banks + inputs.banks + 8 * (weights.dram + inputs.dram)
+
+
+def _tile_words(layer: QuantizedLayer, mapping: Mapping) -> int:
+    return _largest_tile(
+        layer.geometry, layer.words_per_position, False, layer.G, mapping.pixel_split, mapping.tile_pixels
+    )
+
+
+def _traffic(bits: float, sent: int, streams: int, mode: str) -> _Traffic:
+    dram = {"gb": 0, "cached": bits * streams, "streamed": bits * streams * sent}[mode]
+    return _Traffic(bits * sent, bits * sent * streams, dram)
+
+
+def _d_tile_sizes(tiles: int, tile_pixels: int, rest: int, depth: int) -> list[tuple[int, int]]:
+    sizes = []
+    for count, pixels in ((tiles, tile_pixels), (1, rest)):
+        whole, part = divmod(pixels, depth)
+        sizes += [(count * whole, depth), (count * (part > 0), part)]
+    return sizes

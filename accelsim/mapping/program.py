@@ -1,0 +1,346 @@
+"""From a layer and its mapping to what every PE does: blocks, buffer positions, fetches and streams.
+
+The definitions are docs/machine.md section 4; names here are its names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from accelsim.config import Arch
+from accelsim.errors import AccelsimError
+from accelsim.mapping.plan import Mapping
+from accelsim.mapping.storage import (
+    Mode,
+    Storage,
+    activation_region_bits,
+    weight_region_bits,
+)
+from accelsim.mapping.tiles import Block, InputTile, WeightTile
+from accelsim.workload import QuantizedLayer
+
+Tile = WeightTile | InputTile
+Context = tuple[int, ...]
+
+
+@dataclass(eq=False)
+class Position:
+    """One stay of a tile in a buffer half of one PE; blocks[first] .. blocks[last] use it."""
+
+    tile: Tile
+    context: Context
+    first: int
+    last: int
+    fetched: bool
+
+
+@dataclass(eq=False)
+class Fetch:
+    """One multicast: a tile to every (PE, position) that needs it at the same context."""
+
+    tile: Tile
+    destinations: list[tuple[int, int]]
+    tile_number: int = 0
+    reads_dram: bool = False
+    last_of_tile: bool = False
+
+
+@dataclass(eq=False)
+class Stream:
+    """The fetches of PEs that share an operand, in order."""
+
+    number: int
+    leader: int
+    fetches: list[Fetch]
+
+
+@dataclass(eq=False)
+class PeProgram:
+    blocks: list[Block] = field(default_factory=list)
+    weight_positions: list[Position] = field(default_factory=list)
+    input_positions: list[Position] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class LayerProgram:
+    """Everything the array needs to run one layer."""
+
+    layer: QuantizedLayer
+    mapping: Mapping
+    storage: Storage
+    pes: list[PeProgram]
+    weight_streams: list[Stream]
+    input_streams: list[Stream]
+
+    @property
+    def output_tiles(self) -> int:
+        """Output tiles over all PEs: what must be written before the layer ends."""
+        return sum(block.last and _makes_output(self.layer, block) for pe in self.pes for block in pe.blocks)
+
+
+def is_staged(arch: Arch, layer: QuantizedLayer) -> bool:
+    """Per-vector output scales with V > L: lane groups are gathered before the scale is known."""
+    return layer.output.scale_bits > 0 and arch.vector_size > arch.lanes
+
+
+def _makes_output(layer: QuantizedLayer, block: Block) -> bool:
+    # With V <= L a unit is one lane group, so this also holds there.
+    return block.last_of_unit or layer.output.scale_bits == 0
+
+
+def split(count: int, parts: int, index: int) -> range:
+    """Block `index` of `count` things cut into `parts` contiguous blocks, the first ones larger by one."""
+    base, extra = divmod(count, parts)
+    start = index * base + min(index, extra)
+    return range(start, start + base + (index < extra))
+
+
+def units_of(arch: Arch, layer: QuantizedLayer) -> list[tuple[int, int, int]]:
+    """(group, k0, k1) of every unit, group by group."""
+    per_group, size = layer.geometry.outputs_per_group, arch.unit_channels
+    return [
+        (group, group * per_group + k, group * per_group + min(k + size, per_group))
+        for group in range(layer.geometry.groups)
+        for k in range(0, per_group, size)
+    ]
+
+
+def build_program(arch: Arch, layer: QuantizedLayer, mapping: Mapping, storage: Storage) -> LayerProgram:
+    """Lay a layer on the array. Raises AccelsimError naming a buffer too small, and by how much."""
+    _check_mapping(arch, layer, mapping)
+    builder = _Builder(arch, layer, mapping)
+    pes = [builder.pe_program(index) for index in range(arch.pes)]
+    weight_streams = _streams(
+        [pe.weight_positions for pe in pes],
+        lambda index: index // mapping.pixel_split,
+        storage.weights,
+    )
+    shared = layer.geometry.groups == 1
+    input_streams = _streams(
+        [pe.input_positions for pe in pes],
+        (lambda index: index % mapping.pixel_split) if shared else (lambda index: index),
+        storage.input,
+    )
+    program = LayerProgram(layer, mapping, storage, pes, weight_streams, input_streams)
+    _check_tiles(arch, program)
+    return program
+
+
+class _Builder:
+    def __init__(self, arch: Arch, layer: QuantizedLayer, mapping: Mapping) -> None:
+        self.arch, self.layer, self.mapping = arch, layer, mapping
+        self.units = units_of(arch, layer)
+        step = mapping.chunk_vectors
+        self.chunks = [(g, min(g + step, layer.G)) for g in range(0, layer.G, step)]
+        self.weight_tiles: dict[tuple[int, int, int], WeightTile] = {}
+        self.input_tiles: dict[tuple[int, int, int], InputTile] = {}
+
+    def pe_program(self, index: int) -> PeProgram:
+        mapping = self.mapping
+        pk, pp = divmod(index, mapping.pixel_split)
+        if pk >= mapping.k_split:
+            return PeProgram()
+        units = split(len(self.units), mapping.k_split, pk)
+        pixels = split(self.layer.geometry.pixels, mapping.pixel_split, pp)
+        program = PeProgram()
+        contexts: list[Context] = []
+        for block, context in self._blocks(units, pixels):
+            program.blocks.append(block)
+            contexts.append(context)
+        program.weight_positions = _positions([b.weight_tile for b in program.blocks], contexts)
+        program.input_positions = _positions([b.input_tile for b in program.blocks], contexts)
+        return program
+
+    def _blocks(self, units: range, pixels: range) -> Iterator[tuple[Block, Context]]:
+        size = self.mapping.tile_pixels
+        unit_runs = self._unit_runs(units)
+        pixel_runs = [range(p, min(p + size, pixels.stop)) for p in range(pixels.start, pixels.stop, size)]
+        if self.mapping.order == "KP":
+            nest = [(a, b, kt, pt) for a, kt in enumerate(unit_runs) for b, pt in enumerate(pixel_runs)]
+        else:
+            nest = [(b, a, kt, pt) for b, pt in enumerate(pixel_runs) for a, kt in enumerate(unit_runs)]
+        for outer, inner, kt, pt in nest:
+            for block, context in self._tile_blocks(kt, pt):
+                yield block, (outer, inner, *context)
+
+    def _unit_runs(self, units: range) -> list[range]:
+        length = max(1, self.mapping.units_per_tile)
+        runs: list[range] = []
+        for unit in units:
+            open_run = runs[-1] if runs else range(0)
+            if (
+                len(open_run)
+                and len(open_run) < length
+                and self.units[open_run.start][0] == self.units[unit][0]
+            ):
+                runs[-1] = range(open_run.start, unit + 1)
+            else:
+                runs.append(range(unit, unit + 1))
+        return runs
+
+    def _tile_blocks(self, kt: range, pt: range) -> Iterator[tuple[Block, Context]]:
+        depth, lanes = self.arch.accumulation_collector_depth, self.arch.lanes
+        for u, unit in enumerate(kt):
+            group, unit_k0, unit_k1 = self.units[unit]
+            lane_starts = range(unit_k0, unit_k1, lanes)
+            for d, p0 in enumerate(range(pt.start, pt.stop, depth)):
+                for lane_group, k0 in enumerate(lane_starts):
+                    k1 = min(k0 + lanes, unit_k1)
+                    for chunk, (g0, g1) in enumerate(self.chunks):
+                        yield (
+                            Block(
+                                weight_tile=self._weight_tile(kt, k0, k1, g0, g1),
+                                input_tile=self._input_tile(group, pt, g0, g1),
+                                k0=k0,
+                                k1=k1,
+                                p0=p0,
+                                p1=min(p0 + depth, pt.stop),
+                                g0=g0,
+                                g1=g1,
+                                first=chunk == 0,
+                                last=chunk == len(self.chunks) - 1,
+                                lane_group=lane_group,
+                                unit_k0=unit_k0,
+                                unit_k1=unit_k1,
+                                unit_lane_groups=len(lane_starts),
+                            ),
+                            (u, d, lane_group, chunk),
+                        )
+
+    def _weight_tile(self, kt: range, k0: int, k1: int, g0: int, g1: int) -> WeightTile:
+        half_words = g1 - g0
+        if self.mapping.units_per_tile:
+            k0, k1 = self.units[kt.start][1], self.units[kt.stop - 1][2]
+            lane_groups = sum(-(-(b - a) // self.arch.lanes) for _, a, b in self.units[kt.start : kt.stop])
+            half_words *= lane_groups
+        key = (k0, k1, g0)
+        if key not in self.weight_tiles:
+            self.weight_tiles[key] = WeightTile(self.layer, k0, k1, g0, g1, half_words)
+        return self.weight_tiles[key]
+
+    def _input_tile(self, group: int, pt: range, g0: int, g1: int) -> InputTile:
+        if not self.mapping.chunk_inputs:
+            g0, g1 = 0, self.layer.G
+        key = (group, pt.start, g0)
+        if key not in self.input_tiles:
+            self.input_tiles[key] = InputTile(self.layer, group, pt.start, pt.stop, g0, g1)
+        return self.input_tiles[key]
+
+
+def _positions(tiles: list[Tile], contexts: list[Context]) -> list[Position]:
+    """Merge equal neighbours; a tile still in the other half is kept and not fetched."""
+    positions: list[Position] = []
+    for index, (tile, context) in enumerate(zip(tiles, contexts, strict=True)):
+        if positions and positions[-1].tile is tile:
+            positions[-1].last = index
+            continue
+        fetched = len(positions) < 2 or positions[-2].tile is not tile
+        positions.append(Position(tile, context, index, index, fetched))
+    return positions
+
+
+def _streams(
+    positions: list[list[Position]], stream_of: Callable[[int], int], mode: Mode
+) -> list[Stream]:
+    members: dict[int, list[int]] = {}
+    for pe, own in enumerate(positions):
+        if own:
+            members.setdefault(stream_of(pe), []).append(pe)
+    streams = []
+    for number, pes in sorted(members.items()):
+        wanted: dict[Context, Fetch] = {}
+        for pe in pes:
+            for index, position in enumerate(positions[pe]):
+                if position.fetched:
+                    fetch = wanted.setdefault(position.context, Fetch(position.tile, []))
+                    fetch.destinations.append((pe, index))
+        fetches = [wanted[context] for context in sorted(wanted)]
+        _number_tiles(fetches, mode)
+        streams.append(Stream(number, pes[0], fetches))
+    return streams
+
+
+def _number_tiles(fetches: list[Fetch], mode: Mode) -> None:
+    order: dict[int, int] = {}
+    last: dict[int, Fetch] = {}
+    for fetch in fetches:
+        seen = id(fetch.tile) in order
+        fetch.tile_number = order.setdefault(id(fetch.tile), len(order))
+        fetch.reads_dram = mode == "streamed" or (mode == "cached" and not seen)
+        last[id(fetch.tile)] = fetch
+    for fetch in fetches:
+        fetch.last_of_tile = mode == "streamed" or last[id(fetch.tile)] is fetch
+
+
+def _check_mapping(arch: Arch, layer: QuantizedLayer, mapping: Mapping) -> None:
+    where = f"layer {layer.name}: mapping"
+    if mapping.k_split * mapping.pixel_split > arch.pes:
+        raise AccelsimError(
+            f"{where} k_split {mapping.k_split} x pixel_split {mapping.pixel_split} needs "
+            f"{mapping.k_split * mapping.pixel_split} PEs, expected at most pes = {arch.pes}"
+        )
+    if mapping.units_per_tile and mapping.chunk_vectors != layer.G:
+        raise AccelsimError(
+            f"{where} chunk_vectors is {mapping.chunk_vectors}, expected G = {layer.G} "
+            "unless units_per_tile is 0 (chunked weights)"
+        )
+    if mapping.chunk_inputs and mapping.units_per_tile:
+        raise AccelsimError(f"{where} chunk_inputs needs chunked weights, units_per_tile = 0")
+    if layer.vector_size != arch.vector_size:
+        raise AccelsimError(
+            f"layer {layer.name}: quantized in vectors of {layer.vector_size}, "
+            f"expected the machine's vector_size {arch.vector_size}"
+        )
+
+
+def _check_tiles(arch: Arch, program: LayerProgram) -> None:
+    name = program.layer.name
+    weight_half, input_half = arch.weight_buffer_words // 2, arch.input_buffer_words // 2
+    largest_input = largest_output = 0
+    for stream in program.weight_streams:
+        for fetch in stream.fetches:
+            tile = fetch.tile
+            assert isinstance(tile, WeightTile)
+            if tile.half_words > weight_half:
+                raise AccelsimError(
+                    f"layer {name}: a weight tile takes {tile.half_words} words, "
+                    f"expected at most {weight_half} (half of weight_buffer_words)"
+                )
+            if program.storage.weights != "gb" and tile.bits > weight_region_bits(arch):
+                raise AccelsimError(
+                    f"layer {name}: a weight tile takes {tile.bits} bits, expected at most the global "
+                    f"buffer's weight region of {weight_region_bits(arch)} bits (see global_buffer_kb)"
+                )
+    for stream in program.input_streams:
+        for fetch in stream.fetches:
+            tile = fetch.tile
+            assert isinstance(tile, InputTile)
+            if tile.macro_words > input_half:
+                raise AccelsimError(
+                    f"layer {name}: an input tile takes {tile.macro_words} words, "
+                    f"expected at most {input_half} (half of input_buffer_words)"
+                )
+            largest_input = max(largest_input, tile.bits)
+    staging = 0
+    if program.storage.input == "streamed":
+        staging += 2 * len(program.input_streams) * largest_input
+    if program.storage.output_to_dram:
+        for pe in program.pes:
+            for block in pe.blocks:
+                if block.last and _makes_output(program.layer, block):
+                    largest_output = max(largest_output, output_tile_bits(program.layer, block))
+        staging += 2 * arch.pes * largest_output
+    if staging > activation_region_bits(arch):
+        raise AccelsimError(
+            f"layer {name}: streaming through the global buffer needs {staging} bits of staging, expected "
+            f"at most {activation_region_bits(arch)} (its activation region; see global_buffer_kb)"
+        )
+
+
+def output_tile_bits(layer: QuantizedLayer, block: Block) -> int:
+    """Bits of the output tile whose last block is `block`."""
+    output = layer.output
+    k0 = block.unit_k0 if output.scale_bits else block.k0
+    channels = block.k1 - k0
+    return block.pixels * (channels * output.bits + output.scale_bits * -(-channels // layer.vector_size))

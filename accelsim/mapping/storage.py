@@ -1,0 +1,73 @@
+"""Where a layer's operands live before it runs: global buffer or DRAM (docs/machine.md section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from accelsim.config import Arch
+from accelsim.workload import QuantizedLayer
+
+Mode = Literal["gb", "cached", "streamed"]
+
+
+@dataclass(frozen=True)
+class Storage:
+    """gb: already there; cached: read from DRAM once; streamed: read from DRAM at every fetch."""
+
+    weights: Mode
+    input: Mode
+    output_to_dram: bool
+
+
+def weight_region_bits(arch: Arch) -> int:
+    return arch.global_buffer_bits * arch.bank_groups[0] // arch.gb_banks
+
+
+def activation_region_bits(arch: Arch) -> int:
+    return arch.global_buffer_bits - weight_region_bits(arch)
+
+
+def input_bits(layer: QuantizedLayer) -> int:
+    geometry, scheme = layer.geometry, layer.scheme
+    positions = geometry.N * geometry.H * geometry.W
+    if layer.folded:
+        return positions * geometry.C * scheme.activation_bits
+    word = layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits
+    return positions * geometry.groups * layer.words_per_position * word
+
+
+def output_bits(layer: QuantizedLayer) -> int:
+    geometry, output = layer.geometry, layer.output
+    vectors = -(-geometry.outputs_per_group // layer.vector_size)
+    per_group = geometry.outputs_per_group * output.bits + vectors * output.scale_bits
+    return geometry.pixels * geometry.groups * per_group
+
+
+def weight_bits(layer: QuantizedLayer) -> int:
+    word = layer.vector_size * layer.scheme.weight_bits + layer.scheme.weight_scale_bits
+    return layer.geometry.K * layer.G * word
+
+
+def decide_storage(arch: Arch, layers: list[QuantizedLayer]) -> list[Storage]:
+    """Storage of each layer of a run, in order; the first reads and the last writes DRAM."""
+    activation_region, weight_region = activation_region_bits(arch), weight_region_bits(arch)
+    decided: list[Storage] = []
+    previous_resident = False
+    for number, layer in enumerate(layers):
+        activations = input_bits(layer) + output_bits(layer)
+        resident = activations <= activation_region
+        weights: Mode = "cached" if weight_bits(layer) <= weight_region else "streamed"
+        if (
+            layer.weight_is_activation
+            and number > 0
+            and resident
+            and activations + weight_bits(layer) <= activation_region
+        ):
+            weights = "gb"
+        source: Mode = "streamed"
+        if resident:
+            source = "gb" if previous_resident else "cached"
+        decided.append(Storage(weights, source, not resident or number == len(layers) - 1))
+        previous_resident = resident
+    return decided

@@ -1,0 +1,139 @@
+"""Tiles: what one transfer carries into a PE's buffer half (docs/machine.md section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.workload import QuantizedLayer
+
+
+@dataclass(eq=False)
+class WeightTile:
+    """Whole units, or one lane group x one chunk: output channels [k0, k1) x vectors [g0, g1)."""
+
+    layer: QuantizedLayer
+    k0: int
+    k1: int
+    g0: int
+    g1: int
+    half_words: int
+
+    @property
+    def macro_words(self) -> int:
+        """Words over all lanes' macros: one per valid lane and vector."""
+        return (self.k1 - self.k0) * (self.g1 - self.g0)
+
+    @property
+    def bits(self) -> int:
+        scheme = self.layer.scheme
+        return self.macro_words * (
+            self.layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits
+        )
+
+    @property
+    def dram_bits(self) -> int:
+        return self.bits
+
+    @property
+    def words(self) -> NDArray[np.int8]:
+        return self.layer.weight_words[self.k0 : self.k1, self.g0 : self.g1]
+
+    @property
+    def scales(self) -> NDArray[np.uint16] | None:
+        scales = self.layer.weight_scales
+        return None if scales is None else scales[self.k0 : self.k1, self.g0 : self.g1]
+
+
+@dataclass(eq=False)
+class InputTile:
+    """The distinct input words that pixels [p0, p1) of one group touch over vectors [g0, g1)."""
+
+    layer: QuantizedLayer
+    group: int
+    p0: int
+    p1: int
+    g0: int
+    g1: int
+
+    @cached_property
+    def _gather(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        pixels = np.arange(self.p0, self.p1)
+        gather = self.layer.gather(self.group, pixels)[:, self.g0 : self.g1]
+        word_index, local = np.unique(gather, return_inverse=True)
+        local = local.reshape(gather.shape).astype(np.int32)
+        if len(word_index) and word_index[0] < 0:
+            word_index, local = word_index[1:], local - 1
+        return word_index.astype(np.int64), np.ascontiguousarray(local)
+
+    @property
+    def word_index(self) -> NDArray[np.int64]:
+        """int64[words]: which of the layer's input words the tile holds, ascending."""
+        return self._gather[0]
+
+    @property
+    def local_gather(self) -> NDArray[np.int32]:
+        """int32[pixels, vectors]: address in the buffer half of each pixel's word, -1 in the padding."""
+        return self._gather[1]
+
+    @property
+    def macro_words(self) -> int:
+        """Words the tile takes in the input buffer."""
+        return len(self.word_index)
+
+    @cached_property
+    def reads(self) -> NDArray[np.int64]:
+        """int64[pixels + 1]: buffer reads of the pixels before each one, one per tap that is not padding."""
+        return np.concatenate([[0], np.cumsum((self.local_gather >= 0).sum(axis=1))])
+
+    @cached_property
+    def bits(self) -> int:
+        scheme = self.layer.scheme
+        return self.macro_words * (
+            self.layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits
+        )
+
+    @cached_property
+    def dram_bits(self) -> int:
+        """Bits read from DRAM: a folded layer's tensor is stored unexpanded."""
+        layer = self.layer
+        if not layer.folded:
+            return self.bits
+        taps = layer.taps[self.p0 : self.p1]
+        positions = len(np.unique(taps[taps >= 0]))
+        return positions * layer.geometry.channels_per_group * layer.scheme.activation_bits
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """d pixels x one lane group x one chunk of g: what a PE issues without a break."""
+
+    weight_tile: WeightTile
+    input_tile: InputTile
+    k0: int
+    k1: int
+    p0: int
+    p1: int
+    g0: int
+    g1: int
+    first: bool
+    last: bool
+    lane_group: int
+    unit_k0: int
+    unit_k1: int
+    unit_lane_groups: int
+
+    @property
+    def pixels(self) -> int:
+        return self.p1 - self.p0
+
+    @property
+    def lanes(self) -> int:
+        return self.k1 - self.k0
+
+    @property
+    def last_of_unit(self) -> bool:
+        return self.lane_group == self.unit_lane_groups - 1

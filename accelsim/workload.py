@@ -1,0 +1,225 @@
+"""What must be computed: layer geometry and quantized operands. Knows no hardware.
+
+Every layer is a (grouped) convolution. A linear layer or a matmul M x Kdim x N' is a 1x1 convolution with
+pixels = M, C = Kdim, K = N'; a batch of B matmuls is one with B groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.errors import AccelsimError
+from accelsim.scheme import Scheme
+
+OPS = ("conv", "linear", "matmul")
+ACTIVATIONS = ("none", "relu")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of one layer, in the letters of docs/machine.md section 1.
+
+    C and K are totals over the groups. Raises AccelsimError when the sizes do not fit together.
+    """
+
+    N: int
+    C: int
+    H: int
+    W: int
+    K: int
+    R: int = 1
+    S: int = 1
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("N", "C", "H", "W", "K", "R", "S", "groups"):
+            if getattr(self, name) < 1:
+                raise AccelsimError(f"geometry: {name} is {getattr(self, name)}, expected at least 1")
+        for name, least in (("stride", 1), ("padding", 0), ("dilation", 1)):
+            if len(getattr(self, name)) != 2 or min(getattr(self, name)) < least:
+                raise AccelsimError(
+                    f"geometry: {name} is {getattr(self, name)}, expected two integers of at least {least}"
+                )
+        if self.C % self.groups or self.K % self.groups:
+            raise AccelsimError(
+                f"geometry: groups is {self.groups}, expected a divisor of C = {self.C} and K = {self.K}"
+            )
+        if self.P < 1 or self.Q < 1:
+            raise AccelsimError(
+                f"geometry: the {self.R}x{self.S} kernel does not fit the {self.H}x{self.W} input "
+                f"with padding {self.padding} and dilation {self.dilation}"
+            )
+
+    def _out(self, size: int, taps: int, axis: int) -> int:
+        reach = self.dilation[axis] * (taps - 1) + 1
+        return (size + 2 * self.padding[axis] - reach) // self.stride[axis] + 1
+
+    @property
+    def P(self) -> int:
+        return self._out(self.H, self.R, 0)
+
+    @property
+    def Q(self) -> int:
+        return self._out(self.W, self.S, 1)
+
+    @property
+    def pixels(self) -> int:
+        """Output pixels N*P*Q, numbered in raster order (n, p, q)."""
+        return self.N * self.P * self.Q
+
+    @property
+    def channels_per_group(self) -> int:
+        return self.C // self.groups
+
+    @property
+    def outputs_per_group(self) -> int:
+        return self.K // self.groups
+
+    @property
+    def macs(self) -> int:
+        """N*P*Q*K*R*S*C/groups: taps in spatial padding counted, padding of C, K and vectors not."""
+        return self.pixels * self.K * self.R * self.S * self.channels_per_group
+
+    def folded(self, vector_size: int, fold: str = "auto") -> bool:
+        """True when the reduction (r, s, c) is made contiguous before it is cut into vectors."""
+        return fold == "auto" and self.channels_per_group < vector_size and self.R * self.S > 1
+
+    def vectors(self, vector_size: int, fold: str = "auto") -> int:
+        """G, the number of vectors along the reduction of one group."""
+        if self.folded(vector_size, fold):
+            return -(-self.R * self.S * self.channels_per_group // vector_size)
+        return self.R * self.S * -(-self.channels_per_group // vector_size)
+
+    def tap_positions(self) -> NDArray[np.int32]:
+        """int32[pixels, R*S]: (n*H + h)*W + w of the input position under each tap, -1 in the padding."""
+        n, p, q = np.meshgrid(np.arange(self.N), np.arange(self.P), np.arange(self.Q), indexing="ij")
+        r, s = np.meshgrid(np.arange(self.R), np.arange(self.S), indexing="ij")
+        h = p.reshape(-1, 1) * self.stride[0] - self.padding[0] + r.reshape(1, -1) * self.dilation[0]
+        w = q.reshape(-1, 1) * self.stride[1] - self.padding[1] + s.reshape(1, -1) * self.dilation[1]
+        inside = (h >= 0) & (h < self.H) & (w >= 0) & (w < self.W)
+        return np.where(inside, (n.reshape(-1, 1) * self.H + h) * self.W + w, -1).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class GlobalPeWork:
+    """Elementwise work that follows a layer on the global PE: pooling, residual add, softmax, norm, GELU."""
+
+    op: str
+    elements: int
+
+
+@dataclass(frozen=True, eq=False)
+class FloatLayer:
+    """One layer as exported, before quantization.
+
+    weight: float32[K, C/groups, R, S]; input: float32[N, C, H, W]; bias: float32[K] or None;
+    calibration_input: like input with any N (conv) or any W (linear, matmul), or None;
+    calibration_weight: float32[any, any, R, S], only with weight_is_activation: the weight-side operand that
+    belongs to calibration_input (the pair may hold more heads or sequences than the layer), or None.
+    """
+
+    name: str
+    op: str
+    geometry: Geometry
+    weight: NDArray[np.float32]
+    input: NDArray[np.float32]
+    bias: NDArray[np.float32] | None = None
+    activation: str = "none"
+    input_signed: bool = True
+    weight_is_activation: bool = False
+    global_pe: tuple[GlobalPeWork, ...] = ()
+    calibration_input: NDArray[np.float32] | None = None
+    calibration_weight: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """What the PPU writes: {A, signed, as} with its gamma and the fraction bits F (docs/machine.md 2.4)."""
+
+    bits: int
+    signed: bool
+    scale_bits: int
+    gamma: float
+
+    @property
+    def fraction_bits(self) -> int:
+        """F = min(8, 23 - Amag - as); negative when the format does not fit the PPU."""
+        magnitude = self.bits - 1 if self.signed else self.bits
+        return min(8, 23 - magnitude - self.scale_bits)
+
+    @property
+    def qmax(self) -> int:
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
+
+    @property
+    def qmin(self) -> int:
+        return -self.qmax if self.signed else 0
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedLayer:
+    """One layer in hardware words, ready for the array.
+
+    A word is one vector of V codes with its scale. Input words are numbered
+    ((n*H + h)*W + w)*groups*Cv + group*Cv + cv with Cv = ceil(C/groups/V); in a folded layer
+    (pixel*groups + group)*G + g.
+
+    weight_words: int8[K, G, V]; weight_scales: uint16[K, G] or None; weight_gamma: float64[K];
+    input_words: uint8 or int8 [words, V]; input_scales: uint16[words] or None; input_gamma: float.
+    y = psum * 2^(sh+p) * weight_gamma[k] * input_gamma + bias[k].
+    """
+
+    name: str
+    op: str
+    geometry: Geometry
+    scheme: Scheme
+    vector_size: int
+    fold: str
+    weight_words: NDArray[np.int8]
+    weight_scales: NDArray[np.uint16] | None
+    weight_gamma: NDArray[np.float64]
+    input_words: NDArray[np.int8] | NDArray[np.uint8]
+    input_scales: NDArray[np.uint16] | None
+    input_gamma: float
+    input_signed: bool
+    bias: NDArray[np.float32] | None
+    activation: str
+    output: OutputFormat
+    weight_is_activation: bool = False
+    global_pe: tuple[GlobalPeWork, ...] = ()
+    provenance: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def folded(self) -> bool:
+        return self.geometry.folded(self.vector_size, self.fold)
+
+    @property
+    def G(self) -> int:
+        return self.geometry.vectors(self.vector_size, self.fold)
+
+    @property
+    def words_per_position(self) -> int:
+        """Cv: words of one group at one input position (not folded)."""
+        return -(-self.geometry.channels_per_group // self.vector_size)
+
+    @cached_property
+    def taps(self) -> NDArray[np.int32]:
+        return self.geometry.tap_positions()
+
+    def gather(self, group: int, pixels: NDArray[np.int64]) -> NDArray[np.int32]:
+        """int32[len(pixels), G]: the input word each pixel multiplies at each g, -1 in spatial padding."""
+        geometry = self.geometry
+        if self.folded:
+            base = (pixels * geometry.groups + group)[:, None] * self.G
+            return (base + np.arange(self.G)).astype(np.int32)
+        cv = self.words_per_position
+        position = self.taps[pixels][:, :, None]
+        word = (position * geometry.groups + group) * cv + np.arange(cv, dtype=np.int32)
+        return np.where(position < 0, -1, word).reshape(len(pixels), -1).astype(np.int32)

@@ -1,0 +1,69 @@
+"""What one component costs: at its table's node (`BlockCost`) and at the chosen one (`ComponentCost`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral
+
+from accelsim.errors import AccelsimError
+
+
+@dataclass(frozen=True)
+class ComponentCost:
+    """One instance at the library's technology.
+
+    `energy_pj[action]` is the energy of one action of one instance. Where `idle` exists it is the energy of
+    one clock cycle whatever happens in it, and `read` and `write` are what an access adds on top, so
+    cycles * idle + reads * read + writes * write is the total. `standing` says what the figure rests on:
+    synthesis, cacti, primary, secondary, assumption or derived (a mixture, named in `source`).
+    """
+
+    component: str
+    area_um2: float
+    leakage_uw: float
+    energy_pj: Mapping[str, float]
+    delay_ps: float | None
+    source: str
+    standing: str
+    scaling: tuple[str, ...]
+    stimulus: str
+
+
+@dataclass(frozen=True)
+class BlockCost:
+    """A block at the node and supply of its table: um2, nW, fJ per action, ps."""
+
+    area_um2: float
+    leakage_nw: float
+    energy_fj: Mapping[str, float]
+    delay_ps: float = 0.0
+
+    def times(self, count: float) -> BlockCost:
+        """`count` of them side by side, all acting at once; a fraction narrows the block."""
+        energy_fj = {action: count * fj for action, fj in self.energy_fj.items()}
+        return BlockCost(count * self.area_um2, count * self.leakage_nw, energy_fj, self.delay_ps)
+
+    def then(self, other: BlockCost, *, pipelined: bool = False) -> BlockCost:
+        """This block feeding the other: everything adds, action by action; delays add unless a register
+        stands between them, which leaves the slower one."""
+        actions = [*self.energy_fj, *(a for a in other.energy_fj if a not in self.energy_fj)]
+        delays_ps = (self.delay_ps, other.delay_ps)
+        return BlockCost(
+            self.area_um2 + other.area_um2,
+            self.leakage_nw + other.leakage_nw,
+            {a: self.energy_fj.get(a, 0.0) + other.energy_fj.get(a, 0.0) for a in actions},
+            max(delays_ps) if pipelined else sum(delays_ps),
+        )
+
+
+NOTHING = BlockCost(0.0, 0.0, {"op": 0.0})
+
+
+def require_count(component: str, name: str, value: int, low: int, high: int) -> int:
+    """`value` if it is a whole number within [low, high]; one-line AccelsimError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
+        raise AccelsimError(
+            f"cost of {component}: {name} is {value!r}, expected a whole number {low} to {high}"
+        )
+    return value

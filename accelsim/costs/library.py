@@ -1,0 +1,307 @@
+"""The price list: one `ComponentCost` per component of the machine at a technology."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelsim.costs import tables
+from accelsim.costs.component import BlockCost, ComponentCost, require_count
+from accelsim.costs.dot import DotProducts
+from accelsim.costs.listing import list_constants
+from accelsim.costs.logic import LogicBlocks
+from accelsim.costs.scaling import LogicScaling, SramScaling
+from accelsim.costs.sram import SramMacros
+from accelsim.costs.tables import Datapath, Row, read_table, sources
+from accelsim.costs.technology import Technology
+from accelsim.errors import AccelsimError
+
+REQUANT_BITS = 16
+MIN_TABLE_WORDS = 64
+UM_PER_MM = 1e3
+SYSTEM_KEYS = (
+    "dram_lpddr4",
+    "wire_capacitance",
+    "wire_activity",
+    "clock_tree_share",
+    "cacti_cell_area",
+    "sram_energy_node_exponent",
+    "sram_leakage_node_exponent",
+    "sram_finfet_leakage",
+    "area_exponent_below_7nm",
+    "energy_exponent_below_7nm",
+)
+
+
+class CostLibrary:
+    """Prices at one technology, from the tables in `tables_dir` (default: those of the package)."""
+
+    def __init__(self, technology: Technology, tables_dir: Path | None = None) -> None:
+        directory = tables.TABLES_DIR if tables_dir is None else Path(tables_dir)
+        self.technology = technology
+        self._tables: dict[str, list[Row]] = {
+            "datapath": read_table(tables.DATAPATH, directory),
+            "sram": read_table(tables.SRAM, directory),
+            "sram_area": read_table(tables.SRAM_AREA, directory),
+            "bitcell": read_table(tables.BITCELL, directory),
+            "logic_scaling": read_table(tables.LOGIC_SCALING, directory),
+            "system": read_table(tables.SYSTEM, directory),
+        }
+        self._system = {row.text["key"]: row for row in self._tables["system"]}
+        missing = [key for key in SYSTEM_KEYS if key not in self._system]
+        if missing:
+            raise AccelsimError(f"cost table {directory / tables.SYSTEM.file}: row '{missing[0]}' is missing")
+        self._datapath = Datapath(self._tables["datapath"])
+        self._dots = DotProducts(self._datapath)
+        self._logic = LogicBlocks(self._datapath)
+        self._macros = SramMacros(self._tables["sram"], technology.sram_device)
+        self._logic_scaling = LogicScaling(self._tables["logic_scaling"], self._system)
+        self._sram_scaling = SramScaling(self._tables["bitcell"], self._system, self._logic_scaling)
+
+    # -- lanes ---------------------------------------------------------------------------------------------
+    def dot_product(
+        self, vector_size: int, weight_bits: int, activation_operand_bits: int, *, held_operand: bool
+    ) -> ComponentCost:
+        """Signed vector_size x weight_bits x activation_operand_bits. `held_operand`: weights stay for 16
+        operations. Actions op and gated (operands do not change, nothing switches)."""
+        require_count("dot_product", "vector_size", vector_size, 1, 128)
+        require_count("dot_product", "weight_bits", weight_bits, 2, 8)
+        require_count("dot_product", "activation_operand_bits", activation_operand_bits, 2, 9)
+        block = self._dots.cost(vector_size, weight_bits, activation_operand_bits, held_operand=held_operand)
+        notes = ["widths not synthesized: by the partial-product law through the neighbouring rows"]
+        if min(weight_bits, activation_operand_bits) == 2:
+            notes.append("2-bit operands are mostly zero under this stimulus: energy close to nothing")
+        stimulus = "dnn_ws16" if held_operand else "dnn"
+        rows = self._dots.rows(held_operand)
+        return self._logic_cost("dot_product", block, rows, notes=notes, stimulus=stimulus)
+
+    def zero_detect(self, bits: int) -> ComponentCost:
+        """All-zero detect of `bits` bits (an OR tree). Action op."""
+        require_count("zero_detect", "bits", bits, 1, 4096)
+        return self._logic_cost("zero_detect", self._logic.zero_detect(bits), self._logic.rows("zero_detect"))
+
+    def scale_product(
+        self, weight_scale_bits: int, activation_scale_bits: int, scale_product_bits: int
+    ) -> ComponentCost:
+        """Product of the two scales, rounded to `scale_product_bits` (0 = full width). 0 bits = absent side;
+        with one side alone only rounding costs anything (priced as an adder). Action op."""
+        require_count("scale_product", "weight_scale_bits", weight_scale_bits, 0, 10)
+        require_count("scale_product", "activation_scale_bits", activation_scale_bits, 0, 10)
+        full = weight_scale_bits + activation_scale_bits
+        require_count("scale_product", "scale_product_bits", scale_product_bits, 0, full)
+        block = self._logic.scale_product(
+            weight_scale_bits, activation_scale_bits, scale_product_bits or full
+        )
+        return self._logic_cost("scale_product", block, self._logic.rows("scale_product"))
+
+    def scale_multiply(self, dot_bits: int, scale_bits: int) -> ComponentCost:
+        """Signed dot product times unsigned scale, full product. Action op."""
+        require_count("scale_multiply", "dot_bits", dot_bits, 2, 32)
+        require_count("scale_multiply", "scale_bits", scale_bits, 1, 20)
+        block = self._logic.scale_multiply(dot_bits, scale_bits)
+        return self._logic_cost("scale_multiply", block, self._logic.rows("scaling_mul"))
+
+    def accumulator(self, bits: int) -> ComponentCost:
+        """Adder and saturation of one partial sum. Action add. Saturation is priced by the clipping rows of
+        the PPU, a proxy: overflow detect and one multiplexer per bit."""
+        require_count("accumulator", "bits", bits, 2, 128)
+        block = self._logic.adder(bits, "add").then(self._logic.clip(bits + 1, bits, "add"))
+        rows = self._logic.rows("acc_add", "ppu_clip")
+        return self._logic_cost("accumulator", block, rows, notes=("saturation: ppu_clip rows as a proxy",))
+
+    # -- storage of flip-flops and latches ------------------------------------------------------------------
+    def register(self, bits: int) -> ComponentCost:
+        """Clock-gated flip-flops. Actions idle (every clock), write (on top of it), read (free)."""
+        require_count("register", "bits", bits, 1, 1 << 20)
+        return self._logic_cost(
+            "register", self._logic.register(bits), self._logic.rows("register"), stimulus="random data"
+        )
+
+    def array(self, width_bits: int, depth: int, kind: str = "latch") -> ComponentCost:
+        """Array of latches ("latch") or flip-flops ("ff"), one write and one read port. Actions idle (every
+        clock), read and write (on top of it)."""
+        require_count("array", "width_bits", width_bits, 1, 1 << 16)
+        require_count("array", "depth", depth, 1, 1024)
+        if kind not in ("latch", "ff"):
+            raise AccelsimError(f"cost of array: kind is '{kind}', expected latch or ff")
+        notes = () if depth == 16 else ("depth: area, idle and write data lines ~ depth, read ~ log2(depth)",)
+        block = self._logic.array(width_bits, depth, kind)
+        rows = self._logic.rows("array")
+        return self._logic_cost("array", block, rows, notes=notes, stimulus="random data")
+
+    def sram(self, words: int, width_bits: int) -> ComponentCost:
+        """Single-port macro. Actions read and write, one word each; `delay_ps` is the cycle time."""
+        require_count("sram", "words", words, 1, 1 << 20)
+        require_count("sram", "width_bits", width_bits, 1, 1 << 14)
+        macro = self._macros.cost(words, width_bits)
+        area, energy, leakage, cycle, log = self._sram_scaling.factors(
+            self.technology, self._macros.node_nm, self._macros.vdd_v
+        )
+        return ComponentCost(
+            "sram",
+            macro.area_um2 * area,
+            macro.leakage_nw * leakage / 1e3,
+            {action: fj * energy / 1e3 for action, fj in macro.energy_fj.items()},
+            macro.delay_ps * cycle,
+            sources(self._macros.rows),
+            "cacti",
+            log,
+            f"CACTI, device {self.technology.sram_device}",
+        )
+
+    # -- post-processing ------------------------------------------------------------------------------------
+    def ppu(self, lanes: int, accumulator_bits: int, output_bits: int) -> ComponentCost:
+        """`lanes` post-processing lanes: requantizing multiply, variable shift, bias add, relu, rounding add
+        and clip. Action op = one output value. Stages are pipelined: `delay_ps` is the slowest."""
+        require_count("ppu", "lanes", lanes, 1, 1024)
+        require_count("ppu", "accumulator_bits", accumulator_bits, 2, 128)
+        require_count("ppu", "output_bits", output_bits, 2, 16)
+        value_bits = int(self._logic.single("ppu_relu")["width_bits"])
+        lane = self._logic.requantizer(accumulator_bits, value_bits)
+        for stage in (
+            self._logic.shifter(accumulator_bits + REQUANT_BITS, value_bits),
+            self._logic.fixed("ppu_bias_add"),
+            self._logic.fixed("ppu_relu"),
+            self._logic.adder(value_bits),
+            self._logic.clip(value_bits, output_bits),
+        ):
+            lane = lane.then(stage, pipelined=True)
+        rows = self._logic.rows("ppu_requant", "ppu_shift", "ppu_bias_add", "ppu_relu", "ppu_clip", "acc_add")
+        notes = (f"{lanes} lanes; widths by the multiplier and shifter laws from the 24-bit rows",)
+        return self._logic_cost("ppu", _per_action(lane, lanes), rows, notes=notes)
+
+    def ppu_vector_scale(self, vector_size: int, scale_bits: int) -> ComponentCost:
+        """What per-vector outputs add to the PPU: maximum of the vector, its scale (one multiply), the
+        reciprocal table and one rescaling multiplier per element, so one vector per cycle. Action op = one
+        vector. The table is priced as an SRAM of 16-bit words, at least 64: more than the ROM it could be."""
+        require_count("ppu_vector_scale", "vector_size", vector_size, 1, 128)
+        require_count("ppu_vector_scale", "scale_bits", scale_bits, 1, 10)
+        row = self._logic.single("ppu_vmax")
+        value_bits = int(row["width_bits"])
+        vmax = self._logic.fixed("ppu_vmax").times(vector_size / row["vector_size"])
+        rescale = self._logic.requantizer(value_bits, self._logic.widest_output_bits())
+        block = vmax.then(rescale.times(vector_size + 1), pipelined=True)
+        rows = self._logic.rows("ppu_vmax", "ppu_requant")
+        logic = self._logic_cost("ppu_vector_scale", block, rows)
+        table = self.sram(max(MIN_TABLE_WORDS, 1 << scale_bits), REQUANT_BITS)
+        return ComponentCost(
+            "ppu_vector_scale",
+            logic.area_um2 + table.area_um2,
+            logic.leakage_uw + table.leakage_uw,
+            {"op": logic.energy_pj["op"] + table.energy_pj["read"]},
+            max(logic.delay_ps or 0.0, table.delay_ps or 0.0),
+            f"{logic.source}; {table.source}",
+            "derived",
+            (*logic.scaling, *(f"table: {line}" for line in table.scaling)),
+            logic.stimulus,
+        )
+
+    # -- system ---------------------------------------------------------------------------------------------
+    def noc(
+        self, pes: int, port_bits: int, pe_area_um2: float, placement_utilization: float
+    ) -> ComponentCost:
+        """Crossbar between `pes` elements: a wire as long as one placed PE and one pipeline register per hop.
+        Action bit_hop. Area: an in- and an out-port register per PE; arbiters, multiplexers and buffers are
+        not priced (no source)."""
+        require_count("noc", "pes", pes, 1, 4096)
+        require_count("noc", "port_bits", port_bits, 1, 1 << 14)
+        _require_positive("noc", "pe_area_um2", pe_area_um2, math.inf)
+        _require_positive("noc", "placement_utilization", placement_utilization, 1.0)
+        hop_mm = math.sqrt(pe_area_um2 / placement_utilization) / UM_PER_MM
+        capacitance, activity = self._system["wire_capacitance"], self._system["wire_activity"]
+        wire_pj_per_mm = 0.5 * activity["value"] * capacitance["value"] * self.technology.voltage_v**2
+        bit = self.register(1)
+        port = self.register(port_bits)
+        return ComponentCost(
+            "noc",
+            2 * pes * port.area_um2,
+            2 * pes * port.leakage_uw,
+            {"bit_hop": wire_pj_per_mm * hop_mm + bit.energy_pj["write"]},
+            None,
+            f"{sources((capacitance, activity))}; {port.source}",
+            "assumption",
+            (
+                f"hop {hop_mm:.4g} mm = sqrt({pe_area_um2:.5g} um2 / {placement_utilization:g})",
+                f"wire {wire_pj_per_mm:.4g} pJ/bit/mm = 0.5 * {activity['value']:g} * "
+                f"{capacitance['value']:g} pF/mm * ({self.technology.voltage_v:g} V)^2, same at every node",
+                f"register {bit.energy_pj['write']:.4g} pJ/bit",
+                "routers beyond port registers: not priced",
+            ),
+            "random data",
+        )
+
+    def dram(self, kind: str = "lpddr4") -> ComponentCost:
+        """Energy per transferred bit, off chip: no area, no scaling with the node. Action bit. `kind` names
+        a dram row of system.csv without its prefix."""
+        row = self._system.get(f"dram_{kind}")
+        if row is None:
+            kinds = [key.removeprefix("dram_") for key in self._system if key.startswith("dram_")]
+            raise AccelsimError(f"cost of dram: kind '{kind}' is unknown, expected one of {', '.join(kinds)}")
+        return ComponentCost(
+            "dram", 0.0, 0.0, {"bit": row["value"]}, None, row.text["source"], row.text["status"],
+            (f"{row['value']:g} {row.text['unit']}, as published, not scaled",), "as published",
+        )  # fmt: skip
+
+    def control(self, address_bits: Sequence[int]) -> ComponentCost:
+        """Address generators: one counter (adder and register) per entry of `address_bits`, all stepping.
+        Action cycle. The clock tree is separate: `clock_tree`."""
+        counters = BlockCost(0.0, 0.0, {"cycle": 0.0})
+        for bits in address_bits:
+            require_count("control", "address_bits", bits, 1, 64)
+            register = self._logic.register(bits)
+            adder = self._logic.adder(bits, "cycle")
+            clocked = register.energy_fj["idle"] + register.energy_fj["write"]
+            counter = BlockCost(register.area_um2, register.leakage_nw, {"cycle": clocked}, register.delay_ps)
+            counters = counters.then(counter.then(adder), pipelined=True)
+        rows = self._logic.rows("register", "acc_add")
+        return self._logic_cost("control", counters, rows, notes=("counters that all step every cycle",))
+
+    def clock_tree(self) -> ComponentCost:
+        """Clock distribution as a share s of on-chip dynamic energy: s / (1 - s) pJ per pJ of everything else
+        (action dynamic_pj). Clock pins of registers and gates are in their own rows."""
+        row = self._system["clock_tree_share"]
+        share = row["value"]
+        if share >= 1:
+            raise AccelsimError(
+                f"cost table system.csv line {row.line}: clock share is {share}, expected below 1"
+            )
+        return ComponentCost(
+            "clock_tree", 0.0, 0.0, {"dynamic_pj": share / (1 - share)}, None, row.text["source"],
+            row.text["status"], (f"share {share:g} of dynamic energy",), "none",
+        )  # fmt: skip
+
+    # -- provenance -----------------------------------------------------------------------------------------
+    def rows(self, component: str | None = None) -> list[dict]:
+        """Every constant with unit, node, source and status, or those of one component."""
+        return list_constants(self._tables, component)
+
+    def laws(self) -> list[dict[str, object]]:
+        """Every law between rows with its formula, row count and relative residuals."""
+        return [*self._dots.laws(), *self._logic.laws(), *self._macros.laws()]
+
+    def _logic_cost(
+        self,
+        component: str,
+        block: BlockCost,
+        rows: Sequence[Row],
+        *,
+        notes: Sequence[str] = (),
+        stimulus: str = "dnn",
+    ) -> ComponentCost:
+        return self._logic_scaling.price(
+            component, block, self.technology, self._datapath.node_nm, self._datapath.vdd_v,
+            source=sources(rows), standing="synthesis", stimulus=stimulus, notes=notes,
+        )  # fmt: skip
+
+
+def _per_action(lane: BlockCost, lanes: int) -> BlockCost:
+    """`lanes` lanes whose actions are counted one lane at a time."""
+    whole = lane.times(lanes)
+    return BlockCost(whole.area_um2, whole.leakage_nw, lane.energy_fj, lane.delay_ps)
+
+
+def _require_positive(component: str, name: str, value: float, high: float) -> None:
+    if not math.isfinite(value) or not 0 < value <= high:
+        limit = f" and at most {high:g}" if math.isfinite(high) else ""
+        raise AccelsimError(f"cost of {component}: {name} is {value}, expected a number above 0{limit}")

@@ -1,0 +1,23 @@
+"""Bit-exact integer kernels of vector-MAC lanes with per-vector scales, and their NumPy twins.
+
+Depends on NumPy and Numba only. `reference.py` holds the slow twin of every function here.
+"""
+
+from accelsim_kernels.accumulate import PackedWeights, accumulate, pack_weights
+from accelsim_kernels.counts import gated_vectors, zero_operand_macs
+from accelsim_kernels.ppu import ppu_static, ppu_vector
+from accelsim_kernels.spec import ERROR, SATURATE, WRAP, LaneSpec
+
+__all__ = [
+    "ERROR",
+    "SATURATE",
+    "WRAP",
+    "LaneSpec",
+    "PackedWeights",
+    "accumulate",
+    "gated_vectors",
+    "pack_weights",
+    "ppu_static",
+    "ppu_vector",
+    "zero_operand_macs",
+]

@@ -1,0 +1,288 @@
+"""Vector MACs with scaled products into limited accumulators: the arithmetic of a PE's lanes.
+
+docs/machine.md section 2 defines every bit; after VS-Quant (MLSys 2021) section 5.2. `plan` chooses the
+fastest exact tile from the ranges the widths imply, `accumulate` cuts the work into spans of pixels.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numba import config
+from numpy.typing import NDArray
+
+from accelsim_kernels import packing, tiles
+from accelsim_kernels.cpu import has_vnni
+from accelsim_kernels.spec import (
+    WRAP,
+    LaneSpec,
+    accumulator_range,
+    activation_max,
+    check_array,
+    check_scales,
+    check_shape,
+    check_weights,
+    max_scale_product,
+    weight_max,
+)
+
+PATHS = ("vnni", "portable")
+_SCRATCH_BYTES = 1 << 18  # packed activations of a span: together with a block of weights they stay in L2
+_MACS_PER_THREAD = 1 << 22  # below this much work a second thread costs more than it saves
+
+
+class PackedWeights:
+    """Weights of one tile in the layout of one path. Opaque; made by `pack_weights`."""
+
+    def __init__(
+        self,
+        weight_words: NDArray[np.int8],
+        weight_scales: NDArray[np.uint16] | None,
+        spec: LaneSpec,
+        path: str,
+    ) -> None:
+        self.outputs, self.vectors, self.vector_size = weight_words.shape
+        self.spec, self.path = spec, path
+        if path == "vnni":
+            self._words: NDArray = packing.pack_weight_bytes(weight_words)
+        else:
+            self._words = packing.pack_weight_floats(weight_words)
+        self._sums = packing.pack_per_vector(weight_words.sum(axis=2, dtype=np.int32))
+        scales = np.ones(weight_words.shape[:2], np.uint16) if weight_scales is None else weight_scales
+        self._scales = packing.pack_per_vector(scales)
+        self.addresses = (self._words.ctypes.data, self._sums.ctypes.data, self._scales.ctypes.data)
+
+
+def pack_weights(
+    weight_words: NDArray[np.int8],
+    weight_scales: NDArray[np.uint16] | None,
+    spec: LaneSpec,
+    *,
+    path: str | None = None,
+) -> PackedWeights:
+    """Check and pack the weights of one tile, to be used by many calls of `accumulate`.
+
+    weight_words: int8[K, G, V], values in [-qmax, qmax]; weight_scales: uint16[K, G] below 2^ws, None
+    exactly when ws = 0; path: "vnni", "portable" or None for the faster one this CPU has.
+    """
+    check_weights(weight_words, weight_scales, spec)
+    if path is None:
+        path = "vnni" if has_vnni() else "portable"
+    elif path not in PATHS:
+        raise ValueError(f"path: got '{path}', expected one of {', '.join(PATHS)}")
+    elif path == "vnni" and not has_vnni():
+        raise ValueError("path: 'vnni' needs AVX-512 VNNI, which this CPU or Numba's target lacks")
+    return PackedWeights(weight_words, weight_scales, spec, path)
+
+
+class Plan(NamedTuple):
+    mode: int  # of tiles.py
+    limits: tuple[int, ...]  # tiles._LIMITS without `keep`
+
+
+@lru_cache(maxsize=1024)
+def plan(spec: LaneSpec, vector_size: int, signed: bool) -> Plan:
+    """The fastest tile that is exact for every operand of these widths.
+
+    No mode relies on accumulators staying in range: the bounds are those of a full accumulator plus the
+    largest product.
+    """
+    int16, int32 = (1 << 15) - 1, (1 << 31) - 1
+    low, high = accumulator_range(spec)
+    dot = vector_size * weight_max(spec) * activation_max(spec, signed)
+    factor = max_scale_product(spec)
+    half = 1 << spec.product_shift >> 1
+    product = dot * factor + half
+    scaled = spec.weight_scale_bits + spec.activation_scale_bits > 0
+    shifts = bool(spec.product_shift or spec.scale_product_shift)
+    if dot > int32 or product > (1 << 62) - 1:
+        raise ValueError(f"vector size {vector_size}: dot products exceed 32 bits")
+    narrow = product <= int32 and high + 1 + (product >> spec.product_shift) <= int32
+    if spec.overflow == WRAP:
+        mode = tiles.WRAP32 if narrow else tiles.WRAP64
+    elif not narrow:
+        mode = tiles.MULTIPLY64 if product <= int32 and not shifts else tiles.GENERAL64
+    elif shifts:
+        mode = tiles.GENERAL
+    elif not scaled:
+        mode = tiles.PLAIN
+    else:
+        mode = tiles.SHORT if dot <= int16 and factor <= int16 else tiles.MULTIPLY
+    lane_bits = 32 if mode in (tiles.PLAIN, tiles.SHORT, tiles.MULTIPLY, tiles.GENERAL, tiles.WRAP32) else 64
+    scale_half = 1 << spec.scale_product_shift >> 1
+    return Plan(
+        mode,
+        (
+            -128 if signed else 0,
+            low,
+            high,
+            lane_bits - spec.accumulator_bits,
+            scale_half,
+            spec.scale_product_shift,
+            factor,
+            half,
+            spec.product_shift,
+        ),
+    )
+
+
+def _check_call(
+    packed: PackedWeights,
+    activation_words: NDArray,
+    activation_scales: NDArray | None,
+    gather: NDArray,
+    spec: LaneSpec,
+    initial: NDArray | None,
+    g_start: int,
+    g_stop: int,
+) -> None:
+    """Shapes and dtypes; values of what is used are checked while it is packed."""
+    if spec != packed.spec:
+        raise ValueError(f"lane spec: got {spec}, but the weights were packed for {packed.spec}")
+    check_array("activation words", activation_words, (np.int8, np.uint8), 2)
+    check_shape("activation words", activation_words, (len(activation_words), packed.vector_size))
+    check_scales("activation", activation_scales, (len(activation_words),), spec.activation_scale_bits)
+    if not 0 <= g_start < g_stop <= packed.vectors:
+        raise ValueError(f"g range: got {g_start} to {g_stop}, expected within 0 to {packed.vectors}")
+    check_array("gather", gather, (np.int32,), 2)
+    check_shape("gather", gather, (len(gather), g_stop - g_start))
+    if initial is not None:
+        check_array("initial psums", initial, (np.int64,), 2)
+        check_shape("initial psums", initial, (len(gather), packed.outputs))
+        low, high = accumulator_range(spec)
+        if initial.size and not low <= int(initial.min()) <= int(initial.max()) <= high:
+            raise ValueError(
+                f"initial psums: values from {initial.min()} to {initial.max()}, expected {low} to {high}"
+            )
+
+
+def _bad_value(bad: int, words: int, spec: LaneSpec, signed: bool) -> ValueError:
+    if bad == packing.BAD_GATHER:
+        return ValueError(f"gather: an index is out of range, expected -1 to {words - 1}")
+    if bad == packing.BAD_CODE:
+        qmax = activation_max(spec, signed)
+        return ValueError(
+            f"activation words: a code is out of range, expected {-qmax if signed else 0} to {qmax} "
+            f"for {spec.activation_bits} bits"
+        )
+    return ValueError(f"activation scales: a scale is not below {1 << spec.activation_scale_bits}")
+
+
+def _cut(
+    pixels: int, k_blocks: int, span: int, block: int, threads: int
+) -> tuple[int, deque[tuple[int, int, int, int]]]:
+    """Pixels per span and the work: (first pixel, pixels, first and last + 1 block of output channels)."""
+    if threads > 1:  # two spans per thread even out a core that is slowed by others
+        span = min(span, -(-pixels // (2 * threads * block)) * block)
+    # With too few spans to keep the threads busy, the output channels are cut as well.
+    parts = min(threads, k_blocks) if -(-pixels // span) < 4 * threads else 1
+    work = deque(
+        (first, min(span, pixels - first), k_blocks * part // parts, k_blocks * (part + 1) // parts)
+        for first in range(0, pixels, span)
+        for part in range(parts)
+    )
+    return span, work
+
+
+def _run(worker: Callable[[], None], threads: int) -> None:
+    """Run `worker` in this thread and threads - 1 others; raise what one of them raised."""
+    failures: list[Exception] = []
+
+    def guarded() -> None:
+        try:
+            worker()
+        except Exception as error:  # must not be lost with its thread
+            failures.append(error)
+
+    helpers = [threading.Thread(target=guarded) for _ in range(threads - 1)]
+    for helper in helpers:
+        helper.start()
+    guarded()
+    for helper in helpers:
+        helper.join()
+    if failures:
+        raise failures[0]
+
+
+def accumulate(
+    packed: PackedWeights,
+    activation_words: NDArray[np.int8] | NDArray[np.uint8],
+    activation_scales: NDArray[np.uint16] | None,
+    gather: NDArray[np.int32],
+    spec: LaneSpec,
+    initial: NDArray[np.int64] | None = None,
+    g_start: int = 0,
+    g_stop: int | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Partial sums int64[P, K] after vectors g_start .. g_stop-1 and overflows int32[P, K] on the way.
+
+    activation_words: int8 (signed codes) or uint8 [n, V]; activation_scales: uint16[n], None exactly when
+    as = 0; gather: int32[P, g_stop - g_start], the word under each tap, -1 in spatial padding (a zero
+    word); initial: int64[P, K] psums to continue from, zeros if None. g ascends; every accumulation
+    whose exact sum does not fit spec.accumulator_bits counts as one overflow. ERROR limits like SATURATE:
+    the caller looks at the counts. Uses up to NUMBA_NUM_THREADS threads; the result does not depend on it.
+    """
+    g_stop = packed.vectors if g_stop is None else g_stop
+    _check_call(packed, activation_words, activation_scales, gather, spec, initial, g_start, g_stop)
+    signed = activation_words.dtype == np.int8
+    mode, limits = plan(spec, packed.vector_size, signed)
+    pixels, vectors = gather.shape
+    words, outputs, vector_size = len(activation_words), packed.outputs, packed.vector_size
+    vnni = packed.path == "vnni"
+    block = tiles.VNNI_PIXELS if vnni else tiles.PORTABLE_PIXELS
+    k_blocks = -(-outputs // tiles.LANES)
+
+    # Whole tiles are written, so rows and columns are rounded up and cut off at the end.
+    shape = (-(-pixels // block) * block, k_blocks * tiles.LANES)
+    psums, overflows = np.empty(shape, np.int64), np.empty(shape, np.int32)
+    if initial is not None:
+        psums[:pixels, :outputs] = initial
+        psums[pixels:] = 0
+        psums[:, outputs:] = 0
+
+    per_pixel = vectors * (-(-vector_size // 4) * 4 if vnni else vector_size * 4)  # packed bytes
+    span = max(1, _SCRATCH_BYTES // (per_pixel * block)) * block
+    macs = pixels * outputs * vectors * vector_size
+    threads = max(1, min(config.NUMBA_NUM_THREADS, macs // _MACS_PER_THREAD))  # type: ignore[attr-defined]
+    span, work = _cut(pixels, k_blocks, span, block, threads)
+
+    # Locals keep the arrays behind the addresses alive.
+    codes, taps = np.ascontiguousarray(activation_words), np.ascontiguousarray(gather)
+    scales = None if activation_scales is None else np.ascontiguousarray(activation_scales)
+    gather_at = taps.ctypes.data
+    scale_source = (0 if scales is None else scales.ctypes.data, words, (1 << spec.activation_scale_bits) - 1)
+    code_source = (codes.ctypes.data, words, vector_size, int(signed), spec.activation_bits)
+    weights = (*packed.addresses, vector_size, packed.vectors, g_start, vectors)
+    out = (psums.ctypes.data, overflows.ctypes.data, shape[1])
+    all_limits = (0 if initial is None else -1, *limits)
+    pack_codes, run = (
+        (packing.pack_bytes, tiles.run_vnni) if vnni else (packing.pack_floats, tiles.run_portable)
+    )
+
+    def worker() -> None:
+        size = min(span, shape[0])
+        code_scratch = np.empty(size * per_pixel + 64, np.uint8)
+        scale_scratch = np.empty(size * vectors, np.int32)
+        scratch = (-(-code_scratch.ctypes.data // 64) * 64, scale_scratch.ctypes.data)
+        while work:
+            try:
+                part = work.popleft()
+            except IndexError:  # the other thread took the last one
+                return
+            bad = packing.pack_scales(*scale_source, gather_at, vectors, block, *part[:2], scratch[1])
+            bad = bad or pack_codes(*code_source, gather_at, vectors, *part[:2], scratch[0])
+            if bad:
+                work.clear()
+                raise _bad_value(bad, words, spec, signed)
+            run(mode, weights, out, part, scratch, all_limits)
+
+    _run(worker, threads)
+    psums, overflows = psums[:pixels], overflows[:pixels]
+    if shape[1] != outputs:
+        psums, overflows = psums[:, :outputs].copy(), overflows[:, :outputs].copy()
+    return psums, overflows

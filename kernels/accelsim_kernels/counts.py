@@ -1,0 +1,108 @@
+"""Counts of work a lane can gate: zero operand vectors, zero scale products, padding, zero elements.
+
+All counts are products of per-g (or per-element) marginals, never a loop over K x P x G.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from accelsim_kernels.spec import LaneSpec, check_array, check_scales, check_shape, check_spec
+
+
+@njit(cache=True, nogil=True)
+def _count_pairs(weight_scales, activation_scales, gather, half, bins):
+    """Lane steps that are not gated. Scales are -1 where the vector itself gates the step.
+
+    weight_scales int32[K, G]; activation_scales int32[n]; a pair counts when ws * as >= half.
+    """
+    outputs, vectors = weight_scales.shape
+    open_steps = 0
+    at_most = np.empty(bins, np.int64)
+    for g in range(vectors):
+        at_most[:] = 0
+        for p in range(gather.shape[0]):
+            index = gather[p, g]
+            if index >= 0 and activation_scales[index] >= 0:
+                at_most[activation_scales[index]] += 1
+        for s in range(1, bins):
+            at_most[s] += at_most[s - 1]
+        for k in range(outputs):
+            ws = weight_scales[k, g]
+            if ws > 0:
+                too_small = min((half - 1) // ws, bins - 1)
+                open_steps += at_most[bins - 1] - at_most[too_small]
+    return open_steps
+
+
+@njit(cache=True, nogil=True)
+def _count_activations(nonzero, gather, counts):
+    """counts int64[G, V] += non-zero activation codes under each tap. nonzero: bool[n, V]."""
+    vector_size = nonzero.shape[1]
+    for p in range(gather.shape[0]):
+        for g in range(gather.shape[1]):
+            index = gather[p, g]
+            if index >= 0:
+                for v in range(vector_size):
+                    counts[g, v] += nonzero[index, v]
+
+
+def _check(
+    weight_words: NDArray[np.int8],
+    activation_words: NDArray[np.int8] | NDArray[np.uint8],
+    gather: NDArray[np.int32],
+) -> None:
+    check_array("weight words", weight_words, (np.int8,), 3)
+    check_array("activation words", activation_words, (np.int8, np.uint8), 2)
+    check_shape("activation words", activation_words, (len(activation_words), weight_words.shape[2]))
+    check_array("gather", gather, (np.int32,), 2)
+    check_shape("gather", gather, (len(gather), weight_words.shape[1]))
+    last = len(activation_words) - 1
+    if gather.size and (gather.min() < -1 or gather.max() > last):
+        raise ValueError(f"gather: indices from {gather.min()} to {gather.max()}, expected -1 to {last}")
+
+
+def gated_vectors(
+    weight_words: NDArray[np.int8],
+    weight_scales: NDArray[np.uint16] | None,
+    activation_words: NDArray[np.int8] | NDArray[np.uint8],
+    activation_scales: NDArray[np.uint16] | None,
+    gather: NDArray[np.int32],
+    spec: LaneSpec,
+) -> int:
+    """Lane steps (k, pixel, g) with an all-zero operand vector, a zero scale product or a padding tap.
+
+    Shapes as in `pack_weights` and `accumulate`. The scale product is the one after `:spN` rounding.
+    """
+    check_spec(spec)
+    _check(weight_words, activation_words, gather)
+    check_scales("weight", weight_scales, weight_words.shape[:2], spec.weight_scale_bits)
+    check_scales("activation", activation_scales, (len(activation_words),), spec.activation_scale_bits)
+    outputs, vectors, _ = weight_words.shape
+    ws = np.ones((outputs, vectors), np.int32) if weight_scales is None else weight_scales.astype(np.int32)
+    as_ = (
+        np.ones(len(activation_words), np.int32)
+        if activation_scales is None
+        else activation_scales.astype(np.int32)
+    )
+    ws[~weight_words.any(axis=2)] = -1
+    as_[~activation_words.any(axis=1)] = -1
+    half = 1 << spec.scale_product_shift >> 1 or 1  # smallest product that does not become 0
+    bins = max(int(as_.max(initial=0)), 0) + 2
+    return outputs * gather.size - int(_count_pairs(ws, as_, gather, half, bins))
+
+
+def zero_operand_macs(
+    weight_words: NDArray[np.int8],
+    activation_words: NDArray[np.int8] | NDArray[np.uint8],
+    gather: NDArray[np.int32],
+) -> int:
+    """Element MACs (k, pixel, g, v) with a zero weight, a zero activation or a padding tap."""
+    _check(weight_words, activation_words, gather)
+    outputs, vectors, vector_size = weight_words.shape
+    activations = np.zeros((vectors, vector_size), np.int64)
+    _count_activations(activation_words != 0, gather, activations)
+    weights = np.count_nonzero(weight_words, axis=0)
+    return outputs * gather.size * vector_size - int((weights * activations).sum())

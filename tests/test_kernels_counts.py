@@ -1,0 +1,99 @@
+"""`gated_vectors` and `zero_operand_macs` against loops over every lane step."""
+
+import numpy as np
+import pytest
+from accelsim_kernels import SATURATE, LaneSpec, gated_vectors, zero_operand_macs
+from accelsim_kernels.reference import gated_vectors_reference, zero_operand_macs_reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+def loops(weights, weight_scales, words, scales, gather, spec):
+    """(gated lane steps, zero-operand MACs), one step at a time in Python integers."""
+    gated = zero_macs = 0
+    outputs, vectors, size = weights.shape
+    for k in range(outputs):
+        for taps in gather.tolist():
+            for g in range(vectors):
+                a = [0] * size if taps[g] < 0 else words[taps[g]].tolist()
+                w = weights[k, g].tolist()
+                sp = 1 if weight_scales is None else int(weight_scales[k, g])
+                sp *= 1 if scales is None else (0 if taps[g] < 0 else int(scales[taps[g]]))
+                sh = spec.scale_product_shift
+                if sh:
+                    sp = min((sp + 2 ** (sh - 1)) >> sh, 2**spec.scale_product_bits - 1)
+                gated += not any(w) or not any(a) or sp == 0 or taps[g] < 0
+                zero_macs += sum(x == 0 or y == 0 for x, y in zip(w, a, strict=True))
+    return gated, zero_macs
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(0, 10),
+    st.integers(0, 10),
+    st.integers(0, 19),
+    st.booleans(),
+    st.tuples(*[st.integers(1, 6)] * 5),
+    st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+    st.integers(0, 2**32 - 1),
+)
+def test_counts_equal_loops(ws, as_, sp, signed, shape, zeros, seed):
+    rng = np.random.default_rng(seed)
+    outputs, vectors, size, n, pixels = shape
+    sp = sp if sp < ws + as_ else 0
+    spec = LaneSpec(4, 4, ws, as_, ws + as_ - sp if sp else 0, sp, 0, 24, SATURATE)
+
+    def thinned(array):
+        return np.where(rng.random(array.shape) < zeros, 0, array).astype(array.dtype)
+
+    weights = thinned(rng.integers(-7, 8, (outputs, vectors, size)).astype(np.int8))
+    words = thinned(rng.integers(0, 8, (n, size)).astype(np.int8 if signed else np.uint8))
+    weight_scales = rng.integers(0, 2**ws, (outputs, vectors)).astype(np.uint16) if ws else None
+    scales = rng.integers(0, 2**as_, n).astype(np.uint16) if as_ else None
+    gather = rng.integers(-1, n, (pixels, vectors)).astype(np.int32)
+    case = (weights, weight_scales, words, scales, gather, spec)
+    gated, zero_macs = loops(*case)
+    assert gated_vectors(*case) == gated_vectors_reference(*case) == gated
+    assert (
+        zero_operand_macs(weights, words, gather)
+        == zero_operand_macs_reference(weights, words, gather)
+        == zero_macs
+    )
+
+
+@pytest.mark.parametrize(("ws", "as_"), [(1, 7), (7, 1), (2, 4), (15, 0), (1, 8), (8, 1), (2, 3)])
+def test_a_scale_product_that_rounds_to_zero_gates(ws, as_):
+    """4 + 4 bits rounded to 4: products below 8 become 0."""
+    spec = LaneSpec(4, 4, 4, 4, 4, 4, 0, 24, SATURATE)
+    ones = np.ones((1, 1, 2), np.int8)
+    gated = gated_vectors(
+        ones,
+        np.array([[ws]], np.uint16),
+        ones[0],
+        np.array([as_], np.uint16),
+        np.zeros((1, 1), np.int32),
+        spec,
+    )
+    assert gated == (ws * as_ < 8)
+
+
+def test_counts_do_not_overflow_32_bits():
+    weights, words = np.ones((2048, 1, 2), np.int8), np.zeros((1, 2), np.int8)
+    gather = np.zeros((1 << 21, 1), np.int32)
+    spec = LaneSpec(4, 4, 0, 0, 0, 0, 0, 24, SATURATE)
+    assert gated_vectors(weights, None, words, None, gather, spec) == 1 << 32
+    assert zero_operand_macs(weights, words, gather) == 1 << 33
+    assert zero_operand_macs(weights, words + np.int8(1), gather) == 0
+
+
+def test_bad_operands_are_refused():
+    spec = LaneSpec(4, 4, 0, 0, 0, 0, 0, 24, SATURATE)
+    weights, words = np.ones((1, 1, 2), np.int8), np.ones((3, 2), np.int8)
+    with pytest.raises(ValueError, match="gather: indices from 3 to 3, expected -1 to 2"):
+        gated_vectors(weights, None, words, None, np.full((1, 1), 3, np.int32), spec)
+    with pytest.raises(ValueError, match="gather: got int64"):
+        zero_operand_macs(weights, words, np.zeros((1, 1), np.int64))
+    with pytest.raises(ValueError, match=r"activation words: got shape \(3, 1\), expected \(3, 2\)"):
+        zero_operand_macs(weights, words[:, :1], np.zeros((1, 1), np.int32))
+    with pytest.raises(ValueError, match="weight scales: given, but the lane spec has 0 bits"):
+        gated_vectors(weights, np.ones((1, 1), np.uint16), words, None, np.zeros((1, 1), np.int32), spec)

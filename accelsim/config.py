@@ -71,6 +71,8 @@ class Arch(_Strict):
     voltage_v: float = Field(gt=0, le=2)
     node_nm: float = Field(gt=0, le=250)
     placement_utilization: float = Field(gt=0, le=1)
+    sram_device: str = "itrs-lstp"
+    dram_kind: str = "lpddr4"
     fold: Literal["auto", "never"] = "auto"
     mapping: MappingPins = MappingPins()
 

@@ -1,7 +1,7 @@
 """A sound default mapping: a short list of candidates, ranked by a roofline estimate.
 
-Each candidate fills the buffer halves as far as it can; the estimate is the largest of compute, PE-port, bank
-and DRAM cycles, ties going to the one that moves fewer bits. Anything pinned in the arch file is kept.
+The estimate is the time to bring the first tiles plus the largest of compute, PE-port, bank and DRAM cycles,
+ties going to the candidate that moves fewer bits. Anything pinned in the arch file is kept.
 """
 
 from __future__ import annotations
@@ -51,11 +51,19 @@ def _candidates(arch: Arch, layer: QuantizedLayer) -> Iterator[Mapping]:
                 if pins.chunk_inputs is not None and pins.chunk_inputs != chunk_inputs:
                     continue
                 span = chunk_vectors if chunk_inputs else layer.G
-                tile_pixels = pins.tile_pixels or _tile_pixels(arch, layer, pixel_split, span, chunk_inputs)
-                for order in (pins.order,) if pins.order else ("KP", "PK"):
-                    yield Mapping(
-                        k_split, pixel_split, order, tile_pixels, units_per_tile, chunk_vectors, chunk_inputs
-                    )
+                most = pins.tile_pixels or _tile_pixels(arch, layer, pixel_split, span, chunk_inputs)
+                least = pins.tile_pixels or min(most, arch.accumulation_collector_depth)
+                for tile_pixels in sorted({least, most}):
+                    for order in (pins.order,) if pins.order else ("KP", "PK"):
+                        yield Mapping(
+                            k_split,
+                            pixel_split,
+                            order,
+                            tile_pixels,
+                            units_per_tile,
+                            chunk_vectors,
+                            chunk_inputs,
+                        )
 
 
 def _splits(arch: Arch, units: int, pixels: int) -> list[tuple[int, int]]:
@@ -75,9 +83,10 @@ def _weight_tilings(arch: Arch, layer: QuantizedLayer, units: int) -> Iterator[t
     unit_words = layer.G * -(-min(arch.unit_channels, layer.geometry.outputs_per_group) // arch.lanes)
     if unit_words <= half and pins.chunk_vectors is None and pins.units_per_tile != 0:
         fit = min(units, half // unit_words)
-        yield pins.units_per_tile or fit, layer.G
-        if fit > 1 and not pins.units_per_tile:
-            yield 1, layer.G
+        # Small tiles start the array sooner and overlap better; large ones are sent less often.
+        sizes = {fit, *(1 << power for power in range(fit.bit_length()) if 1 << power <= fit)}
+        for size in [pins.units_per_tile] if pins.units_per_tile else sorted(sizes):
+            yield size, layer.G
     elif pins.units_per_tile:
         yield pins.units_per_tile, layer.G
     elif pins.chunk_vectors:
@@ -192,7 +201,19 @@ def _estimate(arch: Arch, layer: QuantizedLayer, storage: Storage, mapping: Mapp
 
     weight_banks, input_banks, output_banks = arch.bank_groups
     width = arch.crossbar_bits
-    cycles = max(
+    lanes = min(arch.lanes * lane_groups, geometry.outputs_per_group)
+    weight_tile = lanes * max(1, mapping.units_per_tile) * mapping.chunk_vectors * weight_word
+    input_tile = words * input_word / pixel_tiles
+    fill = (
+        (storage.weights != "gb") * weight_tile * mapping.k_split / arch.dram_bits
+        + (storage.input != "gb") * input_tile * input_streams / arch.dram_bits
+        + max(
+            (weight_tile + input_tile) / width,
+            weight_tile / width * -(-mapping.k_split // weight_banks),
+            input_tile / width * -(-input_streams // input_banks),
+        )
+    )
+    cycles = fill + max(
         compute,
         (weights.pe + inputs.pe) / width,
         weights.banks / width / min(weight_banks, mapping.k_split),

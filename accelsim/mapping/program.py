@@ -41,7 +41,6 @@ class Fetch:
 
     tile: Tile
     destinations: list[tuple[int, int]]
-    tile_number: int = 0
     reads_dram: bool = False
     last_of_tile: bool = False
 
@@ -240,9 +239,7 @@ def _positions(tiles: list[Tile], contexts: list[Context]) -> list[Position]:
     return positions
 
 
-def _streams(
-    positions: list[list[Position]], stream_of: Callable[[int], int], mode: Mode
-) -> list[Stream]:
+def _streams(positions: list[list[Position]], stream_of: Callable[[int], int], mode: Mode) -> list[Stream]:
     members: dict[int, list[int]] = {}
     for pe, own in enumerate(positions):
         if own:
@@ -256,18 +253,17 @@ def _streams(
                     fetch = wanted.setdefault(position.context, Fetch(position.tile, []))
                     fetch.destinations.append((pe, index))
         fetches = [wanted[context] for context in sorted(wanted)]
-        _number_tiles(fetches, mode)
+        _mark_dram_reads(fetches, mode)
         streams.append(Stream(number, pes[0], fetches))
     return streams
 
 
-def _number_tiles(fetches: list[Fetch], mode: Mode) -> None:
-    order: dict[int, int] = {}
+def _mark_dram_reads(fetches: list[Fetch], mode: Mode) -> None:
+    seen: set[int] = set()
     last: dict[int, Fetch] = {}
     for fetch in fetches:
-        seen = id(fetch.tile) in order
-        fetch.tile_number = order.setdefault(id(fetch.tile), len(order))
-        fetch.reads_dram = mode == "streamed" or (mode == "cached" and not seen)
+        fetch.reads_dram = mode == "streamed" or (mode == "cached" and id(fetch.tile) not in seen)
+        seen.add(id(fetch.tile))
         last[id(fetch.tile)] = fetch
     for fetch in fetches:
         fetch.last_of_tile = mode == "streamed" or last[id(fetch.tile)] is fetch

@@ -30,9 +30,7 @@ class WeightTile:
     @property
     def bits(self) -> int:
         scheme = self.layer.scheme
-        return self.macro_words * (
-            self.layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits
-        )
+        return self.macro_words * (self.layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits)
 
     @property
     def dram_bits(self) -> int:

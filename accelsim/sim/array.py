@@ -80,9 +80,9 @@ class Array:
     def _send(self, run: LayerRun, stream: Stream, kind: int, key: Key, fetch: Fetch) -> None:
         weights, inputs, _ = self.arch.bank_groups
         if kind == WEIGHT:
-            bank = (fetch.tile_number + stream.number) % weights
+            bank = stream.number % weights
         else:
-            bank = weights + (fetch.tile_number + stream.number) % inputs
+            bank = weights + stream.number % inputs
         pes = [pe for pe, _ in fetch.destinations]
         bits = fetch.tile.bits
         run.counts["global_buffer.read"] += self._bank_words(bits)
@@ -102,7 +102,7 @@ class Array:
     def send_output(self, pe: Pe, run: LayerRun, index: int, bits: int) -> None:
         """Move one output tile from a PE's FIFO to the global buffer and, if it lives there, to DRAM."""
         weights, inputs, outputs = self.arch.bank_groups
-        bank = weights + inputs + (index + pe.index) % outputs
+        bank = weights + inputs + pe.index % outputs
         key: Key = (OUTPUT, pe.index, run.index, index)
         run.counts["global_buffer.write"] += self._bank_words(bits)
         run.counts["noc.bit_hop"] += bits * self.hops.unicast(pe.index)
@@ -148,5 +148,3 @@ class _Grid:
             y, x = divmod(pe, self.side)
             deepest[x] = max(deepest.get(x, 0), y)
         return 1 + max(deepest) + sum(deepest.values())
-
-

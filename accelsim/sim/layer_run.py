@@ -23,6 +23,7 @@ from accelsim.config import Arch
 from accelsim.errors import AccelsimError
 from accelsim.mapping.program import LayerProgram, is_staged
 from accelsim.mapping.tiles import Block, InputTile, WeightTile
+from accelsim.scheme import Scheme
 from accelsim.sim.clock import Clock
 
 BUCKETS = (
@@ -46,6 +47,21 @@ class Words:
     scales: NDArray[np.uint16] | None
 
 
+def lane_spec(arch: Arch, scheme: Scheme) -> LaneSpec:
+    """The widths of a machine's lanes at a scheme."""
+    return LaneSpec(
+        weight_bits=scheme.weight_bits,
+        activation_bits=scheme.activation_bits,
+        weight_scale_bits=scheme.weight_scale_bits,
+        activation_scale_bits=scheme.activation_scale_bits,
+        scale_product_shift=scheme.scale_product_shift,
+        scale_product_bits=scheme.scale_product_bits,
+        product_shift=arch.product_shift,
+        accumulator_bits=arch.accumulator_width(scheme),
+        overflow=_OVERFLOW[arch.overflow],
+    )
+
+
 class LayerRun:
     """State of one layer in a run; PEs write their psums and counts here."""
 
@@ -57,17 +73,7 @@ class LayerRun:
             arch.ppu_latency_cycles.per_vector if layer.output.scale_bits else arch.ppu_latency_cycles.static
         )
         self.write_latency = 4 if layer.scheme.has_scales else 3
-        self.spec = LaneSpec(
-            weight_bits=layer.scheme.weight_bits,
-            activation_bits=layer.scheme.activation_bits,
-            weight_scale_bits=layer.scheme.weight_scale_bits,
-            activation_scale_bits=layer.scheme.activation_scale_bits,
-            scale_product_shift=layer.scheme.scale_product_shift,
-            scale_product_bits=layer.scheme.scale_product_bits,
-            product_shift=arch.product_shift,
-            accumulator_bits=arch.accumulator_width(layer.scheme),
-            overflow=_OVERFLOW[arch.overflow],
-        )
+        self.spec = lane_spec(arch, layer.scheme)
         self.counts: Counter[str] = Counter()
         self.buckets = np.zeros((arch.pes, len(BUCKETS)), dtype=np.int64)
         self.start = self.end = 0
@@ -124,9 +130,7 @@ class LayerRun:
                 f"pixel {p0 + pixel}, channel {weights.k0 + channel} (overflow: error)"
             )
         steps = weights.macro_words * (p1 - p0)
-        gated = gated_vectors(
-            weights.words, weights.scales, held.codes, held.scales, gather, self.spec
-        )
+        gated = gated_vectors(weights.words, weights.scales, held.codes, held.scales, gather, self.spec)
         self.zero_operand_macs += zero_operand_macs(weights.words, held.codes, gather)
         counts = self.counts
         counts["dot_product.gated"] += gated

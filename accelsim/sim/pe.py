@@ -132,9 +132,7 @@ class Pe:
                     self._issued[psum_tile].succeed((run, block, last_write))
                     psum_tile += 1
 
-    def _count_waits(
-        self, run: LayerRun, begin: int, bank_at: int, weight_at: int, issue: int
-    ) -> None:
+    def _count_waits(self, run: LayerRun, begin: int, bank_at: int, weight_at: int, issue: int) -> None:
         buckets, cycle = run.buckets[self.index], begin
         for bucket, until in ((OUTPUT_WAIT, bank_at), (WEIGHT_WAIT, weight_at), (INPUT_WAIT, issue)):
             until = min(max(until, cycle), issue)

@@ -1,0 +1,35 @@
+# The two commands a new user needs; each sets up everything it uses in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint notebooks benchmarks clean
+
+demo: $(VENV)/.installed
+	$(BIN)/accelsim compare digits --scheme 8/8/-/- --scheme 4/4/4/4 --scheme 4/8/6/10 --out results/digits
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+notebooks: $(VENV)/.installed-notebook
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
+
+benchmarks: $(VENV)/.installed
+	$(BIN)/python benchmarks/kernels.py
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-%: $(VENV)/.installed pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build results .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,5 @@
+"""`python -m accelsim` is the command line."""
+
+from accelsim.cli import main
+
+main()

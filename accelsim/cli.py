@@ -1,0 +1,252 @@
+"""The command line: parse, call, print. A user's mistake is one line on stderr and exit status 2."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from accelsim.errors import AccelsimError
+
+if TYPE_CHECKING:
+    from accelsim.quantize import QuantizeOptions
+    from accelsim.results import Comparison, RunResult
+
+# Heavy modules (numba, pandas, matplotlib) are imported by the commands that use them, so --help is quick.
+
+app = typer.Typer(
+    help="Cycle-level, bit-exact simulator of DNN inference accelerators with per-vector scales.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+trace_app = typer.Typer(help="Look inside a trace, or quantize a float trace.", no_args_is_help=True)
+app.add_typer(trace_app, name="trace")
+
+TraceArgument = Annotated[
+    str, typer.Argument(metavar="TRACE", help="A trace file or a bundled trace's name.")
+]
+ArchOption = Annotated[str, typer.Option("--arch", help="A preset or an arch file.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Result folder [default: results/TRACE].")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change an arch parameter; repeats.")
+]
+QuantizeOption = Annotated[
+    list[str] | None,
+    typer.Option("--quantize", metavar="KEY=VALUE", help="Change how a float trace is quantized; repeats."),
+]
+DumpOption = Annotated[
+    bool, typer.Option("--dump", help="Also write outputs.safetensors: operands, psums, outputs.")
+]
+PlotOption = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw energy, area and cycle charts.")]
+
+
+@app.command("run")
+def run_command(
+    trace: TraceArgument,
+    arch: ArchOption = "magnet16",
+    scheme: Annotated[str, typer.Option("--scheme", help="Precision W/A/ws/as[:spN].")] = "4/4/4/4",
+    out: OutOption = None,
+    overrides: SetOption = None,
+    quantize: QuantizeOption = None,
+    dump: DumpOption = False,
+    plots: PlotOption = True,
+) -> None:
+    """Simulate a trace at one scheme and write its results."""
+    from accelsim import api
+    from accelsim.progress import progress_bar
+    from accelsim.results import check_replaceable
+
+    target = _target(out, trace)
+    check_replaceable(target)
+    with progress_bar() as progress:
+        result = api.run(
+            trace, arch, scheme, overrides=overrides or (), options=_options(quantize), progress=progress
+        )
+        result.write(target, plots=plots, dump=dump)
+    _print_run(result)
+    _written(target)
+
+
+@app.command("compare")
+def compare_command(
+    trace: TraceArgument,
+    arch: ArchOption = "magnet16",
+    scheme: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scheme", help="Repeats; the first is the baseline [default: 8/8/-/- 4/4/4/4 4/8/6/10]."
+        ),
+    ] = None,
+    out: OutOption = None,
+    overrides: SetOption = None,
+    quantize: QuantizeOption = None,
+    dump: DumpOption = False,
+    plots: PlotOption = True,
+) -> None:
+    """Simulate a trace at several schemes and show what each saves against the first."""
+    from accelsim import api
+    from accelsim.progress import progress_bar
+    from accelsim.results import check_replaceable
+
+    target = _target(out, trace)
+    check_replaceable(target)
+    with progress_bar() as progress:
+        comparison = api.compare(
+            trace,
+            arch,
+            scheme or api.DEFAULT_SCHEMES,
+            overrides=overrides or (),
+            options=_options(quantize),
+            progress=progress,
+        )
+        comparison.write(target, plots=plots, dump=dump)
+    _print_comparison(comparison)
+    _written(target)
+
+
+@trace_app.command("info")
+def trace_info_command(trace: TraceArgument) -> None:
+    """Show a trace's layers, stored schemes and provenance."""
+    from accelsim.tables import print_frame, print_mapping
+    from accelsim.trace import Trace, find_trace, trace_info
+
+    layers, summary = trace_info(Trace.open(find_trace(trace)))
+    print_mapping(summary)
+    print_frame(layers)
+
+
+@trace_app.command("quantize")
+def trace_quantize_command(
+    trace: TraceArgument,
+    out: Annotated[Path, typer.Option("--out", help="The trace file to write.")],
+    scheme: Annotated[list[str], typer.Option("--scheme", help="Precision W/A/ws/as; repeats.")],
+    vector_size: Annotated[int, typer.Option("--vector-size", min=1, max=128)] = 16,
+    quantize: QuantizeOption = None,
+    keep_floats: Annotated[
+        bool, typer.Option("--keep-floats/--drop-floats", help="Keep the float tensors in the new file.")
+    ] = True,
+) -> None:
+    """Write a trace with quantized tensors of the given schemes stored in it."""
+    from accelsim.scheme import Scheme
+    from accelsim.trace import find_trace
+    from accelsim.trace_write import quantize_trace
+
+    schemes = [Scheme.parse(text) for text in scheme]
+    options = _options(quantize)
+    written = quantize_trace(find_trace(trace), out, schemes, vector_size, options, keep_floats=keep_floats)
+    typer.echo(f"wrote {written}")
+
+
+@app.command("costs")
+def costs_command(
+    component: Annotated[list[str] | None, typer.Argument(metavar="[COMPONENT ...]")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print as CSV, every column in full.")] = False,
+) -> None:
+    """Print the cost constants with unit, node, source and standing; without arguments, an overview."""
+    import pandas as pd
+
+    from accelsim.api import cost_table
+    from accelsim.tables import print_frame
+
+    if component:
+        frame = pd.concat([cost_table(name) for name in component], ignore_index=True)
+    else:
+        frame = cost_table()
+        if not csv:
+            overview = frame.groupby("component", sort=True).agg(
+                constants=("value", "size"),
+                standing=("status", lambda values: ", ".join(sorted(set(values)))),
+                source=("source", "first"),
+            )
+            print_frame(overview.reset_index())
+            return
+    if csv:
+        typer.echo(frame.to_csv(index=False), nl=False)
+    else:
+        print_frame(frame)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from accelsim import __version__
+
+        typer.echo(f"accelsim {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; exit status 0, or 2 with one clear line on bad input."""
+    try:
+        status = app(standalone_mode=False)
+    except AccelsimError as error:
+        _fail(str(error))
+    except TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.format_message())
+            sys.exit(0)
+        _fail(error.format_message())
+    except (typer.Abort, KeyboardInterrupt):
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone, as in `accelsim costs | head`; nothing is wrong.
+        sys.stderr.close()
+        sys.exit(0)
+    except OSError as error:
+        _fail(f"{error.filename or 'file system'}: {error.strerror or error}")
+    except MemoryError:
+        _fail("out of memory: expected a smaller trace or machine")
+    sys.exit(status or 0)
+
+
+def _fail(message: str) -> None:
+    typer.echo("error: " + " ".join(message.split()), err=True)
+    sys.exit(2)
+
+
+def _target(out: Path | None, trace: str) -> Path:
+    return out if out is not None else Path("results") / Path(trace).name.removesuffix(".safetensors")
+
+
+def _options(items: list[str] | None) -> QuantizeOptions | None:
+    if not items:
+        return None
+    from accelsim.api import quantize_options
+
+    return quantize_options(items)
+
+
+def _written(target: Path) -> None:
+    typer.echo(f"results in {target}/")
+
+
+def _print_run(result: RunResult) -> None:
+    from accelsim.tables import print_frame, summary_table
+
+    columns = [
+        "layer",
+        "macs",
+        "cycles",
+        "utilization",
+        "energy_system_pj",
+        "fj_per_op",
+        "sqnr_db",
+        "overflows",
+    ]
+    print_frame(result.layers[columns])
+    summary_table([result])
+
+
+def _print_comparison(comparison: Comparison) -> None:
+    from accelsim.tables import summary_table
+
+    summary_table(comparison.runs, comparison.table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""Results of a run: summary, tables, and the folder they are written to (whole, or not at all)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accelsim.errors import AccelsimError
+from accelsim.inventory import SCOPES
+from accelsim.report import Report
+from accelsim.sim.run import LayerActivity
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+_MARKERS = ("summary.json", "comparison.csv")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One trace at one scheme on one machine.
+
+    `summary` is what summary.json holds (docs/results.md); `report` has the tables as DataFrames;
+    `activities` the raw counts, psums and outputs of every layer.
+    """
+
+    summary: dict[str, Any]
+    report: Report
+    activities: tuple[LayerActivity, ...]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a (layer, component, action): count, energy_per_action_pj, energy_pj."""
+        return self.report.components
+
+    @property
+    def layers(self) -> pd.DataFrame:
+        return self.report.layers
+
+    @property
+    def area(self) -> pd.DataFrame:
+        return self.report.area
+
+    def write(self, out: str | Path, *, plots: bool = True, dump: bool = False) -> Path:
+        """Write the result folder. Raises AccelsimError when `out` cannot be written or holds other files."""
+        with result_folder(out) as folder:
+            write_run(self, folder, plots=plots, dump=dump)
+        return Path(out)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several schemes on one trace; the first is the baseline that savings refer to."""
+
+    runs: tuple[RunResult, ...]
+    table: pd.DataFrame
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a scheme; `saved_percent` columns are against the first scheme."""
+        return self.table
+
+    def write(self, out: str | Path, *, plots: bool = True, dump: bool = False) -> Path:
+        """Write `<scheme>/` as RunResult.write would for each run, comparison.csv and the plots."""
+        with result_folder(out) as folder:
+            for run in self.runs:
+                own = folder / run.report.scheme.folder_name
+                own.mkdir()
+                write_run(run, own, plots=plots, dump=dump)
+            write_csv(self.table, folder / "comparison.csv")
+            if plots:
+                from accelsim.plots import plot_comparison
+
+                plot_comparison(self, folder)
+        return Path(out)
+
+
+def write_run(run: RunResult, folder: Path, *, plots: bool, dump: bool) -> None:
+    text = json.dumps(run.summary, indent=1, allow_nan=False)
+    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+    for name, frame in (
+        ("layers", run.report.layers),
+        ("components", run.report.components),
+        ("area", run.report.area),
+        ("buckets", run.report.buckets),
+    ):
+        write_csv(frame, folder / f"{name}.csv")
+    if dump:
+        _write_dump(run.activities, folder / "outputs.safetensors")
+    if plots:
+        from accelsim.plots import plot_run
+
+        plot_run(run, folder)
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    frame.to_csv(path, index=False, lineterminator="\n")
+
+
+@contextmanager
+def result_folder(out: str | Path) -> Iterator[Path]:
+    """A fresh folder beside `out` that takes its place on success and vanishes on failure."""
+    out = Path(out)
+    check_replaceable(out)
+    scratch: Path | None = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        scratch.chmod(0o755)
+        yield scratch
+        _replace(scratch, out)
+    except OSError as error:
+        raise AccelsimError(f"results {out}: cannot be written: {error.strerror or error}") from None
+    finally:
+        if scratch is not None and scratch.exists():
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_replaceable(out: Path) -> None:
+    """Refuse to overwrite anything but an earlier result. Raises AccelsimError."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise AccelsimError(f"results {out}: is a file, expected a folder to write results to")
+    if any(out.iterdir()) and not any((out / marker).is_file() for marker in _MARKERS):
+        raise AccelsimError(f"results {out}: holds other files, expected a new folder or an earlier result")
+
+
+def _replace(scratch: Path, out: Path) -> None:
+    if not out.exists():
+        os.rename(scratch, out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
+    os.rename(out, old / out.name)
+    try:
+        os.rename(scratch, out)
+    except OSError:
+        os.rename(old / out.name, out)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_dump(activities: Sequence[LayerActivity], path: Path) -> None:
+    """Integer operands, scales, psums, overflow counts and PPU outputs of every layer."""
+    from safetensors.numpy import save_file
+
+    tensors: dict[str, np.ndarray] = {}
+    gammas: dict[str, dict[str, Any]] = {}
+    for activity in activities:
+        layer = activity.layer
+        named = {
+            "weight_words": layer.weight_words,
+            "weight_scales": layer.weight_scales,
+            "weight_gamma": layer.weight_gamma,
+            "input_words": layer.input_words,
+            "input_scales": layer.input_scales,
+            "bias": layer.bias,
+            "psums": activity.psums,
+            "overflows": activity.overflow_map,
+            "output": activity.output,
+            "output_scales": activity.output_scales,
+        }
+        for name, values in named.items():
+            if values is not None:
+                tensors[f"{layer.name}/{name}"] = np.ascontiguousarray(values)
+        gammas[layer.name] = {"input_gamma": layer.input_gamma, "output_gamma": layer.output.gamma}
+    # One metadata key: with several, safetensors writes them in random order.
+    save_file(tensors, path, metadata={"accelsim": json.dumps(gammas, sort_keys=True)})
+
+
+def summary_of(
+    report: Report,
+    activities: Sequence[LayerActivity],
+    *,
+    trace: str,
+    wall_s: float,
+    sqnr_db: float | None,
+    extra: dict[str, Any],
+) -> dict[str, Any]:
+    """The fields of summary.json, in their documented order (docs/results.md)."""
+    arch = report.arch
+    macs = sum(activity.layer.geometry.macs for activity in activities)
+    cycles = sum(activity.cycles for activity in activities)
+    peak_macs = arch.pes * arch.lanes * arch.vector_size
+    energy = {scope: report.energy_pj(scope) for scope in SCOPES}
+    area = {scope: report.area_um2(scope) for scope in SCOPES[:-1]}
+    per_mm2: Callable[[float], float] = lambda macs_per_cycle: (  # noqa: E731
+        2 * macs_per_cycle * arch.clock_ghz * 1e9 / 1e12 / (area["array"] / 1e6)
+    )
+    return {
+        "schema": SCHEMA,
+        "trace": trace,
+        "arch": arch.name,
+        "scheme": str(report.scheme),
+        "macs": macs,
+        "cycles": cycles,
+        "utilization": macs / (cycles * peak_macs),
+        "energy_pj": energy,
+        "area_um2": area,
+        "fj_per_op": {scope: pj / (2 * macs) * 1e3 for scope, pj in energy.items()},
+        "tops_per_mm2": per_mm2(macs / cycles),
+        "peak_tops_per_mm2": per_mm2(peak_macs),
+        "sqnr_db": sqnr_db,
+        "overflows": sum(activity.overflows for activity in activities),
+        **extra,
+        "energy_standing": report.standing_share(),
+        "warnings": list(report.warnings),
+        "wall_s": wall_s,
+    }

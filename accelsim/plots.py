@@ -76,7 +76,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 def _breakdown(columns: dict[str, pd.Series], label: str, title: str) -> Figure:
     import pandas as pd
 
-    frame = pd.DataFrame(columns).fillna(0.0)
+    frame = pd.concat(columns, axis=1, sort=False).fillna(0.0)
     small = frame.max(axis=1) < _SMALL_SHARE * frame.sum().max()
     shown = frame[~small].copy()
     if small.any():

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 MAX_HEADER_BYTES = 32 << 20
 SUFFIX = ".safetensors"
-_ITEM_BYTES = {"F32": 4, "F64": 8, "I8": 1, "U8": 1, "U16": 2}
+ITEM_BYTES = {"F32": 4, "F64": 8, "I8": 1, "U8": 1, "U16": 2}
 
 
 @dataclass(frozen=True)
@@ -296,14 +296,13 @@ def _check_header(header: dict[str, Any], manifest: Manifest) -> None:
             if dtype != spec.dtype:
                 fail(f"layer {layer.name}: tensor {name} has dtype {show(dtype)}, expected {spec.dtype}")
             fits = len(shape) == len(spec.shape) and all(
-                found == size if size else found > 0
-                for found, size in zip(shape, spec.shape, strict=True)
+                found == size if size else found > 0 for found, size in zip(shape, spec.shape, strict=True)
             )
             if not fits:
                 expected = "[" + ", ".join(str(size) if size else "any" for size in spec.shape) + "]"
                 fail(f"layer {layer.name}: tensor {name} has shape {show(shape)}, expected {expected}")
             start, end = header[name]["data_offsets"]
-            if end - start != math.prod(shape) * _ITEM_BYTES[dtype]:
+            if end - start != math.prod(shape) * ITEM_BYTES[dtype]:
                 fail(f"layer {layer.name}: tensor {name} takes {end - start} bytes, its shape says otherwise")
     if undeclared:
         fail(f"tensor {show(min(undeclared))} is in the file but not in the manifest")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from accelsim.errors import AccelsimError
 from accelsim.quantize import QuantizeOptions, check_float_layer, quantize_layer
 from accelsim.scheme import Scheme
-from accelsim.trace import Trace, hash_values
+from accelsim.trace import ITEM_BYTES, Trace, hash_values
 from accelsim.trace_format import (
     FLOAT_TENSORS,
     METADATA_KEY,
@@ -32,6 +32,7 @@ from accelsim.trace_format import (
 from accelsim.workload import FloatLayer, QuantizedLayer
 
 _DTYPES = {"float32": "F32", "float64": "F64", "int8": "I8", "uint8": "U8", "uint16": "U16"}
+_ORDER = ("F64", "F32", "U16", "I8", "U8")
 _VARIANT_TENSORS = ("weight_words", "weight_scales", "weight_gamma", "input_words", "input_scales")
 
 
@@ -178,17 +179,17 @@ def _add(sources: dict[str, _Source], name: str, values: NDArray[Any]) -> str:
 
 
 def _write(path: Path, manifest: Manifest, sources: Mapping[str, _Source]) -> Path:
-    """Header and tensors in the safetensors layout: sorted by item size (largest first, which keeps every
-    tensor aligned) and name. Checked by reading it back before it takes the target's name."""
+    """Header and tensors, in the order the safetensors library writes them: by dtype (largest items first,
+    which keeps every tensor aligned), then name. Read back and checked before it takes the target's name."""
     check_provenance(manifest.provenance)
     text = manifest.to_json()
     parse_manifest(text)
-    names = sorted(sources, key=lambda name: (-_item_bytes(sources[name]), name))
+    names = sorted(sources, key=lambda name: (_ORDER.index(sources[name].dtype), name))
     header: dict[str, Any] = {"__metadata__": {METADATA_KEY: text}}
     offset = 0
     for name in names:
         source = sources[name]
-        end = offset + math.prod(source.shape) * _item_bytes(source)
+        end = offset + math.prod(source.shape) * ITEM_BYTES[source.dtype]
         header[name] = {"dtype": source.dtype, "shape": list(source.shape), "data_offsets": [offset, end]}
         offset = end
     encoded = json.dumps(header, separators=(",", ":")).encode()
@@ -212,7 +213,3 @@ def _write(path: Path, manifest: Manifest, sources: Mapping[str, _Source]) -> Pa
     except AccelsimError as error:
         raise AccelsimError(str(error).replace(str(temporary), str(path), 1)) from None
     return path
-
-
-def _item_bytes(source: _Source) -> int:
-    return {"F32": 4, "F64": 8, "I8": 1, "U8": 1, "U16": 2}[source.dtype]

@@ -114,6 +114,11 @@ class GlobalPeWork:
     op: str
     elements: int
 
+    @property
+    def needs_rows(self) -> bool:
+        """True for work that cannot start before whole rows of outputs are there."""
+        return self.op in ("softmax", "layer_norm")
+
 
 @dataclass(frozen=True, eq=False)
 class FloatLayer:

@@ -9,7 +9,7 @@ from accelsim.mapping.program import Fetch, Stream
 from accelsim.mapping.storage import weight_region_bits
 from accelsim.sim.clock import Clock, Process
 from accelsim.sim.layer_run import LayerRun
-from accelsim.sim.pe import Pe
+from accelsim.sim.pe import OutputTile, Pe
 from accelsim.sim.ports import INPUT, OUTPUT, WEIGHT, Crossbar, Dram, Key
 
 _BUFFER = {WEIGHT: "weight_buffer.write", INPUT: "input_buffer.write"}
@@ -99,11 +99,12 @@ class Array:
         ports = [("bank", bank), *(("in", pe) for pe in pes)]
         self.crossbar.request(key, ports, bits, granted)
 
-    def send_output(self, pe: Pe, run: LayerRun, index: int, bits: int) -> None:
+    def send_output(self, pe: Pe, run: LayerRun, tile: OutputTile) -> None:
         """Move one output tile from a PE's FIFO to the global buffer and, if it lives there, to DRAM."""
         weights, inputs, outputs = self.arch.bank_groups
         bank = weights + inputs + pe.index % outputs
-        key: Key = (OUTPUT, pe.index, run.index, index)
+        key: Key = (OUTPUT, pe.index, run.index, tile.index)
+        bits = tile.bits
         run.counts["global_buffer.write"] += self._bank_words(bits)
         run.counts["noc.bit_hop"] += bits * self.hops.unicast(pe.index)
 
@@ -113,6 +114,7 @@ class Array:
             self.clock.at(start + duration + self.arch.noc_latency_cycles, in_buffer)
 
         def in_buffer() -> None:
+            run.output_in_buffer(tile.values)
             if not run.program.storage.output_to_dram:
                 run.output_written()
                 return

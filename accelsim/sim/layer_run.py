@@ -82,6 +82,7 @@ class LayerRun:
         self.weights_launched = clock.event()
         self.fetches_to_launch = sum(len(stream.fetches) for stream in program.weight_streams)
         self.outputs_to_write = program.output_tiles
+        self._arrivals: list[tuple[int, int]] = []
         self.issue_end = [0] * arch.pes  # end of each PE's last block
         self.output_left = [0] * arch.pes  # end of each PE's last output transfer
 
@@ -162,21 +163,34 @@ class LayerRun:
         if self.fetches_to_launch == 0:
             self.weights_launched.succeed(self.clock.cycle)
 
+    def output_in_buffer(self, values: int) -> None:
+        """An output tile of so many values has reached the global buffer."""
+        self._arrivals.append((self.clock.cycle, values))
+
     def output_written(self) -> None:
         self.outputs_to_write -= 1
         if self.outputs_to_write == 0:
-            rate = self.arch.global_pe_elements_per_cycle
-            work = sum(-(-item.elements // rate) for item in self.layer.global_pe)
-            self._count_global_pe()
-            end = self.clock.cycle + work
+            end = self._global_pe_done(self.clock.cycle)
             self.clock.fire(self.ended, end, end)
 
-    def _count_global_pe(self) -> None:
+    def _global_pe_done(self, last_write: int) -> int:
+        """Cycle in which the global PE is done: streaming work overlaps the layer, row work follows it."""
+        rate, outputs = self.arch.global_pe_elements_per_cycle, self.psums.size
+        streaming = rows = 0
         for item in self.layer.global_pe:
             words = -(-item.elements * self.layer.scheme.activation_bits // self.arch.gb_bank_bits)
             self.counts["global_pe.element"] += item.elements
             self.counts["global_buffer.read"] += words
             self.counts["global_buffer.write"] += words
+            if item.needs_rows:
+                rows += -(-item.elements // rate)
+            else:
+                streaming += item.elements
+        end, behind = last_write, 0
+        for cycle, values in reversed(self._arrivals):
+            behind += values
+            end = max(end, cycle - -streaming * behind // (outputs * rate))
+        return end + rows
 
     def finish(self, end: int) -> None:
         """Close the buckets at the layer's end."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from simpy.events import Event
@@ -25,7 +26,17 @@ from accelsim.sim.layer_run import (
 )
 from accelsim.sim.ports import WEIGHT
 
-SendOutput = Callable[["Pe", LayerRun, int, int], None]
+
+@dataclass(frozen=True)
+class OutputTile:
+    """What one drain leaves in the out FIFO: the PE's `index`-th of the layer, so many values and bits."""
+
+    index: int
+    values: int
+    bits: int
+
+
+SendOutput = Callable[["Pe", LayerRun, OutputTile], None]
 
 
 class Buffer:
@@ -82,7 +93,7 @@ class Pe:
         self._fifo_free = arch.out_fifo_words
         self._fifo_freed = clock.event()
         self._in_fifo: deque[int] = deque()  # entries of output tiles between drain and crossbar
-        self._complete: deque[tuple[LayerRun, int, int]] = deque()  # output tiles waiting to be requested
+        self._complete: deque[tuple[LayerRun, OutputTile]] = deque()  # output tiles waiting to be requested
         self._slots = 2  # output tiles that may be between request and the end of their DRAM write
         clock.process(self._issue())
         clock.process(self._drain())
@@ -196,22 +207,24 @@ class Pe:
             self._in_fifo.append(entries)
             index = made.get(run.index, 0)
             made[run.index] = index + 1
-            complete = partial(self._output_complete, run, index, output_tile_bits(run.layer, block))
+            values = block.pixels * (block.k1 - (block.unit_k0 if run.staged else block.k0))
+            tile = OutputTile(index, values, output_tile_bits(run.layer, block))
+            complete = partial(self._output_complete, run, tile)
             self.clock.at(drain_end + run.ppu_latency, complete)
 
-    def _output_complete(self, run: LayerRun, index: int, bits: int) -> None:
-        self._complete.append((run, index, bits))
+    def _output_complete(self, run: LayerRun, tile: OutputTile) -> None:
+        self._complete.append((run, tile))
         self._request_outputs()
 
     def _request_outputs(self) -> None:
         while self._complete:
-            run, index, bits = self._complete[0]
+            run, tile = self._complete[0]
             if run.program.storage.output_to_dram:
                 if not self._slots:
                     return
                 self._slots -= 1
             self._complete.popleft()
-            self._send_output(self, run, index, bits)
+            self._send_output(self, run, tile)
 
     def output_sent(self) -> None:
         """The oldest output tile has left the FIFO."""

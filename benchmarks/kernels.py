@@ -183,6 +183,7 @@ def run_self(mode: str, threads: int, args: argparse.Namespace, **environment: s
 
 
 def report(args: argparse.Namespace) -> None:
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as cache:
         for name in ("first call, compiling", "first call, cached"):
             out = run_self("first", 1, args, NUMBA_CACHE_DIR=cache).communicate()[0].split()
@@ -211,9 +212,13 @@ def report(args: argparse.Namespace) -> None:
                 f"{threads:<9}{row:<18}{len(ratios):>7}{min(ratios):8.2f}{statistics.median(ratios):8.2f}"
                 f"{max(ratios):9.2f}"
             )
-    headline = [r["ratio"] for r in results if r["row"] in HEADLINE]
-    if headline:
-        print(f"\nmedian ratio to NumPy float32, 4/4/4/4: {statistics.median(headline):.2f}")
+    for threads in args.threads:
+        headline = [r["ratio"] for r in results if r["row"] in HEADLINE and r["threads"] == threads]
+        if headline:
+            median = statistics.median(headline)
+            print(f"median ratio to NumPy float32, 4/4/4/4, {threads} thread(s): {median:.2f}")
+    if load > 0.5:
+        print(f"warning: load average was {load:.1f} at the start; threaded OpenBLAS collapses on busy cores")
     if args.csv:
         with open(args.csv, "w") as file:
             file.write(",".join(results[0]) + "\n")

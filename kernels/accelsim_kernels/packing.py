@@ -150,7 +150,7 @@ def pack_floats(source_words, words, size, signed, bits, gather, vectors, first,
     sign = np.int32(128 if signed else 0)
     high = np.int32((1 << (bits - 1)) - 1 if signed else (1 << bits) - 1)
     low = -high if signed else np.int32(0)
-    illegal = np.bool_(False)
+    illegal: Any = np.bool_(False)
     for i in range(blocks * block):
         cell = packed[i // block, :, i % block]
         for g in range(vectors):

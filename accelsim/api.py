@@ -20,13 +20,13 @@ from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
 from accelsim.inventory import SCOPES, technology_of
 from accelsim.layer_output import apply_activation, dequantize_output, float_output, sqnr_db
-from accelsim.mapping.default import default_mapping
+from accelsim.mapping.default import default_program
 from accelsim.mapping.storage import decide_storage
 from accelsim.quantize import QuantizeOptions
 from accelsim.report import area_um2_at, price
 from accelsim.results import Comparison, RunResult, summary_of
 from accelsim.scheme import Scheme
-from accelsim.sim.run import LayerActivity, simulate
+from accelsim.sim.run import LayerActivity, simulate_programs
 from accelsim.sim.whatif import overflows_at
 from accelsim.trace import Trace, find_trace
 from accelsim.workload import QuantizedLayer
@@ -145,15 +145,15 @@ def _run(
     for layer in layers:
         _check_sign(arch, layer)
     storages = decide_storage(arch, layers)
-    mappings = [
-        default_mapping(arch, layer, storage) for layer, storage in zip(layers, storages, strict=True)
+    programs = [
+        default_program(arch, layer, storage) for layer, storage in zip(layers, storages, strict=True)
     ]
 
     def on_layer(index: int) -> None:
         if progress is not None:
             progress(str(scheme), index + 1, len(layers))
 
-    activities = tuple(simulate(arch, layers, mappings, on_layer))
+    activities = tuple(simulate_programs(arch, programs, on_layer))
     report = price(arch, scheme, activities, library)
     sqnr = [_layer_sqnr(arch, activity, floats.get(activity.layer.name)) for activity in activities]
     report = replace(

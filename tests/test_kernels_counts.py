@@ -2,7 +2,14 @@
 
 import numpy as np
 import pytest
-from accelsim_kernels import SATURATE, LaneSpec, gated_vectors, zero_operand_macs
+from accelsim_kernels import (
+    SATURATE,
+    LaneSpec,
+    activation_profile,
+    gated_vectors,
+    weight_profile,
+    zero_operand_macs,
+)
 from accelsim_kernels.reference import gated_vectors_reference, zero_operand_macs_reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -97,3 +104,23 @@ def test_bad_operands_are_refused():
         zero_operand_macs(weights, words[:, :1], np.zeros((1, 1), np.int32))
     with pytest.raises(ValueError, match="weight scales: given, but the lane spec has 0 bits"):
         gated_vectors(weights, np.ones((1, 1), np.uint16), words, None, np.zeros((1, 1), np.int32), spec)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_profiles_multiply_to_the_counts_of_pairs(seed):
+    """Without :spN the gated steps and zero MACs of a tile pair follow from one profile an operand."""
+    rng = np.random.default_rng(seed)
+    k, g, v, n, p = (int(size) for size in rng.integers(1, 6, 5))
+    weights = rng.integers(-1, 2, (k, g, v)).astype(np.int8)
+    words = rng.integers(0, 2, (n, v)).astype(np.uint8)
+    weight_scales = rng.integers(0, 3, (k, g)).astype(np.uint16)
+    scales = rng.integers(0, 3, n).astype(np.uint16)
+    gather = rng.integers(-1, n, (p, g)).astype(np.int32)
+    spec = LaneSpec(2, 2, 2, 2, 0, 0, 0, 24, SATURATE)
+    own, other = weight_profile(weights, weight_scales), activation_profile(words, scales, gather)
+    steps = k * p * g
+    gated = gated_vectors_reference(weights, weight_scales, words, scales, gather, spec)
+    assert steps - own.live @ other.live == gated
+    zeros = zero_operand_macs_reference(weights, words, gather)
+    assert steps * v - (own.nonzero * other.nonzero).sum() == zeros

@@ -15,13 +15,13 @@ import numpy as np
 from accelsim.config import Arch
 from accelsim.errors import AccelsimError
 from accelsim.mapping.plan import Mapping
-from accelsim.mapping.program import build_program, units_of
+from accelsim.mapping.program import LayerProgram, build_program
 from accelsim.mapping.storage import Storage, output_bits
 from accelsim.workload import Geometry, QuantizedLayer
 
 
-def default_mapping(arch: Arch, layer: QuantizedLayer, storage: Storage) -> Mapping:
-    """The best-ranked candidate that fits the machine.
+def default_program(arch: Arch, layer: QuantizedLayer, storage: Storage) -> LayerProgram:
+    """The layer laid out by the best-ranked candidate that fits the machine.
 
     Raises AccelsimError naming the buffer that is too small when none fits.
     """
@@ -32,19 +32,21 @@ def default_mapping(arch: Arch, layer: QuantizedLayer, storage: Storage) -> Mapp
     refusal = None
     for mapping, _ in ranked:
         try:
-            build_program(arch, layer, mapping, storage)
+            return build_program(arch, layer, mapping, storage)
         except AccelsimError as error:
             refusal = refusal or error
-            continue
-        return mapping
     raise refusal or AccelsimError(
         f"layer {layer.name}: no mapping keeps the pinned choices {arch.mapping} on {arch.pes} PEs"
     )
 
 
+def _unit_count(arch: Arch, layer: QuantizedLayer) -> int:
+    return layer.geometry.groups * -(-layer.geometry.outputs_per_group // arch.unit_channels)
+
+
 def _candidates(arch: Arch, layer: QuantizedLayer) -> Iterator[Mapping]:
     pins = arch.mapping
-    units, pixels = len(units_of(arch, layer)), layer.geometry.pixels
+    units, pixels = _unit_count(arch, layer), layer.geometry.pixels
     for k_split, pixel_split in _splits(arch, units, pixels):
         for units_per_tile, chunk_vectors in _weight_tilings(arch, layer, -(-units // k_split)):
             for chunk_inputs in (False, True) if units_per_tile == 0 else (False,):
@@ -163,7 +165,7 @@ def _estimate(arch: Arch, layer: QuantizedLayer, storage: Storage, mapping: Mapp
     """(cycles, bits moved) of a mapping by roofline: a ranking, not a prediction."""
     geometry, scheme, depth = layer.geometry, layer.scheme, arch.accumulation_collector_depth
     pixels = -(-geometry.pixels // mapping.pixel_split)
-    units = -(-len(units_of(arch, layer)) // mapping.k_split)
+    units = -(-_unit_count(arch, layer) // mapping.k_split)
     lane_groups = -(-min(arch.unit_channels, geometry.outputs_per_group) // arch.lanes)
     tiles, rest = divmod(pixels, mapping.tile_pixels)
     d_tiles = tiles * -(-mapping.tile_pixels // depth) + -(-rest // depth)

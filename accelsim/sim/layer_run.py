@@ -12,10 +12,12 @@ from accelsim_kernels import (
     WRAP,
     LaneSpec,
     PackedWeights,
+    Profile,
     accumulate,
+    activation_profile,
     gated_vectors,
     pack_weights,
-    zero_operand_macs,
+    weight_profile,
 )
 from numpy.typing import NDArray
 
@@ -92,6 +94,7 @@ class LayerRun:
         self.zero_operand_macs = 0
         self._packed: dict[int, PackedWeights] = {}
         self._words: dict[int, Words] = {}
+        self._profiles: dict[object, Profile] = {}
 
     # Tiles a PE was sent. Equal tiles are packed once; every PE that got one computes from it.
 
@@ -131,14 +134,33 @@ class LayerRun:
                 f"pixel {p0 + pixel}, channel {weights.k0 + channel} (overflow: error)"
             )
         steps = weights.macro_words * (p1 - p0)
-        gated = gated_vectors(weights.words, weights.scales, held.codes, held.scales, gather, self.spec)
-        self.zero_operand_macs += zero_operand_macs(weights.words, held.codes, gather)
+        gated = self._count_zeros(weights, inputs, p0, gather)
         counts = self.counts
         counts["dot_product.gated"] += gated
         for action, present in self._lane_actions:
             if present:
                 counts[action] += steps - gated
         counts["accumulator.add"] += steps
+
+    def _count_zeros(self, weights: WeightTile, inputs: InputTile, p0: int, gather: NDArray[np.int32]) -> int:
+        """Gated lane steps; element MACs with a zero operand go to `zero_operand_macs`.
+
+        Both follow from a profile of each operand, which is made once for a tile.
+        """
+        held = self.words(inputs)
+        own = self._profiles.get(id(weights))
+        if own is None:
+            own = self._profiles[id(weights)] = weight_profile(weights.words, weights.scales)
+        key = (id(inputs), p0, len(gather), weights.g0)
+        other = self._profiles.get(key)
+        if other is None:
+            other = self._profiles[key] = activation_profile(held.codes, held.scales, gather)
+        elements = weights.macro_words * len(gather) * self.layer.vector_size
+        self.zero_operand_macs += elements - int(np.vdot(own.nonzero, other.nonzero))
+        if self.spec.scale_product_shift:
+            # A rounded scale product may be zero although neither scale is: pairs have to be looked at.
+            return gated_vectors(weights.words, weights.scales, held.codes, held.scales, gather, self.spec)
+        return weights.macro_words * len(gather) - int(own.live @ other.live)
 
     @property
     def _lane_actions(self) -> tuple[tuple[str, bool], ...]:
@@ -204,3 +226,4 @@ class LayerRun:
             self.buckets[pe, IDLE] += end - self.output_left[pe]
         self._packed.clear()
         self._words.clear()
+        self._profiles.clear()

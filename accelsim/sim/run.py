@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from accelsim.config import Arch
 from accelsim.mapping.plan import Mapping
-from accelsim.mapping.program import build_program
+from accelsim.mapping.program import LayerProgram, build_program
 from accelsim.mapping.storage import decide_storage
 from accelsim.quantize import ppu_constants
 from accelsim.sim.array import Array
@@ -53,16 +53,24 @@ def simulate(
     mappings: list[Mapping],
     on_layer: Callable[[int], None] | None = None,
 ) -> list[LayerActivity]:
-    """Run `layers` one after another. `on_layer(index)` is called as each ends.
+    """Run `layers` one after another with the given mappings; see `simulate_programs`."""
+    storages = decide_storage(arch, layers)
+    programs = [
+        build_program(arch, layer, mapping, storage)
+        for layer, mapping, storage in zip(layers, mappings, storages, strict=True)
+    ]
+    return simulate_programs(arch, programs, on_layer)
 
-    Raises AccelsimError when a layer does not fit the machine, or overflows with `overflow: error`.
+
+def simulate_programs(
+    arch: Arch, programs: list[LayerProgram], on_layer: Callable[[int], None] | None = None
+) -> list[LayerActivity]:
+    """Run layers that are laid out already. `on_layer(index)` is called as each ends.
+
+    Raises AccelsimError when a layer overflows with `overflow: error`.
     """
     clock = Clock()
-    storages = decide_storage(arch, layers)
-    runs = [
-        LayerRun(clock, arch, index, build_program(arch, layer, mapping, storage))
-        for index, (layer, mapping, storage) in enumerate(zip(layers, mappings, storages, strict=True))
-    ]
+    runs = [LayerRun(clock, arch, index, program) for index, program in enumerate(programs)]
     clock.run(until=Array(clock, arch, runs, on_layer).done)
     return [_activity(arch, run) for run in runs]
 

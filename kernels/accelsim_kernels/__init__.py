@@ -4,7 +4,13 @@ Depends on NumPy and Numba only. `reference.py` holds the slow twin of every fun
 """
 
 from accelsim_kernels.accumulate import PackedWeights, accumulate, pack_weights
-from accelsim_kernels.counts import gated_vectors, zero_operand_macs
+from accelsim_kernels.counts import (
+    Profile,
+    activation_profile,
+    gated_vectors,
+    weight_profile,
+    zero_operand_macs,
+)
 from accelsim_kernels.ppu import ppu_static, ppu_vector
 from accelsim_kernels.spec import ERROR, SATURATE, WRAP, LaneSpec
 
@@ -14,10 +20,13 @@ __all__ = [
     "WRAP",
     "LaneSpec",
     "PackedWeights",
+    "Profile",
     "accumulate",
+    "activation_profile",
     "gated_vectors",
     "pack_weights",
     "ppu_static",
     "ppu_vector",
+    "weight_profile",
     "zero_operand_macs",
 ]

@@ -42,9 +42,9 @@ class QuantizeOptions:
     """
 
     weight_calibration: str = "mse"
-    activation_calibration: str = "mse"
+    activation_calibration: str = "max"
     percentile: float = 99.99
-    gamma_calibration: str = "mse"
+    gamma_calibration: str = "max"
     elements: str = "integer_scale"
     scale_rounding: str = "up_from_zero"
     fold: str = "auto"

@@ -100,9 +100,11 @@ class InputTile:
         layer = self.layer
         if not layer.folded:
             return self.bits
-        taps = layer.taps[self.p0 : self.p1]
+        depth, size = layer.geometry.channels_per_group, layer.vector_size
+        first, last = self.g0 * size // depth, -(-self.g1 * size // depth)
+        taps = layer.taps[self.p0 : self.p1, first:last]
         positions = len(np.unique(taps[taps >= 0]))
-        return positions * layer.geometry.channels_per_group * layer.scheme.activation_bits
+        return positions * depth * layer.scheme.activation_bits
 
 
 @dataclass(frozen=True, slots=True)

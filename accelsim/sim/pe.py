@@ -107,7 +107,8 @@ class Pe:
         end, psum_tile = 0, 0
         for run in self.runs:
             program = run.program.pes[self.index]
-            weight, inputs, computed = -1, -1, None
+            weight, inputs = -1, -1
+            computed: set[tuple[int, int]] = set()
             for number, block in enumerate(program.blocks):
                 if weight < 0 or number > program.weight_positions[weight].last:
                     weight += 1
@@ -126,9 +127,10 @@ class Pe:
                 self._count_waits(run, begin, bank_at, weight_at, issue)
 
                 whole = block.first and block.last
-                if not whole or computed != (weight, inputs):
+                pair = (id(block.weight_tile), id(block.input_tile))
+                if not whole or pair not in computed:
                     run.compute(block, whole_tiles=whole)
-                    computed = (weight, inputs)
+                    computed.add(pair)
                 self._count_block(run, block)
                 slots = max(block.pixels, self.arch.accumulate_latency)
                 last_vector = issue + (block.g1 - block.g0 - 1) * slots

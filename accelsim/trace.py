@@ -318,8 +318,19 @@ def bundled_traces() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in trace_folders():
         for path in sorted(folder.glob(f"**/*{SUFFIX}")):
-            found.setdefault(path.name.removesuffix(SUFFIX), path)
+            if _has_manifest(path):
+                found.setdefault(path.name.removesuffix(SUFFIX), path)
     return found
+
+
+def _has_manifest(path: Path) -> bool:
+    """A trace, or a safetensors file of something else, such as the weights a trace was made from."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return METADATA_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        # A damaged trace is still listed: opening it says what is wrong.
+        return True
 
 
 def find_trace(name_or_path: str | Path) -> Path:

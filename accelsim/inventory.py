@@ -7,7 +7,7 @@ registers), pe (collectors, buffers, PPU, control), array (crossbar, global buff
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from accelsim.config import Arch
 from accelsim.costs import ComponentCost, CostLibrary, Technology
@@ -157,7 +157,8 @@ def _array(arch: Arch, scheme: Scheme, library: CostLibrary, pe_area_um2: float)
     bank_words = max(1, arch.global_buffer_bits // arch.gb_banks // arch.gb_bank_bits)
     noc = library.noc(arch.pes, arch.pe_port_bits, pe_area_um2, arch.placement_utilization)
     # One elementwise unit is priced as a PPU lane: the cost tables have nothing closer.
-    global_pe = library.ppu(arch.global_pe_elements_per_cycle, PPU_VALUE_BITS, scheme.activation_bits)
+    lane = library.ppu(arch.global_pe_elements_per_cycle, PPU_VALUE_BITS, scheme.activation_bits)
+    global_pe = replace(lane, standing="assumption")
     return [
         Part("noc", "array", 1, noc, {"bit_hop": ("noc.bit_hop",)}),
         _sram("global_buffer", "array", arch.gb_banks, bank_words, arch.gb_bank_bits, library),

@@ -17,6 +17,7 @@ import numpy as np
 from accelsim.errors import AccelsimError
 from accelsim.inventory import SCOPES
 from accelsim.report import Report
+from accelsim.scheme import Scheme
 from accelsim.sim.run import LayerActivity
 
 if TYPE_CHECKING:
@@ -67,6 +68,20 @@ class Comparison:
     def to_frame(self) -> pd.DataFrame:
         """One row a scheme; `saved_percent` columns are against the first scheme."""
         return self.table
+
+    def __getitem__(self, scheme: str | Scheme) -> RunResult:
+        """The run at a scheme. Raises KeyError naming those there are."""
+        for run in self.runs:
+            if str(run.report.scheme) == str(scheme):
+                return run
+        raise KeyError(f"{scheme}: compared were {', '.join(self.table['scheme'])}")
+
+    def frame(self, table: str) -> pd.DataFrame:
+        """The table `layers`, `components`, `area` or `buckets` of every run, with a `scheme` column."""
+        import pandas as pd
+
+        parts = {str(run.report.scheme): getattr(run.report, table) for run in self.runs}
+        return pd.concat(parts, names=["scheme"]).reset_index(level="scheme").reset_index(drop=True)
 
     def write(self, out: str | Path, *, plots: bool = True, dump: bool = False) -> Path:
         """Write `<scheme>/` as RunResult.write would for each run, comparison.csv and the plots."""

@@ -1,7 +1,7 @@
 """A sound default mapping: a short list of candidates, ranked by a roofline estimate.
 
-The estimate is the time to bring the first tiles plus the largest of compute, PE-port, bank and DRAM cycles,
-ties going to the candidate that moves fewer bits. Anything pinned in the arch file is kept.
+The estimate is the time to bring the first tiles plus the largest of compute, PE-port, bank, DRAM and fetch
+round-trip cycles; ties go to the candidate that moves fewer bits. Anything pinned in the arch file is kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from accelsim.config import Arch
 from accelsim.errors import AccelsimError
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.program import LayerProgram, build_program
-from accelsim.mapping.storage import Storage, output_bits
+from accelsim.mapping.storage import Mode, Storage, output_bits
 from accelsim.workload import Geometry, QuantizedLayer
 
 
@@ -215,15 +215,30 @@ def _estimate(arch: Arch, layer: QuantizedLayer, storage: Storage, mapping: Mapp
             input_tile / width * -(-input_streams // input_banks),
         )
     )
+    weight_tiles = weights_sent * -(-units // max(1, mapping.units_per_tile)) * chunks
+    input_tiles = inputs_sent * pixel_tiles * groups
+    weights_crossbar = weights.banks / width / min(weight_banks, mapping.k_split)
+    inputs_crossbar = inputs.banks / width / min(input_banks, input_streams)
+    # A shared input and a multicast weight tile meet in one PE's port: they cannot move at the same time.
+    together = weights_crossbar + inputs_crossbar if geometry.groups == 1 else 0
     cycles = fill + max(
         compute,
         (weights.pe + inputs.pe) / width,
-        weights.banks / width / min(weight_banks, mapping.k_split),
-        inputs.banks / width / min(input_banks, input_streams),
+        together,
+        weights_crossbar,
+        inputs_crossbar,
         written / width / output_banks,
         (weights.dram + inputs.dram + (written if storage.output_to_dram else 0)) / arch.dram_bits,
+        weight_tiles * _round_trip(arch, weight_tile, storage.weights) / 2,
+        input_tiles * _round_trip(arch, input_tile, storage.input) / 2,
     )
     return cycles, weights.banks + inputs.banks + 8 * (weights.dram + inputs.dram)
+
+
+def _round_trip(arch: Arch, tile_bits: float, mode: Mode) -> float:
+    """Cycles from the launch of a fetch to the tile's arrival; a stream has two fetches under way."""
+    crossbar = tile_bits / arch.crossbar_bits + arch.noc_latency_cycles
+    return crossbar + (0 if mode == "gb" else tile_bits / arch.dram_bits + arch.dram_latency_cycles)
 
 
 def _tile_words(layer: QuantizedLayer, mapping: Mapping) -> int:
@@ -232,7 +247,7 @@ def _tile_words(layer: QuantizedLayer, mapping: Mapping) -> int:
     )
 
 
-def _traffic(bits: float, sent: int, streams: int, mode: str) -> _Traffic:
+def _traffic(bits: float, sent: int, streams: int, mode: Mode) -> _Traffic:
     dram = {"gb": 0, "cached": bits * streams, "streamed": bits * streams * sent}[mode]
     return _Traffic(bits * sent, bits * sent * streams, dram)
 

@@ -47,9 +47,9 @@ class Array:
                 self._on_layer(run.index)
 
     def _fetch(self, run: LayerRun, stream: Stream, kind: int) -> Process:
-        if kind == INPUT:
+        if kind == INPUT or run.layer.weight_is_activation:
             yield run.started
-        elif run.index:
+        if kind == WEIGHT and run.index:
             launched = yield self.runs[run.index - 1].weights_launched
             if self.clock.cycle <= launched:
                 yield self.clock.timeout(1)

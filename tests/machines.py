@@ -1,0 +1,257 @@
+"""Small random machines, layers and mappings: queues that fill, tight buffers, ragged tiles."""
+
+from __future__ import annotations
+
+import numpy as np
+from cycle_model.program import layer_bits, refusal, region_bits
+from numpy.random import Generator
+
+from accelsim.config import Arch
+from accelsim.errors import AccelsimError
+from accelsim.mapping.plan import Mapping
+from accelsim.scheme import Scheme
+from accelsim.workload import Geometry, GlobalPeWork, OutputFormat, QuantizedLayer
+
+MOST_STEPS = 700  # of one layer, over all PEs
+MOST_BITS = 24_000  # of the operands and the output of one layer
+SCHEMES = (
+    "8/8/-/-",
+    "4/8/-/-",
+    "4/4/4/4",
+    "4/4/4/4:sp4",
+    "4/8/6/10:sp8",
+    "3/5/4/-",
+    "2/8/-/6",
+    "6/3/3/-:sp2",
+)
+GLOBAL_PE_WORK = ("max_pool", "add", "gelu", "softmax", "layer_norm")
+
+
+class NoValidMapping(Exception):
+    """The tries ran out; draw another layer."""
+
+
+def pick(rng: Generator, *choices):
+    return choices[int(rng.integers(len(choices)))]
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def random_arch(rng: Generator) -> Arch:
+    v, lanes = pick(rng, 1, 2, 4, 4, 8), pick(rng, 1, 2, 2, 4, 8)
+    depth = int(rng.integers(1, 7)) if rng.random() < 0.8 else 1
+    staged_entries = depth * max(1, v // lanes)
+    return Arch(
+        name="random",
+        vector_size=v,
+        lanes=lanes,
+        pes=pick(rng, 1, 2, 3, 4, 4, 5, 6, 6, 10),
+        weight_buffer_words=2 * int(rng.integers(1, 25)),
+        input_buffer_words=2 * int(rng.integers(1, 40)),
+        accumulation_collector_depth=depth,
+        accumulator_bits=pick(rng, "auto", "auto", 10, 14, 18),
+        product_shift=pick(rng, 0, 0, 1, 3),
+        overflow=pick(rng, "saturate", "wrap"),
+        accumulate_latency=int(rng.integers(1, 5)),
+        ppu_latency_cycles={"static": int(rng.integers(1, 9)), "per_vector": int(rng.integers(1, 12))},
+        out_fifo_words=pick(rng, depth, staged_entries, staged_entries, 2 * staged_entries + 1, 64),
+        global_buffer_kb=pick(rng, 1, 1, 1, 2, 3, 8),
+        gb_banks=int(rng.integers(3, 14)),
+        gb_bank_bits=pick(rng, 8, 16, 32, 64, 128, 256),
+        pe_port_bits=pick(rng, 8, 16, 32, 64, 128, 256),
+        noc_latency_cycles=int(rng.integers(0, 6)),
+        dram_bits_per_cycle=pick(rng, 16, 32, 64, 256, 256),
+        dram_efficiency=pick(rng, 0.7, 0.8, 1.0),
+        dram_latency_cycles=pick(rng, 0, 1, 5, 20, 60),
+        global_pe_elements_per_cycle=int(rng.integers(1, 17)),
+        clock_ghz=1.0,
+        voltage_v=0.8,
+        node_nm=16.0,
+        placement_utilization=0.7,
+        fold=pick(rng, "auto", "auto", "never"),
+    )
+
+
+def random_scheme(rng: Generator, arch: Arch) -> Scheme:
+    """A scheme that the machine accepts."""
+    while True:
+        scheme = Scheme.parse(pick(rng, *SCHEMES))
+        try:
+            arch.check_scheme(scheme)
+            arch.accumulator_width(scheme)
+        except AccelsimError:
+            continue
+        return scheme
+
+
+def random_geometry(rng: Generator, v: int) -> Geometry:
+    kind = pick(rng, "conv", "conv", "conv", "pointwise", "linear", "groups", "depthwise", "shallow")
+    if kind == "linear":
+        n, c, k = (int(rng.integers(1, most)) for most in (30, 6 * v + 2, 40))
+        return Geometry(N=n, C=c, H=1, W=1, K=k)
+    groups = 1
+    c, k = int(rng.integers(1, 3 * v + 2)), int(rng.integers(1, 30))
+    if kind == "shallow":
+        c = int(rng.integers(1, 4))
+    elif kind == "groups":
+        groups = int(rng.integers(2, 4))
+        c, k = groups * int(rng.integers(1, v + 3)), groups * int(rng.integers(1, 9))
+    elif kind == "depthwise":
+        groups = c = int(rng.integers(2, 8))
+        k = groups * int(rng.integers(1, 3))
+    r, s = (1, 1) if kind == "pointwise" else (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
+    return Geometry(
+        N=pick(rng, 1, 1, 2),
+        C=c,
+        H=int(rng.integers(1, 8)),
+        W=int(rng.integers(1, 8)),
+        K=k,
+        R=r,
+        S=s,
+        stride=(int(rng.integers(1, 3)), int(rng.integers(1, 3))),
+        padding=(int(rng.integers(0, 3)), int(rng.integers(0, 3))),
+        dilation=(pick(rng, 1, 1, 2), pick(rng, 1, 1, 2)),
+        groups=groups,
+    )
+
+
+def _codes(rng: Generator, shape: tuple[int, ...], low: int, high: int) -> np.ndarray:
+    """Codes with whole vectors (last axis) of zeros here and there."""
+    codes = rng.integers(low, high + 1, size=shape)
+    return codes * (rng.random(shape[:-1]) < 0.85)[..., None]
+
+
+def random_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: bool) -> QuantizedLayer:
+    """Random codes and scales, with zero vectors, zero scales and the padding of the last vector zero."""
+    while True:
+        layer = _try_layer(rng, arch, scheme, name, first)
+        if layer is not None:
+            return layer
+
+
+def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: bool) -> QuantizedLayer | None:
+    v = arch.vector_size
+    try:
+        geometry = random_geometry(rng, v)
+    except AccelsimError:
+        return None
+    g_count = geometry.vectors(v, arch.fold)
+    lane_groups = geometry.groups * ceil_div(geometry.outputs_per_group, arch.lanes)
+    if geometry.pixels * lane_groups * g_count > MOST_STEPS:
+        return None
+    folded = geometry.folded(v, arch.fold)
+    cv = ceil_div(geometry.channels_per_group, v)
+    reduction = geometry.channels_per_group * (geometry.R * geometry.S if folded else 1)
+    per_position = g_count if folded else cv
+    positions = geometry.pixels if folded else geometry.N * geometry.H * geometry.W
+    inside = (np.arange(per_position * v) < reduction).reshape(per_position, v)
+
+    input_signed = rng.random() < 0.5
+    input_words = _codes(
+        rng,
+        (positions * geometry.groups, per_position, v),
+        scheme.activation_min(input_signed),
+        scheme.activation_max(input_signed),
+    )
+    input_words = (input_words * inside).reshape(-1, v)
+    weight_words = _codes(rng, (geometry.K, g_count, v), -scheme.weight_max, scheme.weight_max)
+    weight_words *= np.tile(inside, (g_count // per_position, 1))
+
+    def scales(bits: int, shape: tuple[int, ...]) -> np.ndarray | None:
+        return rng.integers(0, 1 << bits, size=shape).astype(np.uint16) if bits else None
+
+    out_signed = rng.random() < 0.5
+    staged_fits = arch.out_fifo_words >= arch.accumulation_collector_depth * v // arch.lanes
+    out_scale_bits = scheme.activation_scale_bits if rng.random() < 0.7 else pick(rng, 0, 4)
+    if v > arch.lanes and not staged_fits:
+        out_scale_bits = 0
+    is_matmul = geometry.R * geometry.S == 1 and rng.random() < 0.4
+    layer = QuantizedLayer(
+        name=name,
+        op="matmul" if is_matmul else "conv",
+        geometry=geometry,
+        scheme=scheme,
+        vector_size=v,
+        fold=arch.fold,
+        weight_words=weight_words.astype(np.int8),
+        weight_scales=scales(scheme.weight_scale_bits, (geometry.K, g_count)),
+        weight_gamma=rng.uniform(1e-4, 1e-2, geometry.K),
+        input_words=input_words.astype(np.int8 if input_signed else np.uint8),
+        input_scales=scales(scheme.activation_scale_bits, (len(input_words),)),
+        input_gamma=float(rng.uniform(1e-3, 1e-2)),
+        input_signed=input_signed,
+        bias=rng.normal(size=geometry.K).astype(np.float32) if rng.random() < 0.5 else None,
+        activation=pick(rng, "none", "relu"),
+        output=OutputFormat(
+            bits=scheme.activation_bits if rng.random() < 0.8 else 5,
+            signed=out_signed,
+            scale_bits=out_scale_bits,
+            gamma=float(rng.uniform(0.01, 0.1)),
+        ),
+        weight_is_activation=is_matmul and not first,
+        global_pe=tuple(
+            GlobalPeWork(pick(rng, *GLOBAL_PE_WORK), int(rng.integers(1, pick(rng, 100, 1000))))
+            for _ in range(pick(rng, 0, 0, 1, 2, 3))
+        ),
+    )
+    return layer if sum(layer_bits(layer)) <= MOST_BITS else None
+
+
+def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer) -> Mapping:
+    """A mapping that is not refused wherever the layer stands in the run. Raises NoValidMapping."""
+    pixels = layer.geometry.pixels
+    units = layer.geometry.groups * ceil_div(layer.geometry.outputs_per_group, arch.unit_channels)
+    for attempt in range(60):
+        # Later attempts draw smaller tiles.
+        shrink = 1 + attempt // 6
+        k_split = min(int(rng.integers(1, arch.pes + 1)), units + 1)
+        pixel_split = int(rng.integers(1, arch.pes // k_split + 1))
+        chunked = rng.random() < 0.5 or attempt > 40
+        most_pixels = max(1, min(pixels, 24) // shrink)
+        mapping = Mapping(
+            k_split=k_split,
+            pixel_split=pixel_split,
+            order=pick(rng, "KP", "PK"),
+            tile_pixels=int(rng.integers(1, most_pixels + 1)),
+            units_per_tile=0 if chunked else int(rng.integers(1, max(2, 5 - shrink))),
+            chunk_vectors=int(rng.integers(1, max(1, layer.G // shrink) + 1)) if chunked else layer.G,
+            chunk_inputs=chunked and rng.random() < 0.5,
+        )
+        if refusal(arch, layer, mapping) is None:
+            return mapping
+    raise NoValidMapping
+
+
+def random_run(seed: int) -> tuple[Arch, list[QuantizedLayer], list[Mapping]]:
+    """One to three layers on one machine."""
+    rng = np.random.default_rng(seed)
+    while True:
+        arch = random_arch(rng)
+        scheme = random_scheme(rng, arch)
+        layers: list[QuantizedLayer] = []
+        mappings: list[Mapping] = []
+        count = pick(rng, 1, 2, 2, 3)
+        for _ in range(20):
+            if rng.random() < 0.2:
+                scheme = random_scheme(rng, arch)
+            layer = random_layer(rng, arch, scheme, f"layer{len(layers)}", not layers)
+            try:
+                mapping = random_mapping(rng, arch, layer)
+            except NoValidMapping:
+                continue
+            layers.append(layer)
+            mappings.append(mapping)
+            if len(layers) == count:
+                return arch, layers, mappings
+
+
+def describe(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping]) -> str:
+    """What a failing test prints."""
+    lines = [str(arch), f"regions {region_bits(arch)}"]
+    for layer, mapping in zip(layers, mappings, strict=True):
+        lines.append(f"{layer.name} {layer.scheme} G={layer.G} folded={layer.folded} {layer.geometry}")
+        lines.append(f"  bits {layer_bits(layer)} out {layer.output} global_pe {layer.global_pe}")
+        lines.append(f"  weight_is_activation {layer.weight_is_activation} {mapping}")
+    return "\n".join(lines)

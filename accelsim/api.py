@@ -139,8 +139,8 @@ def _run(
     started = time.perf_counter()
     arch.check_scheme(scheme)
     library = CostLibrary(technology_of(arch))
-    if options is None and arch.fold != "auto":
-        options = QuantizeOptions(fold=arch.fold)
+    if arch.fold != "auto":
+        options = replace(options or QuantizeOptions(), fold=arch.fold)
     layers = [trace.quantized_layer(info.name, scheme, arch.vector_size, options) for info in trace.layers]
     for layer in layers:
         _check_sign(arch, layer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,8 +24,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
-trace_app = typer.Typer(help="Look inside a trace, or quantize a float trace.", no_args_is_help=True)
+trace_app = typer.Typer(
+    help="Look inside a trace, or quantize a float trace.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(trace_app, name="trace")
 
 TraceArgument = Annotated[
@@ -58,10 +63,10 @@ def run_command(
     """Simulate a trace at one scheme and write its results."""
     from accelsim import api
     from accelsim.progress import progress_bar
-    from accelsim.results import check_replaceable
+    from accelsim.results import check_target
 
     target = _target(out, trace)
-    check_replaceable(target)
+    check_target(target)
     with progress_bar() as progress:
         result = api.run(
             trace, arch, scheme, overrides=overrides or (), options=_options(quantize), progress=progress
@@ -90,10 +95,10 @@ def compare_command(
     """Simulate a trace at several schemes and show what each saves against the first."""
     from accelsim import api
     from accelsim.progress import progress_bar
-    from accelsim.results import check_replaceable
+    from accelsim.results import check_target
 
     target = _target(out, trace)
-    check_replaceable(target)
+    check_target(target)
     with progress_bar() as progress:
         comparison = api.compare(
             trace,
@@ -181,6 +186,9 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def main() -> None:
     """Run the command line; exit status 0, or 2 with one clear line on bad input."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = app(standalone_mode=False)
     except AccelsimError as error:
@@ -195,7 +203,7 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output has gone, as in `accelsim costs | head`; nothing is wrong.
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
         _fail(f"{error.filename or 'file system'}: {error.strerror or error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,6 +16,8 @@ from accelsim.scheme import Scheme
 
 # The longest reduction of ResNet-50, 3*3*512 products: what `accumulator_bits: auto` is sized for.
 LONGEST_REDUCTION = 4608
+_MAX_FILE_BYTES = 1 << 18
+_MAX_NAME = 200
 MIN_ACCUMULATOR_BITS, MAX_ACCUMULATOR_BITS = 24, 62
 
 
@@ -44,7 +47,7 @@ class MappingPins(_Strict):
 class Arch(_Strict):
     """One machine, in the names of the arch file: depths in words, ports in bits, times in cycles."""
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9_.+() -]{1,64}$")
     vector_size: int = Field(ge=1, le=128)
     lanes: int = Field(ge=1, le=256)
     pes: int = Field(ge=1, le=1024)
@@ -167,7 +170,7 @@ def load_arch(name: str | Path, overrides: list[str] | None = None) -> Arch:
     An arch file may start from another with `base: <preset>` and give only what differs.
     Raises AccelsimError naming the file, the key and what was expected.
     """
-    where = f"arch {name}"
+    where = f"arch {str(name)[:_MAX_NAME]}"
     data = _read(name, where, depth=0)
     for item in overrides or []:
         _override(data, item)
@@ -181,33 +184,54 @@ def _read(name: str | Path, where: str, depth: int) -> dict[str, Any]:
     if depth > 8:
         raise AccelsimError(f"{where}: 'base' refers back to itself")
     if str(name) in presets():
+        path = None
         text = (resources.files("accelsim.presets") / f"{name}.yaml").read_text("utf-8")
     else:
         path = Path(name)
-        if not path.is_file():
-            raise AccelsimError(f"{where}: no such file or preset; presets are {', '.join(presets())}")
-        try:
-            text = path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise AccelsimError(f"{where}: cannot be read as UTF-8 text: {error}") from None
-    try:
-        data = yaml.load(text, Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise AccelsimError(f"{where}: not valid YAML: {error}") from None
+        text = _file_text(path, where)
+    data = _load_yaml(text, where)
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise AccelsimError(f"{where}: expected a mapping of parameter names to values")
     base = data.pop("base", None)
     if base is not None:
-        if not isinstance(base, str):
-            raise AccelsimError(f"{where}: base is {base!r}, expected the name of a preset or file")
-        merged = _read(base, f"{where}, base {base}", depth + 1)
-        merged.update(data)
-        data = merged
-        data.setdefault("name", Path(str(name)).stem)
+        if not isinstance(base, str) or len(base) > _MAX_NAME:
+            raise AccelsimError(f"{where}: base is {_shown(base)}, expected the name of a preset or file")
+        # A base file is looked for beside the file that names it.
+        beside = path.parent / base if path is not None else Path(base)
+        found = base if base in presets() or not beside.is_file() else beside
+        merged = _read(found, f"{where}, base {base}", depth + 1)
+        data.setdefault("name", path.stem if path is not None else str(name))
+        data = merged | data
     return data
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+def _file_text(path: Path, where: str) -> str:
+    try:
+        size = path.stat().st_size if "\0" not in str(path) and path.is_file() else None
+        if size is not None and size <= _MAX_FILE_BYTES:
+            return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise AccelsimError(f"{where}: cannot be read as UTF-8 text: {reason}") from None
+    if size is None:
+        raise AccelsimError(f"{where}: no such file or preset; presets are {', '.join(presets())}")
+    raise AccelsimError(f"{where}: {size} bytes, expected at most {_MAX_FILE_BYTES}")
+
+
+def _load_yaml(text: str, where: str) -> Any:
+    """Plain YAML: no anchors, which can make a small file expand without end, and no key twice."""
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
+            raise AccelsimError(f"{where}: YAML aliases are not allowed, expected plain values")
+        return yaml.load(text, Loader=_Loader)
+    except AccelsimError:
+        raise
+    # PyYAML lets errors of its constructors through as they are: int(''), dates that do not exist, ...
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        raise AccelsimError(f"{where}: not valid YAML: {str(error)[:200]}") from None
+
+
+class _Loader(yaml.SafeLoader):
     """SafeLoader that refuses a key given twice, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -220,32 +244,44 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# YAML 1.1 takes 1e-3 for text because it has no dot.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 def _override(data: dict[str, Any], item: str) -> None:
+    where = f"--set {item[:80]}"
     key, equals, text = item.partition("=")
     if not equals or not key.strip() or not text.strip():
-        raise AccelsimError(f"--set {item}: expected KEY=VALUE")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise AccelsimError(f"--set {item}: the value is not valid YAML") from None
+        raise AccelsimError(f"{where}: expected KEY=VALUE")
+    value = _load_yaml(text, where)
     *parents, leaf = key.strip().split(".")
     for parent in parents:
         nested = data.get(parent) or {}
         if not isinstance(nested, dict):
-            raise AccelsimError(f"--set {item}: {parent} has no keys of its own")
+            raise AccelsimError(f"{where}: {parent} has no keys of its own")
         data[parent] = dict(nested)
         data = data[parent]
     data[leaf] = value
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits
+        text = "a value too long to print"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"] if part not in ("int", "literal['auto']"))
     if problem["type"] == "extra_forbidden":
-        known = MappingPins.model_fields if where.startswith("mapping.") else Arch.model_fields
-        return f"unknown key '{where}'; known keys are {', '.join(known)}"
+        nested: dict[str, type[BaseModel]] = {"mapping": MappingPins, "ppu_latency_cycles": PpuLatency}
+        owner: type[BaseModel] = nested.get(where.partition(".")[0], Arch)
+        return f"unknown key '{where[:60]}'; known keys are {', '.join(owner.model_fields)}"
     if problem["type"] == "missing":
         return f"key '{where}' is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    shown = repr(problem["input"])
-    return f"{where} = {shown[:60]}: {message}" if where else message
+    return f"{where} = {_shown(problem['input'])}: {message}" if where else message

@@ -105,7 +105,7 @@ def _breakdown(columns: dict[str, pd.Series], label: str, title: str) -> Figure:
         )
     axes.set_ylabel(label)
     axes.margins(y=0.08)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(
         handles[::-1], labels[::-1], loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False
@@ -132,7 +132,7 @@ def _bucket_chart(run: RunResult, title: str) -> Figure:
         left = left + frame[bucket]
     axes.invert_yaxis()
     axes.set_xlabel("cycles, mean over the PEs")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
     return figure
 
@@ -163,7 +163,7 @@ def _savings(table: pd.DataFrame, title: str) -> Figure:
         ha="right",
     )
     axes.set_ylabel(f"saved against {table['scheme'].iloc[0]} (%)")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)
     axes.legend(fontsize=8, frameon=False)
     return figure
 

@@ -15,12 +15,13 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
     )
     tasks: dict[str, object] = {}
@@ -34,10 +35,14 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
     show = Timer(_PATIENCE_S, bar.start)
     show.daemon = True
-    show.start()
+    if console.is_terminal:
+        show.start()
     try:
         yield progress
     finally:
         show.cancel()
-        show.join()
-        bar.stop()
+        if show.ident is not None:
+            show.join()
+        # Stopping a bar that never started prints an empty line.
+        if bar.live.is_started:
+            bar.stop()

@@ -7,8 +7,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
-_MARKERS = ("summary.json", "comparison.csv")
+_TABLES = ("layers", "components", "area", "buckets")
+_PLOTS = ("energy", "area", "cycles", "savings")
+_FILES = {
+    "summary.json",
+    "comparison.csv",
+    "outputs.safetensors",
+    *(f"{table}.csv" for table in _TABLES),
+    *(f"{plot}.{kind}" for plot in _PLOTS for kind in ("png", "svg")),
+}
+_MAX_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -101,15 +110,10 @@ class Comparison:
 def write_run(run: RunResult, folder: Path, *, plots: bool, dump: bool) -> None:
     text = json.dumps(run.summary, indent=1, allow_nan=False)
     (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
-    for name, frame in (
-        ("layers", run.report.layers),
-        ("components", run.report.components),
-        ("area", run.report.area),
-        ("buckets", run.report.buckets),
-    ):
-        write_csv(frame, folder / f"{name}.csv")
+    for name in _TABLES:
+        write_csv(getattr(run.report, name), folder / f"{name}.csv")
     if dump:
-        _write_dump(run.activities, folder / "outputs.safetensors")
+        (folder / "outputs.safetensors").write_bytes(_dump(run))
     if plots:
         from accelsim.plots import plot_run
 
@@ -124,11 +128,12 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 def result_folder(out: str | Path) -> Iterator[Path]:
     """A fresh folder beside `out` that takes its place on success and vanishes on failure."""
     out = Path(out)
-    check_replaceable(out)
+    check_target(out)
+    made = [parent for parent in (out.parent, *out.parent.parents) if not parent.exists()]
     scratch: Path | None = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name[:100]}.", dir=out.parent))
         scratch.chmod(0o755)
         yield scratch
         _replace(scratch, out)
@@ -137,16 +142,42 @@ def result_folder(out: str | Path) -> Iterator[Path]:
     finally:
         if scratch is not None and scratch.exists():
             shutil.rmtree(scratch, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):
+                parent.rmdir()  # only where nothing was put into it
 
 
-def check_replaceable(out: Path) -> None:
-    """Refuse to overwrite anything but an earlier result. Raises AccelsimError."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise AccelsimError(f"results {out}: is a file, expected a folder to write results to")
-    if any(out.iterdir()) and not any((out / marker).is_file() for marker in _MARKERS):
-        raise AccelsimError(f"results {out}: holds other files, expected a new folder or an earlier result")
+def check_target(out: Path) -> None:
+    """Refuse, before anything is run, what cannot be a result folder or would overwrite anything else."""
+    try:
+        existing = next(path for path in (out, *out.absolute().parents) if path.exists())
+        if existing != out and not (existing.is_dir() and os.access(existing, os.W_OK)):
+            raise AccelsimError(f"results {out}: {existing} is not a folder that can be written to")
+        if existing == out:
+            if not out.is_dir():
+                raise AccelsimError(f"results {out}: is a file, expected a folder to write results to")
+            if out.resolve() in (Path.cwd(), *Path.cwd().parents):
+                raise AccelsimError(
+                    f"results {out}: is the current folder, expected a new or a result folder"
+                )
+            if any(out.iterdir()) and not _is_result(out):
+                raise AccelsimError(f"results {out}: holds other files, expected a new or a result folder")
+        if len(os.fsencode(out.name)) > _MAX_NAME_BYTES:
+            raise AccelsimError(f"results {out.name[:40]}...: name is longer than {_MAX_NAME_BYTES} bytes")
+    except (OSError, ValueError) as error:
+        if isinstance(error, AccelsimError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise AccelsimError(f"results {str(out)[:100]}: cannot be written: {reason}") from None
+
+
+def _is_result(folder: Path) -> bool:
+    """True when everything in it is something `write` makes."""
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    folders = [path for path in folder.iterdir() if path.is_dir()]
+    if "comparison.csv" in names:
+        return names <= _FILES and all(_is_result(inner) for inner in folders)
+    return "summary.json" in names and names <= _FILES and not folders
 
 
 def _replace(scratch: Path, out: Path) -> None:
@@ -154,23 +185,28 @@ def _replace(scratch: Path, out: Path) -> None:
         os.rename(scratch, out)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-    os.rename(out, old / out.name)
     try:
-        os.rename(scratch, out)
-    except OSError:
-        os.rename(old / out.name, out)
-        raise
+        os.rename(out, old / out.name)
+        try:
+            os.rename(scratch, out)
+        except OSError:
+            os.rename(old / out.name, out)
+            raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_dump(activities: Sequence[LayerActivity], path: Path) -> None:
-    """Integer operands, scales, psums, overflow counts and PPU outputs of every layer."""
-    from safetensors.numpy import save_file
+def _dump(run: RunResult) -> bytes:
+    """Integer operands, scales, psums, overflow counts and PPU outputs of every layer, as safetensors.
 
+    The metadata key `accelsim` says, per layer, what else is needed to compute them again.
+    """
+    from safetensors.numpy import save
+
+    arch = run.report.arch
     tensors: dict[str, np.ndarray] = {}
-    gammas: dict[str, dict[str, Any]] = {}
-    for activity in activities:
+    facts: dict[str, dict[str, Any]] = {}
+    for activity in run.activities:
         layer = activity.layer
         named = {
             "weight_words": layer.weight_words,
@@ -187,9 +223,21 @@ def _write_dump(activities: Sequence[LayerActivity], path: Path) -> None:
         for name, values in named.items():
             if values is not None:
                 tensors[f"{layer.name}/{name}"] = np.ascontiguousarray(values)
-        gammas[layer.name] = {"input_gamma": layer.input_gamma, "output_gamma": layer.output.gamma}
+        facts[layer.name] = {
+            "scheme": str(layer.scheme),
+            "geometry": asdict(layer.geometry),
+            "vector_size": layer.vector_size,
+            "folded": layer.folded,
+            "input_gamma": layer.input_gamma,
+            "activation": layer.activation,
+            "output": {**asdict(layer.output), "fraction_bits": layer.output.fraction_bits},
+            "output_gamma": layer.output.gamma,
+            "accumulator_bits": arch.accumulator_width(layer.scheme),
+            "product_shift": arch.product_shift,
+            "overflow": arch.overflow,
+        }
     # One metadata key: with several, safetensors writes them in random order.
-    save_file(tensors, path, metadata={"accelsim": json.dumps(gammas, sort_keys=True)})
+    return save(tensors, metadata={"accelsim": json.dumps(facts, sort_keys=True)})
 
 
 def summary_of(

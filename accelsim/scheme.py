@@ -15,7 +15,7 @@ from accelsim.errors import AccelsimError
 
 MIN_OPERAND_BITS, MAX_OPERAND_BITS = 2, 8
 MIN_SCALE_BITS, MAX_SCALE_BITS = 1, 10
-_PATTERN = re.compile(r"(\d+)/(\d+)/(\d+|-)/(\d+|-)(?::sp(\d+))?")
+_PATTERN = re.compile(r"([0-9]{1,3})/([0-9]{1,3})/([0-9]{1,3}|-)/([0-9]{1,3}|-)(?::sp([0-9]{1,3}))?")
 
 
 @dataclass(frozen=True, order=True)
@@ -56,7 +56,7 @@ class Scheme:
         match = _PATTERN.fullmatch(text.strip())
         if match is None:
             raise AccelsimError(
-                f"scheme '{text}': expected W/A/ws/as[:spN] such as 8/8/-/-, 4/4/4/4 or 4/8/6/10:sp8"
+                f"scheme '{text[:60]}': expected W/A/ws/as[:spN] such as 8/8/-/-, 4/4/4/4 or 4/8/6/10:sp8"
             )
         weight, activation, weight_scale, activation_scale, product = match.groups()
         for part, name in (

@@ -18,10 +18,16 @@ _SCOPES = ("datapath", "pe", "array", "system")
 _PIPED_WIDTH = 160
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # the command line decides what that means
+
+
 def _console() -> Console:
-    console = Console()
+    # Nothing printed here is markup: names come from users' files.
+    console = _Console(markup=False, highlight=False)
     # Piped into a file there is no terminal to measure; 80 columns would cut the numbers.
-    return console if console.is_terminal else Console(width=_PIPED_WIDTH)
+    return console if console.is_terminal else _Console(markup=False, highlight=False, width=_PIPED_WIDTH)
 
 
 def print_frame(frame: pd.DataFrame) -> None:

@@ -25,16 +25,14 @@ def default_program(arch: Arch, layer: QuantizedLayer, storage: Storage) -> Laye
 
     Raises AccelsimError naming the buffer that is too small when none fits.
     """
-    ranked = sorted(
-        {mapping: _estimate(arch, layer, storage, mapping) for mapping in _candidates(arch, layer)}.items(),
-        key=lambda item: item[1],
-    )
     refusal = None
-    for mapping, _ in ranked:
-        try:
-            return build_program(arch, layer, mapping, storage)
-        except AccelsimError as error:
-            refusal = refusal or error
+    for candidates in (_candidates(arch, layer), _small_candidates(arch, layer)):
+        ranking = {mapping: _estimate(arch, layer, storage, mapping) for mapping in candidates}
+        for mapping in sorted(ranking, key=lambda mapping: ranking[mapping]):
+            try:
+                return build_program(arch, layer, mapping, storage)
+            except AccelsimError as error:
+                refusal = refusal or error
     raise refusal or AccelsimError(
         f"layer {layer.name}: no mapping keeps the pinned choices {arch.mapping} on {arch.pes} PEs"
     )
@@ -68,6 +66,31 @@ def _candidates(arch: Arch, layer: QuantizedLayer) -> Iterator[Mapping]:
                         )
 
 
+def _small_candidates(arch: Arch, layer: QuantizedLayer) -> Iterator[Mapping]:
+    """Chunks and pixel runs down to one vector of one pixel, for machines that the usual tiles do not fit."""
+    pins, depth = arch.mapping, arch.accumulation_collector_depth
+    if pins.units_per_tile:
+        return
+    half = arch.weight_buffer_words // 2
+    chunks = [pins.chunk_vectors] if pins.chunk_vectors else _halvings(min(layer.G, half))
+    runs = [pins.tile_pixels] if pins.tile_pixels else _halvings(depth)
+    for k_split, pixel_split in _splits(arch, _unit_count(arch, layer), layer.geometry.pixels):
+        for chunk in chunks:
+            for tile_pixels in runs:
+                for chunk_inputs in (True, False) if pins.chunk_inputs is None else (pins.chunk_inputs,):
+                    for order in (pins.order,) if pins.order else ("KP", "PK"):
+                        size = min(chunk, layer.G)
+                        yield Mapping(k_split, pixel_split, order, tile_pixels, 0, size, chunk_inputs)
+
+
+def _halvings(size: int) -> list[int]:
+    """size, then halves of it rounded up, down to 1."""
+    sizes = [size]
+    while sizes[-1] > 1:
+        sizes.append(-(-sizes[-1] // 2))
+    return sizes
+
+
 def _splits(arch: Arch, units: int, pixels: int) -> list[tuple[int, int]]:
     pins = arch.mapping
     wanted = {
@@ -83,14 +106,15 @@ def _weight_tilings(arch: Arch, layer: QuantizedLayer, units: int) -> Iterator[t
     """(units_per_tile, chunk_vectors) choices; 0 units where one unit does not fit a half."""
     pins, half = arch.mapping, arch.weight_buffer_words // 2
     unit_words = layer.G * -(-min(arch.unit_channels, layer.geometry.outputs_per_group) // arch.lanes)
-    if unit_words <= half and pins.chunk_vectors is None and pins.units_per_tile != 0:
+    chunked = pins.units_per_tile == 0 or pins.chunk_vectors is not None or pins.chunk_inputs
+    if unit_words <= half and not chunked:
         fit = min(units, half // unit_words)
         # Small tiles start the array sooner and overlap better; large ones are sent less often.
         sizes = {fit, *(1 << power for power in range(fit.bit_length()) if 1 << power <= fit)}
         for size in [pins.units_per_tile] if pins.units_per_tile else sorted(sizes):
             yield size, layer.G
     elif pins.units_per_tile:
-        yield pins.units_per_tile, layer.G
+        yield pins.units_per_tile, pins.chunk_vectors or layer.G
     elif pins.chunk_vectors:
         yield 0, min(pins.chunk_vectors, layer.G)
     else:

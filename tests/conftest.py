@@ -1,0 +1,96 @@
+"""Shared by the tests of the public doors: one small float trace, and the command line called in-process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from accelsim.cli import main
+from accelsim.trace_write import write_trace
+from accelsim.workload import FloatLayer, Geometry, GlobalPeWork
+
+# A folded first layer, ragged channels with padding and strides, groups, and a matmul with its softmax.
+GEOMETRIES = {
+    "first": Geometry(1, 3, 6, 5, 8, 3, 3, (1, 2), (1, 0)),
+    "middle": Geometry(2, 20, 5, 5, 18, 3, 2, (2, 1), (1, 1), (1, 2)),
+    "grouped": Geometry(1, 36, 3, 3, 8, 3, 3, (1, 1), (1, 1), groups=2),
+    "matmul": Geometry(1, 40, 1, 6, 10, groups=2),
+}
+UNSIGNED = "middle"
+
+
+def small_layers() -> list[FloatLayer]:
+    rng = np.random.default_rng(7)
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    layers = []
+    for name, g in GEOMETRIES.items():
+        values = draw(g.N, g.C, g.H, g.W)
+        layers.append(
+            FloatLayer(
+                name,
+                "matmul" if name == "matmul" else "conv",
+                g,
+                draw(g.K, g.channels_per_group, g.R, g.S),
+                np.maximum(values, 0) if name == UNSIGNED else values,
+                None if name == "matmul" else draw(g.K),
+                "none" if name == "matmul" else "relu",
+                input_signed=name != UNSIGNED,
+                weight_is_activation=name == "matmul",
+                global_pe={
+                    "middle": (GlobalPeWork("max_pool", 90),),
+                    "matmul": (GlobalPeWork("softmax", 60),),
+                }.get(name, ()),
+            )
+        )
+    return layers
+
+
+@pytest.fixture(scope="session")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("traces") / "small.safetensors"
+    return write_trace(path, "small model", small_layers(), {"license": "MIT"})
+
+
+@dataclass(frozen=True)
+class Said:
+    status: int
+    out: str
+    err: str
+
+
+def call_main(*arguments: object) -> Said:
+    """`accelsim ARGUMENTS` in this process; anything but SystemExit is a traceback and fails the test."""
+    out, err, argv = io.StringIO(), io.StringIO(), sys.argv
+    sys.argv = ["accelsim", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as e:
+            main()
+    finally:
+        sys.argv = argv
+    assert isinstance(e.value.code, int)
+    return Said(e.value.code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+    """call_main in an empty folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return call_main
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file and folder below `folder`, hidden ones too."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"a folder"
+        for path in sorted(folder.rglob("*"))
+    }

@@ -1,0 +1,155 @@
+"""From Python: the same as the command line, with AccelsimError for whatever is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import GEOMETRIES, small_layers
+
+from accelsim.api import DEFAULT_SCHEMES, compare, cost_table, quantize_options, run
+from accelsim.config import load_arch
+from accelsim.errors import AccelsimError
+from accelsim.quantize import QuantizeOptions
+from accelsim.scheme import Scheme
+from accelsim.trace import Trace
+
+
+def test_a_path_a_name_and_an_open_trace_are_the_same(trace: Path) -> None:
+    ways = [run(trace), run(str(trace)), run(Trace.open(trace), scheme=Scheme.parse("4/4/4/4"))]
+    for way in ways[1:]:
+        pd.testing.assert_frame_equal(way.to_frame(), ways[0].to_frame())
+        pd.testing.assert_frame_equal(way.layers, ways[0].layers)
+    assert list(ways[0].layers["layer"]) == list(GEOMETRIES)
+
+
+def test_compare_holds_the_runs_it_compares(trace: Path) -> None:
+    comparison = compare(trace, schemes=["8/8/-/-", "4/4/4/4"], overrides=["pes=4"])
+    table = comparison.to_frame()
+    assert list(table["scheme"]) == ["8/8/-/-", "4/4/4/4"]
+    for index, scheme in enumerate(table["scheme"]):
+        alone = run(trace, scheme=scheme, overrides=["pes=4"])
+        pd.testing.assert_frame_equal(comparison.runs[index].to_frame(), alone.to_frame())
+        row = table.iloc[index]
+        for scope in ("datapath", "pe", "array", "system"):
+            assert row[f"energy_{scope}_pj"] == alone.summary["energy_pj"][scope]
+            base = comparison.runs[0].summary["energy_pj"][scope]
+            saved = 100 * (1 - alone.summary["energy_pj"][scope] / base)
+            assert row[f"energy_{scope}_saved_percent"] == pytest.approx(saved)
+        assert row["cycles"] == alone.summary["cycles"]
+        assert row["area_pe_um2"] == alone.summary["area_um2"]["pe"]
+        small = row["area_pe_datapath_and_sram_um2"]
+        assert row["area_datapath_um2"] < small < row["area_pe_um2"]
+    assert DEFAULT_SCHEMES == ("8/8/-/-", "4/4/4/4", "4/8/6/10")
+
+
+def test_24_bits_beside_every_comparison(trace: Path) -> None:
+    """What a run on a 24-bit machine says, the comparison says without running it."""
+    row = compare(trace, schemes=["4/8/6/10"]).to_frame().iloc[0]
+    narrow = run(trace, scheme="4/8/6/10", overrides=["accumulator_bits=24"])
+    assert row["overflows_24bit"] == narrow.summary["overflows"]
+    assert row["area_pe_24bit_um2"] == pytest.approx(narrow.summary["area_um2"]["pe"])
+    assert row["accumulator_bits"] == 40 and row["area_pe_24bit_um2"] < row["area_pe_um2"]
+
+
+def test_24_bits_overflow_where_products_are_wide(trace: Path) -> None:
+    row = compare(trace, schemes=["8/8/10/10"]).to_frame().iloc[0]
+    narrow = run(trace, scheme="8/8/10/10", overrides=["accumulator_bits=24"])
+    assert row["overflows"] == 0
+    assert row["overflows_24bit"] == narrow.summary["overflows"] > 0
+
+
+def test_sqnr_by_hand(trace: Path) -> None:
+    """A layer's is that of its psums against the float layer; the summary's is the MAC-weighted mean."""
+    result = run(trace, scheme="8/8/-/-")
+    floats = {layer.name: layer for layer in small_layers()}
+    for activity, sqnr_db in zip(result.activities, result.layers["sqnr_db"], strict=True):
+        g, layer = activity.layer.geometry, floats[activity.layer.name]
+        padded = np.pad(layer.input.astype(float), ((0, 0), (0, 0), *[(p, p) for p in g.padding]))
+        wanted = np.zeros((g.N, g.P, g.Q, g.K))
+        depth, outputs = g.C // g.groups, g.K // g.groups
+        for k in range(g.K):
+            channels = slice(k // outputs * depth, (k // outputs + 1) * depth)
+            for p in range(g.P):
+                for q in range(g.Q):
+                    h, w = p * g.stride[0], q * g.stride[1]
+                    patch = padded[
+                        :,
+                        channels,
+                        h : h + g.R * g.dilation[0] : g.dilation[0],
+                        w : w + g.S * g.dilation[1] : g.dilation[1],
+                    ]
+                    wanted[:, p, q, k] = (patch * layer.weight[k]).sum(axis=(1, 2, 3))
+        if layer.bias is not None:
+            wanted += layer.bias
+        wanted = wanted.reshape(g.pixels, g.K)
+        scale = activity.layer.weight_gamma * activity.layer.input_gamma
+        y = activity.psums * scale + (0 if layer.bias is None else layer.bias)
+        expected = 10 * np.log10((y**2).sum() / ((y - wanted) ** 2).sum())
+        assert sqnr_db == pytest.approx(expected, abs=1e-6) and sqnr_db > 25
+    weights = result.layers["macs"]
+    mean = (result.layers["sqnr_db"] * weights).sum() / weights.sum()
+    assert result.summary["sqnr_db"] == pytest.approx(mean)
+
+
+def test_progress_counts_layers(trace: Path) -> None:
+    heard: list[tuple[str, int, int]] = []
+    compare(trace, schemes=["8/8/-/-", "4/4/4/4"], progress=lambda *step: heard.append(step))
+    layers = len(GEOMETRIES)
+    assert heard == [(s, i + 1, layers) for s in ("8/8/-/-", "4/4/4/4") for i in range(layers)]
+
+
+def test_quantize_options() -> None:
+    assert quantize_options([]) == QuantizeOptions()
+    options = quantize_options(["percentile=99.5", "elements=float_scale", "fold=never"])
+    assert options == QuantizeOptions(percentile=99.5, elements="float_scale", fold="never")
+
+
+def test_fold_is_the_machines(trace: Path) -> None:
+    folded, flat = run(trace), run(trace, overrides=["fold=never"])
+    assert folded.activities[0].layer.G == 2 and flat.activities[0].layer.G == 9
+    assert folded.layers["cycles"][0] < flat.layers["cycles"][0]
+
+
+def test_fold_is_the_machines_with_quantize_options_too(trace: Path) -> None:
+    flat = run(trace, overrides=["fold=never"], options=quantize_options(["gamma_calibration=max"]))
+    assert flat.activities[0].layer.G == 9
+
+
+def test_refusals(trace: Path, tmp_path: Path) -> None:
+    arch = load_arch("magnet16")
+    for call, words in [
+        (lambda: run(tmp_path / "absent"), "no such file or bundled trace"),
+        (lambda: run(tmp_path), "no such file or bundled trace"),
+        (lambda: run(trace, "absent"), "no such file or preset"),
+        (lambda: run(trace, arch, overrides=["pes=4"]), "not to an Arch object"),
+        (lambda: run(trace, scheme="4/4"), "expected W/A/ws/as"),
+        (lambda: run(trace, overrides=["pes=0"]), "pes = 0"),
+        (lambda: compare(trace, schemes=[]), "no scheme given"),
+        (lambda: compare(trace, schemes=["4/4/4/4", Scheme(4, 4, 4, 4)]), "given twice"),
+        (lambda: cost_table("flux_capacitor"), "'flux_capacitor' is unknown"),
+        (lambda: quantize_options(["rounding=up"]), "rounding=up"),
+        (lambda: Scheme(9, 8), "weight bits is 9"),
+    ]:
+        with pytest.raises(AccelsimError, match=words) as error:
+            call()
+        assert "\n" not in str(error.value)
+
+
+def test_an_error_message_is_one_line() -> None:
+    assert str(AccelsimError("a\n  b\t\nc ")) == "a b c"
+    assert isinstance(AccelsimError("x"), ValueError)
+
+
+def test_cost_table_follows_the_machine() -> None:
+    table = cost_table("sram")
+    assert {"component", "quantity", "value", "unit", "node_nm", "source", "status"} <= set(table.columns)
+    assert set(cost_table()["component"]) > {"sram", "dram", "dot_product", "ppu"}
+
+
+@pytest.mark.parametrize("name", ["x" * 5000])
+def test_an_arch_name_too_long(trace: Path, name: str) -> None:
+    with pytest.raises(AccelsimError):
+        run(trace, name)

@@ -1,0 +1,409 @@
+"""The command line: what it prints and writes, and one line with exit status 2 for whatever is wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import GEOMETRIES, Said, contents
+from safetensors.numpy import load_file
+
+from accelsim import __version__, progress
+from accelsim.api import DEFAULT_SCHEMES
+
+Cli = Callable[..., Said]
+TABLES = {"summary.json", "layers.csv", "components.csv", "area.csv", "buckets.csv"}
+RUN_PLOTS = {f"{name}.{kind}" for name in ("energy", "area", "cycles") for kind in ("png", "svg")}
+COMPARISON_PLOTS = {f"{name}.{kind}" for name in ("energy", "area", "savings") for kind in ("png", "svg")}
+
+
+def python_m(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "accelsim", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def refused(said: Said) -> str:
+    """The one line of a refusal."""
+    # test_one_line_on_stderr says that nothing else, not even a blank line, may be there.
+    line = said.err
+    assert said.status == 2, said
+    assert line.startswith("error: ") and line.endswith("\n") and line.count("\n") == 1, said.err
+    assert line.strip().isprintable(), line
+    assert "Traceback" not in said.out
+    return line.removeprefix("error: ").strip()
+
+
+# --- what the commands do ----------------------------------------------------------------------------------
+
+
+def test_run_writes_the_documented_folder(trace: Path, cli: Cli, tmp_path: Path) -> None:
+    said = cli("run", trace, "--scheme", "4/8/6/10", "--out", "deep/er/out", "--set", "pes=4")
+    assert (said.status, said.err.strip()) == (0, "")
+    assert {path.name for path in (tmp_path / "deep/er/out").iterdir()} == TABLES | RUN_PLOTS
+    assert [path.name for path in (tmp_path / "deep/er").iterdir()] == ["out"]
+    summary = json.loads((tmp_path / "deep/er/out/summary.json").read_text())
+    for text in ("first", "middle", "grouped", "matmul", f"{summary['cycles']:,}", "results in deep/er/out/"):
+        assert text in said.out
+    assert summary["arch_parameters"]["pes"] == 4
+
+
+def test_run_defaults(trace: Path, cli: Cli, tmp_path: Path) -> None:
+    assert cli("run", trace, "--no-plots").status == 0
+    folder = tmp_path / "results" / "small"
+    assert {path.name for path in folder.iterdir()} == TABLES
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["arch"], summary["scheme"], summary["trace"]) == ("magnet16", "4/4/4/4", "small")
+
+
+def test_compare_writes_each_run_as_run_would(trace: Path, cli: Cli, tmp_path: Path) -> None:
+    said = cli("compare", trace, "--out", "c")
+    assert said.status == 0
+    names = {scheme.replace("/", "_") for scheme in DEFAULT_SCHEMES}
+    assert {p.name for p in (tmp_path / "c").iterdir()} == names | {"comparison.csv"} | COMPARISON_PLOTS
+    for scheme in DEFAULT_SCHEMES:
+        assert scheme in said.out
+        assert {p.name for p in (tmp_path / "c" / scheme.replace("/", "_")).iterdir()} == TABLES | RUN_PLOTS
+    assert cli("run", trace, "--scheme", "4/4/4/4", "--out", "r").status == 0
+    one, other = contents(tmp_path / "r"), contents(tmp_path / "c/4_4_4_4")
+    summaries = [json.loads(files.pop("summary.json")) for files in (one, other)]
+    assert one == other
+    for summary in summaries:
+        del summary["wall_s"]
+    assert summaries[0] == summaries[1]
+    rows = list(csv.DictReader((tmp_path / "c/comparison.csv").open()))
+    assert [row["scheme"] for row in rows] == list(DEFAULT_SCHEMES)
+    assert int(rows[1]["cycles"]) == summaries[0]["cycles"]
+    for column in ("energy_datapath", "energy_system", "area_pe"):
+        unit = "pj" if column.startswith("energy") else "um2"
+        saved = 100 * (1 - float(rows[1][f"{column}_{unit}"]) / float(rows[0][f"{column}_{unit}"]))
+        assert float(rows[1][f"{column}_saved_percent"]) == pytest.approx(saved, abs=1e-9)
+        assert float(rows[0][f"{column}_saved_percent"]) == 0
+
+
+@pytest.mark.parametrize("scheme", ["8/8/-/-", "4/4/4/4", "4/8/-/6", "6/4/4/10:sp5"])
+def test_summary_has_the_documented_fields(trace: Path, cli: Cli, tmp_path: Path, scheme: str) -> None:
+    assert cli("run", trace, "--scheme", scheme, "--out", "r", "--no-plots").status == 0
+    summary = json.loads((tmp_path / "r/summary.json").read_text())
+    scopes = ["datapath", "pe", "array", "system"]
+    assert summary["schema"] == 1
+    assert (summary["trace"], summary["arch"], summary["scheme"]) == ("small", "magnet16", scheme)
+    assert summary["macs"] == sum(
+        g.N * g.P * g.Q * g.K * g.R * g.S * g.C // g.groups for g in GEOMETRIES.values()
+    )
+    assert type(summary["cycles"]) is int and summary["cycles"] > 0
+    assert summary["utilization"] == pytest.approx(summary["macs"] / (summary["cycles"] * 16 * 16 * 16))
+    assert list(summary["energy_pj"]) == scopes and list(summary["fj_per_op"]) == scopes
+    assert list(summary["area_um2"]) == scopes[:3]
+    for scope in scopes:
+        fj = 1e3 * summary["energy_pj"][scope] / (2 * summary["macs"])
+        assert summary["fj_per_op"][scope] == pytest.approx(fj)
+    tops = 2 * summary["macs"] / summary["cycles"] * 1e9 / 1e12 / (summary["area_um2"]["array"] / 1e6)
+    assert summary["tops_per_mm2"] == pytest.approx(tops)
+    assert type(summary["sqnr_db"]) is float and 5 < summary["sqnr_db"] < 60
+    assert summary["overflows"] == 0 and type(summary["overflows"]) is int
+    assert summary["wall_s"] > 0
+
+
+def test_no_floats_means_no_sqnr(trace: Path, cli: Cli, tmp_path: Path) -> None:
+    quantize = ("trace", "quantize", trace, "--out", "q.safetensors", "--scheme", "8/8/-/-", "--drop-floats")
+    assert cli(*quantize, "--scheme", "4/4/4/4").out == "wrote q.safetensors\n"
+    assert cli("run", "q.safetensors", "--out", "q", "--no-plots").status == 0
+    assert cli("run", trace, "--out", "f", "--no-plots").status == 0
+    stored, direct = (json.loads((tmp_path / name / "summary.json").read_text()) for name in "qf")
+    assert stored["sqnr_db"] is None and direct["sqnr_db"] is not None
+    assert stored["cycles"] == direct["cycles"] and stored["energy_pj"] == direct["energy_pj"]
+    line = refused(cli("run", "q.safetensors", "--scheme", "4/8/-/-", "--out", "x"))
+    assert "4/8/-/-@16" in line and "8/8/-/-@16" in line
+
+
+def test_trace_info(trace: Path, cli: Cli) -> None:
+    said = cli("trace", "info", trace)
+    assert said.status == 0
+    for text in ("small model", "MIT", *GEOMETRIES, "2,592"):  # 6 x 2 pixels x 8 x 3 x 3 x 3, of `first`
+        assert text in said.out
+
+
+def test_quantize_option_changes_the_run(trace: Path, cli: Cli, tmp_path: Path) -> None:
+    for name, option in ("default", ()), ("other", ("--quantize", "elements=float_scale")):
+        run = ("run", trace, "--out", name, "--no-plots", "--dump", *option)
+        assert cli(*run).status == 0
+    one, other = (load_file(tmp_path / name / "outputs.safetensors") for name in ("default", "other"))
+    assert any((one[key] != other[key]).any() for key in one)
+
+
+def test_costs(cli: Cli) -> None:
+    overview = cli("costs")
+    assert overview.status == 0 and "dot_product" in overview.out and "synthesis" in overview.out
+    rows = list(csv.DictReader(io.StringIO(cli("costs", "sram", "dram", "--csv").out)))
+    assert {row["component"] for row in rows} == {"sram", "dram"}
+    assert all(row["source"] and row["unit"] for row in rows)
+    everything = list(csv.DictReader(io.StringIO(cli("costs", "--csv").out)))
+    assert len(everything) > len(rows) and all(row in everything for row in rows)
+    assert "sram" in cli("costs", "sram").out
+
+
+def test_help_names_every_command(cli: Cli) -> None:
+    for arguments, words in {
+        ("--help",): ("run", "compare", "trace", "costs"),
+        (): ("run", "compare", "trace", "costs"),
+        ("trace", "--help"): ("info", "quantize"),
+        ("run", "--help"): ("--arch", "--scheme", "--out", "--set", "--dump"),
+        ("compare", "--help"): ("--arch", "--scheme", "--out"),
+    }.items():
+        said = cli(*arguments)
+        assert said.status == 0 and said.err == ""
+        for word in words:
+            assert word in said.out
+
+
+def test_help_shows_the_defaults(cli: Cli) -> None:
+    assert "8/8/-/-" in cli("compare", "--help").out
+    assert "results/TRACE" in cli("run", "--help").out
+
+
+def test_python_m(trace: Path, tmp_path: Path) -> None:
+    version = python_m("--version", cwd=tmp_path)
+    assert (version.returncode, version.stdout, version.stderr) == (0, f"accelsim {__version__}\n", "")
+    run = python_m("run", trace, "--out", "r", "--no-plots", cwd=tmp_path)
+    assert run.returncode == 0 and "results in r/" in run.stdout
+    assert {path.name for path in (tmp_path / "r").iterdir()} == TABLES
+    wrong = python_m("run", trace, "--set", "pes=0", cwd=tmp_path)
+    assert wrong.returncode == 2 and "pes = 0" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_the_same_bytes_twice(trace: Path, tmp_path: Path) -> None:
+    """In two processes whose string hashes differ; wall_s is the only field that may."""
+    found = []
+    for name, seed in ("a", "1"), ("b", "2"):
+        schemes = ("--scheme", "8/8/-/-", "--scheme", "4/4/4/4:sp4")
+        done = python_m(
+            "compare", trace, *schemes, "--dump", "--out", name, cwd=tmp_path, PYTHONHASHSEED=seed
+        )
+        assert done.returncode == 0, done.stderr
+        files = contents(tmp_path / name)
+        for path, text in files.items():
+            if path.endswith("summary.json"):
+                summary = json.loads(text)
+                wall = f'"wall_s": {summary["wall_s"]}\n'.encode()
+                assert text.count(wall) == 1
+                files[path] = text.replace(wall, b"")
+        found.append(files)
+    assert {Path(path).suffix for path in found[0]} == {"", ".json", ".csv", ".png", ".svg", ".safetensors"}
+    assert found[0] == found[1]
+
+
+# --- bad input at every door -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def doors(trace: Path, tmp_path: Path) -> Path:
+    """A folder with one of everything that can be wrong."""
+    good = trace.read_bytes()
+    (tmp_path / "good.safetensors").write_bytes(good)
+    (tmp_path / "cut.safetensors").write_bytes(good[:-9])
+    (tmp_path / "head.safetensors").write_bytes(good[:40])
+    (tmp_path / "noise.safetensors").write_bytes(bytes(range(256)) * 9)
+    (tmp_path / "none.safetensors").write_bytes(b"")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "thesis.tex").write_text("mine")
+    for name, text in {
+        "unknown": "base: magnet16\npess: 4\n",
+        "nested": "base: magnet16\nmapping: {ordre: KP}\n",
+        "twice": "base: magnet16\npes: 4\npes: 8\n",
+        "type": "base: magnet16\npes: many\n",
+        "nan": "base: magnet16\nclock_ghz: .nan\n",
+        "list": "- pes\n- 4\n",
+        "deep": "[" * 1200,
+        "cycle": "base: cycle.yaml\n",
+        "sram": "base: magnet16\nsram_device: steam\n",
+        "node": "base: magnet16\nnode_nm: 200\n",
+    }.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    (tmp_path / "noise.yaml").write_bytes(bytes(range(256)))
+    return tmp_path
+
+
+RUN = ("run", "good.safetensors")
+BAD = {
+    # trace
+    "truncated": (("run", "cut.safetensors"), "cut.safetensors", "truncated"),
+    "header only": (("run", "head.safetensors"), "head.safetensors"),
+    "noise": (("run", "noise.safetensors"), "noise.safetensors"),
+    "empty": (("run", "none.safetensors"), "0 bytes"),
+    "no trace": (("run", "absent"), "'absent'", "digits"),
+    "folder as trace": (("run", "foreign"), "foreign"),
+    "info": (("trace", "info", "cut.safetensors"), "truncated"),
+    "compare": (("compare", "cut.safetensors"), "truncated"),
+    "quantize": (("trace", "quantize", "cut.safetensors", "--scheme", "4/4/4/4", "--out", "q"), "truncated"),
+    # scheme
+    "weight bits": ((*RUN, "--scheme", "9/8/-/-"), "9/8/-/-", "weight bits is 9", "2 to 8"),
+    "no weight bits": ((*RUN, "--scheme", "0/4/4/4"), "weight bits is 0"),
+    "activation bits": ((*RUN, "--scheme", "4/1/4/4"), "activation bits is 1"),
+    "scale of 0 bits": ((*RUN, "--scheme", "4/4/0/4"), "'4/4/0/4'", "weight-scale"),
+    "scale bits": ((*RUN, "--scheme", "4/4/4/11"), "activation-scale bits is 11"),
+    "sp too wide": ((*RUN, "--scheme", "4/4/4/4:sp8"), ":sp8", "8 bits"),
+    "sp of 0": ((*RUN, "--scheme", "4/4/4/4:sp0"), "scale-product"),
+    "nonsense": ((*RUN, "--scheme", "int8"), "'int8'", "W/A/ws/as"),
+    "nonsense in compare": (("compare", "good.safetensors", "--scheme", "4/4"), "'4/4'"),
+    "scheme twice": (("compare", "good.safetensors", *["--scheme", "4/4/4/4"] * 2), "twice"),
+    # arch
+    "no arch": ((*RUN, "--arch", "absent.yaml"), "absent.yaml", "magnet16"),
+    "folder as arch": ((*RUN, "--arch", "foreign"), "foreign"),
+    "unknown key": ((*RUN, "--arch", "unknown.yaml"), "unknown.yaml", "'pess'", "pes"),
+    "unknown nested key": ((*RUN, "--arch", "nested.yaml"), "'mapping.ordre'", "order"),
+    "key twice": ((*RUN, "--arch", "twice.yaml"), "twice.yaml", "'pes'", "line 3"),
+    "wrong type": ((*RUN, "--arch", "type.yaml"), "pes = 'many'", "integer"),
+    "nan": ((*RUN, "--arch", "nan.yaml"), "clock_ghz = nan", "finite"),
+    "list": ((*RUN, "--arch", "list.yaml"), "list.yaml", "mapping of parameter names"),
+    "binary": ((*RUN, "--arch", "noise.yaml"), "noise.yaml", "UTF-8"),
+    "deep": ((*RUN, "--arch", "deep.yaml"), "deep.yaml"),
+    "base of itself": ((*RUN, "--arch", "cycle.yaml"), "refers back to itself"),
+    "sram device": ((*RUN, "--arch", "sram.yaml"), "'steam'", "itrs-lstp"),
+    "node": ((*RUN, "--arch", "node.yaml"), "200", "3 to 130"),
+    # overrides
+    "set unknown": ((*RUN, "--set", "pess=4"), "'pess'"),
+    "set unknown nested": ((*RUN, "--set", "mapping.ordre=KP"), "'mapping.ordre'"),
+    "set too deep": ((*RUN, "--set", "pes.pes=4"), "pes.pes=4"),
+    "set without value": ((*RUN, "--set", "pes"), "KEY=VALUE"),
+    "set with empty value": ((*RUN, "--set", "pes="), "KEY=VALUE"),
+    "set wrong type": ((*RUN, "--set", "pes=4.5"), "pes = 4.5"),
+    "set out of range": ((*RUN, "--set", "pes=0"), "pes = 0"),
+    "set bad yaml": ((*RUN, "--set", "pes=[4"), "pes=[4"),
+    "set together": ((*RUN, "--set", "lanes=12"), "vector_size 16", "lanes 12"),
+    "set odd buffer": ((*RUN, "--set", "input_buffer_words=7"), "input_buffer_words is 7", "even"),
+    "dram kind": ((*RUN, "--set", "dram_kind=punchcards"), "'punchcards'", "lpddr4"),
+    # quantize options
+    "quantize nonsense": ((*RUN, "--quantize", "better"), "better", "KEY=VALUE", "percentile"),
+    "quantize key": ((*RUN, "--quantize", "rounding=up"), "rounding=up"),
+    "quantize value": ((*RUN, "--quantize", "elements=best"), "'best'", "integer_scale"),
+    "quantize number": ((*RUN, "--quantize", "percentile=most"), "percentile=most", "number"),
+    "quantize nan": ((*RUN, "--quantize", "percentile=nan"), "percentile is nan"),
+    # machine and layer do not fit
+    "unsigned machine": ((*RUN, "--set", "activation_sign=unsigned"), "layer first", "signed"),
+    "signed machine": ((*RUN, "--set", "activation_sign=signed"), "layer middle", "unsigned"),
+    "overflow": (
+        (*RUN, "--set", "overflow=error", "--set", "accumulator_bits=8"),
+        "layer first", "8 bits", "pixel", "channel",
+    ),
+    "input buffer": (
+        (*RUN, "--set", "input_buffer_words=2", "--set", "mapping.units_per_tile=1"),
+        "layer first", "an input tile takes 2 words", "at most 1 (half of input_buffer_words)",
+    ),
+    "pinned weight tile": (
+        (*RUN, "--set", "weight_buffer_words=8", "--set", "mapping.units_per_tile=1"),
+        "layer middle", "a weight tile takes 12 words", "at most 4 (half of weight_buffer_words)",
+    ),
+    "weight region": (
+        (*RUN, "--set", "global_buffer_kb=1", "--set", "mapping.units_per_tile=1"),
+        "layer", "weight tile takes", "weight region of 2048 bits",
+    ),
+    "out fifo": ((*RUN, "--set", "vector_size=64"), "out_fifo_words is 32", "at least 64"),
+    "accumulator": ((*RUN, "--set", "accumulator_bits=63"), "accumulator_bits is 63"),
+    "too many pes": ((*RUN, "--set", "mapping.k_split=17"), "k_split 17", "pes = 16"),
+    # where results go
+    "out is a file": ((*RUN, "--out", "file"), "results file", "is a file"),
+    "out below a file": ((*RUN, "--out", "file/out"), "file/out", "not a folder"),
+    "out holds other files": ((*RUN, "--out", "foreign"), "foreign", "holds other files"),
+    "compare out holds other files": (("compare", "good.safetensors", "--out", "foreign"), "other files"),
+    "out name too long": ((*RUN, "--out", "y" * 300), "too long"),
+    "out name of many lines": ((*RUN, "--out", "y\n" * 150), "too long"),
+    "quantize into a folder": (
+        ("trace", "quantize", "good.safetensors", "--scheme", "4/4/4/4", "--out", "foreign"), "foreign",
+    ),
+    "quantize into nothing": (
+        ("trace", "quantize", "good.safetensors", "--scheme", "4/4/4/4", "--out", "no/q"), "no/q",
+    ),
+    # usage
+    "unknown option": ((*RUN, "--shceme", "4/4/4/4"), "--shceme"),
+    "unknown command": (("rum", "good.safetensors"), "'rum'"),
+    "no argument": (("run",), "TRACE"),
+    "extra argument": ((*RUN, "more"), "more"),
+    "option without value": ((*RUN, "--scheme"), "--scheme"),
+    "quantize without out": (("trace", "quantize", "good.safetensors", "--scheme", "4/4/4/4"), "--out"),
+    "vector size": (
+        ("trace", "quantize", "good.safetensors", "--scheme", "4/4/4/4", "--out", "q", "--vector-size", "0"),
+        "--vector-size",
+    ),
+    "unknown component": (("costs", "flux_capacitor"), "'flux_capacitor'", "dot_product"),
+    "one unknown component": (("costs", "sram", "flux_capacitor"), "'flux_capacitor'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(doors: Path, cli: Cli, case: str) -> None:
+    arguments, *wanted = BAD[case]
+    before = contents(doors)
+    line = refused(cli(*arguments))
+    for text in wanted:
+        assert text in line
+    assert contents(doors) == before
+
+
+# Each of these is a traceback where one line is promised; the mark goes when the bug does.
+BUGS = {
+    "huge bit width": ((*RUN, "--scheme", "9" * 5000 + "/4/4/4"), "scheme"),
+    "digits of another script": ((*RUN, "--scheme", "٤/٤/٤/٤"), "scheme"),
+    "set a date": ((*RUN, "--set", "pes=2001-99-99"), "--set"),
+    "set a wrong tag": ((*RUN, "--set", "pes=!!bool x"), "--set"),
+    "set something deep": ((*RUN, "--set", "pes=" + "[" * 1200), "--set"),
+    "set nothing in hex": ((*RUN, "--set", "pes=0x_"), "--set"),
+    "set a key twice": ((*RUN, "--set", "mapping={order: KP, order: PK}"), "'order'"),
+}
+
+
+@pytest.mark.parametrize("case", BUGS)
+def test_bad_input_that_gets_through(doors: Path, cli: Cli, case: str) -> None:
+    arguments, *wanted = BUGS[case]
+    before = contents(doors)
+    line = refused(cli(*arguments))
+    assert len(line) < 1000 and all(text in line for text in wanted)
+    assert contents(doors) == before
+
+
+@pytest.mark.parametrize("patience_s", [60.0, 0.0])
+def test_one_line_on_stderr(
+    trace: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, patience_s: float
+) -> None:
+    monkeypatch.setattr(progress, "_PATIENCE_S", patience_s)
+    assert cli("run", trace, "--no-plots", "--out", "r").err == ""
+    narrow = ("--set", "overflow=error", "--set", "accumulator_bits=8")
+    for bad in (("--set", "pes=0"), ("--scheme", "9/8/-/-"), narrow):
+        said = cli("run", trace, *bad)
+        assert said.status == 2
+        assert said.err.startswith("error: ") and said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["a[/b]c", r"a$\foo$c", "a[red]c"])
+def test_names_are_text_not_markup(trace: Path, cli: Cli, tmp_path: Path, name: str) -> None:
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump({"base": "magnet16", "name": name}))
+    said = cli("run", trace, "--arch", "m.yaml", "--out", "r")
+    assert said.status == 2 and said.err.count("\n") == 1 and name in said.err.replace(r"\\", "\\")
+
+
+def test_trace_names_are_text(trace: Path, cli: Cli, tmp_path: Path) -> None:
+    shutil.copy(trace, tmp_path / r"a$\foo$c.safetensors")
+    assert cli("run", r"a$\foo$c.safetensors", "--out", "r").status == 0
+
+
+def test_output_in_ascii(trace: Path, tmp_path: Path) -> None:
+    shutil.copy(trace, tmp_path / "größe.safetensors")
+    done = python_m(
+        "run", "größe.safetensors", "--out", "r", "--no-plots", cwd=tmp_path, PYTHONIOENCODING="ascii"
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,172 @@
+"""The default mapping: it builds, makes every output once, and keeps what is pinned."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from machines import random_arch, random_layer, random_scheme
+
+from accelsim.config import Arch, load_arch
+from accelsim.errors import AccelsimError
+from accelsim.mapping.default import default_program
+from accelsim.mapping.plan import Mapping
+from accelsim.mapping.program import LayerProgram
+from accelsim.mapping.storage import Storage, decide_storage
+from accelsim.scheme import Scheme
+from accelsim.workload import Geometry, OutputFormat, QuantizedLayer
+
+CACHED = Storage("cached", "cached", True)
+
+
+def zero_layer(arch: Arch, geometry: Geometry, scheme: str = "4/4/4/4") -> QuantizedLayer:
+    """A layer of zeros, to map."""
+    precision, v = Scheme.parse(scheme), arch.vector_size
+    g_count = geometry.vectors(v)
+    folded = geometry.folded(v)
+    positions = geometry.pixels * g_count if folded else geometry.N * geometry.H * geometry.W
+    words = positions * geometry.groups * (1 if folded else -(-geometry.channels_per_group // v))
+    return QuantizedLayer(
+        "layer", "conv", geometry, precision, v, "auto",
+        np.zeros((geometry.K, g_count, v), np.int8), np.zeros((geometry.K, g_count), np.uint16),
+        np.ones(geometry.K), np.zeros((words, v), np.int8), np.zeros(words, np.uint16), 1.0, True, None,
+        "none", OutputFormat(precision.activation_bits, True, precision.activation_scale_bits, 1.0),
+    )  # fmt: skip
+
+
+def check(arch: Arch, layer: QuantizedLayer, program: LayerProgram) -> None:
+    """Every (pixel, k, g) is issued once, by one PE, g ascending; buffers hold what the blocks need."""
+    g = layer.geometry
+    issued = np.zeros((g.pixels, g.K, layer.G), dtype=int)
+    finished = np.zeros((g.pixels, g.K), dtype=int)
+    maker = np.full((g.pixels, g.K), -1)
+    per_group = g.outputs_per_group
+    for index, pe in enumerate(program.pes):
+        for block in pe.blocks:
+            where = np.s_[block.p0 : block.p1, block.k0 : block.k1]
+            assert block.p0 < block.p1 and block.k0 < block.k1 and block.g0 < block.g1
+            assert block.p1 - block.p0 <= arch.accumulation_collector_depth
+            assert block.k1 - block.k0 <= arch.lanes
+            assert block.k0 // per_group == (block.k1 - 1) // per_group == block.input_tile.group
+            assert (issued[where][..., : block.g0] == 1).all() and (issued[where][..., block.g0 :] == 0).all()
+            issued[where][..., block.g0 : block.g1] += 1
+            finished[where] += block.last
+            assert np.isin(maker[where], (-1, index)).all()
+            maker[where] = index
+            weights, inputs = block.weight_tile, block.input_tile
+            assert weights.k0 <= block.k0 and block.k1 <= weights.k1
+            assert weights.g0 <= block.g0 and block.g1 <= weights.g1
+            assert inputs.p0 <= block.p0 and block.p1 <= inputs.p1
+            assert inputs.g0 <= block.g0 and block.g1 <= inputs.g1
+            assert weights.half_words <= arch.weight_buffer_words // 2
+            assert inputs.macro_words <= arch.input_buffer_words // 2
+    assert (issued == 1).all() and (finished == 1).all()
+
+
+def test_random_layers_on_small_machines() -> None:
+    built = 0
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        arch = random_arch(rng)
+        layer = random_layer(rng, arch, random_scheme(rng, arch), "layer", True)
+        storage = decide_storage(arch, [layer])[0]
+        try:
+            program = default_program(arch, layer, storage)
+        except AccelsimError as error:
+            assert "\n" not in str(error) and "layer layer: " in str(error)
+            continue
+        check(arch, layer, program)
+        built += 1
+    assert built > 130
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        Geometry(1, 3, 9, 9, 20, 7, 7, (2, 2), (3, 3)),
+        Geometry(1, 64, 6, 6, 70, 3, 3, (1, 1), (1, 1)),
+        Geometry(1, 24, 5, 5, 24, 3, 3, (1, 1), (1, 1), groups=24),
+        Geometry(2, 48, 4, 4, 40, 3, 3, (1, 1), (2, 2), (2, 2), groups=2),
+        Geometry(1, 300, 1, 1, 40),
+        Geometry(1, 5000, 1, 3, 20),
+        Geometry(1, 1, 1, 1, 1),
+        Geometry(1, 64, 1, 10, 120, groups=4),
+    ],
+    ids=["folded", "3x3", "depthwise", "dilated groups", "linear", "long", "one", "heads"],
+)
+@pytest.mark.parametrize("machine", [(), ("pes=1",), ("lanes=8", "pes=6"), ("vector_size=8", "pes=3")])
+def test_magnet16_and_its_relatives(geometry: Geometry, machine: tuple[str, ...]) -> None:
+    arch = load_arch("magnet16", list(machine))
+    layer = zero_layer(arch, geometry)
+    storage = decide_storage(arch, [layer])[0]
+    program = default_program(arch, layer, storage)
+    check(arch, layer, program)
+    working = sum(bool(pe.blocks) for pe in program.pes)
+    assert working == program.mapping.k_split * program.mapping.pixel_split
+
+
+def test_the_same_layer_maps_the_same_way() -> None:
+    arch = load_arch("magnet16")
+    layer = zero_layer(arch, Geometry(1, 64, 6, 6, 70, 3, 3, (1, 1), (1, 1)))
+    one, other = (default_program(arch, layer, CACHED).mapping for _ in range(2))
+    assert one == other
+
+
+PINS = [
+    {"k_split": 2}, {"k_split": 9}, {"k_split": 16}, {"pixel_split": 1}, {"pixel_split": 7}, {"order": "PK"},
+    {"order": "KP"}, {"tile_pixels": 1}, {"tile_pixels": 13}, {"tile_pixels": 10**6}, {"units_per_tile": 0},
+    {"units_per_tile": 1}, {"units_per_tile": 3}, {"chunk_vectors": 1}, {"chunk_vectors": 5},
+    {"units_per_tile": 0, "chunk_inputs": True}, {"chunk_inputs": False},
+    {"k_split": 3, "pixel_split": 5, "order": "PK", "tile_pixels": 4, "units_per_tile": 2},
+    {"units_per_tile": 0, "chunk_vectors": 7, "chunk_inputs": True, "tile_pixels": 2, "k_split": 4},
+]  # fmt: skip
+
+
+def pinned(pins: dict[str, object], *more: str) -> Mapping:
+    arch = load_arch("magnet16", [*(f"mapping.{key}={value}" for key, value in pins.items()), *more])
+    layer = zero_layer(arch, Geometry(1, 64, 6, 6, 70, 3, 3, (1, 1), (1, 1)))
+    program = default_program(arch, layer, CACHED)
+    check(arch, layer, program)
+    return program.mapping
+
+
+@pytest.mark.parametrize("pins", PINS, ids=str)
+def test_pins_are_kept(pins: dict[str, object]) -> None:
+    mapping = pinned(pins)
+    assert {key: getattr(mapping, key) for key in pins} == pins
+
+
+@pytest.mark.parametrize(
+    ("pins", "words"),
+    [
+        ({"k_split": 17}, ("k_split 17", "pes = 16")),
+        ({"k_split": 4, "pixel_split": 5}, ("k_split 4 x pixel_split 5 needs 20 PEs", "pes = 16")),
+        (
+            {"k_split": 1, "units_per_tile": 4},
+            ("a weight tile takes 144 words", "at most 128", "weight_buffer_words"),
+        ),
+        ({"chunk_inputs": True, "units_per_tile": 1}, ("chunk_inputs=True",)),
+    ],
+)
+def test_pins_that_cannot_be(pins: dict[str, object], words: tuple[str, ...]) -> None:
+    with pytest.raises(AccelsimError) as error:
+        pinned(pins)
+    for word in ("layer layer: ", *words):
+        assert word in str(error.value)
+
+
+def test_pins_that_contradict_each_other() -> None:
+    with pytest.raises(AccelsimError, match="chunk_vectors"):
+        pinned({"units_per_tile": 1, "chunk_vectors": 5})
+
+
+TIGHT = ["mapping.chunk_inputs=true", "input_buffer_words=64", "global_buffer_kb=16"]
+
+
+@pytest.mark.parametrize("machine", TIGHT)
+def test_tight_machines_have_a_mapping(machine: str) -> None:
+    pinned({"units_per_tile": 0, "chunk_vectors": 4, "chunk_inputs": True, "tile_pixels": 1}, machine)
+
+
+@pytest.mark.parametrize("machine", TIGHT)
+def test_the_mapping_of_a_tight_machine_is_found(machine: str) -> None:
+    pinned({}, machine)

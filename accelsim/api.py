@@ -27,7 +27,7 @@ from accelsim.report import area_um2_at, price
 from accelsim.results import Comparison, RunResult, summary_of
 from accelsim.scheme import Scheme
 from accelsim.sim.run import LayerActivity, simulate_programs
-from accelsim.sim.whatif import overflows_at
+from accelsim.sim.whatif import accumulate_at
 from accelsim.trace import Trace, find_trace
 from accelsim.workload import QuantizedLayer
 
@@ -71,6 +71,10 @@ def compare(
     progress: Progress | None = None,
 ) -> Comparison:
     """Simulate a trace at several schemes; savings are against the first. Raises as `run` does."""
+    if isinstance(schemes, str):
+        raise AccelsimError(
+            f"compare: schemes is '{schemes}', expected a list such as ['8/8/-/-', '4/4/4/4']"
+        )
     wanted = [_scheme(scheme) for scheme in schemes]
     if not wanted:
         raise AccelsimError("compare: no scheme given, expected at least one such as 8/8/-/-")
@@ -79,7 +83,7 @@ def compare(
     opened, machine = _open(trace), _machine(arch, overrides)
     floats = _float_outputs(opened)
     runs = tuple(_run(opened, machine, scheme, options, progress, floats) for scheme in wanted)
-    return Comparison(runs, _comparison_table(machine, runs))
+    return Comparison(runs, _comparison_table(machine, runs, floats))
 
 
 def cost_table(component: str | None = None, arch: str | Path | Arch = "magnet16") -> pd.DataFrame:
@@ -88,6 +92,51 @@ def cost_table(component: str | None = None, arch: str | Path | Arch = "magnet16
 
     library = CostLibrary(technology_of(_machine(arch, ())))
     return pd.DataFrame(library.rows(component))
+
+
+def emit_rtl(
+    out: str | Path,
+    arch: str | Path | Arch = "magnet16",
+    scheme: str | Scheme = "4/4/4/4",
+    *,
+    trace: str | Path | Trace = "digits",
+    layer: str | None = None,
+    overrides: Sequence[str] = (),
+) -> Path:
+    """Write one PE as SystemVerilog into folder `out`, with a testbench of a tile of the trace's layer.
+
+    layer: a layer's name, or None for the first. Raises AccelsimError on bad input.
+    """
+    from accelsim.rtl.emit import emit
+
+    machine, wanted, opened = _machine(arch, overrides), _scheme(scheme), _open(trace)
+    machine.check_scheme(wanted)
+    name = opened.layers[0].name if layer is None else layer
+    words = opened.quantized_layer(name, wanted, machine.vector_size)
+    out = Path(out)
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "pe_top.sv").is_file())):
+        raise AccelsimError(f"rtl {out}: holds other files, expected a new folder or an earlier PE")
+    return emit(machine, wanted, words, out)
+
+
+def synthesise_rtl(
+    out: str | Path,
+    arch: str | Path | Arch = "magnet16",
+    scheme: str | Scheme = "4/4/4/4",
+    *,
+    overrides: Sequence[str] = (),
+    liberty: str | Path | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Synthesise what `emit_rtl` wrote with Yosys: cells by module, and modelled beside synthesised area.
+
+    Raises AccelsimError when Yosys is absent or fails.
+    """
+    from accelsim.rtl.synth import compare_area, synth, synth_frame
+
+    machine = _machine(arch, overrides)
+    rows = synth(out, liberty)
+    library = CostLibrary(technology_of(machine))
+    return synth_frame(rows), compare_area(rows, machine, _scheme(scheme), library)
 
 
 def quantize_options(items: Sequence[str]) -> QuantizeOptions:
@@ -112,6 +161,8 @@ def _open(trace: str | Path | Trace) -> Trace:
 
 
 def _machine(arch: str | Path | Arch, overrides: Sequence[str]) -> Arch:
+    if isinstance(overrides, str):
+        raise AccelsimError(f"overrides is '{overrides}', expected a list of KEY=VALUE")
     if not isinstance(arch, Arch):
         return load_arch(arch, list(overrides))
     if overrides:
@@ -120,7 +171,7 @@ def _machine(arch: str | Path | Arch, overrides: Sequence[str]) -> Arch:
 
 
 def _scheme(scheme: str | Scheme) -> Scheme:
-    return scheme if isinstance(scheme, Scheme) else Scheme.parse(scheme)
+    return scheme if isinstance(scheme, Scheme) else Scheme.parse(str(scheme))
 
 
 def _float_outputs(trace: Trace) -> FloatOutputs:
@@ -223,7 +274,7 @@ def _mean_sqnr(activities: Sequence[LayerActivity], values: Sequence[float | Non
     return sum(m * v for m, v in known) / sum(m for m, _ in known) if known else None
 
 
-def _comparison_table(arch: Arch, runs: Sequence[RunResult]) -> pd.DataFrame:
+def _comparison_table(arch: Arch, runs: Sequence[RunResult], floats: FloatOutputs) -> pd.DataFrame:
     import pandas as pd
 
     narrow = arch.model_copy(update={"accumulator_bits": PUBLISHED_ACCUMULATOR_BITS})
@@ -251,11 +302,22 @@ def _comparison_table(arch: Arch, runs: Sequence[RunResult]) -> pd.DataFrame:
         row["cycles_saved_percent"] = _saved(base, summary, "cycles")
         row["accumulator_bits"] = summary["accumulator_bits"]
         row["area_pe_24bit_um2"] = area_um2_at(narrow, scheme, library, "pe")
-        row["overflows_24bit"] = sum(
-            overflows_at(arch, activity.layer, PUBLISHED_ACCUMULATOR_BITS) for activity in run.activities
-        )
+        row["overflows_24bit"], row["sqnr_db_24bit"] = _at_published_width(arch, run, floats)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _at_published_width(arch: Arch, run: RunResult, floats: FloatOutputs) -> tuple[int, float | None]:
+    """Overflows and mean SQNR of the psums with PUBLISHED_ACCUMULATOR_BITS."""
+    total, sqnr = 0, []
+    for activity in run.activities:
+        layer = activity.layer
+        psums, overflows = accumulate_at(arch, layer, PUBLISHED_ACCUMULATOR_BITS)
+        total += overflows
+        reference = floats.get(layer.name)
+        y = dequantize_output(psums, layer, arch.product_shift)
+        sqnr.append(None if reference is None else sqnr_db(reference, y))
+    return total, _mean_sqnr(run.activities, sqnr)
 
 
 def _datapath_and_sram_um2(run: RunResult) -> float:

@@ -35,7 +35,10 @@ TraceArgument = Annotated[
     str, typer.Argument(metavar="TRACE", help="A trace file or a bundled trace's name.")
 ]
 ArchOption = Annotated[str, typer.Option("--arch", help="A preset or an arch file.")]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Result folder [default: results/TRACE].")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="Result folder [default: results/TRACE; of a run results/TRACE-SCHEME]."),
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change an arch parameter; repeats.")
 ]
@@ -65,7 +68,7 @@ def run_command(
     from accelsim.progress import progress_bar
     from accelsim.results import check_target
 
-    target = _target(out, trace)
+    target = _target(out, trace, scheme)
     check_target(target)
     with progress_bar() as progress:
         result = api.run(
@@ -138,11 +141,13 @@ def trace_quantize_command(
     """Write a trace with quantized tensors of the given schemes stored in it."""
     from accelsim.scheme import Scheme
     from accelsim.trace import find_trace
-    from accelsim.trace_write import quantize_trace
+    from accelsim.trace_write import check_overwrite, quantize_trace
 
     schemes = [Scheme.parse(text) for text in scheme]
     options = _options(quantize)
-    written = quantize_trace(find_trace(trace), out, schemes, vector_size, options, keep_floats=keep_floats)
+    source = find_trace(trace)
+    check_overwrite(out, source)
+    written = quantize_trace(source, out, schemes, vector_size, options, keep_floats=keep_floats)
     typer.echo(f"wrote {written}")
 
 
@@ -173,6 +178,31 @@ def costs_command(
         typer.echo(frame.to_csv(index=False), nl=False)
     else:
         print_frame(frame)
+
+
+@app.command("rtl")
+def rtl_command(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the SystemVerilog to.")],
+    arch: ArchOption = "magnet16",
+    scheme: Annotated[str, typer.Option("--scheme", help="Precision W/A/ws/as[:spN].")] = "4/4/4/4",
+    trace: Annotated[str, typer.Option("--trace", help="Trace whose tile feeds the testbench.")] = "digits",
+    layer: Annotated[str | None, typer.Option("--layer", help="Layer of the trace [default: first].")] = None,
+    overrides: SetOption = None,
+    synth: Annotated[bool, typer.Option("--synth", help="Synthesise it with Yosys and count cells.")] = False,
+    liberty: Annotated[Path | None, typer.Option("--liberty", help="Map to this library's cells.")] = None,
+) -> None:
+    """Write one PE as synthesizable SystemVerilog, with a self-checking testbench fed from a trace's tile."""
+    from accelsim import api
+    from accelsim.tables import print_frame
+
+    if liberty is not None and not synth:
+        raise AccelsimError("--liberty is for --synth, which is not given")
+    api.emit_rtl(out, arch, scheme, trace=trace, layer=layer, overrides=overrides or ())
+    typer.echo(f"wrote {out}/; `make` in it runs the testbench with Verilator")
+    if synth:
+        cells, compared = api.synthesise_rtl(out, arch, scheme, overrides=overrides or (), liberty=liberty)
+        print_frame(cells)
+        print_frame(compared)
 
 
 @app.callback(invoke_without_command=True)
@@ -217,8 +247,14 @@ def _fail(message: str) -> None:
     sys.exit(2)
 
 
-def _target(out: Path | None, trace: str) -> Path:
-    return out if out is not None else Path("results") / Path(trace).name.removesuffix(".safetensors")
+def _target(out: Path | None, trace: str, scheme: str = "") -> Path:
+    """The folder asked for, or results/TRACE; a run adds its scheme, so as not to replace a comparison."""
+    if out is not None:
+        return out
+    from accelsim.scheme import Scheme
+
+    name = Path(trace).name.removesuffix(".safetensors")
+    return Path("results") / (f"{name}-{Scheme.parse(scheme).folder_name}" if scheme else name)
 
 
 def _options(items: list[str] | None) -> QuantizeOptions | None:

@@ -75,14 +75,14 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             "weight_zero_detect",
             "datapath",
             lanes,
-            library.zero_detect(weight_bits),
+            library.zero_detect(weight_bits + scheme.weight_scale_bits),
             {"op": ("weight_register.write",)},
         ),
         Part(
             "input_zero_detect",
             "datapath",
             arch.pes,
-            library.zero_detect(activation_bits),
+            library.zero_detect(activation_bits + scheme.activation_scale_bits),
             {"op": ("input_register.write",)},
         ),
         Part(

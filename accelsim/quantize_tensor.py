@@ -1,6 +1,6 @@
 """Quantizing plain arrays: codes, per-vector integer scales and coarse gammas.
 
-The rules are those of VS-Quant (MLSys 2021, sections 4 and 5) as written in docs/machine.md, Numerics.
+The rules are those of VS-Quant (MLSys 2021, sections 4 and 5) as written in docs/quantization.md.
 quantize.py applies them to layers.
 """
 
@@ -103,7 +103,7 @@ def quantize_tensor(
     scale_bits: int = 0,
     options: QuantizeOptions | None = None,
 ) -> QuantizedTensor:
-    """Quantize float[rows, n], reduction last, at one granularity of docs/machine.md, Numerics.
+    """Quantize float[rows, n], reduction last, at one granularity of docs/quantization.md.
 
     "tensor" and "channel" (a row) use `options.weight_calibration`; "vector" (single level, float scales: no
     hardware here multiplies by them) and "two_level" (gamma per row) cut rows into vectors of `vector_size`.

@@ -10,7 +10,7 @@ from accelsim.config import Arch
 from accelsim.costs import CostLibrary
 from accelsim.inventory import SCOPES, Part, build_inventory
 from accelsim.scheme import Scheme
-from accelsim.sim.layer_run import BUCKETS
+from accelsim.sim.layer_run import BUCKETS, row_work_cycles
 from accelsim.sim.run import LayerActivity
 
 if TYPE_CHECKING:
@@ -164,6 +164,10 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
                 "units_per_tile": activity.mapping.units_per_tile,
                 "chunk_vectors": activity.mapping.chunk_vectors,
                 "chunk_inputs": activity.mapping.chunk_inputs,
+                "weights_from": activity.storage.weights,
+                "input_from": activity.storage.input,
+                "output_to": "dram" if activity.storage.output_to_dram else "gb",
+                "row_work_cycles": row_work_cycles(arch, layer),
                 "gated_fraction": activity.counts["dot_product.gated"] / steps,
                 "zero_operand_fraction": activity.zero_operand_macs / (steps * layer.vector_size),
                 "overflows": activity.overflows,

@@ -89,6 +89,8 @@ class Comparison:
         """The table `layers`, `components`, `area` or `buckets` of every run, with a `scheme` column."""
         import pandas as pd
 
+        if table not in _TABLES:
+            raise AccelsimError(f"table '{table}': expected one of {', '.join(_TABLES)}")
         parts = {str(run.report.scheme): getattr(run.report, table) for run in self.runs}
         return pd.concat(parts, names=["scheme"]).reset_index(level="scheme").reset_index(drop=True)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from accelsim.results import RunResult
 
 _SCOPES = ("datapath", "pe", "array", "system")
-_PIPED_WIDTH = 160
+_PIPED_WIDTH = 240
 
 
 class _Console(Console):
@@ -100,6 +100,7 @@ def summary_table(runs: Sequence[RunResult], comparison: pd.DataFrame | None = N
         narrow = comparison["area_pe_24bit_um2"]
         line("area, one pe, 24-bit acc. (um2)", [_against(narrow, index) for index in range(len(runs))])
         line("overflows at 24 bits", [f"{value:,}" for value in comparison["overflows_24bit"]])
+        line("SQNR at 24 bits (dB)", [_text(value) for value in comparison["sqnr_db_24bit"]])
     console = _console()
     console.print(table)
     for note in _notes(runs, comparison is not None):
@@ -117,11 +118,29 @@ def _notes(runs: Sequence[RunResult], compared: bool) -> list[str]:
         notes.append(
             "Port widths are the same for every scheme: cycles and energy saved contain a bandwidth effect."
         )
+        notes.append(
+            "Cycles also contain the default mapping's choices, made for each scheme; see layers.csv."
+        )
+        notes += _moved(runs)
     for run in runs:
         shares = sorted(run.summary["energy_standing"].items(), key=lambda item: -item[1])
         rests = ", ".join(f"{share:.0%} {standing}" for standing, share in shares)
         notes.append(f"{run.summary['scheme']}: system energy rests on {rests}.")
         notes += [f"{run.summary['scheme']}: warning: {warning}." for warning in run.summary["warnings"]]
+    return notes
+
+
+def _moved(runs: Sequence[RunResult]) -> list[str]:
+    """Layers whose operands live elsewhere than in the first run: a step in DRAM traffic, not a slope."""
+    columns = ["weights_from", "input_from", "output_to"]
+    base = runs[0].layers
+    notes = []
+    for run in runs[1:]:
+        differs = (run.layers[columns] != base[columns]).any(axis=1)
+        if differs.any():
+            names = ", ".join(run.layers.loc[differs, "layer"])
+            first = runs[0].summary["scheme"]
+            notes.append(f"{run.summary['scheme']}: operands live elsewhere than at {first} in {names}.")
     return notes
 
 

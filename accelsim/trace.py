@@ -318,19 +318,19 @@ def bundled_traces() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in trace_folders():
         for path in sorted(folder.glob(f"**/*{SUFFIX}")):
-            if _has_manifest(path):
+            # A damaged trace is listed: opening it says what is wrong. Weights beside it are not.
+            if has_manifest(path, if_damaged=True):
                 found.setdefault(path.name.removesuffix(SUFFIX), path)
     return found
 
 
-def _has_manifest(path: Path) -> bool:
-    """A trace, or a safetensors file of something else, such as the weights a trace was made from."""
+def has_manifest(path: Path, *, if_damaged: bool) -> bool:
+    """True for a trace, False for another safetensors file; `if_damaged` where it is neither for certain."""
     try:
         with safe_open(path, framework="numpy") as file:
             return METADATA_KEY in (file.metadata() or {})
     except (SafetensorError, OSError):
-        # A damaged trace is still listed: opening it says what is wrong.
-        return True
+        return if_damaged
 
 
 def find_trace(name_or_path: str | Path) -> Path:

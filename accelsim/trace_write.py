@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from accelsim.errors import AccelsimError
 from accelsim.quantize import QuantizeOptions, check_float_layer, quantize_layer
 from accelsim.scheme import Scheme
-from accelsim.trace import ITEM_BYTES, Trace, hash_values
+from accelsim.trace import ITEM_BYTES, Trace, has_manifest, hash_values
 from accelsim.trace_format import (
     FLOAT_TENSORS,
     METADATA_KEY,
@@ -120,6 +120,18 @@ def quantize_trace(
         infos.append(new)
     manifest = Manifest(trace.model, trace.synthetic, trace.provenance, tuple(infos))
     return _write(Path(target), manifest, sources)
+
+
+def check_overwrite(target: Path, source: Path) -> None:
+    """Refuse to write over the source or over a file that is not a trace. Raises AccelsimError."""
+    if not target.is_file():
+        return
+    if target.samefile(source):
+        raise AccelsimError(f"trace {target}: is the trace that is read, expected another file to write")
+    if not has_manifest(target, if_damaged=False):
+        raise AccelsimError(
+            f"trace {target}: is a file but not a trace, expected a new file or an older trace"
+        )
 
 
 def _reader(trace: Trace, name: str) -> Callable[[], NDArray[Any]]:

@@ -19,6 +19,10 @@ OPS = ("conv", "linear", "matmul")
 ACTIVATIONS = ("none", "relu")
 
 
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 @dataclass(frozen=True)
 class Geometry:
     """Sizes of one layer, in the letters of docs/machine.md section 1.
@@ -40,12 +44,15 @@ class Geometry:
 
     def __post_init__(self) -> None:
         for name in ("N", "C", "H", "W", "K", "R", "S", "groups"):
-            if getattr(self, name) < 1:
-                raise AccelsimError(f"geometry: {name} is {getattr(self, name)}, expected at least 1")
-        for name, least in (("stride", 1), ("padding", 0), ("dilation", 1)):
-            if len(getattr(self, name)) != 2 or min(getattr(self, name)) < least:
+            if not _whole(getattr(self, name), 1):
                 raise AccelsimError(
-                    f"geometry: {name} is {getattr(self, name)}, expected two integers of at least {least}"
+                    f"geometry: {name} is {getattr(self, name)!r}, expected a whole number from 1"
+                )
+        for name, least in (("stride", 1), ("padding", 0), ("dilation", 1)):
+            pair = getattr(self, name)
+            if not isinstance(pair, tuple) or len(pair) != 2 or not all(_whole(size, least) for size in pair):
+                raise AccelsimError(
+                    f"geometry: {name} is {pair!r}, expected a tuple of two whole numbers from {least}"
                 )
         if self.C % self.groups or self.K % self.groups:
             raise AccelsimError(
@@ -146,7 +153,7 @@ class FloatLayer:
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """What the PPU writes: {A, signed, as} with its gamma and the fraction bits F (docs/machine.md 2.4)."""
+    """What the PPU writes: {A, signed, as}, its gamma and fraction bits F (docs/machine.md section 2)."""
 
     bits: int
     signed: bool

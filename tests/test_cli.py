@@ -64,7 +64,7 @@ def test_run_writes_the_documented_folder(trace: Path, cli: Cli, tmp_path: Path)
 
 def test_run_defaults(trace: Path, cli: Cli, tmp_path: Path) -> None:
     assert cli("run", trace, "--no-plots").status == 0
-    folder = tmp_path / "results" / "small"
+    folder = tmp_path / "results" / "small-4_4_4_4"
     assert {path.name for path in folder.iterdir()} == TABLES
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["arch"], summary["scheme"], summary["trace"]) == ("magnet16", "4/4/4/4", "small")
@@ -407,3 +407,32 @@ def test_output_in_ascii(trace: Path, tmp_path: Path) -> None:
         "run", "größe.safetensors", "--out", "r", "--no-plots", cwd=tmp_path, PYTHONIOENCODING="ascii"
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_quantize_does_not_overwrite_what_it_should_not(trace: Path, cli: Cli, tmp_path: Path) -> None:
+    quantize = ("trace", "quantize", trace, "--scheme", "4/4/4/4", "--out")
+    before = Path(trace).read_bytes()
+    assert "is the trace that is read" in refused(cli(*quantize, trace))
+    assert Path(trace).read_bytes() == before
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "not a trace" in refused(cli(*quantize, "notes.txt"))
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert cli(*quantize, "new.safetensors").status == 0
+    assert cli(*quantize, "new.safetensors").status == 0
+
+
+def test_rtl_is_written(trace: Path, cli: Cli, tmp_path: Path) -> None:
+    for _ in range(2):
+        said = cli("rtl", "--trace", trace, "--layer", "middle", "--out", "pe", "--set", "lanes=4")
+        assert said.status == 0 and "pe/" in said.out
+    names = {path.name for path in (tmp_path / "pe").iterdir()}
+    assert {"pe_top.sv", "tb_pe_top.sv", "vector_mac.sv", "vectors", "Makefile"} <= names
+
+
+def test_rtl_refuses(trace: Path, cli: Cli, tmp_path: Path) -> None:
+    assert "layer" in refused(cli("rtl", "--trace", trace, "--layer", "none", "--out", "pe"))
+    assert "--synth" in refused(cli("rtl", "--trace", trace, "--out", "pe", "--liberty", "x.lib"))
+    assert not (tmp_path / "pe").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("mine")
+    assert "holds other files" in refused(cli("rtl", "--trace", trace, "--out", "mine"))

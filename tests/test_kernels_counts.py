@@ -26,9 +26,6 @@ def loops(weights, weight_scales, words, scales, gather, spec):
                 w = weights[k, g].tolist()
                 sp = 1 if weight_scales is None else int(weight_scales[k, g])
                 sp *= 1 if scales is None else (0 if taps[g] < 0 else int(scales[taps[g]]))
-                sh = spec.scale_product_shift
-                if sh:
-                    sp = min((sp + 2 ** (sh - 1)) >> sh, 2**spec.scale_product_bits - 1)
                 gated += not any(w) or not any(a) or sp == 0 or taps[g] < 0
                 zero_macs += sum(x == 0 or y == 0 for x, y in zip(w, a, strict=True))
     return gated, zero_macs
@@ -68,20 +65,14 @@ def test_counts_equal_loops(ws, as_, sp, signed, shape, zeros, seed):
     )
 
 
-@pytest.mark.parametrize(("ws", "as_"), [(1, 7), (7, 1), (2, 4), (15, 0), (1, 8), (8, 1), (2, 3)])
-def test_a_scale_product_that_rounds_to_zero_gates(ws, as_):
-    """4 + 4 bits rounded to 4: products below 8 become 0."""
+@pytest.mark.parametrize(("ws", "as_", "gated"), [(1, 7, 0), (1, 1, 0), (0, 15, 1), (15, 0, 1), (8, 1, 0)])
+def test_only_a_zero_scale_gates_not_a_product_that_rounds_to_zero(ws, as_, gated):
+    """4 + 4 bits rounded to 4: products below 8 become 0, too late to hold the dot product."""
     spec = LaneSpec(4, 4, 4, 4, 4, 4, 0, 24, SATURATE)
     ones = np.ones((1, 1, 2), np.int8)
-    gated = gated_vectors(
-        ones,
-        np.array([[ws]], np.uint16),
-        ones[0],
-        np.array([as_], np.uint16),
-        np.zeros((1, 1), np.int32),
-        spec,
-    )
-    assert gated == (ws * as_ < 8)
+    scales = np.array([[ws]], np.uint16), np.array([as_], np.uint16)
+    gather = np.zeros((1, 1), np.int32)
+    assert gated_vectors(ones, scales[0], ones[0], scales[1], gather, spec) == gated
 
 
 def test_counts_do_not_overflow_32_bits():

@@ -14,8 +14,13 @@ from accelsim.api import run
 from accelsim.config import load_arch
 from accelsim.costs import CostLibrary
 from accelsim.inventory import build_inventory, technology_of
+from accelsim.mapping.default import default_program
+from accelsim.mapping.storage import decide_storage
+from accelsim.quantize import quantize_layer
 from accelsim.results import RunResult
 from accelsim.scheme import Scheme
+from accelsim.sim.run import simulate_programs
+from accelsim.workload import FloatLayer, Geometry
 
 SCOPES = ["datapath", "pe", "array", "system"]
 BUCKETS = ["compute", "accumulate_stall", "output_wait", "weight_wait", "input_wait", "drain", "idle"]
@@ -249,3 +254,18 @@ def test_load_arch_and_names_agree(trace: Path) -> None:
     by_name.summary.pop("wall_s"), by_object.summary.pop("wall_s")
     assert by_name.summary == by_object.summary
     pd.testing.assert_frame_equal(by_name.to_frame(), by_object.to_frame())
+
+
+def test_cached_inputs_are_read_from_dram_once() -> None:
+    """Tiles of a 3x3 layer overlap; what one has brought, the next does not read again."""
+    rng = np.random.default_rng(0)
+    geometry = Geometry(1, 16, 24, 24, 16, 3, 3, padding=(1, 1))
+    weight = rng.standard_normal((16, 16, 3, 3)).astype(np.float32)
+    inputs = np.abs(rng.standard_normal((1, 16, 24, 24))).astype(np.float32)
+    layer = FloatLayer("conv", "conv", geometry, weight, inputs, input_signed=False)
+    arch = load_arch("magnet16", ["pes=1", "mapping.tile_pixels=16"])
+    words = quantize_layer(layer, Scheme.parse("8/8/-/-"), 16)
+    program = default_program(arch, words, decide_storage(arch, [words])[0])
+    assert program.storage.input == "cached" and len(program.input_streams[0].fetches) > 30
+    activity = simulate_programs(arch, [program])[0]
+    assert activity.counts["dram.read_bit"] == (24 * 24 + 16 * 9) * 16 * 8

@@ -108,7 +108,9 @@ def _weight_tilings(arch: Arch, layer: QuantizedLayer, units: int) -> Iterator[t
     unit_words = layer.G * -(-min(arch.unit_channels, layer.geometry.outputs_per_group) // arch.lanes)
     chunked = pins.units_per_tile == 0 or pins.chunk_vectors is not None or pins.chunk_inputs
     if unit_words <= half and not chunked:
-        fit = min(units, half // unit_words)
+        # A run of units ends at a group boundary.
+        per_group = -(-layer.geometry.outputs_per_group // arch.unit_channels)
+        fit = min(units, per_group, half // unit_words)
         # Small tiles start the array sooner and overlap better; large ones are sent less often.
         sizes = {fit, *(1 << power for power in range(fit.bit_length()) if 1 << power <= fit)}
         for size in [pins.units_per_tile] if pins.units_per_tile else sorted(sizes):

@@ -42,6 +42,7 @@ class Fetch:
     tile: Tile
     destinations: list[tuple[int, int]]
     reads_dram: bool = False
+    dram_bits: int = 0
     last_of_tile: bool = False
 
 
@@ -259,12 +260,18 @@ def _streams(positions: list[list[Position]], stream_of: Callable[[int], int], m
 
 
 def _mark_dram_reads(fetches: list[Fetch], mode: Mode) -> None:
-    seen: set[int] = set()
     last: dict[int, Fetch] = {}
+    known: set[int] = set()  # what of a cached input is in the global buffer already
     for fetch in fetches:
-        fetch.reads_dram = mode == "streamed" or (mode == "cached" and id(fetch.tile) not in seen)
-        seen.add(id(fetch.tile))
-        last[id(fetch.tile)] = fetch
+        tile = fetch.tile
+        fetch.reads_dram = mode == "streamed" or (mode == "cached" and id(tile) not in last)
+        last[id(tile)] = fetch
+        if fetch.reads_dram:
+            fetch.dram_bits = tile.bits if isinstance(tile, WeightTile) else tile.dram_bits
+        if fetch.reads_dram and mode == "cached" and isinstance(tile, InputTile):
+            fresh = set(tile.dram_items.tolist()) - known
+            known |= fresh
+            fetch.dram_bits = len(fresh) * tile.dram_item_bits
     for fetch in fetches:
         fetch.last_of_tile = mode == "streamed" or last[id(fetch.tile)] is fetch
 

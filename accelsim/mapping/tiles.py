@@ -33,10 +33,6 @@ class WeightTile:
         return self.macro_words * (self.layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits)
 
     @property
-    def dram_bits(self) -> int:
-        return self.bits
-
-    @property
     def words(self) -> NDArray[np.int8]:
         return self.layer.weight_words[self.k0 : self.k1, self.g0 : self.g1]
 
@@ -95,16 +91,27 @@ class InputTile:
         )
 
     @cached_property
-    def dram_bits(self) -> int:
-        """Bits read from DRAM: a folded layer's tensor is stored unexpanded."""
+    def dram_items(self) -> NDArray[np.int64]:
+        """What DRAM stores of the tile: its words, or the positions of a folded layer, stored unexpanded."""
         layer = self.layer
         if not layer.folded:
-            return self.bits
+            return self.word_index
         depth, size = layer.geometry.channels_per_group, layer.vector_size
         first, last = self.g0 * size // depth, -(-self.g1 * size // depth)
         taps = layer.taps[self.p0 : self.p1, first:last]
-        positions = len(np.unique(taps[taps >= 0]))
-        return positions * depth * layer.scheme.activation_bits
+        positions = np.unique(taps[taps >= 0]).astype(np.int64)
+        return positions * layer.geometry.groups + self.group
+
+    @property
+    def dram_item_bits(self) -> int:
+        scheme, layer = self.layer.scheme, self.layer
+        if layer.folded:
+            return layer.geometry.channels_per_group * scheme.activation_bits
+        return layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits
+
+    @property
+    def dram_bits(self) -> int:
+        return len(self.dram_items) * self.dram_item_bits
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class Array:
         if not fetch.reads_dram:
             self._send(run, stream, kind, key, fetch)
             return
-        bits = fetch.tile.dram_bits
+        bits = fetch.dram_bits
         run.counts["dram.read_bit"] += bits
         run.counts["global_buffer.write"] += self._bank_words(bits)
 

@@ -15,7 +15,6 @@ from accelsim_kernels import (
     Profile,
     accumulate,
     activation_profile,
-    gated_vectors,
     pack_weights,
     weight_profile,
 )
@@ -27,6 +26,7 @@ from accelsim.mapping.program import LayerProgram, is_staged
 from accelsim.mapping.tiles import Block, InputTile, WeightTile
 from accelsim.scheme import Scheme
 from accelsim.sim.clock import Clock
+from accelsim.workload import QuantizedLayer
 
 BUCKETS = (
     "compute",
@@ -62,6 +62,12 @@ def lane_spec(arch: Arch, scheme: Scheme) -> LaneSpec:
         accumulator_bits=arch.accumulator_width(scheme),
         overflow=_OVERFLOW[arch.overflow],
     )
+
+
+def row_work_cycles(arch: Arch, layer: QuantizedLayer) -> int:
+    """Cycles of the global PE after a layer's last output: work that needs whole rows."""
+    rate = arch.global_pe_elements_per_cycle
+    return sum(-(-item.elements // rate) for item in layer.global_pe if item.needs_rows)
 
 
 class LayerRun:
@@ -157,9 +163,6 @@ class LayerRun:
             other = self._profiles[key] = activation_profile(held.codes, held.scales, gather)
         elements = weights.macro_words * len(gather) * self.layer.vector_size
         self.zero_operand_macs += elements - int(np.vdot(own.nonzero, other.nonzero))
-        if self.spec.scale_product_shift:
-            # A rounded scale product may be zero although neither scale is: pairs have to be looked at.
-            return gated_vectors(weights.words, weights.scales, held.codes, held.scales, gather, self.spec)
         return weights.macro_words * len(gather) - int(own.live @ other.live)
 
     @property
@@ -198,21 +201,19 @@ class LayerRun:
     def _global_pe_done(self, last_write: int) -> int:
         """Cycle in which the global PE is done: streaming work overlaps the layer, row work follows it."""
         rate, outputs = self.arch.global_pe_elements_per_cycle, self.psums.size
-        streaming = rows = 0
+        streaming = 0
         for item in self.layer.global_pe:
             words = -(-item.elements * self.layer.scheme.activation_bits // self.arch.gb_bank_bits)
             self.counts["global_pe.element"] += item.elements
             self.counts["global_buffer.read"] += words
             self.counts["global_buffer.write"] += words
-            if item.needs_rows:
-                rows += -(-item.elements // rate)
-            else:
+            if not item.needs_rows:
                 streaming += item.elements
         end, behind = last_write, 0
         for cycle, values in reversed(self._arrivals):
             behind += values
             end = max(end, cycle - -streaming * behind // (outputs * rate))
-        return end + rows
+        return end + row_work_cycles(self.arch, self.layer)
 
     def finish(self, end: int) -> None:
         """Close the buckets at the layer's end."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from accelsim.config import Arch
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.program import LayerProgram, build_program
-from accelsim.mapping.storage import decide_storage
+from accelsim.mapping.storage import Storage, decide_storage
 from accelsim.quantize import ppu_constants
 from accelsim.sim.array import Array
 from accelsim.sim.clock import Clock
@@ -32,6 +32,7 @@ class LayerActivity:
 
     layer: QuantizedLayer
     mapping: Mapping
+    storage: Storage
     cycles: int
     end: int
     buckets: NDArray[np.int64]
@@ -81,6 +82,7 @@ def _activity(arch: Arch, run: LayerRun) -> LayerActivity:
     return LayerActivity(
         layer=run.layer,
         mapping=run.program.mapping,
+        storage=run.program.storage,
         cycles=end - run.start,
         end=end,
         buckets=run.buckets,

@@ -1,4 +1,4 @@
-"""Counts of work a lane can gate: zero operand vectors, zero scale products, padding, zero elements.
+"""Counts of work a lane can gate: zero operand vectors, zero scales, padding, zero elements.
 
 All counts are products of per-g (or per-element) marginals, never a loop over K x P x G.
 """
@@ -12,31 +12,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 from accelsim_kernels.spec import LaneSpec, check_array, check_scales, check_shape, check_spec
-
-
-@njit(cache=True, nogil=True)
-def _count_pairs(weight_scales, activation_scales, gather, half, bins):
-    """Lane steps that are not gated. Scales are -1 where the vector itself gates the step.
-
-    weight_scales int32[K, G]; activation_scales int32[n]; a pair counts when ws * as >= half.
-    """
-    outputs, vectors = weight_scales.shape
-    open_steps = 0
-    at_most = np.empty(bins, np.int64)
-    for g in range(vectors):
-        at_most[:] = 0
-        for p in range(gather.shape[0]):
-            index = gather[p, g]
-            if index >= 0 and activation_scales[index] >= 0:
-                at_most[activation_scales[index]] += 1
-        for s in range(1, bins):
-            at_most[s] += at_most[s - 1]
-        for k in range(outputs):
-            ws = weight_scales[k, g]
-            if ws > 0:
-                too_small = min((half - 1) // ws, bins - 1)
-                open_steps += at_most[bins - 1] - at_most[too_small]
-    return open_steps
 
 
 @njit(cache=True, nogil=True)
@@ -121,26 +96,18 @@ def gated_vectors(
     gather: NDArray[np.int32],
     spec: LaneSpec,
 ) -> int:
-    """Lane steps (k, pixel, g) with an all-zero operand vector, a zero scale product or a padding tap.
+    """Lane steps (k, pixel, g) with an all-zero operand vector, a zero scale or a padding tap.
 
-    Shapes as in `pack_weights` and `accumulate`. The scale product is the one after `:spN` rounding.
+    Shapes as in `pack_weights` and `accumulate`. A scale product that only `:spN` rounds to zero does not
+    gate: dot product and scale product are computed in the same cycle, before it is known.
     """
     check_spec(spec)
     _check(weight_words, activation_words, gather)
     check_scales("weight", weight_scales, weight_words.shape[:2], spec.weight_scale_bits)
     check_scales("activation", activation_scales, (len(activation_words),), spec.activation_scale_bits)
-    outputs, vectors, _ = weight_words.shape
-    ws = np.ones((outputs, vectors), np.int32) if weight_scales is None else weight_scales.astype(np.int32)
-    as_ = (
-        np.ones(len(activation_words), np.int32)
-        if activation_scales is None
-        else activation_scales.astype(np.int32)
-    )
-    ws[~weight_words.any(axis=2)] = -1
-    as_[~activation_words.any(axis=1)] = -1
-    half = 1 << spec.scale_product_shift >> 1 or 1  # smallest product that does not become 0
-    bins = max(int(as_.max(initial=0)), 0) + 2
-    return outputs * gather.size - int(_count_pairs(ws, as_, gather, half, bins))
+    weights = weight_profile(weight_words, weight_scales)
+    activations = activation_profile(activation_words, activation_scales, gather)
+    return len(weight_words) * gather.size - int(weights.live @ activations.live)
 
 
 def zero_operand_macs(

@@ -91,7 +91,7 @@ def gated_vectors_reference(
             scale_of_pixel = _tap(activation_scales, gather[:, g], 0)
         zero_weight = np.all(weight_words[:, g] == 0, axis=1)
         zero_activation = np.all(_tap(activation_words, gather[:, g], 0) == 0, axis=1)
-        zero_scale = scale_products(ws, scale_of_pixel, spec) == 0
+        zero_scale = (ws[None, :] == 0) | (scale_of_pixel[:, None] == 0)
         gated += int((zero_scale | zero_weight[None, :] | zero_activation[:, None]).sum())
     return gated
 

@@ -483,11 +483,12 @@ class Machine:
     def _multiply(self, i: int, weights: list[int], w_scale: int, codes: list[int], a_scale: int) -> int:
         """The product of one lane, and its counts."""
         scheme = self.layers[i].layer.scheme
+        gated = not any(weights) or not any(codes) or w_scale == 0 or a_scale == 0
         scale = w_scale * a_scale
         if scheme.scale_product_bits:
             shift = scheme.weight_scale_bits + scheme.activation_scale_bits - scheme.scale_product_bits
             scale = min((scale + (1 << (shift - 1))) >> shift, (1 << scheme.scale_product_bits) - 1)
-        if not any(weights) or not any(codes) or scale == 0:
+        if gated:
             self._count(i, "dot_product.gated")
             return 0
         self._count(i, "dot_product.op")
@@ -558,7 +559,7 @@ class Machine:
                 kind="read",
                 key=self._fetch_key(fetch),
                 ports=[self.dram],
-                duration=self._dram_cycles(fetch.tile.dram_bits),
+                duration=self._dram_cycles(fetch.dram_bits),
                 item=fetch,
                 needs_space=fetch.tile.bits if fetch.operand == "weight" else 0,
             )
@@ -665,7 +666,7 @@ class Machine:
         item, i = transfer.item, transfer.item.layer
         if isinstance(item, Fetch):
             tile: WeightTile | InputTile = item.tile
-            bits = tile.dram_bits if transfer.kind == "read" else tile.bits
+            bits = item.dram_bits if transfer.kind == "read" else tile.bits
             destinations = list(item.positions)
         else:
             bits, destinations = item.bits, [item.pe]

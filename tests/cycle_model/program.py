@@ -48,17 +48,14 @@ class WeightTile:
         """Words it takes in every macro of the half, a partial lane group as many as a full one."""
         return len(self.lane_groups) * len(self.g_range)
 
-    @property
-    def dram_bits(self) -> int:
-        return self.bits
-
 
 @dataclass(frozen=True)
 class InputTile:
     key: tuple
     words: tuple[int, ...]
     bits: int
-    dram_bits: int
+    stored: frozenset[int]  # words, or positions of a folded layer, that DRAM holds of it
+    stored_bits: int  # bits of one of them
 
 
 @dataclass(eq=False)
@@ -107,6 +104,7 @@ class Fetch:
     tile: WeightTile | InputTile
     positions: dict[int, int]  # destination PE -> its position
     reads_dram: bool
+    dram_bits: int
     last_of_tile: bool
 
 
@@ -202,15 +200,15 @@ def make_input_tile(
     touched = layer.gather(group, np.array(pixels))[:, g_range.start : g_range.stop]
     words = tuple(sorted(set(touched.ravel().tolist()) - {-1}))
     bits = len(words) * (layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits)
-    dram_bits = bits
+    stored, stored_bits = frozenset(words), bits // len(words) if words else 0
     if layer.folded:
         # The taps that the g range covers, also in part.
         c = geometry.channels_per_group
         first, end = g_range.start * layer.vector_size, g_range.stop * layer.vector_size
         taps = [t for t in range(geometry.R * geometry.S) if t * c < end and (t + 1) * c > first]
-        positions = set(layer.taps[pixels][:, taps].ravel().tolist()) - {-1}
-        dram_bits = len(positions) * c * scheme.activation_bits
-    return InputTile(key, words, bits, dram_bits)
+        stored = frozenset(layer.taps[pixels][:, taps].ravel().tolist()) - {-1}
+        stored_bits = c * scheme.activation_bits
+    return InputTile(key, words, bits, stored, stored_bits)
 
 
 def blocks_of(
@@ -338,9 +336,17 @@ def _streams(program: LayerProgram, operand: str, needs: list[_Need]) -> dict[in
         leader = min(need.pe for found in contexts.values() for need in found)
         fetches: list[Fetch] = []
         last: dict[tuple, Fetch] = {}
+        brought: set[tuple[int, int]] = set()
         for context in sorted(contexts):
             tile = contexts[context][0].tile
             assert all(need.tile.key == tile.key for need in contexts[context])
+            dram_bits = tile.bits
+            if isinstance(tile, InputTile):
+                wanted = {(tile.key[2], item) for item in tile.stored}
+                if kind == "cached":
+                    wanted -= brought
+                    brought |= wanted
+                dram_bits = len(wanted) * tile.stored_bits
             fetch = Fetch(
                 layer=program.index,
                 operand=operand,
@@ -350,6 +356,7 @@ def _streams(program: LayerProgram, operand: str, needs: list[_Need]) -> dict[in
                 tile=tile,
                 positions={need.pe: need.position for need in contexts[context]},
                 reads_dram=kind == "streamed" or (kind == "cached" and tile.key not in last),
+                dram_bits=dram_bits,
                 last_of_tile=False,
             )
             fetches.append(fetch)

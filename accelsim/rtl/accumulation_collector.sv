@@ -1,0 +1,48 @@
+`timescale 1ns / 1ps
+// accumulation_collector: two banks of D entries of L psums, each bank with one read and one write port.
+// docs/machine.md sections 3 and 5. A step reads its entry ACCUMULATE_LATENCY - 1 cycles before it writes it;
+// the drain reads the same port: the bank reuse rule keeps the two apart.
+module accumulation_collector #(
+    parameter int DEPTH = 16,
+    parameter int WIDTH = 384,  // L psums
+    parameter int ACCUMULATE_LATENCY = 2,
+    parameter int ENTRY_BITS = DEPTH > 1 ? $clog2(DEPTH) : 1
+) (
+    input  logic                  clk,
+    input  logic                  step_read,  // not set for g = 0, which adds to zero
+    input  logic                  step_read_bank,
+    input  logic [ENTRY_BITS-1:0] step_read_entry,
+    output logic [     WIDTH-1:0] step_psums,  // ACCUMULATE_LATENCY - 1 cycles later; else 0
+    input  logic                  write,
+    input  logic                  write_bank,
+    input  logic [ENTRY_BITS-1:0] write_entry,
+    input  logic [     WIDTH-1:0] write_psums,
+    input  logic                  drain_read,
+    input  logic                  drain_bank,
+    input  logic [ENTRY_BITS-1:0] drain_entry,
+    output logic [     WIDTH-1:0] drain_psums
+);
+  logic [2*WIDTH-1:0] bank_psums;
+  for (genvar b = 0; b < 2; b++) begin : banks
+    logic [WIDTH-1:0] entries[0:DEPTH-1];
+    logic [ENTRY_BITS-1:0] read_entry;
+    assign read_entry = (drain_read && drain_bank == 1'(b)) ? drain_entry : step_read_entry;
+    assign bank_psums[b*WIDTH+:WIDTH] = entries[read_entry];
+    always_ff @(posedge clk) begin
+      if (write && write_bank == 1'(b)) entries[write_entry] <= write_psums;
+    end
+  end
+
+  assign drain_psums = drain_bank ? bank_psums[WIDTH+:WIDTH] : bank_psums[0+:WIDTH];
+
+  logic [WIDTH-1:0] read_now;
+  assign read_now = !step_read ? '0 : step_read_bank ? bank_psums[WIDTH+:WIDTH] : bank_psums[0+:WIDTH];
+  delay #(
+      .WIDTH (WIDTH),
+      .CYCLES(ACCUMULATE_LATENCY - 1)
+  ) read_register (
+      .clk(clk),
+      .in (read_now),
+      .out(step_psums)
+  );
+endmodule

@@ -1,0 +1,152 @@
+"""Writes a PE for one machine and scheme, with a self-checking testbench fed from a layer (docs/rtl.md)."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+
+from accelsim.config import Arch
+from accelsim.errors import AccelsimError
+from accelsim.mapping.default import default_program
+from accelsim.mapping.storage import decide_storage
+from accelsim.rtl.pe_run import cut_program, run_pe
+from accelsim.rtl.vectors import RECORDS, Vectors, make_vectors
+from accelsim.scheme import Scheme
+from accelsim.workload import OutputFormat, QuantizedLayer
+
+TOP, TESTBENCH = "pe_top", "tb_pe_top"
+_SIGNS = {"unsigned": 0, "signed": 1, "both": 2}
+
+
+def emit(
+    arch: Arch,
+    scheme: Scheme,
+    layer: QuantizedLayer | None,
+    out: str | Path,
+    *,
+    pe: int = 0,
+    max_steps: int = 2000,
+) -> Path:
+    """Write the PE into folder `out`; with a layer also a testbench and the vectors of a tile.
+
+    Returns `out`. The tile is the start of what PE `pe` does in the layer's default mapping: whole output
+    tiles, up to `max_steps` steps but at least one. Raises AccelsimError where the machine cannot run it.
+    """
+    out = Path(out)
+    if layer is None:
+        write_modules(arch, scheme, None, out)
+        return out
+    # Everything that can be refused comes before the first file.
+    parameters(arch, scheme, layer.output)
+    whole = default_program(arch, layer, decide_storage(arch, [layer])[0])
+    if pe >= len(whole.pes):
+        raise AccelsimError(f"pe is {pe}, expected below pes = {arch.pes}")
+    vectors = make_vectors(arch, run_pe(arch, whole, cut_program(whole.pes[pe], max_steps)))
+    write_modules(arch, scheme, layer.output, out)
+    write_testbench(arch, scheme, layer.output, [vectors], out)
+    vectors.write(out / "vectors")
+    (out / "Makefile").write_text(_MAKEFILE)
+    return out
+
+
+def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -> dict[str, int]:
+    """Parameters of the module `pe`; without an output format the PPU writes the scheme's activations."""
+    arch.check_scheme(scheme)
+    out_bits = output.bits if output else scheme.activation_bits
+    out_scale_bits = output.scale_bits if output else scheme.activation_scale_bits
+    latency = arch.ppu_latency_cycles
+    return {
+        "VECTOR_SIZE": arch.vector_size,
+        "LANES": arch.lanes,
+        "DEPTH": arch.accumulation_collector_depth,
+        "WEIGHT_HALF_WORDS": arch.weight_buffer_words // 2,
+        "INPUT_HALF_WORDS": arch.input_buffer_words // 2,
+        "FIFO_WORDS": arch.out_fifo_words,
+        "WEIGHT_BITS": scheme.weight_bits,
+        "ACTIVATION_BITS": scheme.activation_bits,
+        "ACTIVATION_SIGN": _SIGNS[arch.activation_sign],
+        "WEIGHT_SCALE_BITS": scheme.weight_scale_bits,
+        "ACTIVATION_SCALE_BITS": scheme.activation_scale_bits,
+        "SCALE_BITS": scheme.scale_bits,
+        "PRODUCT_SHIFT": arch.product_shift,
+        "ACCUMULATOR_BITS": arch.accumulator_width(scheme),
+        # `error` stops the simulation; the hardware saturates and raises the same flag.
+        "SATURATE": int(arch.overflow != "wrap"),
+        "ACCUMULATE_LATENCY": arch.accumulate_latency,
+        "OUT_BITS": out_bits,
+        "OUT_SCALE_BITS": out_scale_bits,
+        "PPU_LATENCY": latency.per_vector if out_scale_bits else latency.static,
+    }
+
+
+def modules() -> dict[str, str]:
+    """File name -> text of every module of the PE."""
+    files = resources.files("accelsim.rtl").iterdir()
+    texts = {file.name: file.read_text("utf-8") for file in files if file.name.endswith(".sv")}
+    return {name: texts[name] for name in sorted(texts) if not name.startswith("tb_")}
+
+
+def write_modules(arch: Arch, scheme: Scheme, output: OutputFormat | None, out: Path) -> None:
+    """The modules of the PE and pe_top.sv, the same PE with the configuration's numbers."""
+    values = parameters(arch, scheme, output)
+    out.mkdir(parents=True, exist_ok=True)
+    texts = modules()
+    for name, text in texts.items():
+        (out / name).write_text(text)
+    (out / f"{TOP}.sv").write_text(_top(texts["pe.sv"], values, f"{arch.name}, scheme {scheme}"))
+
+
+def write_testbench(
+    arch: Arch, scheme: Scheme, output: OutputFormat, vectors: list[Vectors], out: Path
+) -> None:
+    """tb_pe_top.sv, large enough for any of `vectors`."""
+    template = (resources.files("accelsim.rtl") / "tb_pe.sv").read_text("utf-8")
+    sizes = [max(v.counts[i] for v in vectors) for i in range(len(RECORDS))]
+    lines = [
+        f"  localparam int {name} = {value};" for name, value in parameters(arch, scheme, output).items()
+    ]
+    derived = re.search(r"// derived\n(.*?)\n\) \(", modules()["pe.sv"], re.DOTALL)
+    assert derived is not None
+    lines += [re.sub(r"parameter", "localparam", line).rstrip(",") + ";" for line in derived[1].split("\n")]
+    lines += [
+        f"  localparam int MAX_{name.upper()} = {max(1, size)};"
+        for name, size in zip(RECORDS, sizes, strict=True)
+    ]
+    reads = []
+    for index, name in enumerate(RECORDS):
+        reads.append(f'    $sformat(file, "%0s/{name}.hex", folder);')
+        reads.append(f"    if (counts[{index}] > 0) $readmemh(file, {name}, 0, counts[{index}] - 1);")
+    text = template.replace("//PARAMETERS//", "\n".join(lines)).replace("//READS//", "\n".join(reads))
+    (out / f"{TESTBENCH}.sv").write_text(text)
+
+
+def _top(pe: str, values: dict[str, int], what: str) -> str:
+    header = pe[pe.index("module pe #(") : pe.index(");\n") + 3]
+    header = header.replace("module pe #(", f"module {TOP} #(")
+    for name, value in values.items():
+        shown = f"1'b{value}" if name == "SATURATE" else str(value)
+        header, found = re.subn(rf"(parameter \w+ {name} = )[^,\n]*,", rf"\g<1>{shown},", header)
+        assert found == 1, name
+    names = re.findall(r"parameter \w+ (\w+) =", header[: header.index("// derived")])
+    ports = re.findall(r"^ +(?:input|output) +logic[^/\n]*?(\w+),? *(?://.*)?$", header, re.MULTILINE)
+    given = ",\n".join(f"      .{name}({name})" for name in names)
+    wired = ",\n".join(f"      .{name}({name})" for name in ports)
+    return (
+        f"`timescale 1ns / 1ps\n// {TOP}: the PE of {what}. Written by accelsim.\n{header}"
+        f"  pe #(\n{given}\n  ) pe (\n{wired}\n  );\nendmodule\n"
+    )
+
+
+_MAKEFILE = f"""# make: simulate the tile in vectors/ with Verilator; make icarus: with Icarus Verilog
+verilator:
+\tverilator --binary -O3 -Wno-fatal -Wno-WIDTH --top-module {TESTBENCH} -Mdir obj_dir -o {TESTBENCH} *.sv
+\tobj_dir/{TESTBENCH} +vectors=vectors
+
+icarus:
+\tiverilog -g2012 -s {TESTBENCH} -o {TESTBENCH}.vvp *.sv
+\tvvp {TESTBENCH}.vvp +vectors=vectors
+
+lint:
+\tverilator --lint-only -Wall --top-module {TOP} $(filter-out {TESTBENCH}.sv,$(wildcard *.sv))
+"""

@@ -1,0 +1,234 @@
+"""One PE of the event model by itself: its program, operands that arrive when told to, and a log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import cast
+
+from accelsim.config import Arch
+from accelsim.errors import AccelsimError
+from accelsim.mapping.program import LayerProgram, PeProgram, Position
+from accelsim.mapping.storage import Storage
+from accelsim.mapping.tiles import Block
+from accelsim.sim.clock import Clock, Process
+from accelsim.sim.layer_run import LayerRun
+from accelsim.sim.pe import Buffer, OutputTile, Pe
+
+# Extra cycles of transfer `index`: weight fetch, input fetch or output tile.
+Delay = Callable[[int], int]
+
+
+def no_delay(index: int) -> int:
+    return 0
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One fetch into a buffer half, or one output tile out of the FIFO.
+
+    A fetch writes one word a cycle from the first cycle in which its half is free and the transfer before it
+    has ended, and is resident `delay` cycles later. An output tile leaves `delay` cycles after it is complete
+    and the tile before it has left. `done`: cycle in which it is resident, or its FIFO entries are free.
+    """
+
+    index: int
+    words: int
+    delay: int
+    done: int
+
+
+@dataclass(frozen=True)
+class PsumTile:
+    """A (d-tile, lane group) tile: its last block and its drain."""
+
+    block: Block
+    drain_start: int
+    spacing: int
+    makes_output: bool
+
+
+@dataclass(frozen=True)
+class PeRun:
+    """What a PE did and when; cycles are those of docs/machine.md section 5.
+
+    issues: cycle in which each block of the program issued first; weight_fetches, input_fetches: by fetched
+    position (`index`); weight_releases, input_releases: (position, cycle), where its half is then
+    filled anew or not used again; outputs: output tiles; complete: cycle in which each is complete.
+    """
+
+    layer_run: LayerRun
+    program: PeProgram
+    issues: list[int]
+    tiles: list[PsumTile]
+    weight_fetches: list[Transfer]
+    input_fetches: list[Transfer]
+    weight_releases: list[tuple[int, int]]
+    input_releases: list[tuple[int, int]]
+    outputs: list[Transfer]
+    complete: list[int]
+
+    @property
+    def cycles(self) -> int:
+        """From the first issue until the last output tile is complete in the FIFO."""
+        return max(self.complete, default=self.issues[0]) - self.issues[0]
+
+
+class _TimedPe(Pe):
+    """A PE that notes the cycle of every block's first step."""
+
+    def _count_block(self, run: LayerRun, block: Block) -> None:
+        if not hasattr(self, "issues"):
+            self.issues: list[int] = []
+        self.issues.append(self.clock.cycle)
+        super()._count_block(run, block)
+
+
+def cut_program(program: PeProgram, max_steps: int, skip_units: int = 0) -> PeProgram:
+    """Whole output tiles of a program, from a unit on, up to `max_steps` steps but at least one."""
+    starts = [
+        number
+        for number, block in enumerate(program.blocks)
+        if block.first and block.lane_group == 0
+    ]  # fmt: skip
+    if not starts:
+        raise AccelsimError("this PE has no work in the layer: expected a PE with blocks")
+    first = starts[min(skip_units, len(starts) - 1)]
+    ends = [number for number in starts if number > first] + [len(program.blocks)]
+    steps, stop, cut = 0, first, ends[0]
+    for end in ends:
+        steps += sum(block.pixels * (block.g1 - block.g0) for block in program.blocks[stop:end])
+        if steps > max_steps:
+            break
+        stop = cut = end
+
+    def kept(positions: list[Position]) -> list[Position]:
+        result: list[Position] = []
+        for position in positions:
+            if position.last < first or position.first >= cut:
+                continue
+            own = replace(
+                position, first=max(position.first, first) - first, last=min(position.last, cut - 1) - first
+            )
+            own.fetched = len(result) < 2 or result[-2].tile is not own.tile
+            result.append(own)
+        return result
+
+    return PeProgram(program.blocks[first:cut], kept(program.weight_positions), kept(program.input_positions))
+
+
+def run_pe(
+    arch: Arch,
+    whole: LayerProgram,
+    program: PeProgram,
+    *,
+    weight_delay: Delay = no_delay,
+    input_delay: Delay = no_delay,
+    output_delay: Delay = no_delay,
+) -> PeRun:
+    """Run `program`, one PE's part of `whole`, on one PE of the event model.
+
+    Each operand has a port of one word (of all lanes) a cycle.
+    """
+    clock = Clock()
+    storage = Storage(weights="gb", input="gb", output_to_dram=False)
+    run = LayerRun(clock, arch, 0, replace(whole, storage=storage, pes=[program]))
+    staged = run.staged
+    shapes = [_drain_shape(block, staged) for block in program.blocks if block.last]
+    entries = [block.pixels * spacing for block, spacing, makes_output in shapes if makes_output]
+    complete: list[int] = []
+    outputs: list[Transfer] = []
+
+    def send_output(sender: Pe, _: LayerRun, tile: OutputTile) -> None:
+        complete.append(clock.cycle)
+        delay = 1 + output_delay(tile.index)
+        left = max(clock.cycle, outputs[-1].done if outputs else 0) + delay
+        outputs.append(Transfer(tile.index, entries[tile.index], delay, left))
+        clock.at(left, sender.output_sent)
+
+    pe = _TimedPe(clock, arch, 0, [run], send_output)
+
+    def load(
+        buffer: Buffer, positions: list[Position], words: Callable[[Position], int], delay_of: Delay
+    ) -> tuple[list[Transfer], Process]:
+        done: list[Transfer] = []
+
+        def process() -> Process:
+            free_at = 0
+            for index, position in enumerate(positions):
+                if not position.fetched:
+                    continue
+                released = buffer.release_before(0, index)
+                if released is not None:
+                    yield released
+                count = words(position)
+                delay = delay_of(len(done)) + (count == 0)
+                free_at = max(clock.cycle, free_at) + count + delay
+                buffer.fill(0, index, free_at)
+                done.append(Transfer(index, count, delay, free_at))
+
+        return done, process()
+
+    released = {}
+    for kind, buffer in (("weight", pe.weights), ("input", pe.inputs)):
+        released[kind] = _watch_releases(clock, buffer)
+    weight_fetches, loading = load(pe.weights, program.weight_positions, weight_words, weight_delay)
+    clock.process(loading)
+    input_fetches, loading = load(pe.inputs, program.input_positions, input_words, input_delay)
+    clock.process(loading)
+    clock.run()
+
+    tiles = [
+        PsumTile(block, cast(tuple[int, int], started.value)[0], spacing, makes_output)
+        for (block, spacing, makes_output), started in zip(shapes, pe._drain_started, strict=True)
+    ]
+    return PeRun(
+        layer_run=run,
+        program=program,
+        issues=pe.issues,
+        tiles=tiles,
+        weight_fetches=weight_fetches,
+        input_fetches=input_fetches,
+        weight_releases=_refilled(program.weight_positions, released["weight"]),
+        input_releases=_refilled(program.input_positions, released["input"]),
+        outputs=outputs,
+        complete=complete,
+    )
+
+
+def _drain_shape(block: Block, staged: bool) -> tuple[Block, int, bool]:
+    """(block, cycles from one drain read to the next, whether its tile leaves the PE)."""
+    makes_output = block.last_of_unit or not staged
+    return block, block.unit_lane_groups if staged and makes_output else 1, makes_output
+
+
+def weight_words(position: Position) -> int:
+    """Words a weight tile takes in every macro of its half."""
+    half_words: int = position.tile.half_words  # type: ignore[union-attr]
+    return half_words
+
+
+def input_words(position: Position) -> int:
+    """Words an input tile takes in its half."""
+    return position.tile.macro_words
+
+
+def _watch_releases(clock: Clock, buffer: Buffer) -> dict[int, int]:
+    cycles: dict[int, int] = {}
+    for index, event in enumerate(buffer._released):
+
+        def note(_: object, index: int = index) -> None:
+            cycles[index] = clock.cycle
+
+        assert event.callbacks is not None
+        event.callbacks.append(note)
+    return cycles
+
+
+def _refilled(positions: list[Position], released: dict[int, int]) -> list[tuple[int, int]]:
+    """Releases after which the half is not kept for a tile that is already in it."""
+    return [
+        (index, cycle)
+        for index, cycle in sorted(released.items())
+        if index + 2 >= len(positions) or positions[index + 2].fetched
+    ]

@@ -1,0 +1,38 @@
+`timescale 1ns / 1ps
+// ppu_staging: z-values of the earlier lane groups of a unit, and the largest |z| of each pixel so far.
+// docs/machine.md section 3 (staged output). The last lane group of a unit is never staged, so GROUPS - 1
+// rows a pixel are enough.
+module ppu_staging #(
+    parameter int DEPTH = 16,
+    parameter int GROUPS = 4,
+    parameter int LANES = 4,
+    parameter int ENTRY_BITS = DEPTH > 1 ? $clog2(DEPTH) : 1,
+    parameter int GROUP_BITS = $clog2(GROUPS + 1)
+) (
+    input  logic                  clk,
+    input  logic                  write,          // values and their running maximum
+    input  logic [ENTRY_BITS-1:0] pixel,
+    input  logic [GROUP_BITS-1:0] write_group,
+    input  logic [  LANES*24-1:0] write_values,
+    input  logic [          22:0] write_largest,
+    input  logic [GROUP_BITS-1:0] read_group,
+    output logic [  LANES*24-1:0] read_values,
+    output logic [          22:0] read_largest
+);
+  localparam int ROWS = DEPTH * (GROUPS - 1);
+  localparam int ROW_BITS = ROWS > 1 ? $clog2(ROWS) : 1;
+
+  logic [LANES*24-1:0] values[0:ROWS-1];
+  logic [22:0] largest[0:DEPTH-1];
+  logic [ROW_BITS-1:0] write_row, read_row;
+  assign write_row = ROW_BITS'(32'(pixel) * (GROUPS - 1) + 32'(write_group));
+  assign read_row = ROW_BITS'(32'(pixel) * (GROUPS - 1) + 32'(read_group));
+  assign read_values = values[read_row];
+  assign read_largest = largest[pixel];
+  always_ff @(posedge clk) begin
+    if (write) begin
+      values[write_row] <= write_values;
+      largest[pixel] <= write_largest;
+    end
+  end
+endmodule

@@ -1,0 +1,210 @@
+"""Co-simulation of the PE: Verilator against the plain kernels and the event model's PE.
+
+As a script, prints the table of docs/rtl.md: python tests/rtl/cosim.py [FIRST LAST]
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from accelsim.config import Arch, load_arch
+from accelsim.rtl.emit import TESTBENCH, write_modules, write_testbench
+from accelsim.rtl.vectors import Vectors, make_vectors
+from accelsim.scheme import Scheme
+from accelsim.workload import OutputFormat
+from rtl.tiles import random_layer, random_run, trace_layers
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A machine and a scheme; `accumulator` None means auto, `latency` is the PPU's in its scale kind."""
+
+    scheme: str
+    v: int
+    lanes: int
+    depth: int
+    overflow: str = "saturate"
+    accumulator: int | None = None
+    accumulate_latency: int = 2
+    product_shift: int = 0
+    sign: str = "both"
+    latency: int | None = None
+    fifo: int | None = None  # None: the least that holds two drains
+
+    @property
+    def arch(self) -> Arch:
+        scheme = Scheme.parse(self.scheme)
+        groups = max(1, self.v // self.lanes) if scheme.activation_scale_bits else 1
+        latency = self.latency or (8 if scheme.activation_scale_bits else 4)
+        changes = {
+            "vector_size": self.v,
+            "lanes": self.lanes,
+            "pes": 64,
+            "accumulation_collector_depth": self.depth,
+            "overflow": self.overflow,
+            "accumulator_bits": self.accumulator or "auto",
+            "accumulate_latency": self.accumulate_latency,
+            "product_shift": self.product_shift,
+            "activation_sign": self.sign,
+            "out_fifo_words": self.fifo or 2 * self.depth * groups,
+            "weight_buffer_words": 256,
+            "input_buffer_words": 512,
+            "global_buffer_kb": 1 << 16,
+        }
+        overrides = [f"{name}={value}" for name, value in changes.items()]
+        overrides += [f"ppu_latency_cycles.{kind}={latency}" for kind in ("static", "per_vector")]
+        return load_arch("magnet16", overrides)
+
+    def __str__(self) -> str:
+        parts = [f"{self.scheme} V{self.v} L{self.lanes} D{self.depth} {self.overflow}"]
+        arch = self.arch
+        parts.append(f"acc{arch.accumulator_width(Scheme.parse(self.scheme))} al{self.accumulate_latency}")
+        if self.product_shift:
+            parts.append(f"p{self.product_shift}")
+        if self.sign != "both":
+            parts.append(self.sign)
+        latency = arch.ppu_latency_cycles
+        parts.append(f"ppu{latency.static}")
+        return " ".join(parts)
+
+
+# Every pair of V, L, D and overflow, every scheme with both overflows; the rest of each row is spread.
+CONFIGURATIONS = (
+    Configuration("8/8/-/-", 16, 16, 16, "saturate"),
+    Configuration("8/8/-/-", 64, 1, 2, "wrap", 22, 1),
+    Configuration("6/6/-/-", 8, 4, 1, "saturate", 14, 3, sign="signed", latency=2),
+    Configuration("6/6/-/-", 32, 16, 2, "wrap", sign="unsigned", latency=7),
+    Configuration("4/4/-/-", 64, 4, 1, "saturate", 12, 4, latency=1),
+    Configuration("4/4/-/-", 8, 16, 2, "wrap", 11, 3),
+    Configuration("4/4/4/4", 16, 16, 16, "saturate", 24),
+    Configuration("4/4/4/4", 64, 4, 2, "wrap", 16, 4, product_shift=2, latency=12),
+    Configuration("4/4/4/4:sp4", 32, 1, 1, "saturate", 14, 1, latency=3),
+    Configuration("4/4/4/4:sp4", 16, 4, 16, "wrap", fifo=64),
+    Configuration("4/8/6/10", 16, 16, 2, "saturate", 24, product_shift=4, latency=5),
+    Configuration("4/8/6/10", 8, 1, 16, "wrap", 3 * 9, 3, latency=1),
+    Configuration("4/8/-/10", 32, 4, 1, "wrap", 22, 2, sign="unsigned"),
+    Configuration("4/8/-/10", 64, 16, 16, "saturate"),
+    Configuration("3/3/4/4", 8, 16, 1, "saturate", 13, 1, latency=6),
+    Configuration("3/3/4/4", 32, 16, 16, "wrap", 15, 2, sign="signed", fifo=33),
+    Configuration("8/8/-/-", 16, 1, 1, "saturate", 18, 2, fifo=1),
+)
+
+
+@dataclass
+class Result:
+    configuration: str
+    tiles: int = 0
+    psums: int = 0
+    codes: int = 0
+    overflows: int = 0
+    cycles: int = 0
+    mismatches: int = 0
+    said: str = ""
+
+    HEADER = ("configuration", "tiles", "psums", "codes", "overflows", "cycles", "mismatches")
+
+    def row(self) -> list[str]:
+        numbers = (self.tiles, self.psums, self.codes, self.overflows, self.cycles, self.mismatches)
+        return [self.configuration, *(str(number) for number in numbers)]
+
+
+def missing_tool() -> str | None:
+    """Why Verilator cannot be used here, or None."""
+    for tool in ("verilator", "make", "g++"):
+        if shutil.which(tool) is None:
+            return f"{tool} is not installed"
+    return None
+
+
+def cosimulate(
+    configuration: Configuration, *, tiles: int, max_steps: int, seed: int = 0, small: bool = False
+) -> Result:
+    """Simulate `tiles` tiles, trace layers first, then random, on one compiled PE."""
+    with tempfile.TemporaryDirectory() as temporary:
+        return _cosimulate(configuration, tiles, max_steps, seed, small, Path(temporary))
+
+
+def _cosimulate(
+    configuration: Configuration, tiles: int, max_steps: int, seed: int, small: bool, folder: Path
+) -> Result:
+    arch, scheme = configuration.arch, Scheme.parse(configuration.scheme)
+    rng = np.random.default_rng(seed)
+    layers = list(trace_layers(arch, scheme, small=small))
+    layers += [random_layer(rng, arch, scheme) for _ in range(max(0, tiles - len(layers)))]
+    vectors = [make_vectors(arch, random_run(rng, arch, layer, max_steps)) for layer in layers]
+    program = build(arch, scheme, layers[0].output, vectors, folder)
+    result = Result(str(configuration))
+    for number, (layer, tile) in enumerate(zip(layers, vectors, strict=True)):
+        where = folder / f"tile{number}"
+        tile.write(where)
+        said = subprocess.run(
+            [program, f"+vectors={where}"], capture_output=True, text=True, check=True, timeout=600
+        ).stdout
+        words = said[said.index("psums ") :].split()
+        result.tiles += 1
+        result.psums += int(words[1])
+        result.codes += int(words[3])
+        result.overflows += int(words[5])
+        result.cycles += int(words[7])
+        wrong = sum(int(word) for word in words[9:14]) + (words[14] != "PASS")
+        # A tile that ends early would compare less than it should.
+        wrong += int(words[1]) != tile.psums
+        result.mismatches += wrong
+        if wrong:
+            result.said += f"tile {number}, {layer.name}, {layer.geometry}:\n{said}\n"
+        shutil.rmtree(where)
+    return result
+
+
+def build(arch: Arch, scheme: Scheme, output: OutputFormat, vectors: list[Vectors], folder: Path) -> Path:
+    """Compile the PE and its testbench with Verilator; the run-time library is compiled once a process."""
+    write_modules(arch, scheme, output, folder)
+    write_testbench(arch, scheme, output, vectors, folder)
+    sources = sorted(file.name for file in folder.glob("*.sv"))
+    run = ["verilator", "--cc", "--exe", "--main", "--timing", "-O3", "-Wno-fatal", "-Wno-WIDTH"]
+    run += ["--top-module", TESTBENCH, "-Mdir", "obj_dir", "-o", TESTBENCH, *sources]
+    _call(run, folder)
+    flags = ["OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"]
+    for kept in _runtime.glob("verilated*.o"):
+        shutil.copy2(kept, folder / "obj_dir")
+    _call(["make", "-s", "-C", "obj_dir", "-f", f"V{TESTBENCH}.mk", *flags], folder)
+    for compiled in (folder / "obj_dir").glob("verilated*.o"):
+        if not (_runtime / compiled.name).exists():
+            shutil.copy2(compiled, _runtime)
+    return folder / "obj_dir" / TESTBENCH
+
+
+_runtime_folder = tempfile.TemporaryDirectory()
+_runtime = Path(_runtime_folder.name)
+
+
+def _call(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+
+
+def main(arguments: list[str]) -> None:
+    chosen = (
+        CONFIGURATIONS[slice(*(int(argument) for argument in arguments))] if arguments else CONFIGURATIONS
+    )
+    print("| " + " | ".join(Result.HEADER) + " |")
+    print("|" + "---|" * len(Result.HEADER))
+    for configuration in chosen:
+        result = cosimulate(configuration, tiles=48, max_steps=2000)
+        print("| " + " | ".join(result.row()) + " |", flush=True)
+        if result.said:
+            print(result.said[:4000])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

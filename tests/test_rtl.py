@@ -1,0 +1,188 @@
+"""The PE in SystemVerilog against the kernels and the event model; tests that need a tool skip without it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rtl.cosim import CONFIGURATIONS, Configuration, cosimulate, missing_tool
+from rtl.tiles import random_layer, random_program, random_run, trace_layers
+
+from accelsim.config import load_arch
+from accelsim.errors import AccelsimError
+from accelsim.mapping.tiles import Block
+from accelsim.rtl.emit import TESTBENCH, TOP, emit, modules, parameters
+from accelsim.rtl.pe_run import cut_program, run_pe
+from accelsim.rtl.synth import compare_area, synth, synth_frame
+from accelsim.rtl.vectors import hex_lines, make_vectors
+from accelsim.scheme import Scheme
+
+needs_verilator = pytest.mark.skipif(missing_tool() is not None, reason=str(missing_tool()))
+needs_icarus = pytest.mark.skipif(shutil.which("iverilog") is None, reason="iverilog is not installed")
+needs_yosys = pytest.mark.skipif(shutil.which("yosys") is None, reason="yosys is not installed")
+
+# Small machines that compile in seconds: each scale kind, staged outputs, all latencies, both limits.
+QUICK = (
+    Configuration("4/4/4/4:sp4", 8, 2, 3, "saturate", 13, 2, fifo=12),
+    Configuration("6/6/5/-:sp2", 8, 4, 2, "wrap", 15, 4, product_shift=1, fifo=2),
+    Configuration("4/8/-/10", 8, 8, 1, "saturate", 16, 1, latency=2, fifo=1),
+)
+SMALL = Configuration("4/4/4/4", 4, 2, 3, "saturate", 14)
+TINY = Configuration("2/2/2/-", 2, 2, 2, "saturate", 8)
+
+
+@needs_verilator
+@pytest.mark.parametrize("configuration", QUICK, ids=str)
+def test_cosimulation(configuration: Configuration) -> None:
+    result = cosimulate(configuration, tiles=24, max_steps=400, seed=1, small=True)
+    assert result.mismatches == 0, result.said
+    assert result.tiles == 24 and result.psums > 2000 and result.overflows > 0
+
+
+@needs_verilator
+@pytest.mark.slow
+@pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=str)
+def test_cosimulation_of_real_sizes(configuration: Configuration) -> None:
+    result = cosimulate(configuration, tiles=48, max_steps=2000)
+    assert result.mismatches == 0, result.said
+    assert result.tiles == 48
+
+
+@needs_verilator
+@pytest.mark.parametrize("configuration", [*QUICK, *CONFIGURATIONS], ids=str)
+def test_lint(configuration: Configuration, tmp_path: Path) -> None:
+    emit(configuration.arch, Scheme.parse(configuration.scheme), None, tmp_path)
+    sources = sorted(path.name for path in tmp_path.glob("*.sv"))
+    command = ["verilator", "--lint-only", "-Wall", "--top-module", TOP, *sources]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@needs_icarus
+def test_emitted_testbench_passes_and_fails(tmp_path: Path) -> None:
+    """What `emit` writes runs as it is; it says FAIL when a psum, a cycle or a code is not as expected."""
+    arch, scheme = SMALL.arch, Scheme.parse(SMALL.scheme)
+    layer = next(iter(trace_layers(arch, scheme)))
+    out = emit(arch, scheme, layer, tmp_path / "out", max_steps=300)
+    sources = sorted(path.name for path in out.glob("*.sv"))
+    subprocess.run(["iverilog", "-g2012", "-s", TESTBENCH, "-o", "tb", *sources], cwd=out, check=True)
+
+    def said() -> str:
+        return subprocess.run(["vvp", "tb"], cwd=out, capture_output=True, text=True, check=True).stdout
+
+    assert "PASS" in said()
+    for stem, line, column in (
+        ("writes", 3, 0),
+        ("drains", 1, -1),
+        ("entries", 2, 0),
+        ("input_fetches", 0, 7),
+    ):
+        path = out / "vectors" / f"{stem}.hex"
+        text = path.read_text()
+        lines = text.splitlines()
+        digits = list(lines[line])
+        digits[column] = f"{int(digits[column], 16) ^ 1:x}"
+        lines[line] = "".join(digits)
+        path.write_text("\n".join(lines) + "\n")
+        assert "FAIL" in said(), stem
+        path.write_text(text)
+    assert "PASS" in said()
+
+
+def test_pe_alone_follows_the_closed_form() -> None:
+    """Operands at once and no stalls: issue slots, last write, drain and PPU latency add up."""
+    arch, scheme = SMALL.arch, Scheme.parse("4/4/-/-")
+    rng = np.random.default_rng(3)
+    layer = random_layer(rng, arch, scheme)
+    whole = random_program(rng, arch, layer)
+    program = cut_program(whole.pes[0], 1)
+    run = run_pe(arch, whole, program)
+    blocks = run.program.blocks
+    if all(block.first and block.last for block in blocks) and len(blocks) == 1:
+        block: Block = blocks[0]
+        slots = max(block.pixels, arch.accumulate_latency)
+        last_write = (block.g1 - block.g0 - 1) * slots + block.pixels - 1 + 3
+        latency = arch.ppu_latency_cycles.static
+        assert run.cycles == last_write + 1 + block.pixels - 1 + latency
+    assert run.issues[0] == max(run.weight_fetches[0].done, run.input_fetches[0].done)
+
+
+def test_expected_psums_end_as_the_event_model_has_them() -> None:
+    """The step-by-step expectation and the kernels of the simulator agree on every finished psum."""
+    rng = np.random.default_rng(5)
+    for configuration in QUICK:
+        arch, scheme = configuration.arch, Scheme.parse(configuration.scheme)
+        for _ in range(5):
+            run = random_run(rng, arch, random_layer(rng, arch, scheme), 300)
+            lines = make_vectors(arch, run).files["writes"]
+            bits, at = run.layer_run.spec.accumulator_bits, 0
+            for block in run.program.blocks:
+                at += block.pixels * (block.g1 - block.g0)
+                if not block.last:
+                    continue
+                for i in range(block.pixels):
+                    record = int(lines[at - block.pixels + i], 16) >> (32 + arch.lanes)
+                    for lane in range(block.lanes):
+                        value = record >> (lane * bits) & ((1 << bits) - 1)
+                        value -= (value >> (bits - 1)) << bits
+                        assert value == run.layer_run.psums[block.p0 + i, block.k0 + lane]
+
+
+def test_hex_lines() -> None:
+    lines = hex_lines((np.array([[1, -1], [2, 0]]), 4), (np.array([[1], [0]]), 1))
+    assert lines == ["1f1", "002"]
+    assert hex_lines((np.zeros((0, 3), np.int64), 5)) == []
+
+
+def test_emit_without_a_layer_writes_only_the_pe(tmp_path: Path) -> None:
+    arch = load_arch("magnet16")
+    emit(arch, Scheme.parse("4/8/6/10:sp8"), None, tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {*modules(), f"{TOP}.sv"}
+    top = (tmp_path / f"{TOP}.sv").read_text()
+    assert "parameter int SCALE_BITS = 8," in top and "parameter bit SATURATE = 1'b1," in top
+    # One line a port, all of them connected.
+    assert len(re.findall(r"^  *(?:input|output)", top, re.MULTILINE)) == top.split(") pe (")[1].count("(")
+
+
+def test_parameters_refuse_what_the_machine_refuses() -> None:
+    arch = load_arch("magnet16", ["lanes=4", "out_fifo_words=16"])
+    with pytest.raises(AccelsimError, match="out_fifo_words is 16, expected at least 64"):
+        parameters(arch, Scheme.parse("4/4/4/4"))
+
+
+def test_modules_mention_the_page_they_implement() -> None:
+    for name, text in modules().items():
+        if name not in ("delay.sv", "stage.sv", "single_port_memory.sv"):
+            assert "docs/machine.md" in text, name
+        assert text.startswith("`timescale"), name
+
+
+@needs_yosys
+def test_synthesis_counts_cells(tmp_path: Path) -> None:
+    arch, scheme = TINY.arch, Scheme.parse(TINY.scheme)
+    emit(arch, scheme, None, tmp_path)
+    rows = synth(tmp_path)
+    by_name = {row.module: row for row in rows}
+    assert by_name["pe"].cells > by_name["vector_mac"].cells * arch.lanes > 0
+    assert by_name["vector_mac"].instances == arch.lanes
+    # Weight register, dot, scale product, product: what the cost inventory calls a lane's registers.
+    dot_bits = 2 + 3 + 1
+    assert by_name["vector_mac"].flip_flops == (2 * 2 + 2) + dot_bits + 2 + (dot_bits + 2)
+    frame = synth_frame(rows)
+    assert "area" not in frame and frame["cells"].max() == by_name["pe_top"].cells
+    from accelsim.costs import CostLibrary
+    from accelsim.inventory import technology_of
+
+    table = compare_area(rows, arch, scheme, CostLibrary(technology_of(arch)))
+    assert {"dot_product", "vector_mac", "ppu", "sequencers"} <= set(table["module"])
+
+
+def test_synthesis_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AccelsimError, match="yosys is not installed"):
+        synth(tmp_path)

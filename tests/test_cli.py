@@ -423,7 +423,7 @@ def test_quantize_does_not_overwrite_what_it_should_not(trace: Path, cli: Cli, t
 
 def test_rtl_is_written(trace: Path, cli: Cli, tmp_path: Path) -> None:
     for _ in range(2):
-        said = cli("rtl", "--trace", trace, "--layer", "middle", "--out", "pe", "--set", "lanes=4")
+        said = cli("rtl", "--trace", trace, "--layer", "middle", "--out", "pe", "--set", "pes=4")
         assert said.status == 0 and "pe/" in said.out
     names = {path.name for path in (tmp_path / "pe").iterdir()}
     assert {"pe_top.sv", "tb_pe_top.sv", "vector_mac.sv", "vectors", "Makefile"} <= names

@@ -150,6 +150,19 @@ class FloatLayer:
     calibration_input: NDArray[np.float32] | None = None
     calibration_weight: NDArray[np.float32] | None = None
 
+    def __post_init__(self) -> None:
+        tensors = ("weight", "input", "bias", "calibration_input", "calibration_weight")
+        for name in tensors:
+            value = getattr(self, name)
+            optional = name not in ("weight", "input")
+            if not isinstance(value, np.ndarray) and not (optional and value is None):
+                kind = type(value).__name__
+                raise AccelsimError(f"layer {self.name}: {name} is a {kind}, expected a numpy array")
+        if not all(isinstance(item, GlobalPeWork) for item in self.global_pe):
+            raise AccelsimError(
+                f"layer {self.name}: global_pe is {self.global_pe}, expected GlobalPeWork items"
+            )
+
 
 @dataclass(frozen=True)
 class OutputFormat:

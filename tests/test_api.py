@@ -15,6 +15,7 @@ from accelsim.errors import AccelsimError
 from accelsim.quantize import QuantizeOptions
 from accelsim.scheme import Scheme
 from accelsim.trace import Trace
+from accelsim.workload import FloatLayer, Geometry
 
 
 def test_a_path_a_name_and_an_open_trace_are_the_same(trace: Path) -> None:
@@ -153,3 +154,22 @@ def test_cost_table_follows_the_machine() -> None:
 def test_an_arch_name_too_long(trace: Path, name: str) -> None:
     with pytest.raises(AccelsimError):
         run(trace, name)
+
+
+def test_layers_of_the_wrong_type_are_refused() -> None:
+    geometry = Geometry(1, 4, 4, 4, 4)
+    weight, inputs = np.ones((4, 4, 1, 1), np.float32), np.ones((1, 4, 4, 4), np.float32)
+    with pytest.raises(AccelsimError, match="layer a: bias is a list, expected a numpy array"):
+        FloatLayer("a", "conv", geometry, weight, inputs, [0, 0, 0, 0])  # type: ignore[arg-type]
+    with pytest.raises(AccelsimError, match="layer a: input is a NoneType"):
+        FloatLayer("a", "conv", geometry, weight, None)  # type: ignore[arg-type]
+    with pytest.raises(AccelsimError, match="expected GlobalPeWork items"):
+        FloatLayer("a", "conv", geometry, weight, inputs, global_pe=(("add", 3),))  # type: ignore[arg-type]
+    with pytest.raises(AccelsimError, match="stride is 2, expected a tuple of two whole numbers from 1"):
+        Geometry(1, 4, 4, 4, 4, stride=2)  # type: ignore[arg-type]
+    with pytest.raises(AccelsimError, match=r"H is 4\.0, expected a whole number from 1"):
+        Geometry(1, 4, 4.0, 4, 4)  # type: ignore[arg-type]
+    with pytest.raises(AccelsimError, match="expected a list such as"):
+        compare("digits", schemes="4/4/4/4")
+    with pytest.raises(AccelsimError, match="expected a list of KEY=VALUE"):
+        run("digits", overrides="pes=4")

@@ -116,7 +116,14 @@ def operands(layer: Layer, pixels: int, spec: LaneSpec, signed: bool) -> tuple:
     return weights, scales[0], words, scales[1], gather
 
 
+# OpenBLAS's threads go on spinning for some 30 ms after a product and would take a core from what comes next.
+SETTLE_S = 0.06
+
+
 def seconds(function, repeats: int) -> float:
+    """Mean time of a call, after a pause and one call that is not counted (it wakes the threads)."""
+    time.sleep(SETTLE_S)
+    function()
     start = time.perf_counter()
     for _ in range(repeats):
         function()

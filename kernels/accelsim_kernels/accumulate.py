@@ -33,7 +33,7 @@ from accelsim_kernels.spec import (
 
 PATHS = ("vnni", "portable")
 _SCRATCH_BYTES = 1 << 18  # packed activations of a span: together with a block of weights they stay in L2
-_MACS_PER_THREAD = 1 << 22  # below this much work a second thread costs more than it saves
+_MACS_PER_THREAD = 1 << 24  # below this much work a second thread costs more than it saves
 
 
 class PackedWeights:

@@ -436,3 +436,9 @@ def test_rtl_refuses(trace: Path, cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("mine")
     assert "holds other files" in refused(cli("rtl", "--trace", trace, "--out", "mine"))
+
+
+def test_compare_says_which_operands_moved(cli: Cli) -> None:
+    said = cli("compare", "minilm_layer0", "--scheme", "8/8/-/-", "--scheme", "4/4/4/4", "--no-plots")
+    assert said.status == 0
+    assert "4/4/4/4: operands live elsewhere than at 8/8/-/- in query" in said.out

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from conftest import GEOMETRIES
 
-from accelsim.api import run
+from accelsim.api import compare, run
 from accelsim.config import load_arch
 from accelsim.costs import CostLibrary
 from accelsim.inventory import build_inventory, technology_of
@@ -269,3 +269,30 @@ def test_cached_inputs_are_read_from_dram_once() -> None:
     assert program.storage.input == "cached" and len(program.input_streams[0].fetches) > 30
     activity = simulate_programs(arch, [program])[0]
     assert activity.counts["dram.read_bit"] == (24 * 24 + 16 * 9) * 16 * 8
+
+
+def test_runs_of_units_end_at_a_group() -> None:
+    """Depthwise: every unit is a group of its own, so a larger tile would be one in name only."""
+    rng = np.random.default_rng(0)
+    geometry = Geometry(1, 8, 8, 8, 8, 3, 3, padding=(1, 1), groups=8)
+    inputs = rng.standard_normal((1, 8, 8, 8)).astype(np.float32)
+    layer = FloatLayer("dw", "conv", geometry, rng.standard_normal((8, 1, 3, 3)).astype(np.float32), inputs)
+    arch = load_arch("magnet16")
+    words = quantize_layer(layer, Scheme.parse("4/4/4/4"), 16)
+    assert default_program(arch, words, decide_storage(arch, [words])[0]).mapping.units_per_tile == 1
+
+
+def test_the_24_bit_columns_follow_the_overflow_mode() -> None:
+    wrap = ["overflow=wrap"]
+    row = compare("digits", schemes=["4/8/6/10"], overrides=wrap).to_frame().iloc[0]
+    real = run("digits", scheme="4/8/6/10", overrides=[*wrap, "accumulator_bits=24"]).summary
+    assert (row["overflows_24bit"], row["sqnr_db_24bit"]) == (real["overflows"], real["sqnr_db"])
+    assert real["overflows"] > 0
+
+
+def test_layers_say_where_their_operands_live() -> None:
+    layers = run("digits", scheme="8/8/-/-").layers.set_index("layer")
+    columns = ["weights_from", "input_from", "output_to"]
+    assert list(layers.loc["conv1", columns]) == ["cached", "cached", "gb"]
+    assert list(layers.loc["conv2", columns]) == ["cached", "gb", "gb"]
+    assert layers.loc["fc", "output_to"] == "dram"

@@ -273,13 +273,8 @@ def test_cached_inputs_are_read_from_dram_once() -> None:
 
 def test_runs_of_units_end_at_a_group() -> None:
     """Depthwise: every unit is a group of its own, so a larger tile would be one in name only."""
-    rng = np.random.default_rng(0)
-    geometry = Geometry(1, 8, 8, 8, 8, 3, 3, padding=(1, 1), groups=8)
-    inputs = rng.standard_normal((1, 8, 8, 8)).astype(np.float32)
-    layer = FloatLayer("dw", "conv", geometry, rng.standard_normal((8, 1, 3, 3)).astype(np.float32), inputs)
-    arch = load_arch("magnet16")
-    words = quantize_layer(layer, Scheme.parse("4/4/4/4"), 16)
-    assert default_program(arch, words, decide_storage(arch, [words])[0]).mapping.units_per_tile == 1
+    layers = run("digits", scheme="4/4/4/4").layers.set_index("layer")
+    assert layers.loc["depthwise3", "units_per_tile"] == 1
 
 
 def test_the_24_bit_columns_follow_the_overflow_mode() -> None:

@@ -6,40 +6,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from accelsim import __version__
 from accelsim.config import Arch, load_arch
 from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
 from accelsim.inventory import SCOPES, technology_of
-from accelsim.layer_output import apply_activation, dequantize_output, float_output, sqnr_db
-from accelsim.mapping.default import default_program
-from accelsim.mapping.storage import decide_storage
+from accelsim.network import PUBLISHED_ACCUMULATOR_BITS, Progress, float_outputs, run_network
 from accelsim.quantize import QuantizeOptions
-from accelsim.report import area_um2_at, price
-from accelsim.results import Comparison, RunResult, summary_of
+from accelsim.report import area_um2_at
+from accelsim.results import Comparison, RunResult
 from accelsim.scheme import Scheme
-from accelsim.sim.run import LayerActivity, simulate_programs
-from accelsim.sim.whatif import accumulate_at
 from accelsim.trace import Trace, find_trace
-from accelsim.workload import QuantizedLayer
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Published per-vector PEs accumulate in 24 bits; every comparison shows what that would mean here.
-PUBLISHED_ACCUMULATOR_BITS = 24
 DEFAULT_SCHEMES = ("8/8/-/-", "4/4/4/4", "4/8/6/10")
-
-Progress = Callable[[str, int, int], None]  # what, done, of
-FloatOutputs = dict[str, np.ndarray]
 
 
 def run(
@@ -50,15 +36,19 @@ def run(
     overrides: Sequence[str] = (),
     options: QuantizeOptions | None = None,
     progress: Progress | None = None,
+    keep_tensors: bool = True,
 ) -> RunResult:
     """Simulate a trace at one scheme on one machine.
 
     trace: a file, the name of a bundled trace, or an open Trace; arch: a preset, a file or an Arch;
-    overrides: `KEY=VALUE` changes to the arch; options: how a float trace is quantized.
-    Raises AccelsimError on bad input, with one clear line.
+    overrides: `KEY=VALUE` changes to the arch; options: how a float trace is quantized; keep_tensors: keep
+    operands and values of every layer in the result (`activities`, and for `write(dump=True)`); without them
+    memory stays that of a layer or two. Raises AccelsimError on bad input, with one clear line.
     """
     opened, machine = _open(trace), _machine(arch, overrides)
-    return _run(opened, machine, _scheme(scheme), options, progress, _float_outputs(opened))
+    return run_network(
+        opened, machine, _scheme(scheme), options, progress, float_outputs(opened), keep_tensors=keep_tensors
+    )
 
 
 def compare(
@@ -69,6 +59,7 @@ def compare(
     overrides: Sequence[str] = (),
     options: QuantizeOptions | None = None,
     progress: Progress | None = None,
+    keep_tensors: bool = True,
 ) -> Comparison:
     """Simulate a trace at several schemes; savings are against the first. Raises as `run` does."""
     if isinstance(schemes, str):
@@ -81,9 +72,14 @@ def compare(
     if len(set(wanted)) != len(wanted):
         raise AccelsimError(f"compare: a scheme is given twice in {', '.join(map(str, wanted))}")
     opened, machine = _open(trace), _machine(arch, overrides)
-    floats = _float_outputs(opened)
-    runs = tuple(_run(opened, machine, scheme, options, progress, floats) for scheme in wanted)
-    return Comparison(runs, _comparison_table(machine, runs, floats))
+    floats = float_outputs(opened)
+    runs = tuple(
+        run_network(
+            opened, machine, scheme, options, progress, floats, keep_tensors=keep_tensors, narrow=True
+        )
+        for scheme in wanted
+    )
+    return Comparison(runs, _comparison_table(machine, runs))
 
 
 def cost_table(component: str | None = None, arch: str | Path | Arch = "magnet16") -> pd.DataFrame:
@@ -174,107 +170,7 @@ def _scheme(scheme: str | Scheme) -> Scheme:
     return scheme if isinstance(scheme, Scheme) else Scheme.parse(str(scheme))
 
 
-def _float_outputs(trace: Trace) -> FloatOutputs:
-    """Float output before the activation of every layer that has floats: what SQNR is measured against."""
-    return {info.name: float_output(trace.float_layer(info.name)) for info in trace.layers if info.has_floats}
-
-
-def _run(
-    trace: Trace,
-    arch: Arch,
-    scheme: Scheme,
-    options: QuantizeOptions | None,
-    progress: Progress | None,
-    floats: FloatOutputs,
-) -> RunResult:
-    started = time.perf_counter()
-    arch.check_scheme(scheme)
-    library = CostLibrary(technology_of(arch))
-    if arch.fold != "auto":
-        options = replace(options or QuantizeOptions(), fold=arch.fold)
-    layers = [trace.quantized_layer(info.name, scheme, arch.vector_size, options) for info in trace.layers]
-    for layer in layers:
-        _check_sign(arch, layer)
-    storages = decide_storage(arch, layers)
-    programs = [
-        default_program(arch, layer, storage) for layer, storage in zip(layers, storages, strict=True)
-    ]
-
-    def on_layer(index: int) -> None:
-        if progress is not None:
-            progress(str(scheme), index + 1, len(layers))
-
-    activities = tuple(simulate_programs(arch, programs, on_layer))
-    report = price(arch, scheme, activities, library)
-    sqnr = [_layer_sqnr(arch, activity, floats.get(activity.layer.name)) for activity in activities]
-    report = replace(
-        report,
-        layers=report.layers.assign(
-            sqnr_db=np.array([own[0] for own in sqnr], dtype=float),
-            ppu_sqnr_db=np.array([own[1] for own in sqnr], dtype=float),
-        ),
-    )
-    summary = summary_of(
-        report,
-        activities,
-        trace=trace.name,
-        wall_s=0.0,
-        sqnr_db=_mean_sqnr(activities, [own[0] for own in sqnr]),
-        extra={
-            "ppu_sqnr_db": _mean_sqnr(activities, [own[1] for own in sqnr]),
-            "model": trace.model,
-            "synthetic": trace.synthetic,
-            "trace_sha256": trace.sha256,
-            "accelsim_version": __version__,
-            "accumulator_bits": arch.accumulator_width(scheme),
-            "arch_parameters": arch.model_dump(),
-        },
-    )
-    summary["wall_s"] = round(time.perf_counter() - started, 3)
-    return RunResult(summary, report, activities)
-
-
-def _check_sign(arch: Arch, layer: QuantizedLayer) -> None:
-    if arch.activation_sign == "both":
-        return
-    needs = "signed" if layer.input_signed else "unsigned"
-    if needs != arch.activation_sign:
-        raise AccelsimError(
-            f"layer {layer.name}: its input is {needs}, the machine's activation_sign is "
-            f"{arch.activation_sign}, expected {needs} or both"
-        )
-
-
-def _layer_sqnr(
-    arch: Arch, activity: LayerActivity, reference: np.ndarray | None
-) -> tuple[float | None, float | None]:
-    """SQNR of the psums and of the PPU's quantized outputs against the float layer."""
-    if reference is None:
-        return None, None
-    layer, output = activity.layer, activity.layer.output
-    y = dequantize_output(activity.psums, layer, arch.product_shift)
-    codes = activity.output.astype(np.float64) * output.gamma
-    if activity.output_scales is not None:
-        codes *= _scales_by_channel(activity)
-    return sqnr_db(reference, y), sqnr_db(apply_activation(reference, layer.activation), codes)
-
-
-def _scales_by_channel(activity: LayerActivity) -> np.ndarray:
-    """The output scale of each of the K channels, [pixels, K]; vectors of k do not mix groups."""
-    geometry, scales = activity.layer.geometry, activity.output_scales
-    assert scales is not None
-    by_group = scales.reshape(geometry.pixels, geometry.groups, -1)
-    spread = np.repeat(by_group, activity.layer.vector_size, axis=2)[:, :, : geometry.outputs_per_group]
-    return spread.reshape(geometry.pixels, geometry.K)
-
-
-def _mean_sqnr(activities: Sequence[LayerActivity], values: Sequence[float | None]) -> float | None:
-    """MAC-weighted mean over the layers that have one."""
-    known = [(a.layer.geometry.macs, v) for a, v in zip(activities, values, strict=True) if v is not None]
-    return sum(m * v for m, v in known) / sum(m for m, _ in known) if known else None
-
-
-def _comparison_table(arch: Arch, runs: Sequence[RunResult], floats: FloatOutputs) -> pd.DataFrame:
+def _comparison_table(arch: Arch, runs: Sequence[RunResult]) -> pd.DataFrame:
     import pandas as pd
 
     narrow = arch.model_copy(update={"accumulator_bits": PUBLISHED_ACCUMULATOR_BITS})
@@ -302,22 +198,10 @@ def _comparison_table(arch: Arch, runs: Sequence[RunResult], floats: FloatOutput
         row["cycles_saved_percent"] = _saved(base, summary, "cycles")
         row["accumulator_bits"] = summary["accumulator_bits"]
         row["area_pe_24bit_um2"] = area_um2_at(narrow, scheme, library, "pe")
-        row["overflows_24bit"], row["sqnr_db_24bit"] = _at_published_width(arch, run, floats)
+        assert run.narrow is not None
+        row["overflows_24bit"], row["sqnr_db_24bit"] = run.narrow
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _at_published_width(arch: Arch, run: RunResult, floats: FloatOutputs) -> tuple[int, float | None]:
-    """Overflows and mean SQNR of the psums with PUBLISHED_ACCUMULATOR_BITS."""
-    total, sqnr = 0, []
-    for activity in run.activities:
-        layer = activity.layer
-        psums, overflows = accumulate_at(arch, layer, PUBLISHED_ACCUMULATOR_BITS)
-        total += overflows
-        reference = floats.get(layer.name)
-        y = dequantize_output(psums, layer, arch.product_shift)
-        sqnr.append(None if reference is None else sqnr_db(reference, y))
-    return total, _mean_sqnr(run.activities, sqnr)
 
 
 def _datapath_and_sram_um2(run: RunResult) -> float:

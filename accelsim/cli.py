@@ -72,7 +72,13 @@ def run_command(
     check_target(target)
     with progress_bar() as progress:
         result = api.run(
-            trace, arch, scheme, overrides=overrides or (), options=_options(quantize), progress=progress
+            trace,
+            arch,
+            scheme,
+            overrides=overrides or (),
+            options=_options(quantize),
+            progress=progress,
+            keep_tensors=dump,
         )
         result.write(target, plots=plots, dump=dump)
     _print_run(result)
@@ -110,6 +116,7 @@ def compare_command(
             overrides=overrides or (),
             options=_options(quantize),
             progress=progress,
+            keep_tensors=dump,
         )
         comparison.write(target, plots=plots, dump=dump)
     _print_comparison(comparison)

@@ -41,12 +41,14 @@ class RunResult:
     """One trace at one scheme on one machine.
 
     `summary` is what summary.json holds (docs/results.md); `report` has the tables as DataFrames;
-    `activities` the raw counts, psums and outputs of every layer.
+    `activities` the raw counts of every layer, its operands and values where they were kept; `narrow`:
+    (overflows, mean SQNR) at the published accumulator width, where asked for.
     """
 
     summary: dict[str, Any]
     report: Report
     activities: tuple[LayerActivity, ...]
+    narrow: tuple[int, float | None] | None = None
 
     def to_frame(self) -> pd.DataFrame:
         """One row a (layer, component, action): count, energy_per_action_pj, energy_pj."""
@@ -209,7 +211,9 @@ def _dump(run: RunResult) -> bytes:
     tensors: dict[str, np.ndarray] = {}
     facts: dict[str, dict[str, Any]] = {}
     for activity in run.activities:
-        layer = activity.layer
+        layer, values = activity.operands, activity.values
+        if layer is None or values is None:
+            raise AccelsimError(f"dump of layer {activity.layer.name}: its tensors were not kept")
         named = {
             "weight_words": layer.weight_words,
             "weight_scales": layer.weight_scales,
@@ -217,14 +221,14 @@ def _dump(run: RunResult) -> bytes:
             "input_words": layer.input_words,
             "input_scales": layer.input_scales,
             "bias": layer.bias,
-            "psums": activity.psums,
-            "overflows": activity.overflow_map,
-            "output": activity.output,
-            "output_scales": activity.output_scales,
+            "psums": values.psums,
+            "overflows": values.overflow_map,
+            "output": values.output,
+            "output_scales": values.output_scales,
         }
-        for name, values in named.items():
-            if values is not None:
-                tensors[f"{layer.name}/{name}"] = np.ascontiguousarray(values)
+        for name, tensor in named.items():
+            if tensor is not None:
+                tensors[f"{layer.name}/{name}"] = np.ascontiguousarray(tensor)
         facts[layer.name] = {
             "scheme": str(layer.scheme),
             "geometry": asdict(layer.geometry),

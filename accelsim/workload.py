@@ -6,7 +6,7 @@ pixels = M, C = Kdim, K = N'; a batch of B matmuls is one with B groups.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import numpy as np
@@ -188,17 +188,12 @@ class OutputFormat:
         return -self.qmax if self.signed else 0
 
 
-@dataclass(frozen=True, eq=False)
-class QuantizedLayer:
-    """One layer in hardware words, ready for the array.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LayerSpec:
+    """Everything of a quantized layer but its tensors: what mapping and timing depend on.
 
-    A word is one vector of V codes with its scale. Input words are numbered
-    ((n*H + h)*W + w)*groups*Cv + group*Cv + cv with Cv = ceil(C/groups/V); in a folded layer
-    (pixel*groups + group)*G + g.
-
-    weight_words: int8[K, G, V]; weight_scales: uint16[K, G] or None; weight_gamma: float64[K];
-    input_words: uint8 or int8 [words, V]; input_scales: uint16[words] or None; input_gamma: float.
-    y = psum * 2^(sh+p) * weight_gamma[k] * input_gamma + bias[k].
+    Input words are numbered ((n*H + h)*W + w)*groups*Cv + group*Cv + cv with Cv = ceil(C/groups/V); in a
+    folded layer (pixel*groups + group)*G + g.
     """
 
     name: str
@@ -207,25 +202,17 @@ class QuantizedLayer:
     scheme: Scheme
     vector_size: int
     fold: str
-    weight_words: NDArray[np.int8]
-    weight_scales: NDArray[np.uint16] | None
-    weight_gamma: NDArray[np.float64]
-    input_words: NDArray[np.int8] | NDArray[np.uint8]
-    input_scales: NDArray[np.uint16] | None
-    input_gamma: float
     input_signed: bool
-    bias: NDArray[np.float32] | None
     activation: str
     output: OutputFormat
     weight_is_activation: bool = False
     global_pe: tuple[GlobalPeWork, ...] = ()
-    provenance: dict[str, object] = field(default_factory=dict)
 
     @property
     def folded(self) -> bool:
         return self.geometry.folded(self.vector_size, self.fold)
 
-    @property
+    @cached_property
     def G(self) -> int:
         return self.geometry.vectors(self.vector_size, self.fold)
 
@@ -248,3 +235,27 @@ class QuantizedLayer:
         position = self.taps[pixels][:, :, None]
         word = (position * geometry.groups + group) * cv + np.arange(cv, dtype=np.int32)
         return np.where(position < 0, -1, word).reshape(len(pixels), -1).astype(np.int32)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class QuantizedLayer(LayerSpec):
+    """One layer in hardware words, ready for the array. A word is one vector of V codes with its scale.
+
+    weight_words: int8[K, G, V]; weight_scales: uint16[K, G] or None; weight_gamma: float64[K];
+    input_words: uint8 or int8 [words, V]; input_scales: uint16[words] or None; input_gamma: float.
+    y = psum * 2^(sh+p) * weight_gamma[k] * input_gamma + bias[k].
+    """
+
+    weight_words: NDArray[np.int8]
+    weight_scales: NDArray[np.uint16] | None
+    weight_gamma: NDArray[np.float64]
+    input_words: NDArray[np.int8] | NDArray[np.uint8]
+    input_scales: NDArray[np.uint16] | None
+    input_gamma: float
+    bias: NDArray[np.float32] | None
+    provenance: dict[str, object] = field(default_factory=dict)
+
+    @cached_property
+    def spec(self) -> LayerSpec:
+        """The layer without its tensors."""
+        return LayerSpec(**{item.name: getattr(self, item.name) for item in fields(LayerSpec)})

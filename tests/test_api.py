@@ -86,7 +86,7 @@ def test_sqnr_by_hand(trace: Path) -> None:
         if layer.bias is not None:
             wanted += layer.bias
         wanted = wanted.reshape(g.pixels, g.K)
-        scale = activity.layer.weight_gamma * activity.layer.input_gamma
+        scale = activity.operands.weight_gamma * activity.operands.input_gamma
         y = activity.psums * scale + (0 if layer.bias is None else layer.bias)
         expected = 10 * np.log10((y**2).sum() / ((y - wanted) ** 2).sum())
         assert sqnr_db == pytest.approx(expected, abs=1e-6) and sqnr_db > 25
@@ -99,7 +99,8 @@ def test_progress_counts_layers(trace: Path) -> None:
     heard: list[tuple[str, int, int]] = []
     compare(trace, schemes=["8/8/-/-", "4/4/4/4"], progress=lambda *step: heard.append(step))
     layers = len(GEOMETRIES)
-    assert heard == [(s, i + 1, layers) for s in ("8/8/-/-", "4/4/4/4") for i in range(layers)]
+    wanted = [f"{s} {what}" for s in ("8/8/-/-", "4/4/4/4") for what in ("values", "cycles")]
+    assert heard == [(what, i + 1, layers) for what in wanted for i in range(layers)]
 
 
 def test_quantize_options() -> None:

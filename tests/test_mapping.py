@@ -13,27 +13,28 @@ from accelsim.mapping.plan import Mapping
 from accelsim.mapping.program import LayerProgram
 from accelsim.mapping.storage import Storage, decide_storage
 from accelsim.scheme import Scheme
-from accelsim.workload import Geometry, OutputFormat, QuantizedLayer
+from accelsim.workload import Geometry, LayerSpec, OutputFormat
 
 CACHED = Storage("cached", "cached", True)
 
 
-def zero_layer(arch: Arch, geometry: Geometry, scheme: str = "4/4/4/4") -> QuantizedLayer:
-    """A layer of zeros, to map."""
-    precision, v = Scheme.parse(scheme), arch.vector_size
-    g_count = geometry.vectors(v)
-    folded = geometry.folded(v)
-    positions = geometry.pixels * g_count if folded else geometry.N * geometry.H * geometry.W
-    words = positions * geometry.groups * (1 if folded else -(-geometry.channels_per_group // v))
-    return QuantizedLayer(
-        "layer", "conv", geometry, precision, v, "auto",
-        np.zeros((geometry.K, g_count, v), np.int8), np.zeros((geometry.K, g_count), np.uint16),
-        np.ones(geometry.K), np.zeros((words, v), np.int8), np.zeros(words, np.uint16), 1.0, True, None,
-        "none", OutputFormat(precision.activation_bits, True, precision.activation_scale_bits, 1.0),
-    )  # fmt: skip
+def zero_layer(arch: Arch, geometry: Geometry, scheme: str = "4/4/4/4") -> LayerSpec:
+    """A layer to map."""
+    precision = Scheme.parse(scheme)
+    return LayerSpec(
+        name="layer",
+        op="conv",
+        geometry=geometry,
+        scheme=precision,
+        vector_size=arch.vector_size,
+        fold="auto",
+        input_signed=True,
+        activation="none",
+        output=OutputFormat(precision.activation_bits, True, precision.activation_scale_bits, 1.0),
+    )
 
 
-def check(arch: Arch, layer: QuantizedLayer, program: LayerProgram) -> None:
+def check(arch: Arch, layer: LayerSpec, program: LayerProgram) -> None:
     """Every (pixel, k, g) is issued once, by one PE, g ascending; buffers hold what the blocks need."""
     g = layer.geometry
     issued = np.zeros((g.pixels, g.K, layer.G), dtype=int)

@@ -19,7 +19,7 @@ from accelsim.mapping.storage import decide_storage
 from accelsim.quantize import quantize_layer
 from accelsim.results import RunResult
 from accelsim.scheme import Scheme
-from accelsim.sim.run import simulate_programs
+from accelsim.sim.run import time_programs
 from accelsim.workload import FloatLayer, Geometry
 
 SCOPES = ["datapath", "pe", "array", "system"]
@@ -265,9 +265,9 @@ def test_cached_inputs_are_read_from_dram_once() -> None:
     layer = FloatLayer("conv", "conv", geometry, weight, inputs, input_signed=False)
     arch = load_arch("magnet16", ["pes=1", "mapping.tile_pixels=16"])
     words = quantize_layer(layer, Scheme.parse("8/8/-/-"), 16)
-    program = default_program(arch, words, decide_storage(arch, [words])[0])
+    program = default_program(arch, words.spec, decide_storage(arch, [words.spec])[0])
     assert program.storage.input == "cached" and len(program.input_streams[0].fetches) > 30
-    activity = simulate_programs(arch, [program])[0]
+    activity = time_programs(arch, [program])[0]
     assert activity.counts["dram.read_bit"] == (24 * 24 + 16 * 9) * 16 * 8
 
 

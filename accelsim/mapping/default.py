@@ -17,10 +17,10 @@ from accelsim.errors import AccelsimError
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.program import LayerProgram, build_program
 from accelsim.mapping.storage import Mode, Storage, output_bits
-from accelsim.workload import Geometry, QuantizedLayer
+from accelsim.workload import Geometry, LayerSpec
 
 
-def default_program(arch: Arch, layer: QuantizedLayer, storage: Storage) -> LayerProgram:
+def default_program(arch: Arch, layer: LayerSpec, storage: Storage) -> LayerProgram:
     """The layer laid out by the best-ranked candidate that fits the machine.
 
     Raises AccelsimError naming the buffer that is too small when none fits.
@@ -38,11 +38,11 @@ def default_program(arch: Arch, layer: QuantizedLayer, storage: Storage) -> Laye
     )
 
 
-def _unit_count(arch: Arch, layer: QuantizedLayer) -> int:
+def _unit_count(arch: Arch, layer: LayerSpec) -> int:
     return layer.geometry.groups * -(-layer.geometry.outputs_per_group // arch.unit_channels)
 
 
-def _candidates(arch: Arch, layer: QuantizedLayer) -> Iterator[Mapping]:
+def _candidates(arch: Arch, layer: LayerSpec) -> Iterator[Mapping]:
     pins = arch.mapping
     units, pixels = _unit_count(arch, layer), layer.geometry.pixels
     for k_split, pixel_split in _splits(arch, units, pixels):
@@ -66,7 +66,7 @@ def _candidates(arch: Arch, layer: QuantizedLayer) -> Iterator[Mapping]:
                         )
 
 
-def _small_candidates(arch: Arch, layer: QuantizedLayer) -> Iterator[Mapping]:
+def _small_candidates(arch: Arch, layer: LayerSpec) -> Iterator[Mapping]:
     """Chunks and pixel runs down to one vector of one pixel, for machines that the usual tiles do not fit."""
     pins, depth = arch.mapping, arch.accumulation_collector_depth
     if pins.units_per_tile:
@@ -102,7 +102,7 @@ def _splits(arch: Arch, units: int, pixels: int) -> list[tuple[int, int]]:
     return sorted(useful or {(min(k, units), min(p, pixels)) for k, p in wanted})
 
 
-def _weight_tilings(arch: Arch, layer: QuantizedLayer, units: int) -> Iterator[tuple[int, int]]:
+def _weight_tilings(arch: Arch, layer: LayerSpec, units: int) -> Iterator[tuple[int, int]]:
     """(units_per_tile, chunk_vectors) choices; 0 units where one unit does not fit a half."""
     pins, half = arch.mapping, arch.weight_buffer_words // 2
     unit_words = layer.G * -(-min(arch.unit_channels, layer.geometry.outputs_per_group) // arch.lanes)
@@ -128,7 +128,7 @@ def _weight_tilings(arch: Arch, layer: QuantizedLayer, units: int) -> Iterator[t
             yield 0, min(layer.G, by_input)
 
 
-def _tile_pixels(arch: Arch, layer: QuantizedLayer, pixel_split: int, span: int, chunked: bool) -> int:
+def _tile_pixels(arch: Arch, layer: LayerSpec, pixel_split: int, span: int, chunked: bool) -> int:
     """The most pixels, in whole d-tiles where possible, whose words over `span` vectors fit an input half."""
     depth, half = arch.accumulation_collector_depth, arch.input_buffer_words // 2
     most = -(-layer.geometry.pixels // pixel_split)
@@ -187,7 +187,7 @@ class _Traffic:
     dram: float
 
 
-def _estimate(arch: Arch, layer: QuantizedLayer, storage: Storage, mapping: Mapping) -> tuple[float, float]:
+def _estimate(arch: Arch, layer: LayerSpec, storage: Storage, mapping: Mapping) -> tuple[float, float]:
     """(cycles, bits moved) of a mapping by roofline: a ranking, not a prediction."""
     geometry, scheme, depth = layer.geometry, layer.scheme, arch.accumulation_collector_depth
     pixels = -(-geometry.pixels // mapping.pixel_split)
@@ -267,7 +267,7 @@ def _round_trip(arch: Arch, tile_bits: float, mode: Mode) -> float:
     return crossbar + (0 if mode == "gb" else tile_bits / arch.dram_bits + arch.dram_latency_cycles)
 
 
-def _tile_words(layer: QuantizedLayer, mapping: Mapping) -> int:
+def _tile_words(layer: LayerSpec, mapping: Mapping) -> int:
     return _largest_tile(
         layer.geometry, layer.words_per_position, False, layer.G, mapping.pixel_split, mapping.tile_pixels
     )

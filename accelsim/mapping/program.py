@@ -18,7 +18,7 @@ from accelsim.mapping.storage import (
     weight_region_bits,
 )
 from accelsim.mapping.tiles import Block, InputTile, WeightTile
-from accelsim.workload import QuantizedLayer
+from accelsim.workload import LayerSpec
 
 Tile = WeightTile | InputTile
 Context = tuple[int, ...]
@@ -66,7 +66,7 @@ class PeProgram:
 class LayerProgram:
     """Everything the array needs to run one layer."""
 
-    layer: QuantizedLayer
+    layer: LayerSpec
     mapping: Mapping
     storage: Storage
     pes: list[PeProgram]
@@ -79,12 +79,12 @@ class LayerProgram:
         return sum(block.last and _makes_output(self.layer, block) for pe in self.pes for block in pe.blocks)
 
 
-def is_staged(arch: Arch, layer: QuantizedLayer) -> bool:
+def is_staged(arch: Arch, layer: LayerSpec) -> bool:
     """Per-vector output scales with V > L: lane groups are gathered before the scale is known."""
     return layer.output.scale_bits > 0 and arch.vector_size > arch.lanes
 
 
-def _makes_output(layer: QuantizedLayer, block: Block) -> bool:
+def _makes_output(layer: LayerSpec, block: Block) -> bool:
     # With V <= L a unit is one lane group, so this also holds there.
     return block.last_of_unit or layer.output.scale_bits == 0
 
@@ -96,7 +96,7 @@ def split(count: int, parts: int, index: int) -> range:
     return range(start, start + base + (index < extra))
 
 
-def units_of(arch: Arch, layer: QuantizedLayer) -> list[tuple[int, int, int]]:
+def units_of(arch: Arch, layer: LayerSpec) -> list[tuple[int, int, int]]:
     """(group, k0, k1) of every unit, group by group."""
     per_group, size = layer.geometry.outputs_per_group, arch.unit_channels
     return [
@@ -106,7 +106,7 @@ def units_of(arch: Arch, layer: QuantizedLayer) -> list[tuple[int, int, int]]:
     ]
 
 
-def build_program(arch: Arch, layer: QuantizedLayer, mapping: Mapping, storage: Storage) -> LayerProgram:
+def build_program(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> LayerProgram:
     """Lay a layer on the array. Raises AccelsimError naming a buffer too small, and by how much."""
     _check_mapping(arch, layer, mapping)
     builder = _Builder(arch, layer, mapping)
@@ -128,7 +128,7 @@ def build_program(arch: Arch, layer: QuantizedLayer, mapping: Mapping, storage: 
 
 
 class _Builder:
-    def __init__(self, arch: Arch, layer: QuantizedLayer, mapping: Mapping) -> None:
+    def __init__(self, arch: Arch, layer: LayerSpec, mapping: Mapping) -> None:
         self.arch, self.layer, self.mapping = arch, layer, mapping
         self.units = units_of(arch, layer)
         step = mapping.chunk_vectors
@@ -276,7 +276,7 @@ def _mark_dram_reads(fetches: list[Fetch], mode: Mode) -> None:
         fetch.last_of_tile = mode == "streamed" or last[id(fetch.tile)] is fetch
 
 
-def _check_mapping(arch: Arch, layer: QuantizedLayer, mapping: Mapping) -> None:
+def _check_mapping(arch: Arch, layer: LayerSpec, mapping: Mapping) -> None:
     where = f"layer {layer.name}: mapping"
     if mapping.k_split * mapping.pixel_split > arch.pes:
         raise AccelsimError(
@@ -341,7 +341,7 @@ def _check_tiles(arch: Arch, program: LayerProgram) -> None:
         )
 
 
-def output_tile_bits(layer: QuantizedLayer, block: Block) -> int:
+def output_tile_bits(layer: LayerSpec, block: Block) -> int:
     """Bits of the output tile whose last block is `block`."""
     output = layer.output
     k0 = block.unit_k0 if output.scale_bits else block.k0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from accelsim.config import Arch
-from accelsim.workload import QuantizedLayer
+from accelsim.workload import LayerSpec
 
 Mode = Literal["gb", "cached", "streamed"]
 
@@ -28,7 +29,7 @@ def activation_region_bits(arch: Arch) -> int:
     return arch.global_buffer_bits - weight_region_bits(arch)
 
 
-def input_bits(layer: QuantizedLayer) -> int:
+def input_bits(layer: LayerSpec) -> int:
     geometry, scheme = layer.geometry, layer.scheme
     positions = geometry.N * geometry.H * geometry.W
     if layer.folded:
@@ -37,37 +38,42 @@ def input_bits(layer: QuantizedLayer) -> int:
     return positions * geometry.groups * layer.words_per_position * word
 
 
-def output_bits(layer: QuantizedLayer) -> int:
+def output_bits(layer: LayerSpec) -> int:
     geometry, output = layer.geometry, layer.output
     vectors = -(-geometry.outputs_per_group // layer.vector_size)
     per_group = geometry.outputs_per_group * output.bits + vectors * output.scale_bits
     return geometry.pixels * geometry.groups * per_group
 
 
-def weight_bits(layer: QuantizedLayer) -> int:
+def weight_bits(layer: LayerSpec) -> int:
     word = layer.vector_size * layer.scheme.weight_bits + layer.scheme.weight_scale_bits
     return layer.geometry.K * layer.G * word
 
 
-def decide_storage(arch: Arch, layers: list[QuantizedLayer]) -> list[Storage]:
-    """Storage of each layer of a run, in order; the first reads and the last writes DRAM."""
-    activation_region, weight_region = activation_region_bits(arch), weight_region_bits(arch)
-    decided: list[Storage] = []
-    previous_resident = False
-    for number, layer in enumerate(layers):
+class Placement:
+    """Decides the storage of a run's layers one by one, in order."""
+
+    def __init__(self, arch: Arch) -> None:
+        self._arch = arch
+        self._first, self._previous_resident = True, False
+
+    def place(self, layer: LayerSpec, *, last: bool) -> Storage:
+        """Storage of the next layer; the run's first reads and its last writes DRAM."""
+        activation_region = activation_region_bits(self._arch)
         activations = input_bits(layer) + output_bits(layer)
         resident = activations <= activation_region
-        weights: Mode = "cached" if weight_bits(layer) <= weight_region else "streamed"
-        if (
-            layer.weight_is_activation
-            and number > 0
-            and resident
-            and activations + weight_bits(layer) <= activation_region
-        ):
+        weights: Mode = "cached" if weight_bits(layer) <= weight_region_bits(self._arch) else "streamed"
+        fit = activations + weight_bits(layer) <= activation_region
+        if layer.weight_is_activation and not self._first and resident and fit:
             weights = "gb"
         source: Mode = "streamed"
         if resident:
-            source = "gb" if previous_resident else "cached"
-        decided.append(Storage(weights, source, not resident or number == len(layers) - 1))
-        previous_resident = resident
-    return decided
+            source = "gb" if self._previous_resident else "cached"
+        self._first, self._previous_resident = False, resident
+        return Storage(weights, source, not resident or last)
+
+
+def decide_storage(arch: Arch, layers: Sequence[LayerSpec]) -> list[Storage]:
+    """Storage of each layer of a run, in order."""
+    placement = Placement(arch)
+    return [placement.place(layer, last=i == len(layers) - 1) for i, layer in enumerate(layers)]

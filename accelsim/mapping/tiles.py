@@ -8,14 +8,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.workload import QuantizedLayer
+from accelsim.workload import LayerSpec
 
 
 @dataclass(eq=False)
 class WeightTile:
     """Whole units, or one lane group x one chunk: output channels [k0, k1) x vectors [g0, g1)."""
 
-    layer: QuantizedLayer
+    layer: LayerSpec
     k0: int
     k1: int
     g0: int
@@ -32,21 +32,12 @@ class WeightTile:
         scheme = self.layer.scheme
         return self.macro_words * (self.layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits)
 
-    @property
-    def words(self) -> NDArray[np.int8]:
-        return self.layer.weight_words[self.k0 : self.k1, self.g0 : self.g1]
-
-    @property
-    def scales(self) -> NDArray[np.uint16] | None:
-        scales = self.layer.weight_scales
-        return None if scales is None else scales[self.k0 : self.k1, self.g0 : self.g1]
-
 
 @dataclass(eq=False)
 class InputTile:
     """The distinct input words that pixels [p0, p1) of one group touch over vectors [g0, g1)."""
 
-    layer: QuantizedLayer
+    layer: LayerSpec
     group: int
     p0: int
     p1: int

@@ -14,6 +14,7 @@ from accelsim_kernels.reference import accumulate_reference, ppu_static_referenc
 from numpy.typing import NDArray
 
 from accelsim.config import Arch
+from accelsim.lanes import lane_spec
 from accelsim.layer_output import ppu_constants
 from accelsim.mapping.tiles import Block, InputTile, WeightTile
 from accelsim.rtl.pe_run import PeRun
@@ -82,8 +83,9 @@ def make_vectors(arch: Arch, run: PeRun) -> Vectors:
 class _Builder:
     def __init__(self, arch: Arch, run: PeRun) -> None:
         self.arch, self.run = arch, run
-        self.layer: QuantizedLayer = run.layer_run.layer
-        self.spec = run.layer_run.spec
+        assert isinstance(run.layer_run.layer, QuantizedLayer)  # its program was built with the tensors
+        self.layer = run.layer_run.layer
+        self.spec = lane_spec(arch, self.layer.scheme)
         self.blocks = run.program.blocks
         self.constants: dict[int, int] = {}  # first channel of a lane group -> index
         for block in self.blocks:
@@ -177,12 +179,13 @@ class _Builder:
                 groups = -(-(tile.k1 - tile.k0) // lanes)
                 n_g = tile.g1 - tile.g0
                 codes = np.zeros((groups * lanes, n_g, layer.vector_size), np.int64)
-                codes[: tile.k1 - tile.k0] = tile.words
+                held = np.s_[tile.k0 : tile.k1, tile.g0 : tile.g1]
+                codes[: tile.k1 - tile.k0] = layer.weight_words[held]
                 by_address = codes.reshape(groups, lanes, n_g, -1).transpose(0, 2, 1, 3)
                 parts: list[Field] = []
                 scales = np.zeros((groups * lanes, n_g), np.int64)
-                if tile.scales is not None:
-                    scales[: tile.k1 - tile.k0] = tile.scales
+                if layer.weight_scales is not None:
+                    scales[: tile.k1 - tile.k0] = layer.weight_scales[held]
                 scales_by_address = scales.reshape(groups, lanes, n_g).transpose(0, 2, 1)
                 for lane in range(lanes):
                     own = by_address[:, :, lane].reshape(groups * n_g, -1)

@@ -108,7 +108,6 @@ class Pe:
         for run in self.runs:
             program = run.program.pes[self.index]
             weight, inputs = -1, -1
-            computed: set[tuple[int, int]] = set()
             for number, block in enumerate(program.blocks):
                 if weight < 0 or number > program.weight_positions[weight].last:
                     weight += 1
@@ -125,12 +124,6 @@ class Pe:
                 if issue > self.clock.cycle:
                     yield self.clock.timeout(issue - self.clock.cycle)
                 self._count_waits(run, begin, bank_at, weight_at, issue)
-
-                whole = block.first and block.last
-                pair = (id(block.weight_tile), id(block.input_tile))
-                if not whole or pair not in computed:
-                    run.compute(block, whole_tiles=whole)
-                    computed.add(pair)
                 self._count_block(run, block)
                 slots = max(block.pixels, self.arch.accumulate_latency)
                 last_vector = issue + (block.g1 - block.g0 - 1) * slots
@@ -167,6 +160,7 @@ class Pe:
         counts["input_register.write"] += int(reads)
         counts["weight_buffer.read"] += vectors * block.lanes
         counts["weight_register.write"] += vectors * block.lanes
+        counts["accumulator.add"] += steps * block.lanes
         counts["accumulation_collector.write"] += steps
         counts["accumulation_collector.read"] += steps - (pixels if block.first else 0)
 

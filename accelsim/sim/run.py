@@ -1,4 +1,4 @@
-"""Run a list of layers on the array and collect what happened."""
+"""Time a list of layers on the array, and join what happened with what was computed."""
 
 from __future__ import annotations
 
@@ -7,115 +7,131 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from accelsim_kernels import ppu_static, ppu_vector
 from numpy.typing import NDArray
 
 from accelsim.config import Arch
+from accelsim.lanes import LayerValues, compute_values
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.program import LayerProgram, build_program
 from accelsim.mapping.storage import Storage, decide_storage
-from accelsim.quantize import ppu_constants
 from accelsim.sim.array import Array
 from accelsim.sim.clock import Clock
 from accelsim.sim.layer_run import LayerRun
-from accelsim.workload import QuantizedLayer
+from accelsim.workload import LayerSpec, QuantizedLayer
 
 
 @dataclass(frozen=True, eq=False)
-class LayerActivity:
-    """What one layer did: counts and cycles, no prices.
+class LayerTiming:
+    """When and how often: cycles and counts of one layer, no values and no prices.
 
-    buckets: int64[pes, 7] in the order of sim.layer_run.BUCKETS; counts: "component.action" -> count;
-    psums: int64[pixels, K]; overflows: int32[pixels, K], accumulations that overflowed;
-    output: int16[pixels, K] PPU codes; output_scales: uint16[pixels, groups * ceil(K/groups/V)] or None.
+    buckets: int64[pes, 7] in the order of sim.layer_run.BUCKETS; counts: "component.action" -> count, but for
+    those that depend on the operands (`lane_counts`).
     """
 
-    layer: QuantizedLayer
+    layer: LayerSpec
     mapping: Mapping
     storage: Storage
     cycles: int
     end: int
     buckets: NDArray[np.int64]
     counts: Counter[str]
-    psums: NDArray[np.int64]
-    overflow_map: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerActivity:
+    """What one layer did: its timing, all counts, and where they are kept its operands and values."""
+
+    layer: LayerSpec
+    timing: LayerTiming
+    counts: Counter[str]
+    overflows: int
     zero_operand_macs: int
-    output: NDArray[np.int16]
-    output_scales: NDArray[np.uint16] | None
+    operands: QuantizedLayer | None
+    values: LayerValues | None
 
     @property
-    def overflows(self) -> int:
-        return int(self.overflow_map.sum())
+    def mapping(self) -> Mapping:
+        return self.timing.mapping
+
+    @property
+    def storage(self) -> Storage:
+        return self.timing.storage
+
+    @property
+    def cycles(self) -> int:
+        return self.timing.cycles
+
+    @property
+    def end(self) -> int:
+        return self.timing.end
+
+    @property
+    def buckets(self) -> NDArray[np.int64]:
+        return self.timing.buckets
+
+    @property
+    def psums(self) -> NDArray[np.int64]:
+        """int64[pixels, K]. Raises ValueError where values were not kept."""
+        if self.values is None:
+            raise ValueError(f"layer {self.layer.name}: its values were not kept")
+        return self.values.psums
 
 
-def simulate(
-    arch: Arch,
-    layers: list[QuantizedLayer],
-    mappings: list[Mapping],
-    on_layer: Callable[[int], None] | None = None,
-) -> list[LayerActivity]:
-    """Run `layers` one after another with the given mappings; see `simulate_programs`."""
-    storages = decide_storage(arch, layers)
-    programs = [
-        build_program(arch, layer, mapping, storage)
-        for layer, mapping, storage in zip(layers, mappings, storages, strict=True)
-    ]
-    return simulate_programs(arch, programs, on_layer)
-
-
-def simulate_programs(
-    arch: Arch, programs: list[LayerProgram], on_layer: Callable[[int], None] | None = None
-) -> list[LayerActivity]:
-    """Run layers that are laid out already. `on_layer(index)` is called as each ends.
+def simulate(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping]) -> list[LayerActivity]:
+    """Compute and time `layers`, one after another, with the given mappings.
 
     Raises AccelsimError when a layer overflows with `overflow: error`.
     """
+    specs = [layer.spec for layer in layers]
+    programs = [
+        build_program(arch, layer, mapping, storage)
+        for layer, mapping, storage in zip(specs, mappings, decide_storage(arch, specs), strict=True)
+    ]
+    values = [compute_values(arch, layer) for layer in layers]
+    timings = time_programs(arch, programs)
+    return [join(*parts) for parts in zip(timings, layers, values, strict=True)]
+
+
+def time_programs(
+    arch: Arch, programs: list[LayerProgram], on_layer: Callable[[int], None] | None = None
+) -> list[LayerTiming]:
+    """Time layers that are laid out. `on_layer(index)` is called as each ends."""
     clock = Clock()
     runs = [LayerRun(clock, arch, index, program) for index, program in enumerate(programs)]
     clock.run(until=Array(clock, arch, runs, on_layer).done)
-    return [_activity(arch, run) for run in runs]
+    return [
+        LayerTiming(
+            layer=run.layer,
+            mapping=run.program.mapping,
+            storage=run.program.storage,
+            cycles=run.end - run.start,
+            end=run.end,
+            buckets=run.buckets,
+            counts=Counter({name: count for name, count in sorted(run.counts.items()) if count}),
+        )
+        for run in runs
+    ]
 
 
-def _activity(arch: Arch, run: LayerRun) -> LayerActivity:
-    output, scales = _ppu(arch, run)
-    end = run.end
+def join(timing: LayerTiming, operands: QuantizedLayer, values: LayerValues) -> LayerActivity:
+    """One layer's activity, with its tensors."""
+    counts = lane_counts(timing, values.gated_steps)
     return LayerActivity(
-        layer=run.layer,
-        mapping=run.program.mapping,
-        storage=run.program.storage,
-        cycles=end - run.start,
-        end=end,
-        buckets=run.buckets,
-        counts=Counter({name: count for name, count in sorted(run.counts.items()) if count}),
-        psums=run.psums,
-        overflow_map=run.overflows,
-        zero_operand_macs=run.zero_operand_macs,
-        output=output,
-        output_scales=scales,
+        timing.layer, timing, counts, values.overflows, values.zero_operand_macs, operands, values
     )
 
 
-def _ppu(arch: Arch, run: LayerRun) -> tuple[NDArray[np.int16], NDArray[np.uint16] | None]:
-    """The PPU's integer outputs of every drained psum; vectors of k never mix groups."""
-    layer, output = run.layer, run.layer.output
-    multiplier, shift, bias = ppu_constants(layer, arch.product_shift)
-    relu = layer.activation == "relu"
-    common = (relu, output.fraction_bits, output.qmin, output.qmax)
-    if not output.scale_bits:
-        return ppu_static(run.psums, multiplier, shift, bias, *common), None
-    codes, scales = [], []
-    per_group = layer.geometry.outputs_per_group
-    for k in range(0, layer.geometry.K, per_group):
-        part = np.s_[k : k + per_group]
-        code, scale = ppu_vector(
-            np.ascontiguousarray(run.psums[:, part]),
-            multiplier[part],
-            shift[part],
-            bias[part],
-            *common,
-            output.scale_bits,
-            layer.vector_size,
-        )
-        codes.append(code)
-        scales.append(scale)
-    return np.concatenate(codes, axis=1), np.concatenate(scales, axis=1)
+def lane_counts(timing: LayerTiming, gated_steps: int) -> Counter[str]:
+    """All counts of a layer of which so many lane steps are gated."""
+    scheme = timing.layer.scheme
+    switched = timing.counts["accumulator.add"] - gated_steps
+    counts = timing.counts + Counter({"dot_product.gated": gated_steps})
+    for action, present in (
+        ("dot_product.op", True),
+        ("pipeline_register.write", True),
+        ("scale_product.op", bool(scheme.weight_scale_bits and scheme.activation_scale_bits)),
+        ("scale_multiply.op", scheme.has_scales),
+    ):
+        if present and switched:
+            counts[action] = switched
+    return Counter(dict(sorted(counts.items())))

@@ -1,0 +1,195 @@
+"""Run a network: layer by layer what it computes, then all layers in time, then prices."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from accelsim import __version__
+from accelsim.config import Arch
+from accelsim.costs import CostLibrary
+from accelsim.errors import AccelsimError
+from accelsim.inventory import technology_of
+from accelsim.lanes import LayerValues, accumulate_layer, compute_values
+from accelsim.layer_output import apply_activation, dequantize_output, float_output, sqnr_db
+from accelsim.mapping.default import default_program
+from accelsim.mapping.program import LayerProgram
+from accelsim.mapping.storage import Placement
+from accelsim.quantize import QuantizeOptions
+from accelsim.report import price
+from accelsim.results import RunResult, summary_of
+from accelsim.scheme import Scheme
+from accelsim.sim.run import LayerActivity, LayerTiming, lane_counts, time_programs
+from accelsim.trace import Trace
+from accelsim.workload import LayerSpec, QuantizedLayer
+
+# Published per-vector PEs accumulate in 24 bits; every comparison shows what that would mean here.
+PUBLISHED_ACCUMULATOR_BITS = 24
+
+Progress = Callable[[str, int, int], None]  # what, done, of
+FloatOutputs = dict[str, np.ndarray]
+
+
+def float_outputs(trace: Trace) -> FloatOutputs:
+    """Float output before the activation of every layer that has floats: what SQNR is measured against."""
+    return {info.name: float_output(trace.float_layer(info.name)) for info in trace.layers if info.has_floats}
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """What is kept of a layer once it is computed; the tensors only where asked for."""
+
+    gated_steps: int
+    zero_operand_macs: int
+    overflows: int
+    sqnr_db: float | None
+    ppu_sqnr_db: float | None
+    narrow_overflows: int
+    narrow_sqnr_db: float | None
+    operands: QuantizedLayer | None
+    values: LayerValues | None
+
+
+def run_network(
+    trace: Trace,
+    arch: Arch,
+    scheme: Scheme,
+    options: QuantizeOptions | None,
+    progress: Progress | None,
+    floats: FloatOutputs,
+    *,
+    keep_tensors: bool,
+    narrow: bool = False,
+) -> RunResult:
+    """Compute, time and price every layer of a trace.
+
+    Tensors live one layer at a time unless `keep_tensors`. narrow: also accumulate at the published width.
+    Raises AccelsimError on input that does not fit the machine.
+    """
+    started = time.perf_counter()
+    arch.check_scheme(scheme)
+    library = CostLibrary(technology_of(arch))
+    if arch.fold != "auto":
+        options = replace(options or QuantizeOptions(), fold=arch.fold)
+    count, placement = len(trace.layers), Placement(arch)
+    programs: list[LayerProgram] = []
+    computed: list[_Computed] = []
+    for index, info in enumerate(trace.layers):
+        layer = trace.quantized_layer(info.name, scheme, arch.vector_size, options)
+        _check_sign(arch, layer)
+        storage = placement.place(layer.spec, last=index == count - 1)
+        programs.append(default_program(arch, layer.spec, storage))
+        computed.append(_compute(arch, layer, floats.get(info.name), keep_tensors, narrow))
+        if progress is not None:
+            progress(f"{scheme} values", index + 1, count)
+
+    def on_layer(index: int) -> None:
+        if progress is not None:
+            progress(f"{scheme} cycles", index + 1, count)
+
+    timings = time_programs(arch, programs, on_layer)
+    activities = tuple(_join(*parts) for parts in zip(timings, computed, strict=True))
+    report = price(arch, scheme, activities, library)
+    report = replace(
+        report,
+        layers=report.layers.assign(
+            sqnr_db=np.array([own.sqnr_db for own in computed], dtype=float),
+            ppu_sqnr_db=np.array([own.ppu_sqnr_db for own in computed], dtype=float),
+        ),
+    )
+    specs = [timing.layer for timing in timings]
+    summary = summary_of(
+        report,
+        activities,
+        trace=trace.name,
+        wall_s=0.0,
+        sqnr_db=_mean_by_macs(specs, [own.sqnr_db for own in computed]),
+        extra={
+            "ppu_sqnr_db": _mean_by_macs(specs, [own.ppu_sqnr_db for own in computed]),
+            "model": trace.model,
+            "synthetic": trace.synthetic,
+            "trace_sha256": trace.sha256,
+            "accelsim_version": __version__,
+            "accumulator_bits": arch.accumulator_width(scheme),
+            "arch_parameters": arch.model_dump(),
+        },
+    )
+    at_published_width = None
+    if narrow:
+        at_published_width = (
+            sum(own.narrow_overflows for own in computed),
+            _mean_by_macs(specs, [own.narrow_sqnr_db for own in computed]),
+        )
+    summary["wall_s"] = round(time.perf_counter() - started, 3)
+    return RunResult(summary, report, activities, at_published_width)
+
+
+def _compute(
+    arch: Arch, layer: QuantizedLayer, reference: np.ndarray | None, keep_tensors: bool, narrow: bool
+) -> _Computed:
+    values = compute_values(arch, layer)
+    own_sqnr = ppu_sqnr = narrow_sqnr = None
+    if reference is not None:
+        y = dequantize_output(values.psums, layer, arch.product_shift)
+        own_sqnr = sqnr_db(reference, y)
+        codes = values.output.astype(np.float64) * layer.output.gamma
+        if values.output_scales is not None:
+            codes *= _scales_by_channel(layer, values.output_scales)
+        ppu_sqnr = sqnr_db(apply_activation(reference, layer.activation), codes)
+    narrow_overflows = 0
+    if narrow:
+        psums, overflow_map = accumulate_layer(arch, layer, PUBLISHED_ACCUMULATOR_BITS)
+        narrow_overflows = int(overflow_map.sum())
+        if reference is not None:
+            narrow_sqnr = sqnr_db(reference, dequantize_output(psums, layer, arch.product_shift))
+    return _Computed(
+        values.gated_steps,
+        values.zero_operand_macs,
+        values.overflows,
+        own_sqnr,
+        ppu_sqnr,
+        narrow_overflows,
+        narrow_sqnr,
+        layer if keep_tensors else None,
+        values if keep_tensors else None,
+    )
+
+
+def _join(timing: LayerTiming, computed: _Computed) -> LayerActivity:
+    return LayerActivity(
+        timing.layer,
+        timing,
+        lane_counts(timing, computed.gated_steps),
+        computed.overflows,
+        computed.zero_operand_macs,
+        computed.operands,
+        computed.values,
+    )
+
+
+def _check_sign(arch: Arch, layer: LayerSpec) -> None:
+    if arch.activation_sign == "both":
+        return
+    needs = "signed" if layer.input_signed else "unsigned"
+    if needs != arch.activation_sign:
+        raise AccelsimError(
+            f"layer {layer.name}: its input is {needs}, the machine's activation_sign is "
+            f"{arch.activation_sign}, expected {needs} or both"
+        )
+
+
+def _scales_by_channel(layer: LayerSpec, scales: np.ndarray) -> np.ndarray:
+    """The output scale of each of the K channels, [pixels, K]; vectors of k do not mix groups."""
+    geometry = layer.geometry
+    by_group = scales.reshape(geometry.pixels, geometry.groups, -1)
+    spread = np.repeat(by_group, layer.vector_size, axis=2)[:, :, : geometry.outputs_per_group]
+    return spread.reshape(geometry.pixels, geometry.K)
+
+
+def _mean_by_macs(layers: Sequence[LayerSpec], values: Sequence[float | None]) -> float | None:
+    """MAC-weighted mean over the layers that have a value."""
+    known = [(layer.geometry.macs, v) for layer, v in zip(layers, values, strict=True) if v is not None]
+    return sum(m * v for m, v in known) / sum(m for m, _ in known) if known else None

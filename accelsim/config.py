@@ -25,6 +25,9 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+Dataflow = Literal["os-lws", "os", "ws-los", "ws"]
+
+
 class PpuLatency(_Strict):
     """Cycles from a collector read to the out FIFO, by kind of output scale."""
 
@@ -35,7 +38,9 @@ class PpuLatency(_Strict):
 class MappingPins(_Strict):
     """Choices taken from the default mapping and fixed by the user; None leaves them free."""
 
+    dataflow: Dataflow | None = None
     k_split: int | None = Field(default=None, ge=1)
+    c_split: int | None = Field(default=None, ge=1)
     pixel_split: int | None = Field(default=None, ge=1)
     order: Literal["KP", "PK"] | None = None
     tile_pixels: int | None = Field(default=None, ge=1)
@@ -54,16 +59,23 @@ class Arch(_Strict):
     weight_buffer_words: int = Field(ge=2, le=1 << 20)
     input_buffer_words: int = Field(ge=2, le=1 << 20)
     accumulation_collector_depth: int = Field(ge=1, le=1024)
+    dataflows: tuple[Dataflow, ...] = Field(("os-lws",), min_length=1, strict=False)
+    weight_collector_depth: int = Field(16, ge=1, le=1024)
+    accumulation_buffer_words: int = Field(512, ge=2, le=1 << 16)
+    psum_chain: bool = True
     accumulator_bits: int | Literal["auto"] = "auto"
     product_shift: int = Field(0, ge=0, le=32)
     overflow: Literal["saturate", "wrap", "error"] = "saturate"
     activation_sign: Literal["both", "signed", "unsigned"] = "both"
     accumulate_latency: int = Field(2, ge=1, le=4)
+    local_accumulate_latency: int = Field(1, ge=1, le=4)
     ppu_latency_cycles: PpuLatency
     out_fifo_words: int = Field(ge=1, le=1 << 16)
     global_buffer_kb: int = Field(ge=1, le=1 << 20)
     gb_banks: int = Field(ge=3, le=256)
     gb_bank_bits: int = Field(ge=1, le=4096)
+    gb_weight_banks: int | None = Field(None, ge=1)
+    gb_output_banks: int | None = Field(None, ge=1)
     pe_port_bits: int = Field(ge=1, le=4096)
     noc_latency_cycles: int = Field(ge=0, le=1000)
     dram_bits_per_cycle: int = Field(ge=1, le=1 << 16)
@@ -85,13 +97,20 @@ class Arch(_Strict):
             raise ValueError(
                 f"vector_size {self.vector_size} and lanes {self.lanes}: expected one to divide the other"
             )
-        for name in ("weight_buffer_words", "input_buffer_words"):
+        for name in ("weight_buffer_words", "input_buffer_words", "accumulation_buffer_words"):
             if getattr(self, name) % 2:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected an even number (two halves)")
         if self.out_fifo_words < self.accumulation_collector_depth:
             raise ValueError(
                 f"out_fifo_words is {self.out_fifo_words}, expected at least accumulation_collector_depth "
                 f"= {self.accumulation_collector_depth}: a drain reserves a whole d-tile"
+            )
+        if len(set(self.dataflows)) != len(self.dataflows):
+            raise ValueError(f"dataflows are {', '.join(self.dataflows)}, expected each once")
+        if min(self.bank_groups) < 1:
+            raise ValueError(
+                f"gb_weight_banks and gb_output_banks leave {self.bank_groups[1]} of {self.gb_banks} banks for "
+                "inputs, expected at least 1"
             )
         if self.accumulator_bits != "auto" and not 2 <= self.accumulator_bits <= MAX_ACCUMULATOR_BITS:
             raise ValueError(
@@ -122,8 +141,9 @@ class Arch(_Strict):
     @property
     def bank_groups(self) -> tuple[int, int, int]:
         """Banks for (weights, inputs, outputs)."""
-        edge = max(1, self.gb_banks // 4)
-        return edge, self.gb_banks - 2 * edge, edge
+        weights = self.gb_weight_banks or max(1, self.gb_banks // 4)
+        outputs = self.gb_output_banks or max(1, self.gb_banks // 4)
+        return weights, self.gb_banks - weights - outputs, outputs
 
     def activation_operand_bits(self, scheme: Scheme) -> int:
         """Width of the multiplier's activation operand; one bit more when both signs are served."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from accelsim.config import Dataflow
+
 
 @dataclass(frozen=True)
 class Mapping:
@@ -22,3 +24,5 @@ class Mapping:
     units_per_tile: int
     chunk_vectors: int
     chunk_inputs: bool = False
+    c_split: int = 1
+    dataflow: Dataflow = "os-lws"

@@ -109,8 +109,8 @@ class Arch(_Strict):
             raise ValueError(f"dataflows are {', '.join(self.dataflows)}, expected each once")
         if min(self.bank_groups) < 1:
             raise ValueError(
-                f"gb_weight_banks and gb_output_banks leave {self.bank_groups[1]} of {self.gb_banks} banks for "
-                "inputs, expected at least 1"
+                f"gb_weight_banks and gb_output_banks leave {self.bank_groups[1]} of {self.gb_banks} banks "
+                "for inputs, expected at least 1"
             )
         if self.accumulator_bits != "auto" and not 2 <= self.accumulator_bits <= MAX_ACCUMULATOR_BITS:
             raise ValueError(

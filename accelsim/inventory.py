@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from accelsim.config import Arch
 from accelsim.costs import ComponentCost, CostLibrary, Technology
+from accelsim.dataflows import NESTS
 from accelsim.scheme import Scheme
 
 SCOPES = ("datapath", "pe", "array", "system")
@@ -18,6 +19,11 @@ SCOPES = ("datapath", "pe", "array", "system")
 # The PPU's internal value z is limited to 24 bits (docs/machine.md section 2).
 PPU_VALUE_BITS = 24
 _LOOP_COUNTER_BITS = 16
+# Of a channel: multiplier 16, shift 6, bias 24 (docs/machine.md section 2, PPU).
+PPU_CONSTANT_BITS = 46
+# A product of a value and a reciprocal, before its shift (accelsim/rtl/ppu.sv).
+_RESCALED_BITS = 41
+_RECIPROCAL_BITS, _EXPONENT_BITS, _MAGNITUDE_BITS = 16, 4, 23
 
 
 @dataclass(frozen=True)
@@ -66,10 +72,12 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             "dot_product",
             "datapath",
             lanes,
-            library.dot_product(
-                vector, scheme.weight_bits, arch.activation_operand_bits(scheme), held_operand=True
-            ),
-            {"op": ("dot_product.op",), "gated": ("dot_product.gated",)},
+            _dot_product(arch, scheme, library),
+            {
+                "op": ("dot_product.op",),
+                "gated": ("dot_product.gated",),
+                **({"op_changing": ("dot_product.op_changing",)} if _changing(arch) else {}),
+            },
         ),
         Part(
             "weight_zero_detect",
@@ -105,7 +113,28 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         parts.insert(1, Part("scale_product", "datapath", lanes, cost, {"op": ("scale_product.op",)}))
         multiply = library.scale_multiply(dot, scheme.scale_bits)
         parts.insert(2, Part("scale_multiply", "datapath", lanes, multiply, {"op": ("scale_multiply.op",)}))
+    if "ws-los" in arch.dataflows:
+        words = arch.weight_collector_depth
+        width = weight_bits + scheme.weight_scale_bits
+        parts.append(_array_of_latches("weight_collector", lanes, width, words, library, "datapath"))
+    if _changing(arch):
+        bits = arch.lanes * arch.accumulator_width(scheme)
+        parts.append(_register("local_accumulator", "datapath", arch.pes, bits, library))
     return parts
+
+
+def _changing(arch: Arch) -> bool:
+    """True for a machine with a dataflow whose weight operand changes at every step."""
+    return not all(NESTS[name].weight_operand_held for name in arch.dataflows)
+
+
+def _dot_product(arch: Arch, scheme: Scheme, library: CostLibrary) -> ComponentCost:
+    shape = arch.vector_size, scheme.weight_bits, arch.activation_operand_bits(scheme)
+    held = library.dot_product(*shape, held_operand=True)
+    if not _changing(arch):
+        return held
+    changing = library.dot_product(*shape, held_operand=False).energy_pj["op"]
+    return replace(held, energy_pj={**held.energy_pj, "op_changing": changing})
 
 
 def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
@@ -121,8 +150,10 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         _LOOP_COUNTER_BITS,
         _LOOP_COUNTER_BITS,
     )
+    constants = library.register(PPU_CONSTANT_BITS)
+    pipeline = library.register(_ppu_register_bits(arch, scheme, entry_bits))
     parts = [
-        _array_of_latches("accumulation_collector", 2 * pes, lanes * accumulator, depth, library),
+        *_psum_storage(arch, accumulator, library),
         _sram(
             "weight_buffer",
             "pe",
@@ -140,6 +171,9 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             library,
         ),
         Part("ppu", "pe", pes, library.ppu(lanes, accumulator, scheme.activation_bits), {"op": ("ppu.op",)}),
+        Part("ppu_register", "pe", pes * lanes, pipeline, {"write": ("ppu.op",)}, "idle"),
+        # Those of one lane group; loading them is not counted.
+        Part("ppu_constants", "pe", pes * lanes, constants, {}, "idle"),
         _array_of_latches("out_fifo", pes, entry_bits, arch.out_fifo_words, library),
         Part("control", "pe", pes, library.control(addresses), {"cycle": ("control.cycle",)}),
     ]
@@ -148,9 +182,53 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         units = pes * max(1, lanes // vector)
         parts.append(Part("ppu_vector_scale", "pe", units, cost, {"op": ("ppu_vector_scale.op",)}))
     if staged:
-        rows = depth * (vector // lanes)
+        # The last lane group of a unit is never staged; of the earlier ones also the largest magnitude is.
+        rows = depth * (vector // lanes - 1)
         parts.append(_array_of_latches("ppu_staging", pes, lanes * PPU_VALUE_BITS, rows, library))
+        largest = library.array(_MAGNITUDE_BITS, depth)
+        actions = {"read": ("ppu_staging.write",), "write": ("ppu_staging.write",)}
+        parts.append(Part("ppu_staging_max", "pe", pes, largest, actions, "idle"))
+    if arch.psum_chain:
+        adder = library.accumulator(accumulator)
+        parts.append(Part("psum_adder", "pe", pes * lanes, adder, {"add": ("psum_adder.add",)}))
     return parts
+
+
+def _psum_storage(arch: Arch, accumulator: int, library: CostLibrary) -> list[Part]:
+    """Collector or buffer of psums, or both: what the machine's dataflows need."""
+    stores = {NESTS[name].psum_store for name in arch.dataflows}
+    parts, width = [], arch.lanes * accumulator
+    if "accumulation_collector" in stores:
+        depth = arch.accumulation_collector_depth
+        parts.append(_array_of_latches("accumulation_collector", 2 * arch.pes, width, depth, library))
+    if "accumulation_buffer" in stores:
+        # A read and a write a cycle: a half is two single-port macros, of even and of odd entries.
+        words = max(1, arch.accumulation_buffer_words // 4)
+        parts.append(_sram("accumulation_buffer", "pe", 4 * arch.pes, words, width, library))
+    return parts
+
+
+def _ppu_register_bits(arch: Arch, scheme: Scheme, entry_bits: int) -> int:
+    """Pipeline registers of the PPU for each lane: those of accelsim/rtl/ppu.sv that the latency asks for."""
+    lanes, value = arch.lanes, PPU_VALUE_BITS
+    after = [
+        0,
+        lanes * (arch.accumulator_width(scheme) + PPU_CONSTANT_BITS),
+        2 * lanes * value,
+        lanes * value,
+    ]
+    scale, latency = scheme.activation_scale_bits, arch.ppu_latency_cycles.static
+    if scale:
+        latency = arch.ppu_latency_cycles.per_vector
+        vectors = max(1, lanes // arch.vector_size)
+        after += [
+            vectors * _MAGNITUDE_BITS + lanes * value,
+            vectors * scale + lanes * value,
+            vectors * (scale + _RECIPROCAL_BITS + _EXPONENT_BITS) + lanes * value,
+            vectors * (scale + _EXPONENT_BITS) + lanes * _RESCALED_BITS,
+        ]
+    longer = max(0, latency - len(after)) * entry_bits
+    return max(1, -(-(sum(after[:latency]) + longer) // lanes))
 
 
 def _array(arch: Arch, scheme: Scheme, library: CostLibrary, pe_area_um2: float) -> list[Part]:
@@ -175,10 +253,12 @@ def _register(name: str, scope: str, instances: int, bits: int, library: CostLib
     return Part(name, scope, instances, library.register(bits), {"write": (f"{name}.write",)}, "idle")
 
 
-def _array_of_latches(name: str, instances: int, width_bits: int, depth: int, library: CostLibrary) -> Part:
+def _array_of_latches(
+    name: str, instances: int, width_bits: int, depth: int, library: CostLibrary, scope: str = "pe"
+) -> Part:
     cost = library.array(width_bits, depth)
     actions = {"read": (f"{name}.read",), "write": (f"{name}.write",)}
-    return Part(name, "pe", instances, cost, actions, "idle")
+    return Part(name, scope, instances, cost, actions, "idle")
 
 
 def _sram(name: str, scope: str, instances: int, words: int, width_bits: int, library: CostLibrary) -> Part:

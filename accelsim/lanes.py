@@ -6,7 +6,6 @@ so a layer is computed at once, apart from its timing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,14 +70,12 @@ def lane_spec(arch: Arch, scheme: Scheme, accumulator_bits: int | None = None) -
     )
 
 
-def compute_values(
-    arch: Arch, layer: QuantizedLayer, parts: Sequence[tuple[int, int]] | None = None
-) -> LayerValues:
-    """Psums, counts and PPU outputs of a layer whose reduction is cut over PEs into `parts` (default: not).
+def compute_values(arch: Arch, layer: QuantizedLayer, c_split: int = 1) -> LayerValues:
+    """Psums, counts and PPU outputs of a layer whose reduction is cut over chains of `c_split` PEs.
 
     Raises AccelsimError when an accumulator overflows with `overflow: error`, naming pixel and channel.
     """
-    psums, overflows = accumulate_layer(arch, layer, parts=parts)
+    psums, overflows = accumulate_layer(arch, layer, c_split=c_split)
     spec = lane_spec(arch, layer.scheme)
     if spec.overflow == ERROR and overflows.any():
         pixel, channel = np.argwhere(overflows)[0]
@@ -94,30 +91,38 @@ def accumulate_layer(
     arch: Arch,
     layer: QuantizedLayer,
     accumulator_bits: int | None = None,
-    parts: Sequence[tuple[int, int]] | None = None,
+    c_split: int = 1,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """(psums int64[pixels, K], overflows int32[pixels, K]), also with another accumulator width.
 
-    parts: ranges [g0, g1) of the PEs of a chain, ascending; each sums its own from zero, then the psums are
-    added from the first to the last, limited every time. None: one PE, all of G.
+    Each PE of a chain sums its own vectors from zero; then the psums are added from the first to the last,
+    limited every time.
     """
     spec = lane_spec(arch, layer.scheme, accumulator_bits)
     geometry = layer.geometry
+    parts = layer.parts(c_split)
     psums = np.empty((geometry.pixels, geometry.K), dtype=np.int64)
     overflows = np.empty((geometry.pixels, geometry.K), dtype=np.int32)
     for group in range(geometry.groups):
         k = _channels(layer, group)
         scales = None if layer.weight_scales is None else layer.weight_scales[k]
-        packed = pack_weights(layer.weight_words[k], scales, spec)
+        packed = [
+            pack_weights(
+                np.ascontiguousarray(layer.weight_words[k][:, g]),
+                None if scales is None else np.ascontiguousarray(scales[:, g]),
+                spec,
+            )
+            for g in parts
+        ]
         for start in range(0, geometry.pixels, _PIXELS_AT_ONCE):
             pixels = np.arange(start, min(start + _PIXELS_AT_ONCE, geometry.pixels))
             rows = slice(start, start + len(pixels))
             gather = layer.gather(group, pixels)
             count = np.zeros((len(pixels), geometry.outputs_per_group), np.int32)
             total: NDArray[np.int64] | None = None
-            for g0, g1 in parts or ((0, layer.G),):
+            for g, weights in zip(parts, packed, strict=True):
                 own, overflowed = accumulate(
-                    packed, layer.input_words, layer.input_scales, gather[:, g0:g1], spec, None, g0, g1
+                    weights, layer.input_words, layer.input_scales, gather[:, g], spec
                 )
                 count += overflowed
                 if total is None:

@@ -55,10 +55,11 @@ MAY_IMPORT = {
     **dict.fromkeys(sorted(TRACES), NO_HARDWARE | TRACES),
     "config": {"errors", "scheme", "presets"},
     "costs": {"errors", "costs"},
-    "mapping": {"errors", "scheme", "workload", "config", "mapping"},
+    "dataflows": {"config", "dataflows"},
+    "mapping": {"errors", "scheme", "workload", "config", "dataflows", "mapping"},
     "lanes": {"errors", "scheme", "workload", "config", "layer_output"},
-    "sim": {"errors", "scheme", "workload", "config", "lanes", "mapping", "sim"},
-    "inventory": {"errors", "scheme", "config", "costs"},
+    "sim": {"errors", "scheme", "workload", "config", "dataflows", "lanes", "mapping", "sim"},
+    "inventory": {"errors", "scheme", "config", "costs", "dataflows"},
 }
 
 

@@ -25,6 +25,11 @@ def default_program(arch: Arch, layer: LayerSpec, storage: Storage) -> LayerProg
 
     Raises AccelsimError naming the buffer that is too small when none fits.
     """
+    if arch.mapping.units_per_tile and arch.mapping.chunk_vectors:
+        raise AccelsimError(
+            f"layer {layer.name}: mapping pins units_per_tile {arch.mapping.units_per_tile} and chunk_vectors "
+            f"{arch.mapping.chunk_vectors}, expected units_per_tile 0 where weights are cut into chunks"
+        )
     refusal = None
     for candidates in (_candidates(arch, layer), _small_candidates(arch, layer)):
         ranking = {mapping: _estimate(arch, layer, storage, mapping) for mapping in candidates}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from accelsim.config import Arch
+from accelsim.dataflows import NESTS
 from accelsim.errors import AccelsimError
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.storage import (
@@ -69,6 +70,7 @@ class LayerProgram:
     layer: LayerSpec
     mapping: Mapping
     storage: Storage
+    piece_pixels: int
     pes: list[PeProgram]
     weight_streams: list[Stream]
     input_streams: list[Stream]
@@ -76,7 +78,26 @@ class LayerProgram:
     @property
     def output_tiles(self) -> int:
         """Output tiles over all PEs: what must be written before the layer ends."""
-        return sum(block.last and _makes_output(self.layer, block) for pe in self.pes for block in pe.blocks)
+        return sum(
+            len(self.pieces(block))
+            for index, pe in enumerate(self.pes)
+            if not self.sends_psums(index)
+            for block in pe.blocks
+            if block.last and _makes_output(self.layer, block)
+        )
+
+    def pieces(self, block: Block) -> list[int]:
+        """Pixels of the pieces in which the psum tile of a last block leaves, in order."""
+        whole, rest = divmod(block.pixels, self.piece_pixels)
+        return [self.piece_pixels] * whole + [rest] * (rest > 0)
+
+    def part_of(self, pe: int) -> int:
+        """pc, the part of the reduction that a PE sums."""
+        return pe // self.mapping.pixel_split % self.mapping.c_split
+
+    def sends_psums(self, pe: int) -> bool:
+        """True where another PE of the chain comes after this one."""
+        return self.part_of(pe) < self.mapping.c_split - 1
 
 
 def is_staged(arch: Arch, layer: LayerSpec) -> bool:
@@ -112,17 +133,12 @@ def build_program(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Stora
     builder = _Builder(arch, layer, mapping)
     pes = [builder.pe_program(index) for index in range(arch.pes)]
     weight_streams = _streams(
-        [pe.weight_positions for pe in pes],
-        lambda index: index // mapping.pixel_split,
-        storage.weights,
+        [pe.weight_positions for pe in pes], lambda index: index // mapping.pixel_split, storage.weights
     )
-    shared = layer.geometry.groups == 1
-    input_streams = _streams(
-        [pe.input_positions for pe in pes],
-        (lambda index: index % mapping.pixel_split) if shared else (lambda index: index),
-        storage.input,
-    )
-    program = LayerProgram(layer, mapping, storage, pes, weight_streams, input_streams)
+    sharing = mapping.c_split * mapping.pixel_split if layer.geometry.groups == 1 else arch.pes
+    input_streams = _streams([pe.input_positions for pe in pes], lambda index: index % sharing, storage.input)
+    depth = arch.accumulation_collector_depth
+    program = LayerProgram(layer, mapping, storage, depth, pes, weight_streams, input_streams)
     _check_tiles(arch, program)
     return program
 
@@ -131,28 +147,29 @@ class _Builder:
     def __init__(self, arch: Arch, layer: LayerSpec, mapping: Mapping) -> None:
         self.arch, self.layer, self.mapping = arch, layer, mapping
         self.units = units_of(arch, layer)
-        step = mapping.chunk_vectors
-        self.chunks = [(g, min(g + step, layer.G)) for g in range(0, layer.G, step)]
-        self.weight_tiles: dict[tuple[int, int, int], WeightTile] = {}
-        self.input_tiles: dict[tuple[int, int, int], InputTile] = {}
+        self.parts = layer.parts(mapping.c_split)
+        self.depth = tile_depth(arch, layer, mapping)
+        self.weight_tiles: dict[tuple[int, int, int, int], WeightTile] = {}
+        self.input_tiles: dict[tuple[int, int, int, int], InputTile] = {}
 
     def pe_program(self, index: int) -> PeProgram:
         mapping = self.mapping
-        pk, pp = divmod(index, mapping.pixel_split)
+        chain, pp = divmod(index, mapping.pixel_split)
+        pk, pc = divmod(chain, mapping.c_split)
         if pk >= mapping.k_split:
             return PeProgram()
         units = split(len(self.units), mapping.k_split, pk)
         pixels = split(self.layer.geometry.pixels, mapping.pixel_split, pp)
         program = PeProgram()
         contexts: list[Context] = []
-        for block, context in self._blocks(units, pixels):
+        for block, context in self._blocks(units, pixels, pc):
             program.blocks.append(block)
             contexts.append(context)
         program.weight_positions = _positions([b.weight_tile for b in program.blocks], contexts)
         program.input_positions = _positions([b.input_tile for b in program.blocks], contexts)
         return program
 
-    def _blocks(self, units: range, pixels: range) -> Iterator[tuple[Block, Context]]:
+    def _blocks(self, units: range, pixels: range, pc: int) -> Iterator[tuple[Block, Context]]:
         size = self.mapping.tile_pixels
         unit_runs = self._unit_runs(units)
         pixel_runs = [range(p, min(p + size, pixels.stop)) for p in range(pixels.start, pixels.stop, size)]
@@ -161,7 +178,7 @@ class _Builder:
         else:
             nest = [(b, a, kt, pt) for b, pt in enumerate(pixel_runs) for a, kt in enumerate(unit_runs)]
         for outer, inner, kt, pt in nest:
-            for block, context in self._tile_blocks(kt, pt):
+            for block, context in self._tile_blocks(kt, pt, pc):
                 yield block, (outer, inner, *context)
 
     def _unit_runs(self, units: range) -> list[range]:
@@ -179,19 +196,24 @@ class _Builder:
                 runs.append(range(unit, unit + 1))
         return runs
 
-    def _tile_blocks(self, kt: range, pt: range) -> Iterator[tuple[Block, Context]]:
-        depth, lanes = self.arch.accumulation_collector_depth, self.arch.lanes
+    def _chunks(self, pc: int) -> list[tuple[int, int]]:
+        vectors = len(self.parts[pc])
+        step = vectors if self.mapping.units_per_tile else self.mapping.chunk_vectors
+        return [(g, min(g + step, vectors)) for g in range(0, vectors, step)]
+
+    def _tile_blocks(self, kt: range, pt: range, pc: int) -> Iterator[tuple[Block, Context]]:
+        depth, lanes, chunks = self.depth, self.arch.lanes, self._chunks(pc)
         for u, unit in enumerate(kt):
             group, unit_k0, unit_k1 = self.units[unit]
             lane_starts = range(unit_k0, unit_k1, lanes)
             for d, p0 in enumerate(range(pt.start, pt.stop, depth)):
                 for lane_group, k0 in enumerate(lane_starts):
                     k1 = min(k0 + lanes, unit_k1)
-                    for chunk, (g0, g1) in enumerate(self.chunks):
+                    for chunk, (g0, g1) in enumerate(chunks):
                         yield (
                             Block(
-                                weight_tile=self._weight_tile(kt, k0, k1, g0, g1),
-                                input_tile=self._input_tile(group, pt, g0, g1),
+                                weight_tile=self._weight_tile(kt, k0, k1, pc, g0, g1),
+                                input_tile=self._input_tile(group, pt, pc, g0, g1),
                                 k0=k0,
                                 k1=k1,
                                 p0=p0,
@@ -199,7 +221,7 @@ class _Builder:
                                 g0=g0,
                                 g1=g1,
                                 first=chunk == 0,
-                                last=chunk == len(self.chunks) - 1,
+                                last=chunk == len(chunks) - 1,
                                 lane_group=lane_group,
                                 unit_k0=unit_k0,
                                 unit_k1=unit_k1,
@@ -208,23 +230,23 @@ class _Builder:
                             (u, d, lane_group, chunk),
                         )
 
-    def _weight_tile(self, kt: range, k0: int, k1: int, g0: int, g1: int) -> WeightTile:
+    def _weight_tile(self, kt: range, k0: int, k1: int, pc: int, g0: int, g1: int) -> WeightTile:
         half_words = g1 - g0
         if self.mapping.units_per_tile:
             k0, k1 = self.units[kt.start][1], self.units[kt.stop - 1][2]
             lane_groups = sum(-(-(b - a) // self.arch.lanes) for _, a, b in self.units[kt.start : kt.stop])
             half_words *= lane_groups
-        key = (k0, k1, g0)
+        key = (k0, k1, pc, g0)
         if key not in self.weight_tiles:
             self.weight_tiles[key] = WeightTile(self.layer, k0, k1, g0, g1, half_words)
         return self.weight_tiles[key]
 
-    def _input_tile(self, group: int, pt: range, g0: int, g1: int) -> InputTile:
+    def _input_tile(self, group: int, pt: range, pc: int, g0: int, g1: int) -> InputTile:
         if not self.mapping.chunk_inputs:
-            g0, g1 = 0, self.layer.G
-        key = (group, pt.start, g0)
+            g0, g1 = 0, len(self.parts[pc])
+        key = (group, pt.start, pc, g0)
         if key not in self.input_tiles:
-            self.input_tiles[key] = InputTile(self.layer, group, pt.start, pt.stop, g0, g1)
+            self.input_tiles[key] = InputTile(self.layer, group, pt.start, pt.stop, self.parts[pc], g0, g1)
         return self.input_tiles[key]
 
 
@@ -278,15 +300,19 @@ def _mark_dram_reads(fetches: list[Fetch], mode: Mode) -> None:
 
 def _check_mapping(arch: Arch, layer: LayerSpec, mapping: Mapping) -> None:
     where = f"layer {layer.name}: mapping"
-    if mapping.k_split * mapping.pixel_split > arch.pes:
+    needed = mapping.k_split * mapping.c_split * mapping.pixel_split
+    if needed > arch.pes:
         raise AccelsimError(
-            f"{where} k_split {mapping.k_split} x pixel_split {mapping.pixel_split} needs "
-            f"{mapping.k_split * mapping.pixel_split} PEs, expected at most pes = {arch.pes}"
+            f"{where} k_split {mapping.k_split} x c_split {mapping.c_split} x pixel_split "
+            f"{mapping.pixel_split} needs {needed} PEs, expected at most pes = {arch.pes}"
         )
-    if mapping.units_per_tile and mapping.chunk_vectors != layer.G:
+    if mapping.c_split > 1 and not arch.psum_chain:
         raise AccelsimError(
-            f"{where} chunk_vectors is {mapping.chunk_vectors}, expected G = {layer.G} "
-            "unless units_per_tile is 0 (chunked weights)"
+            f"{where} c_split is {mapping.c_split}, expected 1 on a machine without psum_chain"
+        )
+    if mapping.dataflow not in arch.dataflows:
+        raise AccelsimError(
+            f"{where} dataflow is {mapping.dataflow}, expected one of {', '.join(arch.dataflows)}"
         )
     if mapping.chunk_inputs and mapping.units_per_tile:
         raise AccelsimError(f"{where} chunk_inputs needs chunked weights, units_per_tile = 0")
@@ -329,10 +355,11 @@ def _check_tiles(arch: Arch, program: LayerProgram) -> None:
     if program.storage.input == "streamed":
         staging += 2 * len(program.input_streams) * largest_input
     if program.storage.output_to_dram:
-        for pe in program.pes:
+        for index, pe in enumerate(program.pes):
             for block in pe.blocks:
-                if block.last and _makes_output(program.layer, block):
-                    largest_output = max(largest_output, output_tile_bits(program.layer, block))
+                if block.last and _makes_output(program.layer, block) and not program.sends_psums(index):
+                    pixels = program.pieces(block)[0]
+                    largest_output = max(largest_output, output_tile_bits(program.layer, block, pixels))
         staging += 2 * arch.pes * largest_output
     if staging > activation_region_bits(arch):
         raise AccelsimError(
@@ -341,9 +368,15 @@ def _check_tiles(arch: Arch, program: LayerProgram) -> None:
         )
 
 
-def output_tile_bits(layer: LayerSpec, block: Block) -> int:
-    """Bits of the output tile whose last block is `block`."""
+def tile_depth(arch: Arch, layer: LayerSpec, mapping: Mapping) -> int:
+    """Most pixels of a d-tile."""
+    depth = NESTS[mapping.dataflow].tile_pixels(arch)
+    return min(depth, arch.accumulation_collector_depth) if is_staged(arch, layer) else depth
+
+
+def output_tile_bits(layer: LayerSpec, block: Block, pixels: int) -> int:
+    """Bits of an output tile of so many pixels whose last block is `block`."""
     output = layer.output
     k0 = block.unit_k0 if output.scale_bits else block.k0
     channels = block.k1 - k0
-    return block.pixels * (channels * output.bits + output.scale_bits * -(-channels // layer.vector_size))
+    return pixels * (channels * output.bits + output.scale_bits * -(-channels // layer.vector_size))

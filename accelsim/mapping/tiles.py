@@ -13,7 +13,7 @@ from accelsim.workload import LayerSpec
 
 @dataclass(eq=False)
 class WeightTile:
-    """Whole units, or one lane group x one chunk: output channels [k0, k1) x vectors [g0, g1)."""
+    """Whole units, or one lane group x one chunk: output channels [k0, k1) x vectors [g0, g1) of a part."""
 
     layer: LayerSpec
     k0: int
@@ -35,19 +35,20 @@ class WeightTile:
 
 @dataclass(eq=False)
 class InputTile:
-    """The distinct input words that pixels [p0, p1) of one group touch over vectors [g0, g1)."""
+    """The distinct input words that pixels [p0, p1) of one group touch over vectors [g0, g1) of a part."""
 
     layer: LayerSpec
     group: int
     p0: int
     p1: int
+    part: NDArray[np.int64]
     g0: int
     g1: int
 
     @cached_property
     def _gather(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         pixels = np.arange(self.p0, self.p1)
-        gather = self.layer.gather(self.group, pixels)[:, self.g0 : self.g1]
+        gather = self.layer.gather(self.group, pixels)[:, self.part[self.g0 : self.g1]]
         word_index, local = np.unique(gather, return_inverse=True)
         local = local.reshape(gather.shape).astype(np.int32)
         if len(word_index) and word_index[0] < 0:
@@ -88,7 +89,7 @@ class InputTile:
         if not layer.folded:
             return self.word_index
         depth, size = layer.geometry.channels_per_group, layer.vector_size
-        first, last = self.g0 * size // depth, -(-self.g1 * size // depth)
+        first, last = self.part[self.g0] * size // depth, -(-(self.part[self.g1 - 1] + 1) * size // depth)
         taps = layer.taps[self.p0 : self.p1, first:last]
         positions = np.unique(taps[taps >= 0]).astype(np.int64)
         return positions * layer.geometry.groups + self.group
@@ -107,7 +108,7 @@ class InputTile:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """d pixels x one lane group x one chunk of g: what a PE issues without a break."""
+    """d pixels x one lane group x one chunk of the PE's g: what a PE issues without a break."""
 
     weight_tile: WeightTile
     input_tile: InputTile

@@ -179,8 +179,8 @@ def run_pe(
     clock.run()
 
     tiles = [
-        PsumTile(block, cast(tuple[int, int], started.value)[0], spacing, makes_output)
-        for (block, spacing, makes_output), started in zip(shapes, pe._drain_started, strict=True)
+        PsumTile(block, cast(tuple[int, int], tile.left.value)[0], spacing, makes_output)
+        for (block, spacing, makes_output), tile in zip(shapes, pe.tiles[0], strict=True)
     ]
     return PeRun(
         layer_run=run,

@@ -167,8 +167,8 @@ MODELLED: Mapping[str, tuple[str, ...]] = {
     ),
     "input_register": ("input_register", "input_zero_detect"),
     "accumulation_collector": ("accumulation_collector",),
-    "ppu": ("ppu", "ppu_vector_scale", "ppu_staging"),
-    "ppu_staging": ("ppu_staging",),
+    "ppu": ("ppu", "ppu_register", "ppu_vector_scale", "ppu_staging", "ppu_staging_max"),
+    "ppu_staging": ("ppu_staging", "ppu_staging_max"),
     "out_fifo": ("out_fifo",),
     "sequencers": ("control",),
 }  # fmt: skip

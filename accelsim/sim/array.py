@@ -9,8 +9,8 @@ from accelsim.mapping.program import Fetch, Stream
 from accelsim.mapping.storage import weight_region_bits
 from accelsim.sim.clock import Clock, Process
 from accelsim.sim.layer_run import LayerRun
-from accelsim.sim.pe import OutputTile, Pe
-from accelsim.sim.ports import INPUT, OUTPUT, WEIGHT, Crossbar, Dram, Key
+from accelsim.sim.pe import OutputTile, Pe, PsumTile
+from accelsim.sim.ports import INPUT, OUTPUT, PSUM, WEIGHT, Crossbar, Dram, Key
 
 _BUFFER = {WEIGHT: "weight_buffer.write", INPUT: "input_buffer.write"}
 
@@ -27,10 +27,12 @@ class Array:
     ) -> None:
         self._on_layer = on_layer
         self.clock, self.arch, self.runs = clock, arch, runs
-        self.crossbar = Crossbar(clock, arch.crossbar_bits)
+        self.crossbar = Crossbar(clock)
         self.dram = Dram(clock, arch.dram_bits, weight_region_bits(arch))
         self.hops = _Grid(arch.pes)
-        self.pes = [Pe(clock, arch, index, runs, self.send_output) for index in range(arch.pes)]
+        self.pes: list[Pe] = []
+        for index in range(arch.pes):
+            self.pes.append(Pe(clock, arch, index, runs, self.send_output, self.pes, self.send_psums))
         for run in runs:
             for stream in run.program.weight_streams:
                 clock.process(self._fetch(run, stream, WEIGHT))
@@ -97,7 +99,7 @@ class Array:
                 self.dram.release_space(start + duration, bits)
 
         ports = [("bank", bank), *(("in", pe) for pe in pes)]
-        self.crossbar.request(key, ports, bits, granted)
+        self.crossbar.request(key, ports, -(-bits // self.arch.crossbar_bits), granted)
 
     def send_output(self, pe: Pe, run: LayerRun, tile: OutputTile) -> None:
         """Move one output tile from a PE's FIFO to the global buffer and, if it lives there, to DRAM."""
@@ -126,7 +128,30 @@ class Array:
             pe.output_slot_freed()
             run.output_written()
 
-        self.crossbar.request(key, [("bank", bank), ("out", pe.index)], bits, granted)
+        ports = [("bank", bank), ("out", pe.index)]
+        self.crossbar.request(key, ports, -(-bits // self.arch.crossbar_bits), granted)
+
+    def send_psums(self, source: Pe, target: Pe, tile: PsumTile, piece: int, index: int) -> None:
+        """Move a piece of a psum tile along its chain; the target adds the entries as they arrive."""
+        run, pixels = tile.run, tile.pieces[piece]
+        values = pixels * tile.block.lanes
+        bits = values * self.arch.accumulator_width(run.layer.scheme)
+        run.counts["noc.bit_hop"] += bits * self.hops.between(source.index, target.index)
+        run.counts[f"{run.nest.psum_store}.read"] += 2 * pixels
+        run.counts[f"{run.nest.psum_store}.write"] += pixels
+        run.counts["psum_adder.add"] += values
+
+        def granted(start: int, duration: int) -> None:
+            run.output_left[source.index] = start + duration
+            if piece == len(tile.pieces) - 1:
+                tile.left.succeed((start, start + duration - 1))
+            arrival = start + duration + self.arch.noc_latency_cycles
+            summed = target.tiles[run.index][tile.index].summed[piece]
+            self.clock.fire(summed, arrival, arrival)
+
+        key: Key = (PSUM, source.index, run.index, index)
+        ports = [("out", source.index), ("in", target.index)]
+        self.crossbar.request(key, ports, -(-bits // self.arch.pe_port_bits), granted)
 
     def _bank_words(self, bits: int) -> int:
         return -(-bits // self.arch.gb_bank_bits)
@@ -142,6 +167,9 @@ class _Grid:
 
     def unicast(self, pe: int) -> int:
         return 1 + pe % self.side + pe // self.side
+
+    def between(self, source: int, target: int) -> int:
+        return abs(source % self.side - target % self.side) + abs(source // self.side - target // self.side)
 
     def multicast(self, pes: list[int]) -> int:
         """Links in the union of the XY paths: along row 0, then down each column."""

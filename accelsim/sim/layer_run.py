@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 
 from accelsim.config import Arch
+from accelsim.dataflows import NESTS
 from accelsim.mapping.program import LayerProgram, is_staged
 from accelsim.sim.clock import Clock
 from accelsim.workload import LayerSpec
@@ -39,6 +40,7 @@ class LayerRun:
         self.ppu_latency = (
             arch.ppu_latency_cycles.per_vector if layer.output.scale_bits else arch.ppu_latency_cycles.static
         )
+        self.nest = NESTS[program.mapping.dataflow]
         self.write_latency = 4 if layer.scheme.has_scales else 3
         self.counts: Counter[str] = Counter()
         self.buckets = np.zeros((arch.pes, len(BUCKETS)), dtype=np.int64)

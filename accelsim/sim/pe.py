@@ -5,10 +5,11 @@ The inner nest is closed form (docs/machine.md section 5): one event per block, 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from simpy.events import Event
 
@@ -36,7 +37,25 @@ class OutputTile:
     bits: int
 
 
+@dataclass(eq=False)
+class PsumTile:
+    """A (d-tile, lane group) tile of psums, the PE's `index`-th of the layer; `block` is its last.
+
+    issued: fires with the cycle of its own last write; summed: for each piece, with the cycle from which the
+    psums of the chain's earlier PEs are in it; left: with the first and last read of its last piece.
+    """
+
+    run: LayerRun
+    block: Block
+    index: int
+    pieces: list[int]
+    issued: Event
+    summed: list[Event]
+    left: Event
+
+
 SendOutput = Callable[["Pe", LayerRun, OutputTile], None]
+SendPsums = Callable[["Pe", "Pe", PsumTile, int, int], None]
 
 
 class Buffer:
@@ -71,6 +90,10 @@ class Buffer:
         self.clock.fire(self._released[self._base[layer] + position], cycle)
 
 
+def _is_last(block: Block) -> bool:
+    return block.last
+
+
 class Pe:
     """Runs its program of blocks layer after layer; sends output tiles through `send_output`."""
 
@@ -81,15 +104,20 @@ class Pe:
         index: int,
         runs: list[LayerRun],
         send_output: SendOutput,
+        pes: Sequence[Pe] = (),
+        send_psums: SendPsums | None = None,
     ) -> None:
         self.clock, self.arch, self.index, self.runs = clock, arch, index, runs
-        self._send_output = send_output
+        self._send_output, self._send_psums, self._pes = send_output, send_psums, pes
         programs = [run.program.pes[index] for run in runs]
         self.weights = Buffer(clock, [p.weight_positions for p in programs])
         self.inputs = Buffer(clock, [p.input_positions for p in programs])
-        psum_tiles = sum(block.last for program in programs for block in program.blocks)
-        self._issued = [clock.event() for _ in range(psum_tiles)]  # value: cycle of the last write
-        self._drain_started = [clock.event() for _ in range(psum_tiles)]  # value: start, last read
+        self.tiles = [
+            [self._psum_tile(run, block, number) for number, block in enumerate(filter(_is_last, p.blocks))]
+            for run, p in zip(runs, programs, strict=True)
+        ]
+        self._all_tiles = [tile for tiles in self.tiles for tile in tiles]
+        self._drain_end = -1
         self._fifo_free = arch.out_fifo_words
         self._fifo_freed = clock.event()
         self._in_fifo: deque[int] = deque()  # entries of output tiles between drain and crossbar
@@ -97,6 +125,12 @@ class Pe:
         self._slots = 2  # output tiles that may be between request and the end of their DRAM write
         clock.process(self._issue())
         clock.process(self._drain())
+
+    def _psum_tile(self, run: LayerRun, block: Block, number: int) -> PsumTile:
+        pieces = run.program.pieces(block)
+        chained = run.program.part_of(self.index) > 0
+        summed = [self.clock.event() for _ in pieces] if chained else []
+        return PsumTile(run, block, number, pieces, self.clock.event(), summed, self.clock.event())
 
     def buffer(self, kind: int) -> Buffer:
         return self.weights if kind == WEIGHT else self.inputs
@@ -117,7 +151,7 @@ class Pe:
                 input_at = yield self.inputs.resident(run.index, inputs)
                 bank_at = 0
                 if block.first and psum_tile >= 2:
-                    start, last_read = yield self._drain_started[psum_tile - 2]
+                    start, last_read = yield self._all_tiles[psum_tile - 2].left
                     bank_at = max(start, last_read - run.write_latency + 1)
                 begin = max(end, run.start)
                 issue = max(begin, weight_at, input_at, bank_at)
@@ -125,17 +159,16 @@ class Pe:
                     yield self.clock.timeout(issue - self.clock.cycle)
                 self._count_waits(run, begin, bank_at, weight_at, issue)
                 self._count_block(run, block)
-                slots = max(block.pixels, self.arch.accumulate_latency)
-                last_vector = issue + (block.g1 - block.g0 - 1) * slots
-                end = last_vector + slots
+                shape = (self.arch, block.pixels, block.g1 - block.g0)
+                last_step = issue + run.nest.last_step(*shape)
+                end = issue + run.nest.slots(*shape)
                 run.issue_end[self.index] = end
                 if number == program.weight_positions[weight].last:
-                    self.weights.release(run.index, weight, last_vector + 1)
+                    self.weights.release(run.index, weight, issue + run.nest.weights_read(*shape) + 1)
                 if number == program.input_positions[inputs].last:
-                    self.inputs.release(run.index, inputs, last_vector + block.pixels)
+                    self.inputs.release(run.index, inputs, last_step + 1)
                 if block.last:
-                    last_write = last_vector + block.pixels - 1 + run.write_latency
-                    self._issued[psum_tile].succeed((run, block, last_write))
+                    self._all_tiles[psum_tile].issued.succeed(last_step + run.write_latency)
                     psum_tile += 1
 
     def _count_waits(self, run: LayerRun, begin: int, bank_at: int, weight_at: int, issue: int) -> None:
@@ -150,7 +183,7 @@ class Pe:
         steps = vectors * pixels
         buckets, counts, inputs = run.buckets[self.index], run.counts, block.input_tile
         buckets[COMPUTE] += steps
-        buckets[ACCUMULATE_STALL] += vectors * max(0, self.arch.accumulate_latency - pixels)
+        buckets[ACCUMULATE_STALL] += run.nest.slots(self.arch, pixels, vectors) - steps
         if block.g0 == inputs.g0 and block.g1 == inputs.g1:
             reads = inputs.reads[block.p1 - inputs.p0] - inputs.reads[block.p0 - inputs.p0]
         else:
@@ -158,55 +191,74 @@ class Pe:
             reads = (rows[:, block.g0 - inputs.g0 : block.g1 - inputs.g0] >= 0).sum()
         counts["input_buffer.read"] += int(reads)
         counts["input_register.write"] += int(reads)
-        counts["weight_buffer.read"] += vectors * block.lanes
-        counts["weight_register.write"] += vectors * block.lanes
         counts["accumulator.add"] += steps * block.lanes
-        counts["accumulation_collector.write"] += steps
-        counts["accumulation_collector.read"] += steps - (pixels if block.first else 0)
+        run.nest.count(self.arch, counts, pixels, vectors, block.lanes, first=block.first)
 
     # Collector drain, PPU and out FIFO.
 
     def _drain(self) -> Process:
-        drain_end = -1
-        made: dict[int, int] = {}
-        for issued, drain_started in zip(self._issued, self._drain_started, strict=True):
-            run, block, last_write = yield issued
-            output = run.layer.output
-            makes_output = block.last_of_unit or not run.staged
-            spacing = block.unit_lane_groups if run.staged and makes_output else 1
-            entries = block.pixels * spacing if makes_output else 0
-            start = max(last_write, drain_end) + 1
-            if start > self.clock.cycle:
-                yield self.clock.timeout(start - self.clock.cycle)
-            while self._fifo_free < entries:
-                yield self._fifo_freed
-            start = self.clock.cycle
-            self._fifo_free -= entries
-            last_read = start + (block.pixels - 1) * spacing
-            drain_end = start + block.pixels * spacing - 1
-            drain_started.succeed((start, last_read))
+        made: Counter[int] = Counter()
+        for tile in self._all_tiles:
+            run = tile.run
+            last_write = yield tile.issued
+            for piece, pixels in enumerate(tile.pieces):
+                summed = (yield tile.summed[piece]) if tile.summed else last_write
+                if run.program.sends_psums(self.index):
+                    yield from self._pass_on(tile, piece, summed, made[run.index])
+                    made[run.index] += 1
+                elif (yield from self._drain_piece(tile, piece, pixels, summed, made[run.index])):
+                    made[run.index] += 1
 
-            counts = run.counts
-            counts["accumulation_collector.read"] += block.pixels
-            counts["ppu.op"] += block.pixels * block.lanes
-            if run.staged and not makes_output:
-                counts["ppu_staging.write"] += block.pixels
-            if not makes_output:
-                continue
-            if run.staged:
-                counts["ppu_staging.read"] += block.pixels * (spacing - 1)
-            if output.scale_bits:
-                channels = block.k1 - block.unit_k0
-                counts["ppu_vector_scale.op"] += block.pixels * -(-channels // run.layer.vector_size)
-            counts["out_fifo.write"] += entries
-            counts["out_fifo.read"] += entries
-            self._in_fifo.append(entries)
-            index = made.get(run.index, 0)
-            made[run.index] = index + 1
-            values = block.pixels * (block.k1 - (block.unit_k0 if run.staged else block.k0))
-            tile = OutputTile(index, values, output_tile_bits(run.layer, block))
-            complete = partial(self._output_complete, run, tile)
-            self.clock.at(drain_end + run.ppu_latency, complete)
+    def _pass_on(self, tile: PsumTile, piece: int, summed: int, index: int) -> Process:
+        """Request the transfer of a piece to the next PE of the chain once that PE has its own psums."""
+        assert self._send_psums is not None
+        target = self._pes[self.index + tile.run.program.mapping.pixel_split]
+        theirs = yield target.tiles[tile.run.index][tile.index].issued
+        request = max(summed, theirs) + 1
+        if request > self.clock.cycle:
+            yield self.clock.timeout(request - self.clock.cycle)
+        self._send_psums(self, target, tile, piece, index)
+
+    def _drain_piece(
+        self, tile: PsumTile, piece: int, pixels: int, summed: int, index: int
+    ) -> Generator[Event, Any, bool]:
+        """Read a piece into the PPU; True where an output tile comes of it, the layer's `index`-th."""
+        run, block = tile.run, tile.block
+        output = run.layer.output
+        makes_output = block.last_of_unit or not run.staged
+        spacing = block.unit_lane_groups if run.staged and makes_output else 1
+        entries = pixels * spacing if makes_output else 0
+        start = max(summed, self._drain_end) + 1
+        if start > self.clock.cycle:
+            yield self.clock.timeout(start - self.clock.cycle)
+        while self._fifo_free < entries:
+            yield self._fifo_freed
+        start = self.clock.cycle
+        self._fifo_free -= entries
+        self._drain_end = start + pixels * spacing - 1
+        if piece == len(tile.pieces) - 1:
+            tile.left.succeed((start, start + (pixels - 1) * spacing))
+
+        counts = run.counts
+        counts[f"{run.nest.psum_store}.read"] += pixels
+        counts["ppu.op"] += pixels * block.lanes
+        if run.staged and not makes_output:
+            counts["ppu_staging.write"] += pixels
+        if not makes_output:
+            return False
+        if run.staged:
+            counts["ppu_staging.read"] += pixels * (spacing - 1)
+        if output.scale_bits:
+            channels = block.k1 - block.unit_k0
+            counts["ppu_vector_scale.op"] += pixels * -(-channels // run.layer.vector_size)
+        counts["out_fifo.write"] += entries
+        counts["out_fifo.read"] += entries
+        self._in_fifo.append(entries)
+        values = pixels * (block.k1 - (block.unit_k0 if run.staged else block.k0))
+        output_tile = OutputTile(index, values, output_tile_bits(run.layer, block, pixels))
+        complete = partial(self._output_complete, run, output_tile)
+        self.clock.at(self._drain_end + run.ppu_latency, complete)
+        return True
 
     def _output_complete(self, run: LayerRun, tile: OutputTile) -> None:
         self._complete.append((run, tile))

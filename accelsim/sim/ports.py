@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from accelsim.sim.clock import Clock
 
-OUTPUT, INPUT, WEIGHT = 0, 1, 2
+PSUM, OUTPUT, INPUT, WEIGHT = 0, 1, 2, 3
 
 Key = tuple[int, int, int, int]  # class, leader or PE, layer, index
 Granted = Callable[[int, int], None]  # start cycle, duration
@@ -22,22 +22,22 @@ Granted = Callable[[int, int], None]  # start cycle, duration
 class Crossbar:
     """Bank ports and PE in- and out-ports; a transfer holds one bank and its PE ports together."""
 
-    def __init__(self, clock: Clock, width_bits: int) -> None:
-        self.clock, self.width_bits = clock, width_bits
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
         self._free: Counter[object] = Counter()  # port -> first cycle it is free
         self._requests: list[tuple[Key, Sequence[object], int, Granted]] = []
 
-    def request(self, key: Key, ports: Sequence[object], bits: int, granted: Granted) -> None:
+    def request(self, key: Key, ports: Sequence[object], duration: int, granted: Granted) -> None:
+        """Hold `ports` together for `duration` cycles, at least 1, as soon as all are free."""
         if not self._requests:
             self.clock.at_end_of_cycle(self.clock.cycle, self._grant)
-        self._requests.append((key, ports, bits, granted))
+        self._requests.append((key, ports, max(1, duration), granted))
 
     def _grant(self) -> None:
         requests, self._requests = sorted(self._requests, key=lambda request: request[0]), []
         free, now = self._free, self.clock.cycle
-        for _, ports, bits, granted in requests:
+        for _, ports, duration, granted in requests:
             start = max(now + 1, *(free[port] for port in ports))
-            duration = max(1, -(-bits // self.width_bits))
             for port in ports:
                 free[port] = start + duration
             granted(start, duration)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.config import Arch
+from accelsim.dataflows import NESTS
 from accelsim.lanes import LayerValues, compute_values
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.program import LayerProgram, build_program
@@ -87,7 +88,9 @@ def simulate(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping]) 
         build_program(arch, layer, mapping, storage)
         for layer, mapping, storage in zip(specs, mappings, decide_storage(arch, specs), strict=True)
     ]
-    values = [compute_values(arch, layer) for layer in layers]
+    values = [
+        compute_values(arch, layer, mapping.c_split) for layer, mapping in zip(layers, mappings, strict=True)
+    ]
     timings = time_programs(arch, programs)
     return [join(*parts) for parts in zip(timings, layers, values, strict=True)]
 
@@ -124,10 +127,12 @@ def join(timing: LayerTiming, operands: QuantizedLayer, values: LayerValues) -> 
 def lane_counts(timing: LayerTiming, gated_steps: int) -> Counter[str]:
     """All counts of a layer of which so many lane steps are gated."""
     scheme = timing.layer.scheme
+    held = NESTS[timing.mapping.dataflow].weight_operand_held
+    operate = "dot_product.op" if held else "dot_product.op_changing"
     switched = timing.counts["accumulator.add"] - gated_steps
     counts = timing.counts + Counter({"dot_product.gated": gated_steps})
     for action, present in (
-        ("dot_product.op", True),
+        (operate, True),
         ("pipeline_register.write", True),
         ("scale_product.op", bool(scheme.weight_scale_bits and scheme.activation_scale_bits)),
         ("scale_multiply.op", scheme.has_scales),

@@ -253,5 +253,10 @@ def default_output(
         gamma = tensor_gamma(vectors, bits, signed, scale_bits, options)
     else:
         gamma = tensor_scale(chunks, bits, signed, options)
+    return OutputFormat(bits, signed, scale_bits, keep_24_bits(gamma))
+
+
+def keep_24_bits(gamma: float) -> float:
+    """gamma > 0 rounded to 24 significant bits."""
     fraction, exponent = math.frexp(gamma)
-    return OutputFormat(bits, signed, scale_bits, math.ldexp(round(math.ldexp(fraction, 24)), exponent - 24))
+    return math.ldexp(round(math.ldexp(fraction, 24)), exponent - 24)

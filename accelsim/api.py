@@ -22,13 +22,14 @@ from accelsim.inventory import SCOPES, technology_of
 from accelsim.layer_output import apply_activation, dequantize_output, float_output, sqnr_db
 from accelsim.mapping.default import default_program
 from accelsim.mapping.storage import decide_storage
+from accelsim.open_workload import open_workload
 from accelsim.quantize import QuantizeOptions
 from accelsim.report import area_um2_at, price
 from accelsim.results import Comparison, RunResult, summary_of
 from accelsim.scheme import Scheme
 from accelsim.sim.run import LayerActivity, simulate_programs
 from accelsim.sim.whatif import accumulate_at
-from accelsim.trace import Trace, find_trace
+from accelsim.trace import Trace
 from accelsim.workload import QuantizedLayer
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def quantize_options(items: Sequence[str]) -> QuantizeOptions:
 
 
 def _open(trace: str | Path | Trace) -> Trace:
-    return trace if isinstance(trace, Trace) else Trace.open(find_trace(trace))
+    return trace if isinstance(trace, Trace) else open_workload(trace)
 
 
 def _machine(arch: str | Path | Arch, overrides: Sequence[str]) -> Arch:

@@ -41,18 +41,15 @@ def open_workload(
                 raise AccelsimError(f"network {name}: {min(both)} is given in the name and beside it")
             asked = Request(**merged)
             return SyntheticTrace.of(network(name, asked), name + asked.suffix())
-    if request.given():
-        raise AccelsimError(
-            f"trace {name_or_path}: {', '.join(request.given())} given, expected none for a file or bundled "
-            f"trace; networks: {', '.join(NETWORKS)}"
-        )
-    if is_file and is_recipe(path):
-        return SyntheticTrace.of(Recipe.open(path), path)
     try:
         found = find_trace(name_or_path)
     except AccelsimError as error:
         raise AccelsimError(f"{error}; networks: {', '.join(NETWORKS)}") from None
-    return Trace.open(found)
+    if given := request.given():
+        raise AccelsimError(
+            f"trace {name_or_path}: {', '.join(given)} given, expected none: the file says what it holds"
+        )
+    return SyntheticTrace.of(Recipe.open(found), found) if is_recipe(found) else Trace.open(found)
 
 
 def _is_network(name_or_path: str | Path) -> bool:

@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
 
@@ -88,7 +89,7 @@ class Distribution:
             x = rng.standard_normal(shape, np.float32)
             if self.kind == "softmax":
                 return _softmax(x, own["logit_std"], bool(own["causal"]))
-            x = self._transform(x)
+            x = _transform(self.kind, own, x)
             if self.kind == "gated_silu":
                 x *= rng.standard_normal(shape, np.float32)
         if self.kind != "clipped":  # its standard deviation is applied before the limits
@@ -112,34 +113,8 @@ class Distribution:
         outliers = _outliers(own, channels)
         spread = math.exp(2 * own.get("channel_spread", 0.0) ** 2)
         gain = 1 + outliers / channels * (own.get("outlier_gain", 1.0) ** 2 - 1)
-        if self.kind == "laplace":
-            return float(own["std"] ** 2 * spread)
         std = 1.0 if self.kind == "clipped" else own["std"]
-        z = np.linspace(-12.0, 12.0, 24001)
-        density = np.exp(-0.5 * z * z)
-        square = np.square(self._transform(z.copy()))
-        return float((square * density).sum() / density.sum() * std**2 * spread * gain)
-
-    def _transform(self, z: Floats) -> Floats:
-        """The kind's function of standard normal values, before std and channel scales; may work in place."""
-        own = self.parameters
-        if self.kind == "rectified":
-            z -= z.dtype.type(NormalDist().inv_cdf(own["zero_fraction"]))
-            return np.maximum(z, 0, out=z)
-        if self.kind == "half_gaussian":
-            return np.abs(z, out=z)
-        if self.kind == "clipped":
-            z *= z.dtype.type(own["std"])
-            return np.clip(z, own["low"], own["high"], out=z)
-        if self.kind == "gelu":
-            # 0.5 z (1 + tanh(u)) = z / (1 + exp(-2u)): one exponential instead of a hyperbolic tangent.
-            steep = z * z
-            steep *= z.dtype.type(-2 * math.sqrt(2 / math.pi) * 0.044715)
-            steep += z.dtype.type(-2 * math.sqrt(2 / math.pi))
-            return _over_one_plus_exp(z, steep * z)
-        if self.kind == "gated_silu":
-            return _over_one_plus_exp(z, -z)
-        return z
+        return _unit_square(self.kind, tuple(own.items())) * std**2 * spread * gain
 
     def _channel_scales(self, rng: np.random.Generator, channels: int) -> NDArray[np.float64]:
         """float64[channels]: log-normal spread, times the gain in the outlier channels."""
@@ -161,6 +136,38 @@ def _outliers(parameters: Mapping[str, float], channels: int) -> int:
     """Outlier channels: the stated share, rounded, and at least one where the share is not 0."""
     share = parameters.get("outlier_share", 0.0)
     return max(1, round(share * channels)) if share else 0
+
+
+def _transform(kind: str, own: Mapping[str, float], z: Floats) -> Floats:
+    """The kind's function of standard normal values, before std and channel scales; may work in place."""
+    if kind == "rectified":
+        z -= z.dtype.type(NormalDist().inv_cdf(own["zero_fraction"]))
+        return np.maximum(z, 0, out=z)
+    if kind == "half_gaussian":
+        return np.abs(z, out=z)
+    if kind == "clipped":
+        z *= z.dtype.type(own["std"])
+        return np.clip(z, own["low"], own["high"], out=z)
+    if kind == "gelu":
+        # 0.5 z (1 + tanh(u)) = z / (1 + exp(-2u)): one exponential instead of a hyperbolic tangent.
+        steep = z * z
+        steep *= z.dtype.type(-2 * math.sqrt(2 / math.pi) * 0.044715)
+        steep += z.dtype.type(-2 * math.sqrt(2 / math.pi))
+        return _over_one_plus_exp(z, steep * z)
+    if kind == "gated_silu":
+        return _over_one_plus_exp(z, -z)
+    return z
+
+
+@lru_cache
+def _unit_square(kind: str, parameters: tuple[tuple[str, float], ...]) -> float:
+    """E[x^2] before std and channel scales, by summing over the normal density."""
+    if kind == "laplace":
+        return 1.0
+    z = np.linspace(-12.0, 12.0, 24001)
+    density = np.exp(-0.5 * z * z)
+    square = np.square(_transform(kind, dict(parameters), z.copy()))
+    return float((square * density).sum() / density.sum())
 
 
 def _over_one_plus_exp(z: Floats, exponent: Floats) -> Floats:

@@ -19,6 +19,7 @@ from accelsim.workload import Geometry, GlobalPeWork
 FORMAT, VERSION = "accelsim-recipe", 1
 MAX_SEED = (1 << 63) - 1
 MAX_RECIPE_BYTES = 16 << 20
+MAX_TENSOR_VALUES = (1 << 31) - 1
 _KEYS = (
     *("format", "version", "generator_version", "model", "seed"),
     *("provenance", "distributions", "layers"),
@@ -217,6 +218,9 @@ def _parse_layer(raw: Any, where: str, distributions: Mapping[str, Distribution]
         if chosen[key] is not None and distributions[chosen[key]].kind == "softmax":
             fail(f"{where}: {key} is softmax, expected a distribution without rows")
     g = info.geometry
+    largest = max(g.K * g.R * g.S * g.channels_per_group, g.N * g.H * g.W * g.C)
+    if largest > MAX_TENSOR_VALUES:
+        fail(f"{where}: has a tensor of {largest} values, expected at most {MAX_TENSOR_VALUES}")
     if distributions[chosen["input"]].kind == "softmax" and (g.N, g.H, g.R * g.S) != (1, 1, 1):
         fail(f"{where}: input is softmax, expected a matmul with N = H = R = S = 1")
     return RecipeLayer(

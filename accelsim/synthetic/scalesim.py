@@ -6,7 +6,6 @@ GEMM: `Layer, M, N, K,`. The first line is a header, as SCALE-Sim has it.
 
 from __future__ import annotations
 
-import csv
 import re
 from pathlib import Path
 
@@ -47,7 +46,7 @@ def read_topology(path: Path, request: Request) -> Recipe:
 
 def _cells(line: str) -> list[str]:
     """Stripped cells without the trailing comma's empty one; none for a blank line."""
-    cells = [cell.strip() for cell in next(csv.reader([line]), [])]
+    cells = [cell.strip() for cell in line.split(",")]
     while cells and not cells[-1]:
         cells.pop()
     return cells

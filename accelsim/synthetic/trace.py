@@ -140,7 +140,7 @@ class SyntheticTrace(Trace):
 def write_recipe(trace: SyntheticTrace, path: Path) -> Path:
     """Write the recipe as JSON, all or nothing. Raises AccelsimError; the target is then as it was."""
     _check_target(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
         try:
             with temporary.open("x", encoding="utf-8", newline="\n") as file:

@@ -102,6 +102,11 @@ class Distribution:
             x *= scales.astype(np.float32).reshape(along)
         return x
 
+    @property
+    def channel_spread(self) -> float:
+        """Standard deviation of the logarithm of a channel's scale."""
+        return self.parameters.get("channel_spread", 0.0)
+
     def mean_square(self, channels: int, row: int = 1) -> float:
         """E[x^2] over the elements of a tensor with that many channels; softmax: rows of `row` values."""
         own = self.parameters
@@ -111,7 +116,7 @@ class Distribution:
             bound = 1 / row
             return bound if own["causal"] else min(math.exp(own["logit_std"] ** 2) / row**2, bound)
         outliers = _outliers(own, channels)
-        spread = math.exp(2 * own.get("channel_spread", 0.0) ** 2)
+        spread = math.exp(2 * self.channel_spread**2)
         gain = 1 + outliers / channels * (own.get("outlier_gain", 1.0) ** 2 - 1)
         std = 1.0 if self.kind == "clipped" else own["std"]
         return _unit_square(self.kind, tuple(own.items())) * std**2 * spread * gain

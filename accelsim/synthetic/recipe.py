@@ -13,7 +13,7 @@ from typing import Any
 from accelsim.errors import AccelsimError
 from accelsim.json_fields import check_keys, fail, integer, load_json, show, value_of
 from accelsim.synthetic.distributions import GENERATOR_VERSION, Distribution
-from accelsim.trace_format import LayerInfo, check_provenance, parse_layer
+from accelsim.trace_format import LayerInfo, check_layer_name, check_provenance, parse_layer
 from accelsim.workload import Geometry, GlobalPeWork
 
 FORMAT, VERSION = "accelsim-recipe", 1
@@ -195,7 +195,9 @@ def _parse(raw: Any) -> dict[str, Any]:
 def _parse_layer(raw: Any, where: str, distributions: Mapping[str, Distribution]) -> RecipeLayer:
     if not isinstance(raw, dict):
         fail(f"{where}: is {show(raw)}, expected an object")
-    where = f"layer {show(raw['name'])}" if "name" in raw else where
+    if isinstance(raw.get("name"), str):
+        check_layer_name(raw["name"])
+        where = f"layer {raw['name']}"
     expected = ("name", "op", "geometry", *_LAYER_DEFAULTS, "weight", "input", "bias")
     raw = {**_LAYER_DEFAULTS, **raw}
     check_keys(raw, where, expected)

@@ -6,6 +6,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, NoReturn
 
 import numpy as np
@@ -71,8 +72,9 @@ class SyntheticTrace(Trace):
     def output_format(self, name: str, scheme: Scheme) -> OutputFormat:
         """What the PPU writes, from the moments of the distributions; draws nothing.
 
-        Range of the output: standard deviation * sqrt(2 ln(2 n)), about where the largest of its n values
-        would lie if they were Gaussian. A static gamma is range / qmax, a per-vector one that over 2^as - 1.
+        Range of the output: the standard deviation of the widest channel, times sqrt(2 ln(2 pixels)), about
+        where the largest of a channel's values would lie if they were Gaussian. A static gamma is
+        range / qmax, a per-vector one that over 2^as - 1.
         """
         layer, own = self._recipe_layer(name), self.recipe.distributions
         g = layer.geometry
@@ -87,7 +89,12 @@ class SyntheticTrace(Trace):
             scheme.activation_bits,
             scheme.activation_scale_bits,
         )
-        output_range = math.sqrt(variance * 2 * math.log(2 * g.pixels * g.K))
+        # Channel scales that reach the output one by one are log-normal: take the widest of K.
+        spread = 0.0 if layer.weight_is_activation else own[layer.weight].channel_spread
+        if g.channels_per_group == 1:
+            spread = math.hypot(spread, own[layer.input].channel_spread)
+        widest = math.exp(spread * NormalDist().inv_cdf(g.K / (g.K + 1)) - spread**2)
+        output_range = math.sqrt(variance * 2 * math.log(2 * g.pixels)) * widest
         levels = OutputFormat(bits, signed, scale_bits, 1.0).qmax * (
             (1 << scale_bits) - 1 if scale_bits else 1
         )

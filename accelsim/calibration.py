@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.quantize_loops import mse_exponents
+from accelsim.quantize_loops import loop_floats, mse_exponents
 
 RANGE_METHODS = ("max", "percentile", "mse", "entropy")
 GAMMA_METHODS = ("max", "percentile", "mse")
@@ -63,21 +63,21 @@ def sample(chunks: Iterable[NDArray[np.floating]], limit: int = SAMPLE_LIMIT) ->
 
 
 def find_ranges(
-    magnitudes: NDArray[np.float64], method: str, qmax: int, percentile: float
+    magnitudes: NDArray[np.floating], method: str, qmax: int, percentile: float
 ) -> NDArray[np.float64]:
-    """Range of every row. magnitudes: float64[rows, n], all >= 0. Returns float64[rows], 0 for all-zero rows.
+    """Range of every row. magnitudes: float[rows, n], all >= 0. Returns float64[rows], 0 for all-zero rows.
 
     A method that would return 0 for a row with non-zero values falls back on the row's maximum.
     """
-    largest = magnitudes.max(axis=1)
+    largest = magnitudes.max(axis=1).astype(np.float64)
     if method == "max":
         return largest
     if method == "percentile":
-        ranges = np.percentile(magnitudes, percentile, axis=1)
+        ranges = np.percentile(magnitudes.astype(np.float64), percentile, axis=1)
     elif method == "mse":
         ranges = mse_ranges(magnitudes, qmax)
     elif method == "entropy":
-        ranges = entropy_ranges(magnitudes, qmax)
+        ranges = entropy_ranges(magnitudes.astype(np.float64), qmax)
     else:
         raise ValueError(f"calibration method {method!r}, expected one of {RANGE_METHODS}")
     return np.where(ranges > 0, ranges, largest)
@@ -90,6 +90,7 @@ def mse_ranges(magnitudes: NDArray[np.floating], qmax: int) -> NDArray[np.float6
     equal errors go to the wider range. Compiled loops decide every row whose errors differ clearly.
     """
     rows, n = magnitudes.shape
+    magnitudes = loop_floats(magnitudes)
     largest = magnitudes.max(axis=1).astype(np.float64)
     exponents, doubtful = np.zeros(rows, np.int64), np.zeros(rows, bool)
     factors = np.exp2(-np.arange(_COARSE[-1] * _STEPS[0] + _FINE[-1] + 1) / 16)

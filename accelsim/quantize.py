@@ -181,7 +181,7 @@ def _quantize_weight(
         if layer.weight_is_activation:
             gamma = np.full(channels, tensor_scale([seen], bits, True, options))
         else:
-            magnitudes = np.abs(layer.weight.reshape(channels, -1).astype(np.float64))
+            magnitudes = np.abs(layer.weight.reshape(channels, -1))
             ranges = find_ranges(magnitudes, options.weight_calibration, qmax, options.percentile)
             gamma = np.where(ranges > 0, ranges / qmax, 1.0)
         return encode(vectors, gamma[:, None, None], low, qmax).astype(np.int8, copy=False), None, gamma

@@ -20,16 +20,22 @@ def vector_maxima(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
 
     Without the sign bit, floats are in the order of their bits as integers, which vectorizes; NaN is largest.
     """
+    vectors = loop_floats(vectors)
     width = np.int32 if vectors.dtype == np.float32 else np.int64
-    bits = np.ascontiguousarray(vectors).view(width).reshape(-1, vectors.shape[-1])
+    bits = vectors.view(width).reshape(-1, vectors.shape[-1])
     maxima = np.empty(len(bits), width)
     _bit_maxima(bits, np.iinfo(width).max, maxima)
     return maxima.view(vectors.dtype).reshape(vectors.shape[:-1])
 
 
+def loop_floats(values: NDArray[np.generic]) -> NDArray[np.floating]:
+    """The values, contiguous, as float32 or float64 in this machine's byte order, converted exactly."""
+    return np.ascontiguousarray(values, None if values.dtype in (np.float32, np.float64) else np.float64)
+
+
 def encode_runs(
     values: NDArray[np.floating],
-    scales: NDArray[np.float64],
+    scales: NDArray[np.floating],
     low: int,
     qmax: int,
     codes: NDArray[np.int8] | NDArray[np.uint8],

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from accelsim.calibration import GAMMA_METHODS, RANGE_METHODS, find_ranges, sample, thin
 from accelsim.errors import AccelsimError
-from accelsim.quantize_loops import encode_runs, vector_maxima
+from accelsim.quantize_loops import encode_runs, loop_floats, vector_maxima
 
 GRANULARITIES = ("tensor", "channel", "vector", "two_level")
 _CHOICES = {
@@ -191,9 +191,9 @@ def encode(
     if scale.size != 1:
         # A scale for each run: leading axes in full, so that only a tail of ones is left to broadcast.
         lead = max(axis for axis in range(scale.ndim) if scale.shape[axis] > 1) + 1
-        scale = np.broadcast_to(scale, (*values.shape[:lead], *scale.shape[lead:]))
-    flat = np.ascontiguousarray(values).reshape(-1), np.ascontiguousarray(scale).reshape(-1)
-    encode_runs(*flat, low, qmax, codes.reshape(-1))
+        if scale.shape[:lead] != values.shape[:lead]:
+            scale = np.broadcast_to(scale, (*values.shape[:lead], *scale.shape[lead:])).copy()
+    encode_runs(loop_floats(values).reshape(-1), loop_floats(scale).reshape(-1), low, qmax, codes.reshape(-1))
     return codes
 
 

@@ -75,6 +75,24 @@ def test_encode(dtype: type, low: int, qmax: int, seed: int) -> None:
     assert np.array_equal(encode(rows, np.array([[0.5]]), low, qmax), plain_encode(rows, 0.5, low, qmax))
 
 
+def test_encode_divides() -> None:
+    """Half-way values of scales that are no power of two: a multiplication by 1 / scale rounds some apart."""
+    scale = np.random.default_rng(1).random((500, 1))
+    halves = (np.arange(-6, 7) + 0.5) * scale
+    assert np.array_equal(encode(halves, scale, -7, 7), plain_encode(halves, scale, -7, 7))
+    assert not np.array_equal(encode(halves, scale, -7, 7), plain_encode(halves * (1 / scale), 1.0, -7, 7))
+
+
+def test_other_number_types_are_converted() -> None:
+    x = np.random.default_rng(0).integers(-20, 20, (6, 16))
+    for dtype in (np.float16, np.int64, ">f4", ">f8"):
+        values = x.astype(dtype)
+        assert np.array_equal(vector_scales(values, 7), np.abs(x).max(axis=1) / 7), dtype
+        codes = encode(values, np.full((6, 1), 2.0), -7, 7)
+        assert np.array_equal(codes, plain_encode(x, np.full((6, 1), 2.0), -7, 7)), dtype
+        assert np.array_equal(mse_ranges(np.abs(values), 7), plain_mse_ranges(np.abs(x) * 1.0, 7)), dtype
+
+
 def test_encode_rounds_half_to_even_and_clips() -> None:
     x = np.array([[0.5, 1.5, 2.5, -0.5, -1.5, 6.5, 7.5, 1e30, -1e30]], np.float32)
     assert encode(x, np.ones((1, 1)), -7, 7).tolist() == [[0, 2, 2, 0, -2, 6, 7, 7, -7]]
@@ -114,6 +132,17 @@ def test_most_rows_need_no_second_opinion(monkeypatch: pytest.MonkeyPatch) -> No
     for qmax in (7, 127):
         mse_ranges(magnitudes, qmax)
     assert sum(judged) <= 4
+
+
+def test_nearly_equal_errors_are_left_to_the_definition() -> None:
+    """With codes -1, 0, 1 the row (1, a) has the error (1 - a)^2 at the ranges 1 and a, but for rounding."""
+    rng = np.random.default_rng(2)
+    a = np.exp2(-rng.integers(1, 4, 600) / 4)
+    rows = np.stack([np.ones(600), a], axis=1) * rng.uniform(0.1, 10, (600, 1))
+    expected = plain_mse_ranges(rows, 1)
+    assert np.array_equal(mse_ranges(rows, 1), expected)
+    wide = expected == rows[:, 0]
+    assert 10 < wide.sum() < 590  # both happen, and nothing but the last bit says which
 
 
 def test_equal_errors_go_to_the_wider_range() -> None:

@@ -220,6 +220,8 @@ def test_drawn_layers_of_a_network_hold_what_its_recipe_states() -> None:
     assert np.mean(layer.input == 0) == pytest.approx(0.5, abs=0.005)
     assert layer.weight.std() * math.sqrt(64 * 9) == pytest.approx(math.exp(0.3**2), rel=0.1)
     bert = synthetic("bert-base", seq=64).drawn_layer("layer5.ffn_up")
+    words = resnet.quantized_layer("layer2.0.conv1", S8, V)
+    assert words.output == resnet.output_format("layer2.0.conv1", S8) and not words.input_signed
     rms = np.sqrt(np.square(bert.input[0, :, 0]).mean(axis=1))
     assert (rms > 4 * np.median(rms)).sum() == 8  # 1 % of 768
 

@@ -135,14 +135,17 @@ def test_most_rows_need_no_second_opinion(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_nearly_equal_errors_are_left_to_the_definition() -> None:
-    """With codes -1, 0, 1 the row (1, a) has the error (1 - a)^2 at the ranges 1 and a, but for rounding."""
+    """With codes -1, 0, 1 the row (1, a) has the error (1 - s)^2 + (a - s)^2 at the range s, which is the same
+    at two neighbouring ranges of the search, but for rounding, where they add up to 1 + a."""
     rng = np.random.default_rng(2)
-    a = np.exp2(-rng.integers(1, 4, 600) / 4)
-    rows = np.stack([np.ones(600), a], axis=1) * rng.uniform(0.1, 10, (600, 1))
+    steps = rng.integers(1, 3, 600)
+    wider, narrower = np.exp2(-steps / 16), np.exp2(-(steps + 1) / 16)
+    rows = np.stack([np.ones(600), wider + narrower - 1], axis=1) * rng.uniform(0.1, 10, (600, 1))
     expected = plain_mse_ranges(rows, 1)
     assert np.array_equal(mse_ranges(rows, 1), expected)
-    wide = expected == rows[:, 0]
-    assert 10 < wide.sum() < 590  # both happen, and nothing but the last bit says which
+    wide = np.isclose(expected, rows[:, 0] * wider)
+    assert np.isclose(expected, rows[:, 0] * np.where(wide, wider, narrower)).all()
+    assert 10 < wide.sum() < 590  # both happen, and nothing but the last bits says which
 
 
 def test_equal_errors_go_to_the_wider_range() -> None:

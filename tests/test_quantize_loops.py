@@ -135,7 +135,7 @@ def test_most_rows_need_no_second_opinion(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_nearly_equal_errors_are_left_to_the_definition() -> None:
-    """With codes -1, 0, 1 the row (1, a) has the error (1 - s)^2 + (a - s)^2 at the range s, which is the same
+    """With codes -1, 0, 1 the row (1, a) has the error (1 - s)^2 + (a - s)^2 at the range s: it is the same
     at two neighbouring ranges of the search, but for rounding, where they add up to 1 + a."""
     rng = np.random.default_rng(2)
     steps = rng.integers(1, 3, 600)

@@ -16,11 +16,12 @@ from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
 from accelsim.inventory import SCOPES, technology_of
 from accelsim.network import PUBLISHED_ACCUMULATOR_BITS, Progress, float_outputs, run_network
+from accelsim.open_workload import open_workload
 from accelsim.quantize import QuantizeOptions
 from accelsim.report import area_um2_at
 from accelsim.results import Comparison, RunResult
 from accelsim.scheme import Scheme
-from accelsim.trace import Trace, find_trace
+from accelsim.trace import Trace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,7 +154,7 @@ def quantize_options(items: Sequence[str]) -> QuantizeOptions:
 
 
 def _open(trace: str | Path | Trace) -> Trace:
-    return trace if isinstance(trace, Trace) else Trace.open(find_trace(trace))
+    return trace if isinstance(trace, Trace) else open_workload(trace)
 
 
 def _machine(arch: str | Path | Arch, overrides: Sequence[str]) -> Arch:

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.quantize_loops import loop_floats, mse_exponents
+
 RANGE_METHODS = ("max", "percentile", "mse", "entropy")
 GAMMA_METHODS = ("max", "percentile", "mse")
 SAMPLE_LIMIT = 1 << 20
@@ -19,6 +21,10 @@ SAMPLE_LIMIT = 1 << 20
 
 HISTOGRAM_BINS = 2048
 _ENTROPY_CANDIDATES = 128
+# Exponents of the ranges MSE tries, in sixteenths: multiples of 1/4 first, then of 1/16 around the best.
+_STEPS = (4, 1)
+_COARSE = tuple(range(1, 21))
+_FINE = (-3, -2, -1, 1, 2, 3)
 
 
 def thin(chunks: Iterable[NDArray[np.floating]], limit: int) -> tuple[NDArray[np.float64], bool]:
@@ -57,32 +63,51 @@ def sample(chunks: Iterable[NDArray[np.floating]], limit: int = SAMPLE_LIMIT) ->
 
 
 def find_ranges(
-    magnitudes: NDArray[np.float64], method: str, qmax: int, percentile: float
+    magnitudes: NDArray[np.floating], method: str, qmax: int, percentile: float
 ) -> NDArray[np.float64]:
-    """Range of every row. magnitudes: float64[rows, n], all >= 0. Returns float64[rows], 0 for all-zero rows.
+    """Range of every row. magnitudes: float[rows, n], all >= 0. Returns float64[rows], 0 for all-zero rows.
 
     A method that would return 0 for a row with non-zero values falls back on the row's maximum.
     """
-    largest = magnitudes.max(axis=1)
+    largest = magnitudes.max(axis=1).astype(np.float64)
     if method == "max":
         return largest
     if method == "percentile":
-        ranges = np.percentile(magnitudes, percentile, axis=1)
+        ranges = np.percentile(magnitudes.astype(np.float64), percentile, axis=1)
     elif method == "mse":
         ranges = mse_ranges(magnitudes, qmax)
     elif method == "entropy":
-        ranges = entropy_ranges(magnitudes, qmax)
+        ranges = entropy_ranges(magnitudes.astype(np.float64), qmax)
     else:
         raise ValueError(f"calibration method {method!r}, expected one of {RANGE_METHODS}")
     return np.where(ranges > 0, ranges, largest)
 
 
-def mse_ranges(magnitudes: NDArray[np.float64], qmax: int) -> NDArray[np.float64]:
+def mse_ranges(magnitudes: NDArray[np.floating], qmax: int) -> NDArray[np.float64]:
     """Range of every row with the least squared quantization error, among fractions of the maximum.
 
     First in steps of 2^(-1/4) down to 1/32 of the maximum, then in steps of 2^(-1/16) around the best one;
-    equal errors go to the wider range.
+    equal errors go to the wider range. Compiled loops decide every row whose errors differ clearly.
     """
+    rows, n = magnitudes.shape
+    magnitudes = loop_floats(magnitudes)
+    largest = magnitudes.max(axis=1).astype(np.float64)
+    exponents, doubtful = np.zeros(rows, np.int64), np.zeros(rows, bool)
+    factors = np.exp2(-np.arange(_COARSE[-1] * _STEPS[0] + _FINE[-1] + 1) / 16)
+    offsets = np.zeros((2, len(_COARSE)), np.int64)
+    offsets[0], offsets[1, : len(_FINE)] = _COARSE, _FINE
+    scratch = np.empty(n, magnitudes.dtype)
+    mse_exponents(
+        magnitudes, largest, float(qmax), scratch, factors, np.array(_STEPS), offsets, exponents, doubtful
+    )
+    ranges: NDArray[np.float64] = largest * np.exp2(-exponents / 16)
+    if doubtful.any():
+        ranges[doubtful] = plain_mse_ranges(magnitudes[doubtful].astype(np.float64), qmax)
+    return ranges
+
+
+def plain_mse_ranges(magnitudes: NDArray[np.float64], qmax: int) -> NDArray[np.float64]:
+    """mse_ranges in plain NumPy: the definition, and the judge of rows with nearly equal errors."""
     largest = magnitudes.max(axis=1)
     scratch = np.empty_like(magnitudes)
 
@@ -98,10 +123,10 @@ def mse_ranges(magnitudes: NDArray[np.float64], qmax: int) -> NDArray[np.float64
 
     best = np.zeros(len(magnitudes))
     least = errors(best)
-    for step, offsets in ((0.25, range(1, 21)), (0.0625, (-3, -2, -1, 1, 2, 3))):
-        centre = best.copy() if step < 0.25 else np.zeros_like(best)
+    for step, offsets in zip(_STEPS, (_COARSE, _FINE), strict=True):
+        centre = best.copy() if offsets is _FINE else np.zeros_like(best)
         for offset in offsets:
-            exponents = np.maximum(centre + offset * step, 0.0)
+            exponents = np.maximum(centre + offset * step / 16, 0.0)
             error = errors(exponents)
             better = error < least
             best, least = np.where(better, exponents, best), np.where(better, error, least)

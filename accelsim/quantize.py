@@ -181,7 +181,7 @@ def _quantize_weight(
         if layer.weight_is_activation:
             gamma = np.full(channels, tensor_scale([seen], bits, True, options))
         else:
-            magnitudes = np.abs(layer.weight.reshape(channels, -1).astype(np.float64))
+            magnitudes = np.abs(layer.weight.reshape(channels, -1))
             ranges = find_ranges(magnitudes, options.weight_calibration, qmax, options.percentile)
             gamma = np.where(ranges > 0, ranges / qmax, 1.0)
         return encode(vectors, gamma[:, None, None], low, qmax).astype(np.int8, copy=False), None, gamma
@@ -253,5 +253,10 @@ def default_output(
         gamma = tensor_gamma(vectors, bits, signed, scale_bits, options)
     else:
         gamma = tensor_scale(chunks, bits, signed, options)
+    return OutputFormat(bits, signed, scale_bits, keep_24_bits(gamma))
+
+
+def keep_24_bits(gamma: float) -> float:
+    """gamma > 0 rounded to 24 significant bits."""
     fraction, exponent = math.frexp(gamma)
-    return OutputFormat(bits, signed, scale_bits, math.ldexp(round(math.ldexp(fraction, 24)), exponent - 24))
+    return math.ldexp(round(math.ldexp(fraction, 24)), exponent - 24)

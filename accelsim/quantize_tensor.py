@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from accelsim.calibration import GAMMA_METHODS, RANGE_METHODS, find_ranges, sample, thin
 from accelsim.errors import AccelsimError
+from accelsim.quantize_loops import encode_runs, loop_floats, vector_maxima
 
 GRANULARITIES = ("tensor", "channel", "vector", "two_level")
 _CHOICES = {
@@ -25,7 +26,6 @@ _CHOICES = {
     "scale_rounding": ("nearest", "up_from_zero"),
     "fold": ("auto", "never"),
 }
-_CHUNK_ELEMENTS = 1 << 20
 _GAMMA_VECTORS = 1 << 14
 
 
@@ -150,7 +150,7 @@ def cut_vectors(values: NDArray[np.floating], vector_size: int) -> NDArray[np.fl
 
 def vector_scales(vectors: NDArray[np.floating], qmax: int) -> NDArray[np.float64]:
     """s = max|x| / qmax of every vector: float[..., V] to float64[...]."""
-    return np.abs(vectors).max(axis=-1).astype(np.float64) / qmax
+    return vector_maxima(vectors).astype(np.float64) / qmax
 
 
 def channel_gamma(scales: NDArray[np.float64], scale_bits: int) -> NDArray[np.float64]:
@@ -182,18 +182,18 @@ def element_scales(
 def encode(
     values: NDArray[np.floating], scale: NDArray[np.float64], low: int, qmax: int
 ) -> NDArray[np.int8] | NDArray[np.uint8]:
-    """x_q = clip(round(x / scale), low, qmax), 0 where the scale is 0. scale broadcasts against values.
+    """x_q = clip(round(x / scale), low, qmax), half to even, in float64; 0 where the scale is 0.
 
-    int8 when low < 0 else uint8. Works in float64 a block of rows at a time, so that temporaries stay small.
+    int8 when low < 0 else uint8. scale broadcasts against values and has last axis 1.
     """
     codes: NDArray[np.int8] | NDArray[np.uint8]
     codes = np.empty(values.shape, np.int8) if low < 0 else np.empty(values.shape, np.uint8)
-    step = max(1, _CHUNK_ELEMENTS // max(1, values[0].size))
-    for start in range(0, len(values), step):
-        rows = slice(start, start + step)
-        divisor = scale[rows] if len(scale) > 1 else scale
-        quotient = values[rows] / np.where(divisor > 0, divisor, np.inf)
-        codes[rows] = np.clip(np.rint(quotient, out=quotient), low, qmax, out=quotient)
+    if scale.size != 1:
+        # A scale for each run: leading axes in full, so that only a tail of ones is left to broadcast.
+        lead = max(axis for axis in range(scale.ndim) if scale.shape[axis] > 1) + 1
+        if scale.shape[:lead] != values.shape[:lead]:
+            scale = np.broadcast_to(scale, (*values.shape[:lead], *scale.shape[lead:])).copy()
+    encode_runs(loop_floats(values).reshape(-1), loop_floats(scale).reshape(-1), low, qmax, codes.reshape(-1))
     return codes
 
 
@@ -213,7 +213,8 @@ def tensor_gamma(
         for chunk in chunks:
             s = vector_scales(chunk, qmax)
             kept.append(s[s > 0])
-            yield chunk[s > 0]
+            # Only the search by MSE looks at the vectors themselves.
+            yield chunk[s > 0] if options.gamma_calibration == "mse" else chunk[:0]
 
     vectors, _ = thin(watched(), _GAMMA_VECTORS)
     scales = np.concatenate(kept) if kept else np.zeros(0)
@@ -245,5 +246,8 @@ def tensor_scale(
 ) -> float:
     """Static scale of one activation tensor, range / qmax; 1 for an all-zero tensor."""
     _, qmax = code_range(bits, signed)
+    if options.activation_calibration == "max":
+        largest = max((float(vector_maxima(chunk.reshape(1, -1))[0]) for chunk in chunks), default=0.0)
+        return largest / qmax if largest > 0 else 1.0
     ranges = find_ranges(sample(chunks)[None], options.activation_calibration, qmax, options.percentile)
     return float(ranges[0]) / qmax if ranges[0] > 0 else 1.0

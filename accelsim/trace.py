@@ -113,6 +113,10 @@ class Trace:
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
+    @property
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size
+
     def layer(self, name: str) -> LayerInfo:
         """Raises AccelsimError for an unknown name."""
         for layer in self.layers:
@@ -383,7 +387,7 @@ def trace_info(trace: Trace) -> tuple[pd.DataFrame, dict[str, Any]]:
         "macs": int(frame["macs"].sum()),
         "has_floats": trace.has_floats,
         "variants": list(trace.variants),
-        "size_bytes": trace.path.stat().st_size,
+        "size_bytes": trace.size_bytes,
         "sha256": trace.sha256,
         "provenance": dict(trace.provenance),
     }

@@ -6,13 +6,13 @@ Errors raised here name layer and field; the reader puts the file in front.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from accelsim.errors import AccelsimError
+from accelsim.json_fields import check_keys, choice, fail, integer, load_json, positive, show, value_of
 from accelsim.quantize_tensor import QuantizeOptions
 from accelsim.scheme import MAX_OPERAND_BITS, MAX_SCALE_BITS, MIN_OPERAND_BITS, Scheme
 from accelsim.workload import ACTIVATIONS, OPS, Geometry, GlobalPeWork, OutputFormat
@@ -172,27 +172,6 @@ def variant_specs(layer: LayerInfo, variant: Variant) -> dict[str, TensorSpec]:
     return specs
 
 
-def load_json(text: str, what: str) -> Any:
-    """Strict JSON: no NaN, no repeated keys, no absurd numbers or nesting. Raises AccelsimError."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) != len(pairs):
-            names = [name for name, _ in pairs]
-            fail(f"{what}: key {show(next(n for n in names if names.count(n) > 1))} is repeated")
-        return values
-
-    def refuse(constant: str) -> NoReturn:
-        fail(f"{what}: holds {constant}, expected finite numbers")
-
-    try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
-    except AccelsimError:
-        raise
-    except (ValueError, RecursionError) as error:
-        fail(f"{what}: is not valid JSON ({show(str(error))})")
-
-
 def parse_manifest(text: str) -> Manifest:
     """Check and convert the manifest. Raises AccelsimError naming layer and field."""
     raw = load_json(text, "manifest")
@@ -201,21 +180,23 @@ def parse_manifest(text: str) -> Manifest:
         fail(f"manifest: format is {show(found)}, expected '{FORMAT}'")
     if type(raw.get("version")) is not int or raw["version"] != VERSION:
         fail(f"manifest: version is {show(raw.get('version'))}, this accelsim reads version {VERSION}")
-    _keys(raw, "manifest", ("format", "version", "model", "synthetic", "provenance", "layers"))
-    model = _value(raw, "model", str, "manifest")
+    check_keys(raw, "manifest", ("format", "version", "model", "synthetic", "provenance", "layers"))
+    model = value_of(raw, "model", str, "manifest")
     if not model.isprintable() or not 0 < len(model) <= 200:
         fail(f"manifest: model is {show(model)}, expected 1 to 200 printable characters")
-    provenance = _value(raw, "provenance", dict, "manifest")
+    provenance = value_of(raw, "provenance", dict, "manifest")
     check_provenance(provenance)
     layers: dict[str, LayerInfo] = {}
-    for index, entry in enumerate(_value(raw, "layers", list, "manifest")):
-        layer = _parse_layer(entry, f"layer {index}")
+    for index, entry in enumerate(value_of(raw, "layers", list, "manifest")):
+        layer = parse_layer(entry, f"layer {index}")
         if layer.name in layers:
             fail(f"layer {layer.name}: is given twice, expected unique layer names")
+        if not layer.quantized and not layer.has_floats:
+            fail(f"layer {layer.name}: has neither floats nor quantized words")
         layers[layer.name] = layer
     if not layers:
         fail("manifest: layers is empty, expected at least one layer")
-    return Manifest(model, _value(raw, "synthetic", bool, "manifest"), provenance, tuple(layers.values()))
+    return Manifest(model, value_of(raw, "synthetic", bool, "manifest"), provenance, tuple(layers.values()))
 
 
 def check_provenance(provenance: Mapping[str, Any]) -> None:
@@ -232,26 +213,27 @@ def check_layer_name(name: str) -> None:
         fail(f"layer {show(name)}: expected a name of up to 128 letters, digits, '_', '.', '-'")
 
 
-def _parse_layer(raw: Any, where: str) -> LayerInfo:
+def parse_layer(raw: Any, where: str) -> LayerInfo:
+    """Check and convert one layer; it may have neither floats nor words. Raises AccelsimError."""
     if not isinstance(raw, dict):
         fail(f"{where}: is {show(raw)}, expected an object")
-    name = _value(raw, "name", str, where)
+    name = value_of(raw, "name", str, where)
     check_layer_name(name)
     where = f"layer {name}"
-    _keys(raw, where, tuple(LayerInfo.__dataclass_fields__))
-    geometry = _parse_geometry(_value(raw, "geometry", dict, where), where)
+    check_keys(raw, where, tuple(LayerInfo.__dataclass_fields__))
+    geometry = _parse_geometry(value_of(raw, "geometry", dict, where), where)
     works = []
-    for entry in _value(raw, "global_pe", list, where):
+    for entry in value_of(raw, "global_pe", list, where):
         if not isinstance(entry, dict):
             fail(f"{where}: global_pe holds {show(entry)}, expected objects")
-        _keys(entry, f"{where}: global_pe", ("op", "elements"))
-        elements = _integer(entry, "elements", 0, 1 << 48, f"{where}: global_pe")
-        work = _value(entry, "op", str, f"{where}: global_pe")
+        check_keys(entry, f"{where}: global_pe", ("op", "elements"))
+        elements = integer(entry, "elements", 0, 1 << 48, f"{where}: global_pe")
+        work = value_of(entry, "op", str, f"{where}: global_pe")
         if not work.isprintable():
             fail(f"{where}: global_pe op is {show(work)}, expected printable text")
         works.append(GlobalPeWork(work, elements))
     tensors = _hashes(raw, where, FLOAT_TENSORS)
-    signs = [_value(raw, key, bool, where) for key in ("input_signed", "weight_is_activation")]
+    signs = [value_of(raw, key, bool, where) for key in ("input_signed", "weight_is_activation")]
     if ("weight" in tensors) != ("input" in tensors):
         fail(f"{where}: tensors has only one of weight and input, expected both or neither")
     for extra in ("calibration_input", "calibration_weight"):
@@ -263,9 +245,9 @@ def _parse_layer(raw: Any, where: str) -> LayerInfo:
         )
     info = LayerInfo(
         name=name,
-        op=_choice(raw, "op", OPS, where),
+        op=choice(raw, "op", OPS, where),
         geometry=geometry,
-        activation=_choice(raw, "activation", ACTIVATIONS, where),
+        activation=choice(raw, "activation", ACTIVATIONS, where),
         input_signed=signs[0],
         weight_is_activation=signs[1],
         global_pe=tuple(works),
@@ -274,21 +256,19 @@ def _parse_layer(raw: Any, where: str) -> LayerInfo:
     )
     quantized = {
         key: _parse_variant(info, key, entry, f"{where}: variant {show(key)}")
-        for key, entry in _value(raw, "quantized", dict, where).items()
+        for key, entry in value_of(raw, "quantized", dict, where).items()
     }
-    if not quantized and not info.has_floats:
-        fail(f"{where}: has neither floats nor quantized words")
     return LayerInfo(**{**info.__dict__, "quantized": quantized})
 
 
 def _parse_geometry(raw: dict[str, Any], where: str) -> Geometry:
-    _keys(raw, f"{where}: geometry", (*_GEOMETRY_SIZES, *_GEOMETRY_PAIRS))
+    check_keys(raw, f"{where}: geometry", (*_GEOMETRY_SIZES, *_GEOMETRY_PAIRS))
     sizes: dict[str, Any] = {
-        key: _integer(raw, key, 1, (1 << 31) - 1, f"{where}: geometry") for key in _GEOMETRY_SIZES
+        key: integer(raw, key, 1, (1 << 31) - 1, f"{where}: geometry") for key in _GEOMETRY_SIZES
     }
     pairs: dict[str, Any] = {}
     for key in _GEOMETRY_PAIRS:
-        pair = _value(raw, key, list, f"{where}: geometry")
+        pair = value_of(raw, key, list, f"{where}: geometry")
         if len(pair) != 2 or any(type(v) is not int or not 0 <= v < 1 << 31 for v in pair):
             fail(f"{where}: geometry {key} is {show(pair)}, expected two integers")
         pairs[key] = (pair[0], pair[1])
@@ -304,32 +284,32 @@ def _parse_geometry(raw: dict[str, Any], where: str) -> Geometry:
 def _parse_variant(layer: LayerInfo, key: str, raw: Any, where: str) -> Variant:
     if not isinstance(raw, dict):
         fail(f"{where}: is {show(raw)}, expected an object")
-    _keys(raw, where, tuple(Variant.__dataclass_fields__))
+    check_keys(raw, where, tuple(Variant.__dataclass_fields__))
     try:
-        scheme = Scheme.parse(_value(raw, "scheme", str, where))
+        scheme = Scheme.parse(value_of(raw, "scheme", str, where))
     except AccelsimError as error:
         fail(f"{where}: {error}")
-    size = _integer(raw, "vector_size", 1, MAX_VECTOR_SIZE, where)
+    size = integer(raw, "vector_size", 1, MAX_VECTOR_SIZE, where)
     if scheme.scale_product_bits or key != f"{raw['scheme']}@{size}" or key != variant_key(scheme, size):
         fail(f"{where}: holds scheme {show(raw['scheme'])} at vector size {size}, expected the key to say so")
-    output_raw = _value(raw, "output", dict, where)
-    _keys(output_raw, f"{where}: output", ("bits", "signed", "scale_bits", "gamma"))
+    output_raw = value_of(raw, "output", dict, where)
+    check_keys(output_raw, f"{where}: output", ("bits", "signed", "scale_bits", "gamma"))
     output = OutputFormat(
-        _integer(output_raw, "bits", MIN_OPERAND_BITS, MAX_OPERAND_BITS, f"{where}: output"),
-        _value(output_raw, "signed", bool, f"{where}: output"),
-        _integer(output_raw, "scale_bits", 0, MAX_SCALE_BITS, f"{where}: output"),
-        _positive(output_raw, "gamma", f"{where}: output"),
+        integer(output_raw, "bits", MIN_OPERAND_BITS, MAX_OPERAND_BITS, f"{where}: output"),
+        value_of(output_raw, "signed", bool, f"{where}: output"),
+        integer(output_raw, "scale_bits", 0, MAX_SCALE_BITS, f"{where}: output"),
+        positive(output_raw, "gamma", f"{where}: output"),
     )
     if output.fraction_bits < 0:
         fail(f"{where}: output leaves the PPU {output.fraction_bits} fraction bits, expected at least 0")
-    options_raw = _value(raw, "options", dict, where)
-    _keys(options_raw, f"{where}: options", tuple(QuantizeOptions.__dataclass_fields__))
+    options_raw = value_of(raw, "options", dict, where)
+    check_keys(options_raw, f"{where}: options", tuple(QuantizeOptions.__dataclass_fields__))
     try:
         options = QuantizeOptions.from_dict(options_raw)
     except AccelsimError as error:
         fail(f"{where}: {error}")
-    fold = _choice(raw, "fold", ("auto", "never"), where)
-    variant = Variant(scheme, size, fold, _positive(raw, "input_gamma", where), output, options, {})
+    fold = choice(raw, "fold", ("auto", "never"), where)
+    variant = Variant(scheme, size, fold, positive(raw, "input_gamma", where), output, options, {})
     names = tuple(variant_specs(layer, variant))
     tensors = _hashes(raw, where, names)
     if len(tensors) != len(names):
@@ -337,58 +317,8 @@ def _parse_variant(layer: LayerInfo, key: str, raw: Any, where: str) -> Variant:
     return Variant(**{**variant.__dict__, "tensors": tensors})
 
 
-def fail(message: str) -> NoReturn:
-    raise AccelsimError(message)
-
-
-def show(value: object) -> str:
-    """A short, printable form of anything found in a file."""
-    text = ascii(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _keys(raw: dict[str, Any], where: str, expected: tuple[str, ...]) -> None:
-    for key in raw:
-        if key not in expected:
-            fail(f"{where}: unknown key {show(key)}, expected {', '.join(expected)}")
-    for key in expected:
-        if key not in raw:
-            fail(f"{where}: key '{key}' is missing")
-
-
-def _value(raw: dict[str, Any], key: str, kind: type, where: str) -> Any:
-    if type(raw.get(key)) is not kind:
-        names = {str: "text", bool: "true or false", dict: "an object", list: "a list"}
-        fail(f"{where}: {key} is {show(raw.get(key))}, expected {names[kind]}")
-    return raw[key]
-
-
-def _integer(raw: dict[str, Any], key: str, low: int, high: int, where: str) -> int:
-    value = raw.get(key)
-    if type(value) is not int or not low <= value <= high:
-        fail(f"{where}: {key} is {show(value)}, expected an integer from {low} to {high}")
-    return value
-
-
-def _positive(raw: dict[str, Any], key: str, where: str) -> float:
-    value = raw.get(key)
-    if type(value) not in (int, float) or not 0 < value < math.inf:  # type: ignore[operator]
-        fail(f"{where}: {key} is {show(value)}, expected a finite number above 0")
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except OverflowError:
-        fail(f"{where}: {key} is {show(value)}, expected a finite number above 0")
-
-
-def _choice(raw: dict[str, Any], key: str, choices: tuple[str, ...], where: str) -> str:
-    value = raw.get(key)
-    if not isinstance(value, str) or value not in choices:
-        fail(f"{where}: {key} is {show(value)}, expected one of {', '.join(choices)}")
-    return value
-
-
 def _hashes(raw: dict[str, Any], where: str, names: tuple[str, ...]) -> dict[str, str]:
-    tensors: dict[str, str] = _value(raw, "tensors", dict, where)
+    tensors: dict[str, str] = value_of(raw, "tensors", dict, where)
     for name, digest in tensors.items():
         if name not in names:
             fail(f"{where}: tensors has {show(name)}, expected only {', '.join(names)}")

@@ -206,7 +206,7 @@ def _write(path: Path, manifest: Manifest, sources: Mapping[str, _Source]) -> Pa
         offset = end
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
         try:
             with temporary.open("xb") as file:

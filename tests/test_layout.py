@@ -45,14 +45,19 @@ def members(part: str) -> list[str]:
     return [name for name in SOURCES if name == prefix or name.startswith(prefix + ".")]
 
 
-NO_HARDWARE = {"errors", "scheme", "workload", "quantize", "quantize_tensor", "calibration", "layer_output"}
-TRACES = {"trace", "trace_format", "trace_write"}
+NO_HARDWARE = {
+    *("errors", "scheme", "workload", "quantize", "quantize_tensor", "quantize_loops", "calibration"),
+    "layer_output",
+}
+TRACES = {"trace", "trace_format", "trace_write", "json_fields"}
 MAY_IMPORT = {
     "errors": set(),
     "scheme": {"errors"},
     "workload": {"errors", "scheme"},
     **dict.fromkeys(sorted(NO_HARDWARE - {"errors", "scheme", "workload"}), NO_HARDWARE),
     **dict.fromkeys(sorted(TRACES), NO_HARDWARE | TRACES),
+    "synthetic": NO_HARDWARE | TRACES | {"synthetic"},
+    "open_workload": NO_HARDWARE | TRACES | {"synthetic"},
     "config": {"errors", "scheme", "presets"},
     "costs": {"errors", "costs"},
     "dataflows": {"config", "dataflows"},

@@ -140,7 +140,7 @@ def test_pins_are_kept(pins: dict[str, object]) -> None:
     ("pins", "words"),
     [
         ({"k_split": 17}, ("k_split 17", "pes = 16")),
-        ({"k_split": 4, "pixel_split": 5}, ("k_split 4 x c_split 1 x pixel_split 5 needs 20 PEs", "pes = 16")),
+        ({"k_split": 4, "pixel_split": 5}, ("k_split 4 x c_split 1 x pixel_split 5 needs 20", "pes = 16")),
         (
             {"k_split": 1, "units_per_tile": 4},
             ("a weight tile takes 144 words", "at most 128", "weight_buffer_words"),

@@ -27,8 +27,8 @@ def default_program(arch: Arch, layer: LayerSpec, storage: Storage) -> LayerProg
     """
     if arch.mapping.units_per_tile and arch.mapping.chunk_vectors:
         raise AccelsimError(
-            f"layer {layer.name}: mapping pins units_per_tile {arch.mapping.units_per_tile} and chunk_vectors "
-            f"{arch.mapping.chunk_vectors}, expected units_per_tile 0 where weights are cut into chunks"
+            f"layer {layer.name}: mapping pins units_per_tile {arch.mapping.units_per_tile} and "
+            f"chunk_vectors {arch.mapping.chunk_vectors}, expected units_per_tile 0 with chunks"
         )
     refusal = None
     for candidates in (_candidates(arch, layer), _small_candidates(arch, layer)):

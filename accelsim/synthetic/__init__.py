@@ -1,0 +1,1 @@
+"""Workloads without weights: true geometry, tensors drawn from stated distributions (docs/workloads.md)."""

@@ -1,0 +1,196 @@
+"""A trace whose tensors are drawn from a recipe, a layer at a time, instead of read from a file."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.errors import AccelsimError
+from accelsim.quantize import QuantizeOptions, keep_24_bits, quantize_layer
+from accelsim.scheme import Scheme
+from accelsim.synthetic.distributions import generator
+from accelsim.synthetic.recipe import Recipe, RecipeLayer, is_recipe
+from accelsim.trace import Trace, has_manifest
+from accelsim.trace_format import Manifest
+from accelsim.trace_write import write_trace
+from accelsim.workload import FloatLayer, OutputFormat, QuantizedLayer
+
+SUFFIXES = (".json", ".csv")
+MAX_STORED_VALUES = 1 << 28
+"""Floats that `write_tensors` agrees to hold and write: 1 GiB."""
+
+
+@dataclass(frozen=True)
+class SyntheticTrace(Trace):
+    """Stands where a Trace does. Layers have no floats to compare with, so their SQNR is not known.
+
+    Build it with `SyntheticTrace.of`. Pickling keeps the recipe only.
+    """
+
+    recipe: Recipe
+
+    @classmethod
+    def of(cls, recipe: Recipe, path: str | Path) -> SyntheticTrace:
+        """path: the recipe's or the topology's file, or the name the network was asked for by."""
+        manifest = Manifest(recipe.model, True, recipe.provenance, recipe.infos())
+        return cls(Path(path), manifest, None, recipe)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (SyntheticTrace.of, (self.recipe, self.path))
+
+    @property
+    def name(self) -> str:
+        return self.path.stem if self.path.suffix in SUFFIXES else self.path.name
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the recipe, as a file and by name alike."""
+        return self.recipe.sha256
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.recipe.text.encode())
+
+    def float_layer(self, name: str) -> NoReturn:
+        """Raises AccelsimError: made-up tensors are no reference to measure errors against."""
+        self.layer(name)
+        raise AccelsimError(
+            f"trace {self.path}: layer {name} is a recipe without tensors; "
+            f"`accelsim trace synth ... --tensors` writes a trace that holds them"
+        )
+
+    def tensor(self, name: str) -> NoReturn:
+        raise AccelsimError(f"trace {self.path}: is a recipe, holds no tensor {name}")
+
+    def output_format(self, name: str, scheme: Scheme) -> OutputFormat:
+        """What the PPU writes, from the moments of the distributions; draws nothing.
+
+        Range of the output: the standard deviation of the widest channel, times sqrt(2 ln(2 pixels)), about
+        where the largest of a channel's values would lie if they were Gaussian. A static gamma is
+        range / qmax, a per-vector one that over 2^as - 1.
+        """
+        layer, own = self._recipe_layer(name), self.recipe.distributions
+        g = layer.geometry
+        fan_in = g.R * g.S * g.channels_per_group
+        weight_square = own[layer.weight].mean_square(_weight_channels(layer)) * _weight_unit(layer) ** 2
+        input_square = own[layer.input].mean_square(g.C, g.channels_per_group)
+        variance = fan_in * weight_square * input_square
+        if layer.bias is not None:
+            variance += own[layer.bias].mean_square(g.K)
+        signed, bits, scale_bits = (
+            layer.activation != "relu",
+            scheme.activation_bits,
+            scheme.activation_scale_bits,
+        )
+        # Channel scales that reach the output one by one are log-normal: take the widest of K.
+        spread = 0.0 if layer.weight_is_activation else own[layer.weight].channel_spread
+        if g.channels_per_group == 1:
+            spread = math.hypot(spread, own[layer.input].channel_spread)
+        widest = math.exp(spread * NormalDist().inv_cdf(g.K / (g.K + 1)) - spread**2)
+        output_range = math.sqrt(variance * 2 * math.log(2 * g.pixels)) * widest
+        levels = OutputFormat(bits, signed, scale_bits, 1.0).qmax * (
+            (1 << scale_bits) - 1 if scale_bits else 1
+        )
+        return OutputFormat(bits, signed, scale_bits, keep_24_bits(output_range / levels))
+
+    def drawn_layer(self, name: str) -> FloatLayer:
+        """The layer's tensors, drawn now: the same ones whenever and wherever it is asked for."""
+        layer, own, seed = self._recipe_layer(name), self.recipe.distributions, self.recipe.seed
+        g = layer.geometry
+        # Drawn channels last and seen channels first: the transposition back to vectors then copies nothing.
+        weight = own[layer.weight].draw(
+            generator(seed, name, "weight"),
+            (g.K, g.R, g.S, g.channels_per_group),
+            3 if layer.weight_is_activation else 0,
+            _weight_unit(layer),
+        )
+        shape: tuple[int, ...] = (g.N, g.H, g.W, g.C)
+        rows = own[layer.input].kind == "softmax"  # of one group of one query each
+        if rows:
+            shape = (g.N, g.H, g.W, g.groups, g.channels_per_group)
+        inputs = own[layer.input].draw(generator(seed, name, "input"), shape, len(shape) - 1)
+        bias: NDArray[np.float32] | None = None
+        if layer.bias is not None:
+            bias = own[layer.bias].draw(generator(seed, name, "bias"), (g.K,), 0)
+        return FloatLayer(
+            name=name,
+            op=layer.op,
+            geometry=g,
+            weight=weight.transpose(0, 3, 1, 2),
+            input=inputs.reshape(g.N, g.H, g.W, g.C).transpose(0, 3, 1, 2),
+            bias=bias,
+            activation=layer.activation,
+            input_signed=own[layer.input].signed,
+            weight_is_activation=layer.weight_is_activation,
+            global_pe=layer.global_pe,
+        )
+
+    def quantized_layer(
+        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
+    ) -> QuantizedLayer:
+        """Drawn and quantized, with `output_format` for its output; nothing of it is kept."""
+        output = self.output_format(name, scheme)
+        return quantize_layer(self.drawn_layer(name), scheme, vector_size, options, output=output)
+
+    def _recipe_layer(self, name: str) -> RecipeLayer:
+        self.layer(name)
+        return next(layer for layer in self.recipe.layers if layer.name == name)
+
+
+def write_recipe(trace: SyntheticTrace, path: Path) -> Path:
+    """Write the recipe as JSON, all or nothing. Raises AccelsimError; the target is then as it was."""
+    _check_target(path)
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        try:
+            with temporary.open("x", encoding="utf-8", newline="\n") as file:
+                file.write(trace.recipe.text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise AccelsimError(f"trace {path}: cannot be written ({error.strerror or error})") from None
+    return path
+
+
+def write_tensors(trace: SyntheticTrace, path: Path) -> Path:
+    """Write an ordinary trace of the drawn float tensors. Raises AccelsimError when they are too many."""
+    _check_target(path)
+    values = sum(_values(layer) for layer in trace.recipe.layers)
+    if values > MAX_STORED_VALUES:
+        raise AccelsimError(
+            f"trace {path}: would hold {values:,} values, expected at most {MAX_STORED_VALUES:,}; "
+            f"without --tensors the file is a recipe of a few KB"
+        )
+    layers = [trace.drawn_layer(info.name) for info in trace.layers]
+    facts = {**trace.provenance, "recipe_sha256": trace.sha256}
+    return write_trace(path, trace.model, layers, facts, synthetic=True)
+
+
+def _values(layer: RecipeLayer) -> int:
+    g = layer.geometry
+    return g.K * g.R * g.S * g.channels_per_group + g.N * g.H * g.W * g.C
+
+
+def _weight_channels(layer: RecipeLayer) -> int:
+    return layer.geometry.channels_per_group if layer.weight_is_activation else layer.geometry.K
+
+
+def _weight_unit(layer: RecipeLayer) -> float:
+    """What the weight's distribution is multiplied by: 1 / sqrt(fan-in) keeps a network's signal its size."""
+    g = layer.geometry
+    return 1.0 if layer.weight_is_activation else 1 / math.sqrt(g.R * g.S * g.channels_per_group)
+
+
+def _check_target(path: Path) -> None:
+    if path.is_file() and not is_recipe(path) and not has_manifest(path, if_damaged=False):
+        raise AccelsimError(f"trace {path}: is a file but not a trace, expected a new file or an older trace")

@@ -1,0 +1,565 @@
+"""The mapper's model: one layer on the array, from its first request to its last write, in compiled code.
+
+It follows the rules of docs/machine.md section 5 as the event model does, but for one layer by itself, walks
+arrays instead of objects, and counts only what depends on the mapping. tests/test_mapper.py holds the two
+against each other; results come from the event model.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from accelsim.mapping.arrays import (
+    BLOCK,
+    CHANNELS,
+    CHUNK,
+    FETCHED,
+    FIRST,
+    FLAGS,
+    INPUT_TILE,
+    LANE_GROUPS,
+    LANES,
+    LAST,
+    LAST_OF_UNIT,
+    PIXELS,
+    POSITION_LAST,
+    RUN,
+    TILE,
+    VECTORS,
+    WEIGHT_TILE,
+    WEIGHT_WORDS,
+    blocks_of,
+    fetches_of,
+    input_tiles,
+    pixel_runs,
+    positions_of,
+)
+
+OS_LWS, OS, WS_LOS = 0, 1, 2  # orders of steps; WS steps as OS-LWS
+COUNTS = (
+    "dram.read_bit", "dram.write_bit", "global_buffer.read", "global_buffer.write", "noc.bit_hop",
+    "weight_buffer.write", "input_buffer.write", "weight_buffer.read", "psum.read", "psum.write",
+    "psum_adder.add", "weight_register.write", "local_accumulator.write", "weight_collector.write",
+    "weight_collector.read",
+)  # fmt: skip
+(
+    _DRAM_READ, _DRAM_WRITE, _GB_READ, _GB_WRITE, _HOPS, _WEIGHT_FILL, _INPUT_FILL, _WEIGHT_READ, _PSUM_READ,
+    _PSUM_WRITE, _PSUM_ADD, _REGISTER, _LOCAL, _COLLECTOR_WRITE, _COLLECTOR_READ,
+) = range(len(COUNTS))  # fmt: skip
+UNFIT_WEIGHTS, UNFIT_INPUTS, UNFIT_REGION, UNFIT_STAGING = -1, -2, -3, -4
+_NEVER = np.int64(1) << 60
+
+# Phases of a cycle, and what happens in them.
+_VISIBLE, _ACT, _GRANT = 0, 1, 2
+_FETCH, _ISSUE, _DRAIN, _OUTPUT, _SENT, _SPACE, _DRAM, _DRAM_POKE, _CROSS, _LEAVE, _WRITE, _PASS = range(12)
+
+
+class Machine(NamedTuple):
+    """Ports, latencies and formats a layer sees, all integers."""
+
+    accumulate_latency: int
+    local_latency: int
+    write_latency: int
+    ppu_latency: int
+    fifo: int
+    piece: int
+    crossbar_bits: int
+    port_bits: int
+    bank_bits: int
+    noc_latency: int
+    dram_bits: int
+    dram_latency: int
+    weight_banks: int
+    input_banks: int
+    output_banks: int
+    weight_region: int
+    activation_region: int
+    accumulator_bits: int
+    staged: int
+    order: int
+    collector_depth: int
+    output_to_dram: int
+    code_bits: int
+    scale_bits: int
+    global_pe_rate: int
+    global_pe_words: int  # of the global buffer, read and written
+    streaming_elements: int
+    row_cycles: int
+    weights_wait: int  # weight fetches wait for the layer's start, as inputs do
+    lead: int  # cycles that weights may be fetched before the start
+
+
+@njit(cache=True, inline="always")
+def _pass_slots(m, pixels, vectors):
+    own = pixels * vectors * m.local_latency
+    return max(own, (vectors - 1) * m.local_latency + m.accumulate_latency)
+
+
+@njit(cache=True)
+def _slots(m, pixels, vectors):
+    """(slots, last step, last step that holds the weight half) of a block."""
+    if m.order == OS_LWS:
+        spread = max(pixels, m.accumulate_latency)
+        return vectors * spread, (vectors - 1) * spread + pixels - 1, (vectors - 1) * spread
+    if m.order == OS:
+        last = (pixels * vectors - 1) * m.local_latency
+        return _pass_slots(m, pixels, vectors), last, last
+    whole, rest = vectors // m.collector_depth, vectors % m.collector_depth
+    slots = whole * _pass_slots(m, pixels, m.collector_depth)
+    last_size = rest if rest else m.collector_depth
+    before = slots if rest else slots - _pass_slots(m, pixels, m.collector_depth)
+    last = before + (pixels * last_size - 1) * m.local_latency
+    return before + _pass_slots(m, pixels, last_size), last, last
+
+
+@njit(cache=True)
+def _count_block(m, counts, pixels, vectors, lanes, first):
+    steps = pixels * vectors
+    if m.order == OS_LWS:
+        counts[_WEIGHT_READ] += vectors * lanes
+        counts[_REGISTER] += vectors * lanes
+        counts[_PSUM_WRITE] += steps
+        counts[_PSUM_READ] += steps - (pixels if first else 0)
+        return
+    counts[_REGISTER] += steps * lanes
+    counts[_LOCAL] += steps
+    if m.order == OS:
+        counts[_WEIGHT_READ] += steps * lanes
+        counts[_PSUM_WRITE] += pixels
+        counts[_PSUM_READ] += 0 if first else pixels
+        return
+    passes = -(-vectors // m.collector_depth)
+    counts[_WEIGHT_READ] += vectors * lanes
+    counts[_COLLECTOR_WRITE] += vectors * lanes
+    counts[_COLLECTOR_READ] += steps * lanes
+    counts[_PSUM_WRITE] += passes * pixels
+    counts[_PSUM_READ] += (passes - (1 if first else 0)) * pixels
+
+
+@njit(cache=True)
+def _multicast(side, deepest, destinations, owner):
+    """Links in the union of the XY paths to the destinations' PEs."""
+    deepest[:] = -1
+    for at in destinations:
+        x, y = owner[at] % side, owner[at] // side
+        deepest[x] = max(deepest[x], y)
+    hops, widest = 1, 0
+    for x in range(side):
+        if deepest[x] >= 0:
+            widest = x
+            hops += deepest[x]
+    return hops + widest
+
+
+@njit(cache=True)
+def run_layer(s, c, m, taps, counts, buckets):
+    """(end of the layer, its last issue slot over all PEs); end < 0 where a tile does not fit.
+
+    counts: int64[COUNTS], added to; buckets: int64[3], PE cycles of compute, pads, and of blocks in all.
+    """
+    run_first, run_last, run_pp, run_offset = pixel_runs(s, c)
+    words, dram_first, dram_again = input_tiles(s, c, taps, run_first, run_last, run_pp)
+    if words.max() > s.input_half:
+        return UNFIT_INPUTS, 0
+    offset, table = blocks_of(s, c, run_first, run_last, run_offset)
+    if table.shape[1] == 0:
+        return UNFIT_WEIGHTS, 0
+    pes, pp_count = s.pes, c.pixel_split
+    sharing = c.c_split * pp_count if s.groups == 1 else pes
+    stream_w, stream_i = np.arange(pes) // pp_count, np.arange(pes) % sharing
+    w_start, w_pos, w_of = positions_of(offset, table, WEIGHT_TILE)
+    i_start, i_pos, i_of = positions_of(offset, table, INPUT_TILE)
+    w_stream, w_fetch, w_dest, w_owner = fetches_of(w_start, w_pos, table, stream_w)
+    i_stream, i_fetch, i_dest, i_owner = fetches_of(i_start, i_pos, table, stream_i)
+    weight_streams = len(w_stream) - 1
+    streams = weight_streams + len(i_stream) - 1
+    weight_fetches, input_fetches = len(w_fetch) - 1, len(i_fetch) - 1
+    fetches = weight_fetches + input_fetches
+
+    # Of every fetch: bits, DRAM bits (-1: none read), space to give back, bank, order among requests.
+    bits, dram, space = np.zeros(fetches, np.int64), np.full(fetches, -1), np.zeros(fetches, np.int64)
+    bank, rank, hops = np.zeros(fetches, np.int64), np.zeros(fetches, np.int64), np.zeros(fetches, np.int64)
+    next_fetch, stop_fetch = np.zeros(streams, np.int64), np.zeros(streams, np.int64)
+    side = 1
+    while side * side < pes:
+        side += 1
+    deepest = np.zeros(side, np.int64)
+    active_inputs, largest_input = 0, 0
+    for stream in range(streams):
+        weight = stream < weight_streams
+        number = stream if weight else stream - weight_streams
+        bounds = w_stream if weight else i_stream
+        f0, f1 = bounds[number], bounds[number + 1]
+        first_of, dest, owner = (w_fetch, w_dest, w_owner) if weight else (i_fetch, i_dest, i_owner)
+        pos, mode = (w_pos, s.weight_mode) if weight else (i_pos, s.input_mode)
+        base = 0 if weight else weight_fetches
+        next_fetch[stream], stop_fetch[stream] = base + f0, base + f1
+        if f0 == f1:
+            continue
+        active_inputs += not weight
+        leader = pes
+        highest = 0
+        for f in range(f0, f1):
+            highest = max(highest, pos[TILE, dest[first_of[f]]])
+            for n in range(first_of[f], first_of[f + 1]):
+                leader = min(leader, owner[dest[n]])
+        latest = np.full(highest + 1 if mode == 1 else 1, -1)
+        for f in range(f0, f1):
+            at = dest[first_of[f]]
+            b, i = pos[BLOCK, at], base + f
+            part = owner[at] // pp_count % c.c_split
+            if weight:
+                bits[i] = table[WEIGHT_WORDS, b] * s.weight_bits
+                bank[i] = number % m.weight_banks
+                if mode and bits[i] > m.weight_region:
+                    return UNFIT_REGION, 0
+            else:
+                bits[i] = words[part, table[RUN, b], table[CHUNK, b]] * s.input_bits
+                bank[i] = m.weight_banks + number % m.input_banks
+                largest_input = max(largest_input, bits[i])
+            rank[i] = (((3 if weight else 2) * 4096 + leader) << 32) + f - f0
+            hops[i] = _multicast(side, deepest, dest[first_of[f] : first_of[f + 1]], owner)
+            tile = pos[TILE, at]
+            seen = mode == 1 and latest[tile] >= 0
+            if mode == 2 or (mode == 1 and not seen):
+                if weight:
+                    dram[i] = bits[i]
+                elif mode == 1:
+                    dram[i] = dram_first[part, table[RUN, b], table[CHUNK, b]]
+                else:
+                    dram[i] = dram_again[part, table[RUN, b], table[CHUNK, b]]
+            if weight and mode:
+                space[i] = bits[i]
+                if seen:
+                    space[latest[tile]] = 0
+            if mode == 1:
+                latest[tile] = i
+
+    blocks = table.shape[1]
+    w_release, i_release = np.full(w_pos.shape[1], _NEVER), np.full(i_pos.shape[1], _NEVER)
+    w_resident, i_resident = np.full(w_pos.shape[1], _NEVER), np.full(i_pos.shape[1], _NEVER)
+    # Psum tiles of each PE in order, their pieces, and when they are read out.
+    tile_first = np.zeros(pes + 1, np.int64)
+    piece_first = np.zeros(pes + 1, np.int64)
+    outputs, largest_output = 0, 0
+    for pe in range(pes):
+        tiles, pieces = tile_first[pe], piece_first[pe]
+        sends = pe // pp_count % c.c_split < c.c_split - 1
+        for b in range(offset[pe], offset[pe + 1]):
+            if table[FLAGS, b] & LAST:
+                tiles += 1
+                n = -(-table[PIXELS, b] // m.piece)
+                pieces += n
+                if not sends and (table[FLAGS, b] & LAST_OF_UNIT or not m.staged):
+                    outputs += n
+                    most = min(m.piece, table[PIXELS, b]) * _output_bits(s, m, table, b)
+                    largest_output = max(largest_output, most)
+        tile_first[pe + 1], piece_first[pe + 1] = tiles, pieces
+    staging = 2 * active_inputs * largest_input if s.input_mode == 2 else 0
+    if m.output_to_dram:
+        staging += 2 * pes * largest_output
+    if staging > m.activation_region:
+        return UNFIT_STAGING, 0
+    tile_block, tile_piece = np.zeros(tile_first[pes], np.int64), np.zeros(tile_first[pes], np.int64)
+    tile_written = np.full(tile_first[pes], _NEVER)
+    tile_start, tile_read = np.full(tile_first[pes], _NEVER), np.zeros(tile_first[pes], np.int64)
+    summed = np.full(piece_first[pes], _NEVER)
+    at_tile = tile_first[:pes].copy()
+    for pe in range(pes):
+        piece = 0
+        for b in range(offset[pe], offset[pe + 1]):
+            if table[FLAGS, b] & LAST:
+                tile_block[at_tile[pe]], tile_piece[at_tile[pe]] = b, piece
+                piece += -(-table[PIXELS, b] // m.piece)
+                at_tile[pe] += 1
+    at_block, at_tile = offset[:pes].copy(), tile_first[:pes].copy()
+    issue_end = np.full(pes, m.lead)
+    drain_tile, drain_piece, drain_end = tile_first[:pes].copy(), np.zeros(pes, np.int64), np.full(pes, -1)
+    at_piece = piece_first[:pes].copy()
+    made = np.zeros(pes, np.int64)
+    free_entries = np.full(pes, m.fifo)
+    slots_free = np.full(pes, 2)
+    # Output tiles in the order they are drained: entries, bits, values; a queue for each PE.
+    queue_entries = np.zeros(piece_first[pes], np.int64)
+    queue_bits, queue_values = queue_entries.copy(), queue_entries.copy()
+    queue_head, queue_tail = piece_first[:pes].copy(), piece_first[:pes].copy()
+    queue_sent, done_at = piece_first[:pes].copy(), piece_first[:pes].copy()
+    bank_free = np.zeros(m.weight_banks + m.input_banks + m.output_banks, np.int64)
+    in_free, out_free = np.zeros(pes, np.int64), np.zeros(pes, np.int64)
+    dram_free, dram_space = 0, m.weight_region
+    dram_queue = np.zeros(fetches + outputs + 1, np.int64)
+    dram_head, dram_tail = 0, 0
+    out_pe, out_slot = np.zeros(outputs + 1, np.int64), np.zeros(outputs + 1, np.int64)
+    out_count, written = 0, 0
+    arrivals, arrived = np.zeros((outputs, 2), np.int64), 0
+    last_write = 0
+
+    heap = [(np.int64(0), np.int64(0), np.int64(0))]
+    heap.pop()
+    for stream in range(streams):
+        waits = stream >= weight_streams or m.weights_wait
+        heappush(heap, ((m.lead if waits else 0) * 4 + _ACT, np.int64(stream), np.int64(_FETCH)))
+    while heap:
+        when, key, kind = heappop(heap)
+        now = when >> 2
+        if kind == _FETCH:
+            stream = key
+            while next_fetch[stream] < stop_fetch[stream]:
+                f = next_fetch[stream]
+                weight = f < weight_fetches
+                first_of, dest, owner = (w_fetch, w_dest, w_owner) if weight else (i_fetch, i_dest, i_owner)
+                start, release = (w_start, w_release) if weight else (i_start, i_release)
+                local = f if weight else f - weight_fetches
+                free_at = np.int64(0)
+                for n in range(first_of[local], first_of[local + 1]):
+                    at = dest[n]
+                    if at - start[owner[at]] >= 2:
+                        free_at = max(free_at, release[at - 2])
+                if free_at > now:
+                    break  # whoever releases the half comes back
+                next_fetch[stream] += 1
+                if dram[f] >= 0:
+                    counts[_DRAM_READ] += dram[f]
+                    counts[_GB_WRITE] += -(-dram[f] // m.bank_bits)
+                    heappush(heap, (now * 4 + _GRANT, rank[f], np.int64(_DRAM) + (f << 8)))
+                else:
+                    heappush(heap, (now * 4 + _GRANT, rank[f], np.int64(_CROSS) + (f << 8)))
+        elif kind & 255 == _DRAM or kind == _DRAM_POKE or kind & 255 == _WRITE:
+            if kind & 255 == _DRAM:
+                dram_queue[dram_tail] = kind >> 8
+                dram_tail += 1
+            elif kind & 255 == _WRITE:
+                dram_queue[dram_tail] = -1 - (kind >> 8)
+                dram_tail += 1
+            while dram_head < dram_tail:
+                f = dram_queue[dram_head]
+                begin = max(now + 1, dram_free)
+                if f < 0:
+                    o = -1 - f
+                    dram_head += 1
+                    dram_free = begin + max(1, -(-queue_bits[out_slot[o]] // m.dram_bits))
+                    written += 1
+                    last_write = max(last_write, dram_free)
+                    slot = out_pe[o]
+                    heappush(heap, (dram_free * 4 + _VISIBLE, slot, np.int64(_OUTPUT) + (1 << 8)))
+                    continue
+                if f < weight_fetches and dram[f] > 0:
+                    if begin > now + 1:
+                        heappush(heap, ((begin - 1) * 4 + _GRANT, _NEVER, np.int64(_DRAM_POKE)))
+                        break
+                    if dram[f] > dram_space:
+                        break
+                    dram_space -= dram[f]
+                dram_head += 1
+                dram_free = begin + max(1, -(-dram[f] // m.dram_bits))
+                ready = dram_free + m.dram_latency
+                heappush(heap, (ready * 4 + _GRANT, rank[f], np.int64(_CROSS) + (f << 8)))
+        elif kind & 255 == _CROSS:
+            f = kind >> 8
+            weight = f < weight_fetches
+            first_of, dest, owner = (w_fetch, w_dest, w_owner) if weight else (i_fetch, i_dest, i_owner)
+            resident = w_resident if weight else i_resident
+            local = f if weight else f - weight_fetches
+            begin = max(now + 1, bank_free[bank[f]])
+            for n in range(first_of[local], first_of[local + 1]):
+                begin = max(begin, in_free[owner[dest[n]]])
+            end = begin + max(1, -(-bits[f] // m.crossbar_bits))
+            bank_free[bank[f]] = end
+            arrival = end + m.noc_latency
+            for n in range(first_of[local], first_of[local + 1]):
+                at = dest[n]
+                in_free[owner[at]] = end
+                resident[at] = arrival
+                heappush(heap, (arrival * 4 + _ACT, owner[at], np.int64(_ISSUE)))
+                # A tile that is kept stays resident through the later positions.
+                pos, last = (w_pos, w_start[owner[at] + 1]) if weight else (i_pos, i_start[owner[at] + 1])
+                after = at + 2
+                while after < last and not pos[FETCHED, after]:
+                    resident[after] = arrival
+                    after += 2
+                if weight:
+                    counts[_WEIGHT_FILL] += bits[f] // s.weight_bits
+                else:
+                    counts[_INPUT_FILL] += bits[f] // s.input_bits
+            counts[_GB_READ] += -(-bits[f] // m.bank_bits)
+            counts[_HOPS] += bits[f] * hops[f]
+            if space[f]:
+                release_at = max(end - 1, now)
+                heappush(heap, (release_at * 4 + _VISIBLE, space[f], np.int64(_SPACE)))
+        elif kind == _SPACE:
+            dram_space += key
+            heappush(heap, (now * 4 + _GRANT, _NEVER, np.int64(_DRAM_POKE)))
+        elif kind == _ISSUE:
+            pe = key
+            b = at_block[pe]
+            if b == offset[pe + 1] or issue_end[pe] > now:
+                continue
+            flags, pixels, vectors = table[FLAGS, b], table[PIXELS, b], table[VECTORS, b]
+            j = at_tile[pe]
+            ready = max(w_resident[w_of[b]], i_resident[i_of[b]])
+            if flags & FIRST and j - tile_first[pe] >= 2:
+                ready = max(ready, tile_start[j - 2], tile_read[j - 2] - m.write_latency + 1)
+            if ready > now:
+                if ready < _NEVER:
+                    heappush(heap, (ready * 4 + _ACT, pe, np.int64(_ISSUE)))
+                continue
+            slots, last_step, weights_read = _slots(m, pixels, vectors)
+            _count_block(m, counts, pixels, vectors, table[LANES, b], flags & FIRST != 0)
+            buckets[0] += pixels * vectors
+            buckets[1] += slots - pixels * vectors
+            issue_end[pe] = now + slots
+            at_block[pe] += 1
+            heappush(heap, ((now + slots) * 4 + _ACT, pe, np.int64(_ISSUE)))
+            if w_pos[POSITION_LAST, w_of[b]] == b:
+                w_release[w_of[b]] = now + weights_read + 1
+                heappush(heap, (w_release[w_of[b]] * 4 + _ACT, stream_w[pe], np.int64(_FETCH)))
+            if i_pos[POSITION_LAST, i_of[b]] == b:
+                i_release[i_of[b]] = now + last_step + 1
+                key = weight_streams + stream_i[pe]
+                heappush(heap, (i_release[i_of[b]] * 4 + _ACT, key, np.int64(_FETCH)))
+            if flags & LAST:
+                tile_written[j] = now + last_step + m.write_latency
+                at_tile[pe] += 1
+                heappush(heap, ((tile_written[j] + 1) * 4 + _ACT, pe, np.int64(_DRAIN)))
+                if pe // pp_count % c.c_split > 0:
+                    heappush(heap, ((tile_written[j] + 1) * 4 + _ACT, pe - pp_count, np.int64(_DRAIN)))
+        elif kind == _DRAIN:
+            pe = key
+            part = pe // pp_count % c.c_split
+            while drain_tile[pe] < at_tile[pe]:
+                j = drain_tile[pe]
+                b = tile_block[j]
+                all_pixels = table[PIXELS, b]
+                pixels = min(m.piece, all_pixels - drain_piece[pe] * m.piece)
+                last_piece = (drain_piece[pe] + 1) * m.piece >= all_pixels
+                ready = tile_written[j] if part == 0 else summed[at_piece[pe]]
+                if part < c.c_split - 1:
+                    theirs = tile_written[tile_first[pe + pp_count] + j - tile_first[pe]]
+                    ready = max(ready, theirs) + 1
+                    if ready > now:
+                        if ready < _NEVER:
+                            heappush(heap, (ready * 4 + _ACT, pe, np.int64(_DRAIN)))
+                        break
+                    order = (np.int64(pe) << 32) + made[pe]
+                    made[pe] += 1
+                    code = ((j << 20) + (at_piece[pe] - piece_first[pe])) << 8
+                    heappush(heap, (now * 4 + _GRANT, order, np.int64(_PASS) + code))
+                else:
+                    makes = table[FLAGS, b] & LAST_OF_UNIT != 0 or not m.staged
+                    spacing = table[LANE_GROUPS, b] if m.staged and makes else 1
+                    entries = pixels * spacing if makes else 0
+                    ready = max(ready, drain_end[pe]) + 1
+                    if ready > now:
+                        if ready < _NEVER:
+                            heappush(heap, (ready * 4 + _ACT, pe, np.int64(_DRAIN)))
+                        break
+                    if free_entries[pe] < entries:
+                        break  # whoever frees entries comes back
+                    free_entries[pe] -= entries
+                    drain_end[pe] = now + pixels * spacing - 1
+                    counts[_PSUM_READ] += pixels
+                    if last_piece:
+                        tile_start[j], tile_read[j] = now, now + (pixels - 1) * spacing
+                        heappush(heap, (now * 4 + _ACT, pe, np.int64(_ISSUE)))
+                    if makes:
+                        q = queue_tail[pe]
+                        queue_tail[pe] += 1
+                        queue_entries[q] = entries
+                        queue_bits[q] = pixels * _output_bits(s, m, table, b)
+                        queue_values[q] = pixels * (table[CHANNELS, b] if m.staged else table[LANES, b])
+                        complete = drain_end[pe] + m.ppu_latency
+                        heappush(heap, (complete * 4 + _VISIBLE, np.int64(pe), np.int64(_OUTPUT)))
+                at_piece[pe] += 1
+                drain_piece[pe] += 1
+                if last_piece:
+                    drain_tile[pe] += 1
+                    drain_piece[pe] = 0
+        elif kind & 255 == _PASS:
+            code = kind >> 8
+            j, piece = code >> 20, code & ((1 << 20) - 1)
+            b = tile_block[j]
+            pe = key >> 32
+            target = pe + pp_count
+            number = piece - tile_piece[j]
+            pixels = min(m.piece, table[PIXELS, b] - number * m.piece)
+            values = pixels * table[LANES, b]
+            size = values * m.accumulator_bits
+            begin = max(now + 1, out_free[pe], in_free[target])
+            end = begin + max(1, -(-size // m.port_bits))
+            out_free[pe] = in_free[target] = end
+            counts[_HOPS] += size * (abs(pe % side - target % side) + abs(pe // side - target // side))
+            counts[_PSUM_READ] += 2 * pixels
+            counts[_PSUM_WRITE] += pixels
+            counts[_PSUM_ADD] += values
+            if (number + 1) * m.piece >= table[PIXELS, b]:
+                tile_start[j], tile_read[j] = begin, end - 1
+                heappush(heap, (begin * 4 + _ACT, pe, np.int64(_ISSUE)))
+            arrival = end + m.noc_latency
+            summed[piece_first[target] + piece] = arrival
+            heappush(heap, ((arrival + 1) * 4 + _ACT, target, np.int64(_DRAIN)))
+        elif kind & 255 == _OUTPUT:
+            pe = key
+            if kind >> 8:
+                slots_free[pe] += 1
+            else:
+                done_at[pe] += 1
+            while queue_head[pe] < done_at[pe]:
+                if m.output_to_dram:
+                    if slots_free[pe] == 0:
+                        break
+                    slots_free[pe] -= 1
+                q = queue_head[pe]
+                queue_head[pe] += 1
+                out_pe[out_count], out_slot[out_count] = pe, q
+                order = ((4096 + np.int64(pe)) << 32) + q - piece_first[pe]
+                heappush(heap, (now * 4 + _GRANT, order, np.int64(_LEAVE) + (out_count << 8)))
+                out_count += 1
+        elif kind & 255 == _LEAVE:
+            o = kind >> 8
+            pe, q = out_pe[o], out_slot[o]
+            at = m.weight_banks + m.input_banks + pe % m.output_banks
+            begin = max(now + 1, bank_free[at], out_free[pe])
+            end = begin + max(1, -(-queue_bits[q] // m.crossbar_bits))
+            bank_free[at] = out_free[pe] = end
+            counts[_GB_WRITE] += -(-queue_bits[q] // m.bank_bits)
+            counts[_HOPS] += queue_bits[q] * (1 + pe % side + pe // side)
+            heappush(heap, (end * 4 + _VISIBLE, pe, np.int64(_SENT)))
+            arrival = end + m.noc_latency
+            arrivals[arrived, 0], arrivals[arrived, 1] = arrival, queue_values[q]
+            arrived += 1
+            if m.output_to_dram:
+                counts[_DRAM_WRITE] += queue_bits[q]
+                counts[_GB_READ] += -(-queue_bits[q] // m.bank_bits)
+                order = ((4096 + np.int64(pe)) << 32) + q - piece_first[pe]
+                heappush(heap, (arrival * 4 + _GRANT, order, np.int64(_WRITE) + (o << 8)))
+            else:
+                written += 1
+                last_write = max(last_write, arrival)
+        elif kind == _SENT:
+            pe = key
+            free_entries[pe] += queue_entries[queue_sent[pe]]
+            queue_sent[pe] += 1
+            heappush(heap, (now * 4 + _ACT, pe, np.int64(_DRAIN)))
+    buckets[2] += blocks
+    counts[_GB_READ] += m.global_pe_words
+    counts[_GB_WRITE] += m.global_pe_words
+    assert written == outputs
+    by_time = np.argsort(arrivals[:, 0])
+    end, behind = last_write, 0
+    for n in range(arrived - 1, -1, -1):
+        at, values = arrivals[by_time[n], 0], arrivals[by_time[n], 1]
+        behind += values
+        total = s.pixels * s.outputs * s.groups
+        end = max(end, at + -(-m.streaming_elements * behind // (total * m.global_pe_rate)))
+    return end + m.row_cycles - m.lead, issue_end.max() - m.lead
+
+
+@njit(cache=True)
+def _output_bits(s, m, table, b):
+    """Bits of one pixel of the output tile that block b ends."""
+    channels = table[CHANNELS, b] if m.scale_bits else table[LANES, b]
+    return channels * m.code_bits + m.scale_bits * -(-channels // s.vector)

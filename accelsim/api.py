@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelsim.config import Arch, load_arch
-from accelsim.costs import CostLibrary
+from accelsim.costs import CostLibrary, Technology
 from accelsim.errors import AccelsimError
 from accelsim.inventory import SCOPES, technology_of
 from accelsim.network import PUBLISHED_ACCUMULATOR_BITS, Progress, float_outputs, run_network
@@ -26,6 +26,8 @@ from accelsim.trace import Trace
 if TYPE_CHECKING:
     import pandas as pd
 
+    from accelsim.characterise import Characterised
+
 DEFAULT_SCHEMES = ("8/8/-/-", "4/4/4/4", "4/8/6/10")
 
 
@@ -36,19 +38,28 @@ def run(
     *,
     overrides: Sequence[str] = (),
     options: QuantizeOptions | None = None,
+    costs: str | Path | None = None,
     progress: Progress | None = None,
     keep_tensors: bool = True,
 ) -> RunResult:
     """Simulate a trace at one scheme on one machine.
 
     trace: a file, the name of a bundled trace, or an open Trace; arch: a preset, a file or an Arch;
-    overrides: `KEY=VALUE` changes to the arch; options: how a float trace is quantized; keep_tensors: keep
-    operands and values of every layer in the result (`activities`, and for `write(dump=True)`); without them
-    memory stays that of a layer or two. Raises AccelsimError on bad input, with one clear line.
+    overrides: `KEY=VALUE` changes to the arch; options: how a float trace is quantized; costs: a folder of
+    cost tables, by default the package's; keep_tensors: keep operands and values of every layer in the result
+    (`activities`, and for `write(dump=True)`); without them memory stays that of a layer or two. Raises
+    AccelsimError on bad input, with one clear line.
     """
     opened, machine = _open(trace), _machine(arch, overrides)
     return run_network(
-        opened, machine, _scheme(scheme), options, progress, float_outputs(opened), keep_tensors=keep_tensors
+        opened,
+        machine,
+        _scheme(scheme),
+        options,
+        progress,
+        float_outputs(opened),
+        keep_tensors=keep_tensors,
+        library=_library(machine, costs),
     )
 
 
@@ -59,6 +70,7 @@ def compare(
     *,
     overrides: Sequence[str] = (),
     options: QuantizeOptions | None = None,
+    costs: str | Path | None = None,
     progress: Progress | None = None,
     keep_tensors: bool = True,
 ) -> Comparison:
@@ -73,22 +85,61 @@ def compare(
     if len(set(wanted)) != len(wanted):
         raise AccelsimError(f"compare: a scheme is given twice in {', '.join(map(str, wanted))}")
     opened, machine = _open(trace), _machine(arch, overrides)
-    floats = float_outputs(opened)
+    floats, library = float_outputs(opened), _library(machine, costs)
     runs = tuple(
         run_network(
-            opened, machine, scheme, options, progress, floats, keep_tensors=keep_tensors, narrow=True
+            opened,
+            machine,
+            scheme,
+            options,
+            progress,
+            floats,
+            keep_tensors=keep_tensors,
+            narrow=True,
+            library=library,
         )
         for scheme in wanted
     )
-    return Comparison(runs, _comparison_table(machine, runs))
+    return Comparison(runs, _comparison_table(machine, runs, library))
 
 
-def cost_table(component: str | None = None, arch: str | Path | Arch = "magnet16") -> pd.DataFrame:
+def cost_table(
+    component: str | None = None,
+    arch: str | Path | Arch = "magnet16",
+    *,
+    costs: str | Path | None = None,
+) -> pd.DataFrame:
     """Every constant, or those of one component, with unit, node, source and standing."""
     import pandas as pd
 
-    library = CostLibrary(technology_of(_machine(arch, ())))
-    return pd.DataFrame(library.rows(component))
+    return pd.DataFrame(_library(_machine(arch, ()), costs).rows(component))
+
+
+def characterise_costs(
+    liberty: Sequence[str | Path],
+    node_nm: float,
+    out: str | Path,
+    *,
+    pattern: str | None = None,
+    jobs: int = 1,
+    recipe: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Characterised:
+    """Make the datapath cost table anew from Liberty files, in a folder that `costs` arguments take.
+
+    pattern: a regular expression for the names of blocks, which leaves the table incomplete; jobs: blocks at
+    a time; recipe: a shipped recipe or a file. Raises AccelsimError on bad input and when the cost laws do
+    not fit the new table.
+    """
+    from accelsim.characterise import characterise
+
+    done = characterise(liberty, node_nm, out, pattern=pattern, jobs=jobs, recipe=recipe, progress=progress)
+    if done.complete:
+        try:
+            CostLibrary(Technology(), done.out)
+        except AccelsimError as error:
+            raise AccelsimError(f"costs {done.out}: written, but cannot be used: {error}") from None
+    return done
 
 
 def emit_rtl(
@@ -123,6 +174,7 @@ def synthesise_rtl(
     *,
     overrides: Sequence[str] = (),
     liberty: str | Path | None = None,
+    costs: str | Path | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Synthesise what `emit_rtl` wrote with Yosys: cells by module, and modelled beside synthesised area.
 
@@ -132,7 +184,7 @@ def synthesise_rtl(
 
     machine = _machine(arch, overrides)
     rows = synth(out, liberty)
-    library = CostLibrary(technology_of(machine))
+    library = _library(machine, costs)
     return synth_frame(rows), compare_area(rows, machine, _scheme(scheme), library)
 
 
@@ -167,15 +219,21 @@ def _machine(arch: str | Path | Arch, overrides: Sequence[str]) -> Arch:
     return arch
 
 
+def _library(machine: Arch, costs: str | Path | None) -> CostLibrary:
+    """Prices at the machine's technology, from the folder `costs` or the package."""
+    if costs is not None and not Path(costs).is_dir():
+        raise AccelsimError(f"costs {costs}: no such folder, expected one of cost tables")
+    return CostLibrary(technology_of(machine), None if costs is None else Path(costs))
+
+
 def _scheme(scheme: str | Scheme) -> Scheme:
     return scheme if isinstance(scheme, Scheme) else Scheme.parse(str(scheme))
 
 
-def _comparison_table(arch: Arch, runs: Sequence[RunResult]) -> pd.DataFrame:
+def _comparison_table(arch: Arch, runs: Sequence[RunResult], library: CostLibrary) -> pd.DataFrame:
     import pandas as pd
 
     narrow = arch.model_copy(update={"accumulator_bits": PUBLISHED_ACCUMULATOR_BITS})
-    library = CostLibrary(technology_of(arch))
     base = runs[0].summary
     rows: list[dict[str, Any]] = []
     for run in runs:

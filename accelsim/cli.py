@@ -6,9 +6,10 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from accelsim.errors import AccelsimError
@@ -33,6 +34,23 @@ trace_app = typer.Typer(
 )
 app.add_typer(trace_app, name="trace")
 
+
+class _ShowByDefault(TyperGroup):
+    """`costs dot_product --csv` is `costs show dot_product --csv`: only what names no command is shown."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or args[0] not in (*self.commands, "--help"):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+costs_app = typer.Typer(
+    cls=_ShowByDefault,
+    help="Print cost constants (`costs [COMPONENT ...] [--csv]`), or make them for another library.",
+    rich_markup_mode=None,
+)
+app.add_typer(costs_app, name="costs")
+
 TraceArgument = Annotated[
     str,
     typer.Argument(
@@ -52,6 +70,9 @@ QuantizeOption = Annotated[
     list[str] | None,
     typer.Option("--quantize", metavar="KEY=VALUE", help="Change how a float trace is quantized; repeats."),
 ]
+CostsOption = Annotated[
+    Path | None, typer.Option("--costs", help="Folder of cost tables [default: those of the package].")
+]
 DumpOption = Annotated[
     bool, typer.Option("--dump", help="Also write outputs.safetensors: operands, psums, outputs.")
 ]
@@ -66,6 +87,7 @@ def run_command(
     out: OutOption = None,
     overrides: SetOption = None,
     quantize: QuantizeOption = None,
+    costs: CostsOption = None,
     dump: DumpOption = False,
     plots: PlotOption = True,
 ) -> None:
@@ -83,6 +105,7 @@ def run_command(
             scheme,
             overrides=overrides or (),
             options=_options(quantize),
+            costs=costs,
             progress=progress,
             keep_tensors=dump,
         )
@@ -104,6 +127,7 @@ def compare_command(
     out: OutOption = None,
     overrides: SetOption = None,
     quantize: QuantizeOption = None,
+    costs: CostsOption = None,
     dump: DumpOption = False,
     plots: PlotOption = True,
 ) -> None:
@@ -121,6 +145,7 @@ def compare_command(
             scheme or api.DEFAULT_SCHEMES,
             overrides=overrides or (),
             options=_options(quantize),
+            costs=costs,
             progress=progress,
             keep_tensors=dump,
         )
@@ -196,10 +221,11 @@ def trace_synth_command(
     typer.echo(f"wrote {written}")
 
 
-@app.command("costs")
+@costs_app.command("show")
 def costs_command(
     component: Annotated[list[str] | None, typer.Argument(metavar="[COMPONENT ...]")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print as CSV, every column in full.")] = False,
+    costs: CostsOption = None,
 ) -> None:
     """Print the cost constants with unit, node, source and standing; without arguments, an overview."""
     import pandas as pd
@@ -208,9 +234,9 @@ def costs_command(
     from accelsim.tables import print_frame
 
     if component:
-        frame = pd.concat([cost_table(name) for name in component], ignore_index=True)
+        frame = pd.concat([cost_table(name, costs=costs) for name in component], ignore_index=True)
     else:
-        frame = cost_table()
+        frame = cost_table(costs=costs)
         if not csv:
             overview = frame.groupby("component", sort=True).agg(
                 constants=("value", "size"),
@@ -225,6 +251,33 @@ def costs_command(
         print_frame(frame)
 
 
+@costs_app.command("characterise")
+def characterise_command(
+    liberty: Annotated[list[Path], typer.Option("--liberty", help="A .lib or .lib.gz file; repeats.")],
+    node_nm: Annotated[float, typer.Option("--node-nm", help="The library's node.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the cost tables to.")],
+    pattern: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="REGEX", help="Only blocks of such names: an incomplete table."),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, max=256, help="Blocks at a time.")] = 1,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Shipped recipe or file: cells, loads, target delay.")
+    ] = None,
+) -> None:
+    """Make the datapath cost table anew from standard-cell libraries (needs Yosys); see --costs."""
+    from accelsim import api
+    from accelsim.progress import progress_bar
+
+    with progress_bar() as progress:
+        done = api.characterise_costs(
+            liberty, node_nm, out, pattern=pattern, jobs=jobs, recipe=recipe, progress=progress
+        )
+    typer.echo(f"{done.rows} rows of {done.blocks} blocks in {done.out}/")
+    if not done.complete:
+        typer.echo("not a folder for --costs: the blocks that --filter left out are missing")
+
+
 @app.command("rtl")
 def rtl_command(
     out: Annotated[Path, typer.Option("--out", help="Folder to write the SystemVerilog to.")],
@@ -235,6 +288,7 @@ def rtl_command(
     overrides: SetOption = None,
     synth: Annotated[bool, typer.Option("--synth", help="Synthesise it with Yosys and count cells.")] = False,
     liberty: Annotated[Path | None, typer.Option("--liberty", help="Map to this library's cells.")] = None,
+    costs: CostsOption = None,
 ) -> None:
     """Write one PE as synthesizable SystemVerilog, with a self-checking testbench fed from a trace's tile."""
     from accelsim import api
@@ -242,10 +296,14 @@ def rtl_command(
 
     if liberty is not None and not synth:
         raise AccelsimError("--liberty is for --synth, which is not given")
+    if costs is not None and not synth:
+        raise AccelsimError("--costs is for --synth, which is not given")
     api.emit_rtl(out, arch, scheme, trace=trace, layer=layer, overrides=overrides or ())
     typer.echo(f"wrote {out}/; `make` in it runs the testbench with Verilator")
     if synth:
-        cells, compared = api.synthesise_rtl(out, arch, scheme, overrides=overrides or (), liberty=liberty)
+        cells, compared = api.synthesise_rtl(
+            out, arch, scheme, overrides=overrides or (), liberty=liberty, costs=costs
+        )
         print_frame(cells)
         print_frame(compared)
 

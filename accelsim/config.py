@@ -209,7 +209,7 @@ def _read(name: str | Path, where: str, depth: int) -> dict[str, Any]:
     else:
         path = Path(name)
         text = _file_text(path, where)
-    data = _load_yaml(text, where)
+    data = load_yaml(text, where)
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise AccelsimError(f"{where}: expected a mapping of parameter names to values")
     base = data.pop("base", None)
@@ -238,7 +238,7 @@ def _file_text(path: Path, where: str) -> str:
     raise AccelsimError(f"{where}: {size} bytes, expected at most {_MAX_FILE_BYTES}")
 
 
-def _load_yaml(text: str, where: str) -> Any:
+def load_yaml(text: str, where: str) -> Any:
     """Plain YAML: no anchors, which can make a small file expand without end, and no key twice."""
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
@@ -275,7 +275,7 @@ def _override(data: dict[str, Any], item: str) -> None:
     key, equals, text = item.partition("=")
     if not equals or not key.strip() or not text.strip():
         raise AccelsimError(f"{where}: expected KEY=VALUE")
-    value = _load_yaml(text, where)
+    value = load_yaml(text, where)
     *parents, leaf = key.strip().split(".")
     for parent in parents:
         nested = data.get(parent) or {}

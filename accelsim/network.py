@@ -63,15 +63,17 @@ def run_network(
     *,
     keep_tensors: bool,
     narrow: bool = False,
+    library: CostLibrary | None = None,
 ) -> RunResult:
     """Compute, time and price every layer of a trace.
 
     Tensors live one layer at a time unless `keep_tensors`. narrow: also accumulate at the published width.
+    library: prices, by default those of the package at the machine's technology.
     Raises AccelsimError on input that does not fit the machine.
     """
     started = time.perf_counter()
     arch.check_scheme(scheme)
-    library = CostLibrary(technology_of(arch))
+    library = library or CostLibrary(technology_of(arch))
     if arch.fold != "auto":
         options = replace(options or QuantizeOptions(), fold=arch.fold)
     count, placement = len(trace.layers), Placement(arch)
@@ -82,7 +84,8 @@ def run_network(
         _check_sign(arch, layer)
         storage = placement.place(layer.spec, last=index == count - 1)
         programs.append(default_program(arch, layer.spec, storage))
-        computed.append(_compute(arch, layer, floats.get(info.name), keep_tensors, narrow))
+        c_split = programs[-1].mapping.c_split
+        computed.append(_compute(arch, layer, c_split, floats.get(info.name), keep_tensors, narrow))
         if progress is not None:
             progress(f"{scheme} values", index + 1, count)
 
@@ -128,9 +131,14 @@ def run_network(
 
 
 def _compute(
-    arch: Arch, layer: QuantizedLayer, reference: np.ndarray | None, keep_tensors: bool, narrow: bool
+    arch: Arch,
+    layer: QuantizedLayer,
+    c_split: int,
+    reference: np.ndarray | None,
+    keep_tensors: bool,
+    narrow: bool,
 ) -> _Computed:
-    values = compute_values(arch, layer)
+    values = compute_values(arch, layer, c_split)
     own_sqnr = ppu_sqnr = narrow_sqnr = None
     if reference is not None:
         y = dequantize_output(values.psums, layer, arch.product_shift)
@@ -141,7 +149,7 @@ def _compute(
         ppu_sqnr = sqnr_db(apply_activation(reference, layer.activation), codes)
     narrow_overflows = 0
     if narrow:
-        psums, overflow_map = accumulate_layer(arch, layer, PUBLISHED_ACCUMULATOR_BITS)
+        psums, overflow_map = accumulate_layer(arch, layer, PUBLISHED_ACCUMULATOR_BITS, c_split)
         narrow_overflows = int(overflow_map.sum())
         if reference is not None:
             narrow_sqnr = sqnr_db(reference, dequantize_output(psums, layer, arch.product_shift))

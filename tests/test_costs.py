@@ -42,7 +42,7 @@ def test_every_row_has_a_source(spec):
 
 
 def test_every_synthesized_netlist_matched_its_model():
-    assert all(row["output_mismatches"] in ("", "0") for row in table_rows("datapath_asap7.csv"))
+    assert all(row["output_mismatches"] in ("", "0") for row in table_rows("datapath.csv"))
 
 
 def test_rows_list_every_constant_with_unit_source_and_status(library):
@@ -65,7 +65,7 @@ def test_copied_rows_equal_the_originals():
         with open(ORIGINALS / file, newline="") as handle:
             return list(csv.DictReader(handle))
 
-    ours = {(r["block"], r["stimulus"]): r for r in table_rows("datapath_asap7.csv")}
+    ours = {(r["block"], r["stimulus"]): r for r in table_rows("datapath.csv")}
     theirs = {(r["block"], r["stimulus"]): r for r in original("datapath_asap7.csv")}
     assert {key for key in theirs if key not in ours} == {
         ("ppu_recip_comb_16", s) for s in ("uniform", "dnn")
@@ -104,7 +104,7 @@ def test_copied_rows_equal_the_originals():
 # -- laws --------------------------------------------------------------------------------------------------
 def test_synthesized_dot_products_are_priced_by_their_row(unscaled):
     seen = 0
-    for row in table_rows("datapath_asap7.csv"):
+    for row in table_rows("datapath.csv"):
         if row["family"] != "dot" or row["activation_signed"] != "1" or row["stimulus"] == "uniform":
             continue
         size, weight, operand = (int(row[c]) for c in ("vector_size", "weight_bits", "activation_bits"))
@@ -118,7 +118,7 @@ def test_synthesized_dot_products_are_priced_by_their_row(unscaled):
 
 
 def test_single_multipliers_are_priced_by_their_row(unscaled):
-    for row in table_rows("datapath_asap7.csv"):
+    for row in table_rows("datapath.csv"):
         if row["family"] == "mul" and row["stimulus"] == "dnn":
             weight, operand = int(row["weight_bits"]), int(row["activation_bits"])
             cost = unscaled.dot_product(1, weight, operand, held_operand=False)
@@ -188,7 +188,7 @@ def test_ninth_operand_bit_meets_the_unsigned_row(unscaled):
     """8 x 9 signed carries unsigned 8-bit codes: the synthesized unsigned 8 x 8 switches nearly as much."""
     (row,) = (
         row
-        for row in table_rows("datapath_asap7.csv")
+        for row in table_rows("datapath.csv")
         if row["block"] == "dot_v16_w8_a8_u" and row["stimulus"] == "dnn_ws16"
     )
     nine = unscaled.dot_product(16, 8, 9, held_operand=True).energy_pj["op"] * 1e3
@@ -237,7 +237,7 @@ def test_sram_never_gets_cheaper_with_size(device):
 
 def test_array_cycle_energies_add_up(unscaled):
     """idle + read + write of one cycle is the synthesized read-and-write row."""
-    for row in table_rows("datapath_asap7.csv"):
+    for row in table_rows("datapath.csv"):
         if row["family"] == "array" and row["stimulus"] == "readwrite":
             energy = unscaled.array(int(row["width_bits"]), 16, row["kind"]).energy_pj
             assert sum(energy.values()) == pytest.approx(float(row["energy_fj"]) / 1e3, rel=0.07)
@@ -385,11 +385,11 @@ def test_impossible_requests_are_refused(library, call, message):
 @pytest.mark.parametrize(
     ("file", "spoil", "message"),
     [
-        ("datapath_asap7.csv", lambda t: t[:3000], "truncated|fields, expected"),
-        ("datapath_asap7.csv", lambda t: "\n".join(t.split("\n")[:200]) + "\n", "no row of family"),
-        ("datapath_asap7.csv", lambda t: t.replace("area_um2", "area", 1), "column 'area_um2' is missing"),
+        ("datapath.csv", lambda t: t[:3000], "truncated|fields, expected"),
+        ("datapath.csv", lambda t: "\n".join(t.split("\n")[:200]) + "\n", "no row of family"),
+        ("datapath.csv", lambda t: t.replace("area_um2", "area", 1), "column 'area_um2' is missing"),
         (
-            "datapath_asap7.csv",
+            "datapath.csv",
             lambda t: t.replace("0.598", "much", 1),
             "line 2: area_um2 is 'much', expected",
         ),

@@ -33,7 +33,7 @@ class TableSpec:
 
 
 DATAPATH = TableSpec(
-    "datapath_asap7.csv",
+    "datapath.csv",
     positive=("node_nm", "vdd_v"),
     zero_or_more=("area_um2", "leakage_nw", "delay_ps", "energy_fj"),
     optional=(

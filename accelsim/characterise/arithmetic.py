@@ -1,0 +1,179 @@
+"""Dot products, scale arithmetic, adders and zero detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from accelsim.characterise.block import (
+    Block,
+    combinational,
+    elements,
+    index_bits,
+    output,
+    port,
+    signed,
+)
+from accelsim.characterise.carry_save import CarrySave
+from accelsim.characterise.roles import WIDEST_OR, Roles
+
+
+def _dot_body(
+    roles: Roles, size: int, weight_bits: int, operand_bits: int, operand_signed: bool
+) -> list[str]:
+    """Signed weights `w` times operands `a`, all partial products in one tree."""
+    tree = CarrySave(weight_bits + operand_bits + index_bits(size), roles, prefix="d")
+    lines = []
+    for i in range(size):
+        w, a = f"dw{i}", f"da{i}"
+        lines.append(
+            f"wire [{weight_bits - 1}:0] {w} = w[{i * weight_bits + weight_bits - 1}:{i * weight_bits}]; "
+            f"wire [{operand_bits - 1}:0] {a} = a[{i * operand_bits + operand_bits - 1}:{i * operand_bits}];"
+        )
+        tree.product(w, weight_bits, a, operand_bits, True, operand_signed)
+    return [*lines, *tree.emit("s"), "assign y = s;"]
+
+
+def dot_product(
+    roles: Roles, size: int, weight_bits: int, operand_bits: int, *, operand_signed: bool = True
+) -> Block:
+    """Exact dot product of `size` signed weights and signed or unsigned operands."""
+    bits = weight_bits + operand_bits + index_bits(size)
+    role = "activation" if operand_signed else "unsigned_activation"
+
+    def reference(words: Mapping[str, int]) -> int:
+        weights = elements(words["w"], weight_bits, size)
+        operands = elements(words["a"], operand_bits, size)
+        if operand_signed:
+            operands = [signed(x, operand_bits) for x in operands]
+        return sum(signed(w, weight_bits) * x for w, x in zip(weights, operands, strict=True)) % (1 << bits)
+
+    return combinational(
+        f"dot_v{size}_w{weight_bits}_a{operand_bits}_{'s' if operand_signed else 'u'}",
+        "dot",
+        {
+            "weight_bits": weight_bits, "activation_bits": operand_bits, "vector_size": size,
+            "activation_signed": int(operand_signed), "output_bits": bits,
+        },
+        [
+            port("w", size * weight_bits, "weight", weight_bits),
+            port("a", size * operand_bits, role, operand_bits),
+            output(bits),
+        ],
+        _dot_body(roles, size, weight_bits, operand_bits, operand_signed),
+        reference,
+    )  # fmt: skip
+
+
+def multiplier(roles: Roles, weight_bits: int, operand_bits: int) -> Block:
+    """Signed times signed, full product."""
+    bits = weight_bits + operand_bits
+    return combinational(
+        f"mul_w{weight_bits}_a{operand_bits}",
+        "mul",
+        {"weight_bits": weight_bits, "activation_bits": operand_bits, "output_bits": bits},
+        [port("w", weight_bits, "weight"), port("a", operand_bits, "activation"), output(bits)],
+        _dot_body(roles, 1, weight_bits, operand_bits, True),
+        lambda words: signed(words["w"], weight_bits) * signed(words["a"], operand_bits) % (1 << bits),
+    )
+
+
+def scale_product(
+    roles: Roles, weight_scale_bits: int, activation_scale_bits: int, product_bits: int
+) -> Block:
+    """Unsigned product of two scales, rounded half up to `product_bits` (0: full width), saturating where
+    rounding can overflow."""
+    full = weight_scale_bits + activation_scale_bits
+    bits = min(product_bits, full) or full
+    dropped = full - bits
+    largest = ((1 << weight_scale_bits) - 1) * ((1 << activation_scale_bits) - 1)
+    tree = CarrySave(full + (dropped > 0), roles, prefix="q")
+    tree.product("w", weight_scale_bits, "a", activation_scale_bits, False, False)
+    if dropped:
+        tree.constant(1 << (dropped - 1))
+    lines = tree.emit("s_f")
+    if not dropped:
+        lines.append(f"wire [{full - 1}:0] s = s_f[{full - 1}:0];")
+    elif (largest + (1 << (dropped - 1))) >> dropped >= 1 << bits:
+        lines.append(f"wire [{bits - 1}:0] s = s_f[{full}] ? {{{bits}{{1'b1}}}} : s_f[{full - 1}:{dropped}];")
+    else:
+        lines.append(f"wire [{bits - 1}:0] s = s_f[{full - 1}:{dropped}];")
+
+    def reference(words: Mapping[str, int]) -> int:
+        product = words["w"] * words["a"]
+        if not dropped:
+            return product
+        return min((product + (1 << (dropped - 1))) >> dropped, (1 << bits) - 1)
+
+    return combinational(
+        f"sprod_w{weight_scale_bits}_a{activation_scale_bits}_sp{product_bits or 'full'}",
+        "scale_product",
+        {
+            "weight_scale_bits": weight_scale_bits, "activation_scale_bits": activation_scale_bits,
+            "scale_product_bits": bits, "output_bits": bits,
+        },
+        [port("w", weight_scale_bits, "scale"), port("a", activation_scale_bits, "scale"), output(bits)],
+        [*lines, "assign y = s;"],
+        reference,
+    )  # fmt: skip
+
+
+def scale_multiply(roles: Roles, dot_bits: int, scale_bits: int) -> Block:
+    """Signed dot product times unsigned scale, full product."""
+    bits = dot_bits + scale_bits
+    tree = CarrySave(bits, roles)
+    tree.product("w", dot_bits, "a", scale_bits, True, False)
+    return combinational(
+        f"smul_d{dot_bits}_s{scale_bits}",
+        "scaling_mul",
+        {"scale_product_bits": scale_bits, "dot_bits": dot_bits, "output_bits": bits},
+        [port("w", dot_bits, "dot"), port("a", scale_bits, "scale"), output(bits)],
+        [*tree.emit("s"), "assign y = s;"],
+        lambda words: signed(words["w"], dot_bits) * words["a"] % (1 << bits),
+    )
+
+
+def adder(bits: int, name: str = "acc_add", family: str = "acc_add") -> Block:
+    """Modulo 2^bits, no register."""
+    return combinational(
+        f"{name}_{bits}",
+        family,
+        {"width_bits": bits},
+        [port("w", bits, "accumulator"), port("a", bits, "addend"), output(bits)],
+        ["assign y = w + a;"],
+        lambda words: (words["w"] + words["a"]) % (1 << bits),
+    )
+
+
+def zero_detect(roles: Roles, size: int, operand_bits: int) -> Block:
+    """1 when any bit of `size` operands is: a tree of the widest OR cells, or plain logic without any."""
+    bits = size * operand_bits
+    lines: list[str] = []
+    nets = [f"a[{i}]" for i in range(bits)]
+    if not roles.or_gates:
+        lines, nets = ["wire any = |a;"], ["any"]
+    while len(nets) > 1:
+        above = []
+        for start in range(0, len(nets), WIDEST_OR):
+            taken = nets[start : start + WIDEST_OR]
+            while len(taken) > 1:
+                count = max((n for n in roles.or_gates if n <= len(taken)), default=0)
+                out = f"n{len(lines)}"
+                if count:
+                    cell = roles.or_gates[count]
+                    pins = [f".{pin}({net})" for pin, net in zip(cell.inputs, taken, strict=False)]
+                    pins.append(f".{cell.outputs[0]}({out})")
+                    lines.append(f"wire {out}; {cell.name} u{len(lines)} ({', '.join(pins)});")
+                else:
+                    count = len(taken)
+                    lines.append(f"wire {out} = {' | '.join(taken)};")
+                taken = [*taken[count:], out]
+            above += taken
+        nets = above
+    return combinational(
+        f"zero_detect_{size}x{operand_bits}",
+        "zero_detect",
+        {"activation_bits": operand_bits, "vector_size": size, "width_bits": bits, "output_bits": 1},
+        [port("a", bits, "activation", operand_bits), output(1)],
+        [*lines, f"assign y = {nets[0]};"],
+        lambda words: int(words["a"] != 0),
+    )

@@ -1,0 +1,113 @@
+"""What is characterised: one Verilog module with its stimulus roles and an integer reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+Reference = Callable[[Mapping[str, int]], int]
+Sequences = Callable[[Mapping[str, Sequence[int]]], list[list[int | None]]]
+
+
+@dataclass(frozen=True)
+class Port:
+    """`bits` wide, made of elements of `element_bits`; `role` says how inputs are driven (stimuli.py)."""
+
+    name: str
+    bits: int
+    role: str
+    element_bits: int
+
+    @property
+    def is_output(self) -> bool:
+        return self.role == "output"
+
+
+@dataclass(frozen=True)
+class Block:
+    """One row group of the table.
+
+    columns: the parameter columns of its rows. verilog: the whole module; a clocked one has an input `clk` as
+    well. Words are unsigned codes. reference, of a combinational block: output word from the input words.
+    sequences, of a clocked one: from all input words the output word at the end of every cycle, None before
+    anything is stored; several where more than one behaviour is right. A clock edge begins each cycle and
+    meets the inputs of the one before.
+    """
+
+    name: str
+    family: str
+    columns: Mapping[str, int | str]
+    ports: tuple[Port, ...]
+    verilog: str
+    reference: Reference | None = None
+    sequences: Sequences | None = None
+
+    @property
+    def clocked(self) -> bool:
+        return self.sequences is not None
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        return tuple(port for port in self.ports if not port.is_output)
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        return tuple(port for port in self.ports if port.is_output)
+
+
+def port(name: str, bits: int, role: str, element_bits: int | None = None) -> Port:
+    return Port(name, bits, role, element_bits or bits)
+
+
+def output(bits: int) -> Port:
+    return Port("y", bits, "output", bits)
+
+
+def combinational(
+    name: str,
+    family: str,
+    columns: Mapping[str, int | str],
+    ports: Sequence[Port],
+    body: Sequence[str],
+    reference: Reference,
+) -> Block:
+    return Block(name, family, columns, tuple(ports), _module(name, ports, body, clocked=False), reference)
+
+
+def clocked(
+    name: str,
+    family: str,
+    columns: Mapping[str, int | str],
+    ports: Sequence[Port],
+    body: Sequence[str],
+    sequences: Sequences,
+) -> Block:
+    verilog = _module(name, ports, body, clocked=True)
+    return Block(name, family, columns, tuple(ports), verilog, sequences=sequences)
+
+
+def _module(name: str, ports: Sequence[Port], body: Sequence[str], *, clocked: bool) -> str:
+    pins = ["input clk"] if clocked else []
+    pins += [f"{'output' if p.is_output else 'input'} [{p.bits - 1}:0] {p.name}" for p in ports]
+    return f"module {name} ({', '.join(pins)});\n" + "\n".join(body) + "\nendmodule\n"
+
+
+def index_bits(count: int) -> int:
+    """Bits that number `count` things."""
+    return (count - 1).bit_length()
+
+
+def signed(word: int, bits: int) -> int:
+    """The two's complement value of an unsigned code."""
+    return word - (1 << bits) if word >> (bits - 1) & 1 else word
+
+
+def elements(word: int, bits: int, count: int) -> list[int]:
+    """The unsigned codes packed in a word, lowest first."""
+    return [word >> (i * bits) & ((1 << bits) - 1) for i in range(count)]
+
+
+def saturated(value: int, bits: int) -> int:
+    """The code of `value` limited to signed `bits`."""
+    limit = 1 << (bits - 1)
+    return max(-limit, min(limit - 1, value)) % (1 << bits)

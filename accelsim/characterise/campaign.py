@@ -1,0 +1,48 @@
+"""Every block of the datapath table, in its order."""
+
+from __future__ import annotations
+
+from accelsim.characterise import arithmetic, formats, postprocessing, storage
+from accelsim.characterise.block import Block
+from accelsim.characterise.roles import Roles
+
+WIDTHS = (2, 3, 4, 5, 6, 8)
+LARGER_SIZES = (32, 64)
+LARGER_WIDTHS = ((3, 3), (4, 4), (4, 8), (6, 6), (6, 8), (8, 8))
+SCALE_BITS = (4, 6, 8, 10)
+PRODUCT_BITS = (4, 6, 8, 0)  # 0: full width
+DOT_BITS, MULTIPLIER_BITS = (10, 12, 14, 16, 18, 20), (4, 6, 8, 10, 12, 16, 20)
+ADDER_BITS = (16, 20, 24, 28, 32, 40)
+ARRAY_BITS, ARRAY_DEPTH = (64, 128, 256, 384, 512), 16
+DETECTORS = ((16, 3), (16, 4), (16, 6), (16, 8), (16, 9), (32, 8), (64, 4), (4, 4))
+
+
+def all_blocks(roles: Roles) -> list[Block]:
+    """Generated anew for the cells a library has."""
+    pairs = [(weight, operand) for weight in WIDTHS for operand in WIDTHS]
+    scales = [(w, a) for i, w in enumerate(SCALE_BITS) for a in SCALE_BITS[i:]]
+    return [
+        *(arithmetic.multiplier(roles, w, a) for w, a in pairs),
+        *(arithmetic.dot_product(roles, 16, w, a) for w, a in pairs),
+        *(arithmetic.dot_product(roles, size, w, a) for size in LARGER_SIZES for w, a in LARGER_WIDTHS),
+        *(arithmetic.dot_product(roles, 16, bits, bits, operand_signed=False) for bits in (4, 8)),
+        *(arithmetic.scale_product(roles, w, a, bits) for w, a in scales for bits in PRODUCT_BITS),
+        *(arithmetic.scale_multiply(roles, d, s) for d in DOT_BITS for s in MULTIPLIER_BITS),
+        *(arithmetic.adder(bits) for bits in ADDER_BITS),
+        *(storage.register(roles, 32, kind) for kind in ("plain", "muxen", "icgen")),
+        *(postprocessing.requantize(roles, 24, 16, bits) for bits in (4, 8)),
+        *(postprocessing.shift_round_clip(24, bits) for bits in (4, 8)),
+        postprocessing.relu(24),
+        *(postprocessing.clip(24, bits) for bits in (4, 8)),
+        postprocessing.vector_maximum(16, 24),
+        postprocessing.iterative_divider(16),
+        arithmetic.adder(24, "ppu_bias_add", "ppu_bias_add"),
+        formats.fp4_multiply(),
+        *(formats.fp4_dot(roles, size) for size in (16, 32)),
+        formats.e8m0_add(),
+        formats.e4m3_multiply(roles),
+        *(formats.align_shift(bits, 32) for bits in (14, 21)),
+        arithmetic.scale_multiply(roles, 13, 8),
+        *(storage.array(roles, bits, ARRAY_DEPTH, kind) for kind in ("latch", "ff") for bits in ARRAY_BITS),
+        *(arithmetic.zero_detect(roles, size, bits) for size, bits in DETECTORS),
+    ]

@@ -1,0 +1,159 @@
+"""Carry-save trees: many bits of known weight to one number, as structural Verilog.
+
+Signed operands use Baugh-Wooley partial products (C. R. Baugh, B. A. Wooley, IEEE Trans. Computers C-22(12),
+1973): a bit of negative weight enters complemented, and a constant makes up for it. Columns are reduced by
+full adders, earliest bits first, as in the three-greedy tree of Stelling et al. (IEEE Trans. Computers 47(3),
+1998). Most full-adder cells complement their outputs, and complementing every input of an adder complements
+both outputs, so bits carry a polarity and few inverters are needed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from accelsim.characterise.roles import AdderCell, Roles
+
+# Arrival times in units of a plain gate's delay: they only order the bits of a column.
+FULL_ADDER_DELAY, HALF_ADDER_DELAY, CARRY_DELAY, INVERTER_DELAY = 1.8, 1.0, 1.0, 0.3
+# A group of equal polarity is preferred if it is complete at most this much later.
+POLARITY_PATIENCE = 1.0
+
+
+class Bit(NamedTuple):
+    """One bit of a column; sorts by arrival, then by age. The value is `net`, complemented if not `true`."""
+
+    arrival: float
+    age: int
+    net: str
+    true: bool
+
+
+class CarrySave:
+    """Sum modulo 2^width of everything added to it. `prefix` keeps the names of several trees apart."""
+
+    def __init__(self, width: int, roles: Roles, prefix: str = "") -> None:
+        self.width = width
+        self._full, self._half = roles.full_adder, roles.half_adder
+        self._prefix = prefix
+        self._columns: list[list[Bit]] = [[] for _ in range(width)]
+        self._constant = 0
+        self._lines: list[str] = []
+        self._nets = 0
+
+    def bit(self, column: int, net: str, true: bool = True, arrival: float = 0.0) -> None:
+        """Add net * 2^column (its complement if not `true`)."""
+        if column < self.width:
+            self._columns[column].append(Bit(arrival, self._nets, net, true))
+
+    def constant(self, value: int) -> None:
+        self._constant += value
+
+    def product(self, a: str, a_bits: int, b: str, b_bits: int, a_signed: bool, b_signed: bool) -> None:
+        """Add a * b; the top bit of a signed operand weighs negative."""
+        for i in range(a_bits):
+            for j in range(b_bits):
+                column = i + j
+                if column >= self.width:
+                    continue
+                net = self._net()
+                self._lines.append(f"wire {net} = ~({a}[{i}] & {b}[{j}]);")
+                negative = (a_signed and i == a_bits - 1) != (b_signed and j == b_bits - 1)
+                self.bit(column, net, true=negative)
+                if negative:  # -x 2^c = ~x 2^c - 2^c
+                    self._constant -= 1 << column
+
+    def emit(self, out: str) -> list[str]:
+        """Lines that define wire [width-1:0] `out`: the tree and one carry-propagate adder."""
+        rows = self._reduce()
+        top = self.width - 1
+        operands = [f"{out}_r{k}" for k in (0, 1)]
+        lines = [
+            f"wire [{top}:0] {operand} = {{{', '.join(reversed(row))}}};"
+            for operand, row in zip(operands, rows, strict=True)
+        ]
+        return [*self._lines, *lines, f"wire [{top}:0] {out} = {' + '.join(operands)};"]
+
+    def _net(self) -> str:
+        self._nets += 1
+        return f"{self._prefix}t{self._nets}"
+
+    def _with_polarity(self, bit: Bit, true: bool) -> Bit:
+        if bit.true == true:
+            return bit
+        net = self._net()
+        self._lines.append(f"wire {net} = ~{bit.net};")
+        return Bit(bit.arrival + INVERTER_DELAY, bit.age, net, true)
+
+    def _reduce(self) -> list[list[str]]:
+        """Two rows of one net per column, whose sum is the result."""
+        constant = self._constant % (1 << self.width)
+        rows = [["1'b0"] * self.width, ["1'b0"] * self.width]
+        for column in range(self.width):
+            bits = sorted(self._columns[column])
+            one = bool(constant >> column & 1)
+            while len(bits) + one > 2:
+                if one:
+                    self._add_one(column, bits)
+                    one = False
+                else:
+                    self._add_three(column, bits)
+                bits.sort()
+            for row, bit in zip(rows, bits, strict=False):
+                row[column] = bit.net if bit.true else f"~{bit.net}"
+            if one:
+                rows[len(bits)][column] = "1'b1"
+        return rows
+
+    def _add_one(self, column: int, bits: list[Bit]) -> None:
+        """Two bits and the constant 1: a half adder on complements, as a + b + 1 = 2 (a | b) + ~(a ^ b)."""
+        complemented = [bit for bit in bits if not bit.true]
+        taken = complemented[:2] if len(complemented) >= 2 else bits[:2]
+        for bit in taken:
+            bits.remove(bit)
+        x, y = (self._with_polarity(bit, False) for bit in taken)
+        arrival = max(x.arrival, y.arrival) + HALF_ADDER_DELAY
+        self._adder(self._half, column, bits, (x, y), False, arrival, arrival)
+
+    def _add_three(self, column: int, bits: list[Bit]) -> None:
+        taken, true = self._three_of(bits)
+        for bit in taken:
+            bits.remove(bit)
+        ordered = sorted((self._with_polarity(bit, true) for bit in taken), key=lambda bit: bit.arrival)
+        latest = ordered[-1].arrival
+        self._adder(
+            self._full, column, bits, tuple(ordered), true, latest + FULL_ADDER_DELAY, latest + CARRY_DELAY
+        )
+
+    @staticmethod
+    def _three_of(bits: list[Bit]) -> tuple[list[Bit], bool]:
+        """The next three bits to add and the polarity to add them in."""
+        best: list[Bit] = []
+        for true in (False, True):
+            same = [bit for bit in bits if bit.true == true][:3]
+            if len(same) == 3 and (not best or same[2].arrival < best[2].arrival):
+                best = same
+        if best and best[2].arrival <= bits[2].arrival + POLARITY_PATIENCE:
+            return best, best[0].true
+        return bits[:3], sum(bit.true for bit in bits[:3]) >= 2
+
+    def _adder(
+        self,
+        cell: AdderCell,
+        column: int,
+        bits: list[Bit],
+        inputs: tuple[Bit, ...],
+        true: bool,
+        sum_arrival: float,
+        carry_arrival: float,
+    ) -> None:
+        """One adder cell on inputs of equal polarity; its sum stays in the column, its carry goes up."""
+        total, carry = self._net(), self._net()
+        name = f"{self._prefix}u{self._nets}"
+        instance = cell.instance(name, tuple(bit.net for bit in inputs), carry, total)
+        self._lines.append(f"wire {total}, {carry}; {instance}")
+        # On complemented inputs a full adder gives complemented sum and carry. Of a half adder used for
+        # a + b + 1 the complement of the sum and of the carry are the true ones.
+        bits.append(Bit(sum_arrival, self._nets, total, true != cell.sum_inverted))
+        if column + 1 < self.width:
+            carried = Bit(carry_arrival, self._nets, carry, true != cell.carry_inverted)
+            self._columns[column + 1].append(carried)

@@ -1,0 +1,104 @@
+"""Reads Liberty text (.lib, .lib.gz) into a tree of groups; nothing is interpreted here."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from accelsim.errors import AccelsimError
+
+_TOKEN = re.compile(
+    r"""\s*(?:/\*.*?\*/\s*)*(?:
+        (?P<close>\})\s*;?
+      | (?P<name>[\w\[\].]+)\s*(?:
+            :\s*(?P<value>"(?:[^"\\]|\\.)*"|[^;{}\n]+?)\s*(?:;|\n|(?=\}))
+          | \((?P<argument>[^()]*(?:\([^()]*\)[^()]*)*)\)\s*(?P<end>\{|;|\n|(?=\}))
+        )
+      | (?P<stray>;)
+    )""",
+    re.DOTALL | re.VERBOSE,
+)
+_BETWEEN_NUMBERS = str.maketrans('",\\\n', "    ")
+
+
+class Group:
+    """`kind (argument) { name : value; name (values); ... }` with its inner groups in order."""
+
+    __slots__ = ("argument", "attributes", "groups", "kind", "lists")
+
+    def __init__(self, kind: str, argument: str) -> None:
+        self.kind, self.argument = kind, argument
+        self.attributes: dict[str, str] = {}
+        self.lists: dict[str, str] = {}
+        self.groups: list[Group] = []
+
+    def all(self, kind: str) -> Iterator[Group]:
+        return (group for group in self.groups if group.kind == kind)
+
+    def first(self, *kinds: str) -> Group | None:
+        """The first inner group of the first of these kinds that is there."""
+        return next((group for kind in kinds for group in self.all(kind)), None)
+
+    def numbers(self, name: str) -> list[float] | None:
+        """The numbers of a complex attribute such as `index_1 ("1, 2")`; None when absent."""
+        text = self.lists.get(name)
+        if text is None:
+            return None
+        try:
+            return [float(number) for number in text.translate(_BETWEEN_NUMBERS).split()]
+        except ValueError:
+            raise AccelsimError(
+                f"liberty {self.kind} ({self.argument}): {name} ({text[:40]}) are not numbers"
+            ) from None
+
+
+def read_liberty(path: str | Path) -> Group:
+    """The `library` group of one file. Raises AccelsimError when it cannot be read or is not Liberty."""
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise AccelsimError(f"liberty {path}: broken gzip file ({error}), expected a whole one") from None
+    except OSError as error:
+        raise AccelsimError(f"liberty {path}: cannot be read: {error.strerror or error}") from None
+    return parse_liberty(data.decode("utf-8", errors="replace"), str(path))
+
+
+def parse_liberty(text: str, where: str) -> Group:
+    """The `library` group of a Liberty text."""
+    text = text.replace("\\\r\n", " ").replace("\\\n", " ")
+    open_groups: list[Group] = []
+    position = 0
+    while token := _TOKEN.match(text, position):
+        position = token.end()
+        if token["stray"]:
+            continue
+        if token["close"]:
+            if not open_groups:
+                break
+            closed = open_groups.pop()
+            if not open_groups:
+                return closed
+        elif token["end"] == "{":
+            group = Group(token["name"], token["argument"].strip().strip('"'))
+            if open_groups:
+                open_groups[-1].groups.append(group)
+            elif group.kind != "library":
+                break
+            open_groups.append(group)
+        elif not open_groups:
+            break
+        elif token["value"] is not None:
+            open_groups[-1].attributes[token["name"]] = token["value"].strip().strip('"')
+        else:
+            open_groups[-1].lists[token["name"]] = token["argument"]
+    if not open_groups:
+        raise AccelsimError(f"liberty {where}: not a Liberty file, expected `library (...) {{`")
+    inside = " of ".join(f"{group.kind} ({group.argument})" for group in reversed(open_groups))
+    line = text.count("\n", 0, position) + 1
+    raise AccelsimError(f"liberty {where}: near line {line}, inside {inside}: not Liberty, or cut short")

@@ -1,0 +1,168 @@
+"""From Liberty files to a folder of cost tables."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from accelsim import __version__
+from accelsim.characterise import stimuli
+from accelsim.characterise.block import Block
+from accelsim.characterise.campaign import all_blocks
+from accelsim.characterise.circuit import circuit_of
+from accelsim.characterise.library import Library, read_library
+from accelsim.characterise.recipe import Recipe, load_recipe
+from accelsim.characterise.roles import find_roles
+from accelsim.characterise.simulator import simulate
+from accelsim.characterise.synthesis import Synthesiser, find_yosys
+from accelsim.characterise.table import Process, check_target, row, table_folder, write_tables
+from accelsim.characterise.timing import static_timing
+from accelsim.costs.technology import MAX_NODE_NM, MIN_NODE_NM
+from accelsim.errors import AccelsimError
+
+Progress = Callable[[str, int, int], None]  # what, done, of
+Rows = list[dict[str, object]]
+
+
+@dataclass(frozen=True)
+class Characterised:
+    """What was written: `complete` tells a folder of cost tables from a datapath table alone."""
+
+    out: Path
+    blocks: int
+    rows: int
+    complete: bool
+
+
+def characterise(
+    liberty: Sequence[str | Path],
+    node_nm: float,
+    out: str | Path,
+    *,
+    pattern: str | None = None,
+    jobs: int = 1,
+    recipe: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Characterised:
+    """Synthesise, simulate and tabulate every datapath block on the cells of these Liberty files.
+
+    pattern: a regular expression that block names must contain; the folder then holds the datapath table
+    alone. jobs: blocks at a time. recipe: a shipped recipe's name or a file. Equal input gives equal bytes.
+    Raises AccelsimError on bad input; `out` is then as it was.
+    """
+    out = Path(out)
+    if not math.isfinite(node_nm) or not MIN_NODE_NM <= node_nm <= MAX_NODE_NM:
+        raise AccelsimError(f"characterise: node_nm is {node_nm:g}, expected {MIN_NODE_NM} to {MAX_NODE_NM}")
+    check_target(out)
+    rules = load_recipe(recipe)
+    yosys = find_yosys()
+    library = read_library(liberty, rules.avoid)
+    roles = find_roles(library, rules)
+    everything = all_blocks(roles)
+    blocks = _matching(everything, pattern)
+    process = Process(node_nm, library.supply_v, _source(yosys, rules, library))
+    with table_folder(out) as (tables, work):
+        synthesise = Synthesiser(library, roles, rules, work)
+        synthesise.prepare()
+
+        def one(block: Block) -> Rows:
+            return characterise_block(block, synthesise, process)
+
+        rows = _in_order(blocks, one, jobs, synthesise.stop, progress)
+        complete = len(blocks) == len(everything)
+        write_tables(tables, rows, complete=complete)
+    return Characterised(out, len(blocks), len(rows), complete)
+
+
+def characterise_block(block: Block, synthesise: Synthesiser, process: Process) -> Rows:
+    """One row per stimulus. Raises AccelsimError where the netlist computes anything but the reference."""
+    library, recipe, roles = synthesise.library, synthesise.recipe, synthesise.roles
+    netlist = synthesise(block)
+    output_load_ff = recipe.output_load_ff
+    if output_load_ff is None:
+        output_load_ff = roles.inverter.capacitances_ff[0]
+    input_slew_ps = recipe.input_slew_ps or library.grid.slews_ps[library.grid.typical]
+    circuit = circuit_of(netlist, library, output_load_ff, input_slew_ps)
+    timing = static_timing(circuit)
+    rows = []
+    for stimulus in stimuli.stimuli_of(block):
+        words = stimuli.words(block, stimulus)
+        _, warm_up = stimuli.vectors_of(block)
+        activity = simulate(circuit, timing, stimuli.bits(block, words), warm_up, recipe.hold_ps)
+        wrong = mismatches(block, words, activity.outputs)
+        if wrong:
+            raise AccelsimError(
+                f"characterise: {block.name}, {stimulus}: {wrong} of {len(activity.outputs)} outputs of the "
+                "netlist differ from the integer reference, expected none"
+            )
+        rows.append(row(block, stimulus, netlist, timing.critical_ps, activity, process))
+    return rows
+
+
+def mismatches(block: Block, words: dict[str, list[int]], outputs: np.ndarray) -> int:
+    """Operations whose outputs (uint8[operation, bit]) differ from the reference, or from the nearest of the
+    right sequences."""
+    packed = np.packbits(outputs, axis=1, bitorder="little")
+    got = [int.from_bytes(code.tobytes(), "little") for code in packed]
+    if block.sequences is not None:
+        return min(
+            sum(right is not None and code != right for code, right in zip(got, sequence, strict=True))
+            for sequence in block.sequences(words)
+        )
+    assert block.reference is not None
+    names = list(words)
+    operations = zip(*words.values(), strict=True)
+    return sum(
+        code != block.reference(dict(zip(names, operands, strict=True)))
+        for code, operands in zip(got, operations, strict=True)
+    )
+
+
+def _matching(blocks: Sequence[Block], pattern: str | None) -> list[Block]:
+    try:
+        wanted = re.compile(pattern or "")
+    except re.error as error:
+        raise AccelsimError(f"--filter {pattern}: not a regular expression: {error}") from None
+    found = [block for block in blocks if wanted.search(block.name)]
+    if not found:
+        raise AccelsimError(
+            f"--filter {pattern}: no block's name matches, expected one such as {blocks[0].name}"
+        )
+    return found
+
+
+def _in_order(
+    blocks: Sequence[Block],
+    one: Callable[[Block], Rows],
+    jobs: int,
+    stop: Callable[[], None],
+    progress: Progress | None,
+) -> Rows:
+    """Rows of all blocks in table order, `jobs` blocks at a time."""
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(one, block) for block in blocks]
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                if progress is not None:
+                    progress("blocks", done, len(blocks))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop()
+            raise
+    return [found for future in futures for found in future.result()]
+
+
+def _source(yosys: str, recipe: Recipe, library: Library) -> str:
+    files = ", ".join(library.files)
+    named = f"{recipe.library} ({files})" if recipe.library else files
+    return (
+        f"synthesis: {yosys} with abc, {named}; event-driven gate-level simulation with Liberty delays, "
+        f"glitches included, no wires; accelsim {__version__}"
+    )

@@ -1,0 +1,184 @@
+"""Operand words for every block, with fixed seeds and distributions (accelsim/costs/tables/README.md).
+
+uniform: every operand over its full code range. dnn: weights Gaussian of sigma qmax / 3; activations
+half-normal, half of them exactly zero; scales around half of full scale; accumulator-side values Gaussian.
+dnn_ws16: dnn with weights held for 16 operations. Registers: en0, en1. Arrays: idle, read, write, readwrite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from accelsim.characterise.block import Block, Port
+
+# The first stimulus of a block has this seed, the next one the next; zero detectors keep one seed.
+SEED, DETECTOR_SEED = 1234, 1
+VECTORS, WARM_UP = 600, 8
+ARRAY_VECTORS, ARRAY_WARM_UP = 256, 32
+# Operations that held weights stay for.
+HOLD = 16
+# Cycles at the start in which every word of an array is written, whatever the stimulus.
+ARRAY_FILL = 24
+# Sigma of accumulator-side values over the most negative code.
+SIGMA = {"dot": 1 / 12, "accumulator": 1 / 12, "addend": 1 / 96}
+FP4_MAGNITUDES = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+
+
+def stimuli_of(block: Block) -> tuple[str, ...]:
+    if block.family == "register":
+        return ("en1",) if block.columns["kind"] == "plain" else ("en0", "en1")
+    if block.family == "array":
+        return ("idle", "read", "write", "readwrite")
+    if block.family == "dot":
+        return ("uniform", "dnn", "dnn_ws16")
+    return ("uniform", "dnn")
+
+
+def vectors_of(block: Block) -> tuple[int, int]:
+    """Operations that are measured, and those before them that are not."""
+    return (ARRAY_VECTORS, ARRAY_WARM_UP) if block.family == "array" else (VECTORS, WARM_UP)
+
+
+def words(block: Block, stimulus: str) -> dict[str, list[int]]:
+    """One unsigned code per operation for every input port."""
+    count = sum(vectors_of(block))
+    detector = block.family == "zero_detect"
+    random = np.random.default_rng(DETECTOR_SEED if detector else SEED + stimuli_of(block).index(stimulus))
+    driven = {port.name: _DRIVERS[port.role](random, port, count, stimulus) for port in block.inputs}
+    if block.family == "array" and stimulus in ("read", "idle"):
+        # The data input is quiet once the array has been filled.
+        data = driven["wd"]
+        driven["wd"] = data[:ARRAY_FILL] + [data[ARRAY_FILL]] * (count - ARRAY_FILL)
+    return driven
+
+
+def bits(block: Block, driven: dict[str, list[int]]) -> np.ndarray:
+    """The words as uint8[operation, input bit], ports in order, low bits first."""
+    columns = []
+    for port in block.inputs:
+        size = (port.bits + 7) // 8
+        packed = b"".join(word.to_bytes(size, "little") for word in driven[port.name])
+        array = np.frombuffer(packed, np.uint8).reshape(-1, size)
+        columns.append(np.unpackbits(array, axis=1, bitorder="little")[:, : port.bits])
+    return np.ascontiguousarray(np.concatenate(columns, axis=1))
+
+
+def _pack(codes: np.ndarray, width: int) -> list[int]:
+    """codes: int[operation, element], two's complement; one word per operation, element 0 lowest."""
+    mask = (1 << width) - 1
+    return [sum((int(code) & mask) << (i * width) for i, code in enumerate(row)) for row in codes]
+
+
+def _uniform(random: np.random.Generator, port: Port, count: int) -> np.ndarray:
+    shape = (count, port.bits // port.element_bits)
+    return random.integers(0, 1 << port.element_bits, size=shape, dtype=np.int64)
+
+
+def _weight(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
+    if not stimulus.startswith("dnn"):
+        return _pack(_uniform(random, port, count), port.element_bits)
+    largest = (1 << (port.element_bits - 1)) - 1
+    values = random.normal(0, largest / 3, (count, port.bits // port.element_bits))
+    codes = np.clip(np.rint(values), -largest, largest).astype(np.int64)
+    held = _pack(codes, port.element_bits)
+    return [held[i - i % HOLD] for i in range(count)] if stimulus == "dnn_ws16" else held
+
+
+def _activation(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
+    if not stimulus.startswith("dnn"):
+        return _pack(_uniform(random, port, count), port.element_bits)
+    unsigned = port.role == "unsigned_activation"
+    largest = (1 << (port.element_bits - (not unsigned))) - 1
+    shape = (count, port.bits // port.element_bits)
+    magnitudes = np.clip(np.rint(np.abs(random.normal(0, largest / 3, shape))), 0, largest)
+    return _pack((magnitudes * (random.random(shape) < 0.5)).astype(np.int64), port.element_bits)
+
+
+def _fp4(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
+    if stimulus != "dnn":
+        return _pack(_uniform(random, port, count), port.element_bits)
+    shape = (count, port.bits // port.element_bits)
+    values = random.normal(0, 2.0, shape)
+    if port.role == "fp4_activation":
+        values = np.abs(values) * (random.random(shape) < 0.5)
+    codes = np.abs(np.abs(values)[..., None] - FP4_MAGNITUDES).argmin(-1)
+    return _pack(np.where((values < 0) & (codes > 0), codes | 8, codes), port.element_bits)
+
+
+def _accumulator(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
+    if stimulus != "dnn":
+        return _pack(_uniform(random, port, count), port.element_bits)
+    limit = 2.0 ** (port.element_bits - 1)
+    values = random.normal(0, limit * SIGMA[port.role], (count, port.bits // port.element_bits))
+    return _pack(np.clip(np.rint(values), -limit, limit - 1).astype(np.int64), port.element_bits)
+
+
+def _around(
+    random: np.random.Generator, count: int, mean: float, sigma: float, low: int, high: int
+) -> list[int]:
+    """Whole numbers around a mean, clipped to [low, high]."""
+    return [int(x) for x in np.clip(np.rint(random.normal(mean, sigma, count)), low, high)]
+
+
+def _scale(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
+    largest = (1 << port.bits) - 1
+    if stimulus == "dnn":
+        return _around(random, count, largest * 0.5, largest * 0.2, 1, largest)
+    return [int(x) for x in random.integers(0, largest + 1, count)]
+
+
+def _ranged(mean: float, sigma: float, low: int, high: int, end: int) -> Callable[..., list[int]]:
+    """A driver: dnn around a mean, else uniform over [0, end)."""
+
+    def drive(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
+        if stimulus == "dnn":
+            return _around(random, count, mean, sigma, low, high)
+        return [int(x) for x in random.integers(0, end, count)]
+
+    return drive
+
+
+def _divisor(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
+    top = 1 << (port.bits - 1)
+    return [int(x) | top for x in random.integers(0, top, count)]
+
+
+def _random(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
+    mask, size = (1 << port.bits) - 1, (port.bits + 7) // 8
+    return [int.from_bytes(random.bytes(size), "little") & mask for _ in range(count)]
+
+
+def _each(value: Callable[[int, Port, str], int]) -> Callable[..., list[int]]:
+    """A driver without randomness: value(operation, port, stimulus)."""
+
+    def drive(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
+        return [int(value(i, port, stimulus)) for i in range(count)]
+
+    return drive
+
+
+_DRIVERS: dict[str, Callable[[np.random.Generator, Port, int, str], list[int]]] = {
+    "weight": _weight,
+    "activation": _activation,
+    "unsigned_activation": _activation,
+    "fp4_weight": _fp4,
+    "fp4_activation": _fp4,
+    "dot": _accumulator,
+    "accumulator": _accumulator,
+    "addend": _accumulator,
+    "scale": _scale,
+    "e8m0": _ranged(120, 3, 0, 255, 256),
+    "e4m3": _ranged(64, 8, 1, 126, 127),
+    "shift": _ranged(10, 2, 0, 24, 25),
+    "normalised_divisor": _divisor,
+    "random": _random,
+    "enable": _each(lambda i, port, stimulus: stimulus != "en0"),
+    "write_enable": _each(lambda i, port, stimulus: stimulus in ("write", "readwrite") or i < ARRAY_FILL),
+    "write_address": _each(lambda i, port, stimulus: i % (1 << port.bits)),
+    "read_address": _each(
+        lambda i, port, stimulus: (i + 8) % (1 << port.bits) if stimulus in ("read", "readwrite") else 0
+    ),
+    "start": _each(lambda i, port, stimulus: i % 17 == 0),
+}

@@ -36,8 +36,9 @@ class PpuLatency(_Strict):
 
 
 class MappingPins(_Strict):
-    """Choices taken from the default mapping and fixed by the user; None leaves them free."""
+    """What the mapper minimises, and choices taken from it; None leaves them free."""
 
+    objective: Literal["cycles", "energy", "edp"] = "cycles"
     dataflow: Dataflow | None = None
     k_split: int | None = Field(default=None, ge=1)
     c_split: int | None = Field(default=None, ge=1)

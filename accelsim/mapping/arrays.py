@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# Compiled by Numba, whose types mypy does not know.
 """A layer's program as arrays, for the mapper's model: the same blocks, positions and fetches as
 `program.build_program` makes (docs/machine.md section 4), in a form that compiled code can walk.
 """

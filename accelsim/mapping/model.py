@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# Compiled by Numba, whose types mypy does not know.
 """The mapper's model: one layer on the array, from its first request to its last write, in compiled code.
 
 It follows the rules of docs/machine.md section 5 as the event model does, but for one layer by itself, walks

@@ -1,0 +1,49 @@
+"""The least cycles a layer can take on a machine, whatever its mapping: a roofline of all that is shared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from accelsim.config import Arch
+from accelsim.mapping.storage import Storage, input_bits, output_bits, weight_bits
+from accelsim.workload import LayerSpec
+
+
+@dataclass(frozen=True)
+class Bound:
+    """cycles: the largest of `parts`, with the work that can only follow; by: which part that is."""
+
+    cycles: int
+    by: str
+    parts: dict[str, int]
+
+
+def layer_bound(arch: Arch, layer: LayerSpec, storage: Storage) -> Bound:
+    """Each part is the time one resource is busy when every bit crosses it once.
+
+    compute: every lane step, channels padded to vectors and outputs to lanes, spread evenly over the PEs;
+    dram: weights, input and output that DRAM holds; banks: weights, input and output through their banks of the
+    global buffer; global_pe: elementwise work. Row work (softmax, layer norm) follows the rest.
+    """
+    geometry = layer.geometry
+    lane_groups = geometry.groups * -(-geometry.outputs_per_group // arch.lanes)
+    weights, inputs, outputs = weight_bits(layer), input_bits(layer), output_bits(layer)
+    dram = (
+        (storage.weights != "gb") * weights
+        + (storage.input != "gb") * inputs
+        + storage.output_to_dram * outputs
+    )
+    weight_banks, input_banks, output_banks = arch.bank_groups
+    rate, width = arch.global_pe_elements_per_cycle, arch.crossbar_bits
+    streaming = sum(item.elements for item in layer.global_pe if not item.needs_rows)
+    parts = {
+        "compute": -(-geometry.pixels * lane_groups * layer.G // arch.pes),
+        "dram": -(-dram // arch.dram_bits),
+        "weight_banks": -(-weights // (width * weight_banks)),
+        "input_banks": -(-inputs // (width * input_banks)) if not layer.folded else 0,
+        "output_banks": -(-outputs // (width * output_banks)),
+        "global_pe": -(-streaming // rate),
+    }
+    by = max(parts, key=lambda name: parts[name])
+    rows = sum(-(-item.elements // rate) for item in layer.global_pe if item.needs_rows)
+    return Bound(parts[by] + rows, "global_pe rows" if rows > parts[by] else by, parts)

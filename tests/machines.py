@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from cycle_model.program import layer_bits, refusal, region_bits
+from cycle_model.placement import layer_bits, region_bits
+from cycle_model.program import refusal
 from numpy.random import Generator
 
 from accelsim.config import Arch

@@ -277,7 +277,7 @@ def test_the_random_runs_reach_every_corner():
                     seen["input tile without words"] += any(fetch.tile.bits == 0 for fetch in fetches)
             blocks = [b for own in machine.program.blocks for b in own if b.layer == program.index]
             seen["staged"] += any(block.psum_tile.staged_away for block in blocks)
-            seen["staged, partial unit"] += len({block.psum_tile.pieces for block in blocks}) > 2
+            seen["staged, partial unit"] += len({block.psum_tile.gathers for block in blocks}) > 2
             seen["PE without work"] += 0 in program.outputs.values()
     rare = {name: count for name, count in seen.items() if count < 4}
     assert not rare

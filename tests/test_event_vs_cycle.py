@@ -9,9 +9,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from cycle_model import BUCKETS, Deadlock, run
+from cycle_model import BUCKETS, Deadlock, LayerResult, run
 from cycle_model.machine import Machine
-from machines import describe, random_run
+from machines import Features, describe, random_run
 
 from accelsim.config import Arch
 from accelsim.mapping.plan import Mapping
@@ -156,13 +156,44 @@ def test_deadlock_says_who_waits():
         run(hand_arch(), [hand_layer(m=3, c=8, k=4)], [ONE_TILE], max_cycles=20)
 
 
-def reference_psums(arch: Arch, layer: QuantizedLayer) -> tuple[np.ndarray, int]:
-    """Section 2 of docs/machine.md on whole arrays, one g at a time."""
+def parts_of_reduction(layer: QuantizedLayer, parts: int) -> list[list[int]]:
+    """The vectors of each part: of the words of a position, or of a folded layer's vectors."""
+    words = layer.G if layer.folded else layer.words_per_position
+    part_of_word = np.concatenate(
+        [np.full(len(a), i) for i, a in enumerate(np.array_split(range(words), parts))]
+    )
+    return [[g for g in range(layer.G) if part_of_word[g % words] == part] for part in range(parts)]
+
+
+def reference_psums(arch: Arch, layer: QuantizedLayer, parts: int = 1) -> tuple[np.ndarray, int]:
+    """Section 2 of docs/machine.md on whole arrays, one g of one part at a time."""
     geometry, scheme = layer.geometry, layer.scheme
     width = arch.accumulator_width(scheme)
     low, high = -(1 << (width - 1)), (1 << (width - 1)) - 1
-    psums = np.zeros((geometry.pixels, geometry.K), np.int64)
     overflows = 0
+
+    def accumulate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        nonlocal overflows
+        exact = a + b
+        overflows += int(((exact < low) | (exact > high)).sum())
+        if arch.overflow == "wrap":
+            return (exact - low) % (1 << width) + low
+        return np.clip(exact, low, high)
+
+    chain = None
+    for vectors in parts_of_reduction(layer, parts):
+        part = np.zeros((geometry.pixels, geometry.K), np.int64)
+        for g in vectors:
+            part = accumulate(part, products_of(arch, layer, g))
+        chain = part if chain is None else accumulate(chain, part)
+    assert chain is not None
+    return chain, overflows
+
+
+def products_of(arch: Arch, layer: QuantizedLayer, g: int) -> np.ndarray:
+    """int64[pixels, K]: what vector g brings to every psum."""
+    geometry, scheme = layer.geometry, layer.scheme
+    products = np.zeros((geometry.pixels, geometry.K), np.int64)
     codes = np.concatenate([layer.input_words.astype(np.int64), np.zeros((1, layer.vector_size), np.int64)])
     scales = np.ones(len(codes), np.int64)
     if layer.input_scales is not None:
@@ -170,51 +201,91 @@ def reference_psums(arch: Arch, layer: QuantizedLayer) -> tuple[np.ndarray, int]
     for group in range(geometry.groups):
         k = slice(group * geometry.outputs_per_group, (group + 1) * geometry.outputs_per_group)
         gather = layer.gather(group, np.arange(geometry.pixels))
-        for g in range(layer.G):
-            product = codes[gather[:, g]] @ layer.weight_words[k, g].astype(np.int64).T
-            scale = scales[gather[:, g]][:, None]
-            if layer.weight_scales is not None:
-                scale = scale * layer.weight_scales[k, g].astype(np.int64)
-            if scheme.scale_product_bits:
-                shift = scheme.scale_product_shift
-                scale = (scale + (1 << (shift - 1))) >> shift
-                scale = np.minimum(scale, (1 << scheme.scale_product_bits) - 1)
-            product = product * scale
-            if arch.product_shift:
-                product = (product + (1 << (arch.product_shift - 1))) >> arch.product_shift
-            exact = psums[:, k] + product
-            overflows += int(((exact < low) | (exact > high)).sum())
-            if arch.overflow == "wrap":
-                psums[:, k] = (exact - low) % (1 << width) + low
-            else:
-                psums[:, k] = np.clip(exact, low, high)
-    return psums, overflows
+        product = codes[gather[:, g]] @ layer.weight_words[k, g].astype(np.int64).T
+        scale = scales[gather[:, g]][:, None]
+        if layer.weight_scales is not None:
+            scale = scale * layer.weight_scales[k, g].astype(np.int64)
+        if scheme.scale_product_bits:
+            shift = scheme.scale_product_shift
+            scale = (scale + (1 << (shift - 1))) >> shift
+            scale = np.minimum(scale, (1 << scheme.scale_product_bits) - 1)
+        products[:, k] = product * scale
+    if arch.product_shift:
+        products = (products + (1 << (arch.product_shift - 1))) >> arch.product_shift
+    return products
 
 
+def check_counts(arch: Arch, layer: QuantizedLayer, mapping: Mapping, result: LayerResult, text: str) -> None:
+    """What the counts of section 6 must be whatever the order of events."""
+    geometry, counts, dataflow = layer.geometry, result.counts, mapping.dataflow
+    outputs = geometry.pixels * geometry.K
+    steps = int(result.buckets[:, 0].sum())
+    follows = dataflow in ("os", "ws-los")  # the steps of a psum follow each other
+    ops = counts["dot_product.op"] + counts["dot_product.op_changing"]
+    assert counts["accumulator.add"] == outputs * layer.G, text
+    assert ops + counts["dot_product.gated"] == counts["accumulator.add"], text
+    assert counts["dot_product.op" if follows else "dot_product.op_changing"] == 0, text
+    assert counts["pipeline_register.write"] == ops, text
+    assert counts["local_accumulator.write"] == (steps if follows else 0), text
+    # Lane groups of all units times pixels: what one part of the reduction keeps.
+    units = run_lengths(geometry.outputs_per_group, arch.unit_channels)
+    entries = geometry.pixels * geometry.groups * sum(-(-channels // arch.lanes) for channels in units)
+    assert steps == entries * layer.G, text
+    moved = entries * (mapping.c_split - 1)
+    used, unused = "accumulation_collector", "accumulation_buffer"
+    if dataflow in ("ws-los", "ws"):
+        used, unused = unused, used
+    assert counts[f"{unused}.read"] == counts[f"{unused}.write"] == 0, text
+    # Every accumulation that goes through the storage reads and writes, but the first of each psum only
+    # writes; each entry is read once to leave, and each that arrives is read and written.
+    own_writes = counts[f"{used}.write"] - moved
+    leaves = entries * mapping.c_split
+    assert counts[f"{used}.read"] == own_writes - leaves + moved + leaves, text
+    if not follows:
+        assert own_writes == steps, text
+    elif dataflow == "os":
+        chunk = mapping.chunk_vectors if mapping.units_per_tile == 0 else layer.G
+        chunks = sum(len(run_lengths(len(p), chunk)) for p in parts_of_reduction(layer, mapping.c_split))
+        assert own_writes == entries * chunks, text
+    else:
+        assert entries * mapping.c_split <= own_writes <= steps, text
+    assert counts["psum_adder.add"] == outputs * (mapping.c_split - 1), text
+    collects = dataflow == "ws-los"
+    assert counts["weight_collector.read"] == (counts["accumulator.add"] if collects else 0), text
+    assert counts["weight_collector.write"] == (counts["weight_buffer.read"] if collects else 0), text
+    lane_writes = counts["accumulator.add"] if follows else counts["weight_buffer.read"]
+    assert counts["weight_register.write"] == lane_writes, text
+    if dataflow == "os":
+        assert counts["weight_buffer.read"] == counts["accumulator.add"], text
+    assert counts["ppu.op"] == outputs, text
+    assert counts["out_fifo.write"] == counts["out_fifo.read"], text
+    assert counts["ppu_staging.write"] == counts["ppu_staging.read"], text
+
+
+def run_lengths(n: int, size: int) -> list[int]:
+    """n cut into runs of `size`, the last shorter."""
+    return [min(size, n - start) for start in range(0, n, size)]
+
+
+@pytest.mark.parametrize("features", ["plain", "all"])
 @pytest.mark.parametrize("first", range(1000, 1060, BATCH))
-def test_cycle_model_against_numpy(first: int):
+def test_cycle_model_against_numpy(first: int, features: Features):
     """What must hold whatever the order of events: values, step counts, and buckets that fill every cycle."""
-    for seed in range(first, first + BATCH):
-        arch, layers, mappings = random_run(seed)
+    for seed in range(first, first + (BATCH if features == "plain" else 3 * BATCH)):
+        arch, layers, mappings = random_run(seed, features)
         results = run(arch, layers, mappings)
-        for layer, result in zip(layers, results, strict=True):
+        for layer, mapping, result in zip(layers, mappings, results, strict=True):
             text = f"seed {seed}\n{describe(arch, layers, mappings)}"
-            psums, overflows = reference_psums(arch, layer)
+            psums, overflows = reference_psums(arch, layer, mapping.c_split)
             np.testing.assert_array_equal(result.psums, psums, err_msg=text)
             assert result.overflows == overflows, text
             assert (result.buckets.sum(axis=1) == result.cycles).all(), text
-            geometry, counts = layer.geometry, result.counts
-            assert counts["accumulator.add"] == geometry.pixels * geometry.K * layer.G, text
-            assert counts["dot_product.op"] + counts["dot_product.gated"] == counts["accumulator.add"], text
-            assert counts["ppu.op"] == geometry.pixels * geometry.K, text
-            assert counts["out_fifo.write"] == counts["out_fifo.read"], text
-            assert counts["accumulation_collector.write"] == result.buckets[:, 0].sum(), text
-            assert counts["ppu_staging.write"] == counts["ppu_staging.read"], text
+            check_counts(arch, layer, mapping, result, text)
         assert sum(result.cycles for result in results) == results[-1].end
 
 
-def differences(seed: int) -> list[str]:
-    arch, layers, mappings = random_run(seed)
+def differences(seed: int, features: Features) -> list[str]:
+    arch, layers, mappings = random_run(seed, features)
     stepped, events = run(arch, layers, mappings), simulate(arch, layers, mappings)
     found = []
     for i, (a, b) in enumerate(zip(stepped, events, strict=True)):
@@ -230,14 +301,15 @@ def differences(seed: int) -> list[str]:
         if not np.array_equal(a.psums, b.psums):
             found.append(f"layer {i}: {int((a.psums != b.psums).sum())} psums differ")
     if found:
-        found = [f"seed {seed}", *found, describe(arch, layers, mappings)]
+        found = [f"seed {seed} {features}", *found, describe(arch, layers, mappings)]
     return found
 
 
+@pytest.mark.parametrize("features", ["plain", "all"])
 @pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
-def test_event_model_agrees(first: int):
+def test_event_model_agrees(first: int, features: Features):
     for seed in range(first, first + BATCH):
-        found = differences(seed)
+        found = differences(seed, features)
         assert not found, "\n".join(found)
 
 

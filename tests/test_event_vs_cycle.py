@@ -6,12 +6,16 @@ The first tests hold the cycle-stepped model itself against cases counted by han
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 from cycle_model import BUCKETS, Deadlock, LayerResult, run
 from cycle_model.machine import Machine
-from machines import Features, describe, random_run
+from cycle_model.program import LayerProgram
+from cycle_model.slots import slots_of
+from machines import DATAFLOWS, Features, describe, random_run
 
 from accelsim.config import Arch
 from accelsim.mapping.plan import Mapping
@@ -151,6 +155,141 @@ def test_multicast_of_weights_by_hand():
     assert result.counts["weight_buffer.write"] == 16
 
 
+CHAIN = Mapping(
+    k_split=1, pixel_split=1, order="KP", tile_pixels=4, units_per_tile=1, chunk_vectors=1, c_split=2
+)
+
+
+def test_chain_by_hand():
+    """Each of two PEs sums one of two vectors; the first sends its psums to the second."""
+    arch = hand_arch(pes=2, gb_banks=5, accumulator_bits=24)
+    (result,) = run(arch, [hand_layer(m=3, c=8, k=4)], [CHAIN])
+    # Inputs 96 bits each: DRAM 1-2 and 3-4, buffer 13 and 15, crossbar 14-16 and 16-18. Weights 128 bits
+    # each: DRAM 5-6 and 7-8, buffer 17 and 19, one after the other from the one weight bank 18-21 and 22-25,
+    # arrive 24 and 28. Steps 24 .. 26 and 28 .. 30, last writes 29 and 33: the psums are asked for at 34. 3
+    # pixels x 4 lanes x 24 bits are 9 cycles, 35-43, arrive 46. Drain 47 .. 49, complete 52, crossbar 53-55,
+    # in the buffer 58, DRAM 59 and 60, done 61.
+    assert result.end == 61
+    assert result.buckets.tolist() == [[3, 0, 0, 24, 0, 44 - 27, 61 - 44], [3, 0, 0, 28, 0, 56 - 31, 61 - 56]]
+    counts = result.counts
+    assert counts["psum_adder.add"] == 12
+    # The last step's entry of both PEs, the transfer's and the drain's reads, and each arriving entry.
+    assert counts["accumulation_collector.write"] == 3 + 3 + 3
+    assert counts["accumulation_collector.read"] == 3 + 3 + 3
+    assert counts["noc.bit_hop"] == 96 * (1 + 2) + 128 * (1 + 2) + 288 * 1 + 96 * 2
+    assert counts["global_buffer.write"] == counts["global_buffer.read"] == (2 + 2) + (2 + 2) + 2
+    assert (result.psums == 8).all() and result.overflows == 0
+
+
+def test_chain_limits_and_counts_overflows_by_hand():
+    """Sums of 4 and 4 in 4 bits: the parts fit, their sum does not."""
+    arch = hand_arch(pes=2, gb_banks=5, accumulator_bits=4)
+    (result,) = run(arch, [hand_layer(m=3, c=8, k=4)], [CHAIN])
+    assert (result.psums == 7).all() and result.overflows == 12
+    (result,) = run(arch.model_copy(update={"overflow": "wrap"}), [hand_layer(m=3, c=8, k=4)], [CHAIN])
+    assert (result.psums == -8).all() and result.overflows == 12
+
+
+def test_os_block_by_hand():
+    """Two vectors of 3 pixels, pixel after pixel, each step two cycles after the one before."""
+    arch = hand_arch(dataflows=("os",), local_accumulate_latency=2)
+    (result,) = run(arch, [hand_layer(m=3, c=8, k=4)], [replace(ONE_TILE, dataflow="os")])
+    # Weights arrive at 31 as above. Steps 31, 33 .. 41 in slots 31 .. 42, last write 44, drain 45 .. 47,
+    # complete 50, crossbar 51-53, in the buffer 56, DRAM 57 and 58, done 59.
+    assert result.end == 59
+    assert result.buckets[0].tolist() == [6, 6, 0, 31, 0, 54 - 43, 59 - 54]
+    counts = result.counts
+    assert counts["dot_product.op_changing"] == counts["accumulator.add"] == 24
+    assert counts["weight_buffer.read"] == counts["weight_register.write"] == 24
+    assert counts["input_buffer.read"] == counts["local_accumulator.write"] == 6
+    assert counts["accumulation_collector.write"] == counts["accumulation_collector.read"] == 3
+    assert (result.psums == 8).all()
+
+
+def test_ws_los_block_of_two_passes_by_hand():
+    """Three vectors of 3 pixels through a weight collector of two."""
+    arch = hand_arch(
+        dataflows=("ws-los",),
+        weight_collector_depth=2,
+        accumulation_buffer_words=8,
+        local_accumulate_latency=2,
+    )
+    mapping = replace(ONE_TILE, dataflow="ws-los")
+    (result,) = run(arch, [hand_layer(m=3, c=12, k=4)], [mapping])
+    # Input 288 bits: DRAM 1-5, buffer 16, crossbar 17-25. Weights 384 bits: DRAM 6-11, buffer 22, crossbar
+    # 26-37, arrive 40. The first pass has 3 x 2 steps in slots 40 .. 51, the second 3 in 52 .. 57, the last
+    # at 56, last write 59. Drain 60 .. 62, complete 65, crossbar 66-68, in the buffer 71, DRAM 72 and 73,
+    # done 74.
+    assert result.end == 74
+    assert result.buckets[0].tolist() == [9, 9, 0, 40, 0, 69 - 58, 74 - 69]
+    counts = result.counts
+    assert counts["weight_buffer.read"] == counts["weight_collector.write"] == 12
+    assert counts["weight_collector.read"] == counts["weight_register.write"] == 36
+    assert counts["accumulation_buffer.write"] == 3 + 3
+    assert counts["accumulation_buffer.read"] == 3 + 3
+    assert counts["local_accumulator.write"] == 9
+    assert (result.psums == 12).all()
+
+    arch = arch.model_copy(update={"accumulate_latency": 4, "local_accumulate_latency": 1})
+    (result,) = run(arch, [hand_layer(m=1, c=12, k=4)], [mapping])
+    # Input 96 bits: DRAM 1-2, buffer 13, crossbar 14-16. Weights: DRAM 3-8, buffer 19, crossbar 20-31, arrive
+    # 34. Steps 34 and 35, pads until the psum of 35 may be added to at 39, the step there, pads to 42. Last
+    # write 42, drain 43, complete 46, crossbar 47, in the buffer 50, DRAM 51, done 52.
+    assert result.end == 52
+    assert result.buckets[0].tolist() == [3, 6, 0, 34, 0, 48 - 43, 52 - 48]
+    assert (result.psums == 12).all()
+
+
+def test_ws_tile_of_two_pieces_by_hand():
+    """A tile of 3 pixels leaves in pieces of the collector depth, 2 and 1."""
+    arch = hand_arch(
+        dataflows=("ws",), accumulation_collector_depth=2, accumulation_buffer_words=8, accumulator_bits=24
+    )
+    mapping = replace(ONE_TILE, dataflow="ws")
+    (result,) = run(arch, [hand_layer(m=3, c=8, k=4)], [mapping])
+    # Weights arrive at 31 as above, steps 31 .. 36, last write 39. Drains 40-41 and 42, complete 44 and 45,
+    # 64 and 32 bits: crossbar 45-46 and 47, in the buffer 49 and 50, DRAM 50 and 51, done 52.
+    assert result.end == 52
+    assert result.buckets[0].tolist() == [6, 0, 0, 31, 0, 48 - 37, 52 - 48]
+    assert result.counts["accumulation_buffer.write"] == 6
+    assert result.counts["accumulation_buffer.read"] == 3 + 3
+    assert result.counts["global_buffer.write"] == (3 + 4) + (1 + 1)
+
+    arch = arch.model_copy(update={"pes": 2, "gb_banks": 5})
+    (result,) = run(arch, [hand_layer(m=3, c=8, k=4)], [replace(CHAIN, dataflow="ws")])
+    # As the chain above up to 34, when both pieces are asked for: 192 bits 35-40, arrive 43, and 96 bits
+    # 41-43, arrive 46. Drains 44-45 and 47, complete 48 and 50, crossbar 49-50 and 51, in the buffer 53 and
+    # 54, DRAM 54 and 55, done 56.
+    assert result.end == 56
+    assert result.buckets.tolist() == [[3, 0, 0, 24, 0, 44 - 27, 56 - 44], [3, 0, 0, 28, 0, 52 - 31, 56 - 52]]
+    assert (result.psums == 8).all()
+
+
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+def test_slots_keep_accumulations_of_a_psum_apart(dataflow: str):
+    """al cycles between two that go through collector or buffer, lal between two beside the adder.
+
+    A tile's blocks have as many vectors as the first, the last as few as one.
+    """
+    blocks = [(n, n, last) for n in range(1, 8) for last in range(1, n + 1)]
+    for al, lal, depth, pixels in product(range(1, 5), range(1, 5), (1, 2, 3, 8), range(1, 6)):
+        arch = hand_arch(accumulate_latency=al, local_accumulate_latency=lal, weight_collector_depth=depth)
+        for vectors in blocks:
+            before: dict[int, int] = {}
+            taken = [[] for _ in range(pixels)]
+            start = 0
+            for block, n in enumerate(vectors):
+                slots = slots_of(arch, dataflow, pixels, n)
+                for now, step in enumerate(slots, start):
+                    if step is not None:
+                        apart = al if step.starts else lal
+                        assert now - before.get(step.pixel, -apart) >= apart, (vectors, al, lal, depth)
+                        before[step.pixel] = now
+                        taken[step.pixel].append((block, step.vector))
+                start += len(slots)
+            assert all(order == [(b, g) for b, n in enumerate(vectors) for g in range(n)] for order in taken)
+
+
 def test_deadlock_says_who_waits():
     with pytest.raises(Deadlock, match=r"(?s)cycle 20: .*PE 0: next block 0 .*weights None"):
         run(hand_arch(), [hand_layer(m=3, c=8, k=4)], [ONE_TILE], max_cycles=20)
@@ -201,7 +340,7 @@ def products_of(arch: Arch, layer: QuantizedLayer, g: int) -> np.ndarray:
     for group in range(geometry.groups):
         k = slice(group * geometry.outputs_per_group, (group + 1) * geometry.outputs_per_group)
         gather = layer.gather(group, np.arange(geometry.pixels))
-        product = codes[gather[:, g]] @ layer.weight_words[k, g].astype(np.int64).T
+        dot = codes[gather[:, g]] @ layer.weight_words[k, g].astype(np.int64).T
         scale = scales[gather[:, g]][:, None]
         if layer.weight_scales is not None:
             scale = scale * layer.weight_scales[k, g].astype(np.int64)
@@ -209,7 +348,7 @@ def products_of(arch: Arch, layer: QuantizedLayer, g: int) -> np.ndarray:
             shift = scheme.scale_product_shift
             scale = (scale + (1 << (shift - 1))) >> shift
             scale = np.minimum(scale, (1 << scheme.scale_product_bits) - 1)
-        products[:, k] = product * scale
+        products[:, k] = dot * scale
     if arch.product_shift:
         products = (products + (1 << (arch.product_shift - 1))) >> arch.product_shift
     return products
@@ -313,11 +452,12 @@ def test_event_model_agrees(first: int, features: Features):
         assert not found, "\n".join(found)
 
 
-def test_the_random_runs_reach_every_corner():
+@pytest.mark.parametrize("features", ["plain", "all"])
+def test_the_random_runs_reach_every_corner(features: Features):
     """Agreement means little in corners that no seed visits."""
     seen: Counter[str] = Counter()
     for seed in range(SEEDS):
-        arch, layers, mappings = random_run(seed)
+        arch, layers, mappings = random_run(seed, features)
         machine = Machine(arch, layers, mappings)
         seen[f"{len(layers)} layers"] += 1
         seen["fifo of one d-tile"] += arch.out_fifo_words == arch.accumulation_collector_depth
@@ -326,30 +466,103 @@ def test_the_random_runs_reach_every_corner():
         seen["D = 1"] += arch.accumulation_collector_depth == 1
         seen[f"accumulate latency {arch.accumulate_latency}"] += 1
         for program in machine.layers:
-            layer, mapping, place = program.layer, program.mapping, program.placement
-            seen["groups"] += layer.geometry.groups > 1
-            seen["folded"] += layer.folded
-            rows = {work.op in ("softmax", "layer_norm") for work in layer.global_pe}
-            seen["streaming and row work"] += len(rows) == 2
-            seen[f"order {mapping.order}"] += 1
-            chunked = mapping.units_per_tile == 0 and mapping.chunk_vectors < layer.G
-            seen["chunked"] += chunked and not mapping.chunk_inputs
-            seen["chunked with inputs"] += chunked and mapping.chunk_inputs
-            seen["folded, chunked with inputs"] += chunked and mapping.chunk_inputs and layer.folded
-            seen["several units a tile"] += mapping.units_per_tile > 1
-            seen[f"weights {place.weights}"] += 1
-            seen[f"input {place.input}"] += 1
-            seen["output stays"] += not place.output_to_dram
-            for operand, streams in program.streams.items():
-                fetches = [fetch for stream in streams.values() for fetch in stream]
-                seen[f"{operand} multicast"] += any(len(fetch.positions) > 1 for fetch in fetches)
-                tiles = {fetch.tile.key for fetch in fetches}
-                seen[f"{operand} sent again"] += len(fetches) > len(tiles)
-                if operand == "input":
-                    seen["input tile without words"] += any(fetch.tile.bits == 0 for fetch in fetches)
-            blocks = [b for own in machine.program.blocks for b in own if b.layer == program.index]
-            seen["staged"] += any(block.psum_tile.staged_away for block in blocks)
-            seen["staged, partial unit"] += len({block.psum_tile.gathers for block in blocks}) > 2
-            seen["PE without work"] += 0 in program.outputs.values()
+            see_layer(seen, machine, program)
+            if features == "all":
+                see_features(seen, machine, program)
     rare = {name: count for name, count in seen.items() if count < 4}
     assert not rare
+
+
+def see_layer(seen: Counter[str], machine: Machine, program: LayerProgram) -> None:
+    layer, mapping, place = program.layer, program.mapping, program.placement
+    seen["groups"] += layer.geometry.groups > 1
+    seen["folded"] += layer.folded
+    rows = {work.op in ("softmax", "layer_norm") for work in layer.global_pe}
+    seen["streaming and row work"] += len(rows) == 2
+    seen[f"order {mapping.order}"] += 1
+    chunked = mapping.units_per_tile == 0 and mapping.chunk_vectors < layer.G
+    seen["chunked"] += chunked and not mapping.chunk_inputs
+    seen["chunked with inputs"] += chunked and mapping.chunk_inputs
+    seen["folded, chunked with inputs"] += chunked and mapping.chunk_inputs and layer.folded
+    seen["several units a tile"] += mapping.units_per_tile > 1
+    seen[f"weights {place.weights}"] += 1
+    seen[f"input {place.input}"] += 1
+    seen["output stays"] += not place.output_to_dram
+    for operand, streams in program.streams.items():
+        fetches = [fetch for stream in streams.values() for fetch in stream]
+        seen[f"{operand} multicast"] += any(len(fetch.positions) > 1 for fetch in fetches)
+        tiles = {fetch.tile.key for fetch in fetches}
+        seen[f"{operand} sent again"] += len(fetches) > len(tiles)
+        if operand == "input":
+            seen["input tile without words"] += any(fetch.tile.bits == 0 for fetch in fetches)
+    blocks = [b for own in machine.program.blocks for b in own if b.layer == program.index]
+    seen["staged"] += any(block.psum_tile.staged_away for block in blocks)
+    seen["staged, partial unit"] += len({block.psum_tile.gathers for block in blocks}) > 2
+    seen["PE without work"] += 0 in program.leaving.values()
+
+
+def see_features(seen: Counter[str], machine: Machine, program: LayerProgram) -> None:
+    """The corners of chains, dataflows and bank groups."""
+    arch, layer, mapping = machine.arch, program.layer, program.mapping
+    dataflow, parts = mapping.dataflow, mapping.c_split
+    own = [[b for b in blocks if b.layer == program.index] for blocks in machine.program.blocks]
+    blocks = [block for mine in own for block in mine]
+    tiles = {block.psum_tile for block in blocks}
+    chunks = max(block.context[-1] for block in blocks) + 1
+    staged = any(tile.staged_away for tile in tiles)
+    pieces = max(len(tile.pieces) for tile in tiles)
+    seen[dataflow] += 1
+    seen[f"{dataflow}, chunked"] += chunks > 1
+    seen[f"{dataflow}, staged"] += staged
+    seen[f"{dataflow}, multicast of weights"] += any(
+        len(fetch.positions) > 1 for fetches in program.streams["weight"].values() for fetch in fetches
+    )
+    if program.index:
+        before = machine.layers[program.index - 1].mapping
+        seen["dataflow changes"] += before.dataflow != dataflow
+        seen["chain after none"] += parts > 1 == before.c_split
+        seen["none after chain"] += before.c_split > 1 == parts
+    seen["bank groups given"] += arch.gb_weight_banks is not None
+    if dataflow in ("os", "ws-los"):
+        seen[f"{dataflow}, local latency {arch.local_accumulate_latency}"] += 1
+        short = {len(block.psum_tile.pixels) * arch.local_accumulate_latency for block in blocks}
+        seen[f"{dataflow}, pads after a pass"] += min(short) < arch.accumulate_latency
+        seen[f"{dataflow}, a last chunk is shorter"] += len({len(block.vectors) for block in blocks}) > 1
+    if dataflow in ("ws-los", "ws"):
+        depth, half = arch.accumulation_collector_depth, arch.accumulation_buffer_words // 2
+        seen[f"{dataflow}, several pieces"] += pieces > 1
+        seen[f"{dataflow}, a last piece is shorter"] += any(
+            len(tile.pieces[-1].pixels) < len(tile.pieces[0].pixels) for tile in tiles
+        )
+        seen[f"{dataflow}, half buffer below D"] += half < depth
+    if dataflow == "ws-los":
+        seen["several passes"] += any(len(block.vectors) > arch.weight_collector_depth for block in blocks)
+        seen["last pass shorter"] += any(
+            len(block.vectors) > arch.weight_collector_depth
+            and len(block.vectors) % arch.weight_collector_depth > 0
+            for block in blocks
+        )
+    if parts > 1:
+        sizes = {len({g for block in mine for g in block.vectors}) for mine in own if mine}
+        seen[f"{dataflow}, chain"] += 1
+        seen["chain of 2"] += parts == 2
+        seen["chain of 3 or more"] += parts >= 3
+        seen["parts of unequal length"] += len(sizes) > 1
+        seen["chain, chunked"] += chunks > 1
+        seen["chain, chunked with inputs"] += chunks > 1 and mapping.chunk_inputs
+        seen["chain, a PE lacks the last chunk"] += len({mine[-1].context[-1] for mine in own if mine}) > 1
+        seen["chain, staged"] += staged
+        seen["chain, several pieces"] += pieces > 1
+        seen["chain, groups"] += layer.geometry.groups > 1
+        seen["chain, folded"] += layer.folded
+        seen["chains beside each other"] += mapping.pixel_split > 1
+        seen["chains of several units"] += mapping.k_split > 1
+        seen["chain, output stays"] += not program.placement.output_to_dram
+        seen["chain, order PK"] += mapping.order == "PK"
+        seen["psum piece of several rounds of the port"] += any(
+            len(tile.channels) * arch.accumulator_width(layer.scheme) > arch.pe_port_bits for tile in tiles
+        )
+        seen["several psum entries in a cycle"] += any(
+            2 * len(tile.channels) * arch.accumulator_width(layer.scheme) <= arch.pe_port_bits
+            for tile in tiles
+        )

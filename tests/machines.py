@@ -90,7 +90,7 @@ def _features(rng: Generator, banks: int) -> dict[str, object]:
     """What a plain machine leaves at its default."""
     values: dict[str, object] = dict(
         dataflows=tuple(rng.permutation(DATAFLOWS)[: int(rng.integers(1, 5))].tolist()),
-        weight_collector_depth=pick(rng, 1, 2, 3, 4, 6, 16),
+        weight_collector_depth=pick(rng, 1, 2, 2, 3, 3, 5, 16),
         accumulation_buffer_words=2 * int(rng.integers(1, 14)),
         local_accumulate_latency=pick(rng, 1, 1, 2, 3, 4),
         psum_chain=rng.random() < 0.75,

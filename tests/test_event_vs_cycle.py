@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cycle_model import BUCKETS, Deadlock, LayerResult, run
 from cycle_model.machine import Machine
-from cycle_model.program import LayerProgram
+from cycle_model.program import LayerProgram, refusal
 from cycle_model.slots import slots_of
 from machines import DATAFLOWS, Features, describe, random_run
 
@@ -263,6 +263,27 @@ def test_ws_tile_of_two_pieces_by_hand():
     assert result.end == 56
     assert result.buckets.tolist() == [[3, 0, 0, 24, 0, 44 - 27, 56 - 44], [3, 0, 0, 28, 0, 52 - 31, 56 - 52]]
     assert (result.psums == 8).all()
+
+
+@pytest.mark.parametrize(
+    ("machine", "mapping", "why"),
+    [
+        ({}, replace(CHAIN, dataflow="os"), "the PEs cannot run the dataflow"),
+        ({}, replace(CHAIN, pixel_split=2), "more parts than PEs"),
+        ({"psum_chain": False}, CHAIN, "a chain on a machine without psum adders"),
+        ({"pes": 3}, replace(CHAIN, c_split=3), "a part of the reduction is empty"),
+        ({}, CHAIN, None),
+        # 2 weight words in every macro, 1 in each PE of a chain.
+        ({"weight_buffer_words": 2}, replace(CHAIN, c_split=1), "weight tile exceeds half the weight buffer"),
+        ({"weight_buffer_words": 2}, CHAIN, None),
+        # 6 input words, 3 in each PE of a chain.
+        ({"input_buffer_words": 10}, replace(CHAIN, c_split=1), "input tile exceeds half the input buffer"),
+        ({"input_buffer_words": 10}, CHAIN, None),
+    ],
+)
+def test_refusals(machine: dict[str, object], mapping: Mapping, why: str | None):
+    arch = hand_arch(**({"pes": 2} | machine))
+    assert refusal(arch, hand_layer(m=3, c=8, k=4), mapping) == why
 
 
 @pytest.mark.parametrize("dataflow", DATAFLOWS)

@@ -1,9 +1,15 @@
-"""Small random machines, layers and mappings: queues that fill, tight buffers, ragged tiles."""
+"""Small random machines, layers and mappings: queues that fill, tight buffers, ragged tiles.
+
+Machines come with features "plain" (OS-LWS, no chains, the default bank groups) or "all".
+"""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
-from cycle_model.program import layer_bits, refusal, region_bits
+from cycle_model.placement import layer_bits, region_bits
+from cycle_model.program import refusal
 from numpy.random import Generator
 
 from accelsim.config import Arch
@@ -27,6 +33,10 @@ SCHEMES = (
 GLOBAL_PE_WORK = ("max_pool", "add", "gelu", "softmax", "layer_norm")
 
 
+DATAFLOWS = ("os-lws", "os", "ws-los", "ws")
+Features = Literal["plain", "all"]
+
+
 class NoValidMapping(Exception):
     """The tries ran out; draw another layer."""
 
@@ -39,12 +49,13 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def random_arch(rng: Generator) -> Arch:
+def random_arch(rng: Generator, features: Features = "plain") -> Arch:
     v, lanes = pick(rng, 1, 2, 4, 4, 8), pick(rng, 1, 2, 2, 4, 8)
     depth = int(rng.integers(1, 7)) if rng.random() < 0.8 else 1
     staged_entries = depth * max(1, v // lanes)
-    return Arch(
+    values: dict[str, object] = dict(
         name="random",
+        psum_chain=False,
         vector_size=v,
         lanes=lanes,
         pes=pick(rng, 1, 2, 3, 4, 4, 5, 6, 6, 10),
@@ -72,6 +83,22 @@ def random_arch(rng: Generator) -> Arch:
         placement_utilization=0.7,
         fold=pick(rng, "auto", "auto", "never"),
     )
+    return Arch(**(values | (_features(rng, values["gb_banks"]) if features == "all" else {})))
+
+
+def _features(rng: Generator, banks: int) -> dict[str, object]:
+    """What a plain machine leaves at its default."""
+    values: dict[str, object] = dict(
+        dataflows=tuple(rng.permutation(DATAFLOWS)[: int(rng.integers(1, 5))].tolist()),
+        weight_collector_depth=pick(rng, 1, 2, 2, 3, 3, 5, 16),
+        accumulation_buffer_words=2 * int(rng.integers(1, 14)),
+        local_accumulate_latency=pick(rng, 1, 1, 2, 3, 4),
+        psum_chain=rng.random() < 0.75,
+    )
+    if rng.random() < 0.3:
+        values["gb_weight_banks"] = weights = int(rng.integers(1, banks - 1))
+        values["gb_output_banks"] = int(rng.integers(1, banks - weights))
+    return values
 
 
 def random_scheme(rng: Generator, arch: Arch) -> Scheme:
@@ -203,11 +230,19 @@ def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer) -> Mapping
     """A mapping that is not refused wherever the layer stands in the run. Raises NoValidMapping."""
     pixels = layer.geometry.pixels
     units = layer.geometry.groups * ceil_div(layer.geometry.outputs_per_group, arch.unit_channels)
+    most_parts = min(arch.pes, layer.G if layer.folded else layer.words_per_position)
+    plain = not arch.psum_chain and arch.dataflows == ("os-lws",)
     for attempt in range(60):
         # Later attempts draw smaller tiles.
         shrink = 1 + attempt // 6
-        k_split = min(int(rng.integers(1, arch.pes + 1)), units + 1)
-        pixel_split = int(rng.integers(1, arch.pes // k_split + 1))
+        dataflow, c_split = "os-lws", 1
+        if not plain:
+            dataflow = pick(rng, *arch.dataflows)
+            if arch.psum_chain and most_parts > 1 and rng.random() < 0.8:
+                c_split = int(rng.integers(2, most_parts + 1))
+        chains = arch.pes // c_split
+        k_split = min(int(rng.integers(1, chains + 1)), units + 1)
+        pixel_split = int(rng.integers(1, chains // k_split + 1))
         chunked = rng.random() < 0.5 or attempt > 40
         most_pixels = max(1, min(pixels, 24) // shrink)
         mapping = Mapping(
@@ -218,17 +253,19 @@ def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer) -> Mapping
             units_per_tile=0 if chunked else int(rng.integers(1, max(2, 5 - shrink))),
             chunk_vectors=int(rng.integers(1, max(1, layer.G // shrink) + 1)) if chunked else layer.G,
             chunk_inputs=chunked and rng.random() < 0.5,
+            c_split=c_split,
+            dataflow=dataflow,
         )
         if refusal(arch, layer, mapping) is None:
             return mapping
     raise NoValidMapping
 
 
-def random_run(seed: int) -> tuple[Arch, list[QuantizedLayer], list[Mapping]]:
+def random_run(seed: int, features: Features = "plain") -> tuple[Arch, list[QuantizedLayer], list[Mapping]]:
     """One to three layers on one machine."""
     rng = np.random.default_rng(seed)
     while True:
-        arch = random_arch(rng)
+        arch = random_arch(rng, features)
         scheme = random_scheme(rng, arch)
         layers: list[QuantizedLayer] = []
         mappings: list[Mapping] = []

@@ -4,6 +4,7 @@ It shares nothing with accelsim.sim and accelsim.mapping but the Mapping record,
 event model, or a sentence that can be read in two ways, shows as a difference between the two.
 """
 
-from cycle_model.machine import BUCKETS, Deadlock, LayerResult, run
+from cycle_model.layer_run import BUCKETS
+from cycle_model.machine import Deadlock, LayerResult, run
 
 __all__ = ["BUCKETS", "Deadlock", "LayerResult", "run"]

@@ -1,0 +1,73 @@
+"""What is computed and counted for one layer (docs/machine.md sections 2 and 6)."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from accelsim.config import Arch
+from cycle_model.program import LayerProgram
+
+BUCKETS = ("compute", "accumulate_stall", "output_wait", "weight_wait", "input_wait", "drain", "idle")
+COMPUTE, STALL, OUTPUT_WAIT, WEIGHT_WAIT, INPUT_WAIT, DRAIN, IDLE = range(len(BUCKETS))
+
+
+class LayerRun:
+    def __init__(self, arch: Arch, program: LayerProgram) -> None:
+        self.arch, self.program, self.layer = arch, program, program.layer
+        geometry, scheme = self.layer.geometry, self.layer.scheme
+        self.dataflow = program.mapping.dataflow
+        self.has_local = self.dataflow in ("os", "ws-los")  # the steps of a psum follow each other
+        in_collector = self.dataflow in ("os-lws", "os")
+        self.storage = "accumulation_collector" if in_collector else "accumulation_buffer"
+        self.write_latency = 4 if scheme.has_scales else 3
+        self.psum_bits = arch.accumulator_width(scheme)
+        self.end: int | None = None
+        self.buckets = np.zeros((arch.pes, len(BUCKETS)), np.int64)
+        self.counts: Counter[str] = Counter()
+        self.psums = np.zeros((geometry.pixels, geometry.K), np.int64)
+        self.psum_done = np.zeros((geometry.pixels, geometry.K), bool)
+        self.overflows = 0
+        self.outputs_to_write = sum(program.outputs.values())
+        # Elements in the global buffer that wait for the global PE, times pixels * K to be whole numbers.
+        self.streaming_backlog = 0
+        pixels = np.arange(geometry.pixels)
+        self.gathered = [self.layer.gather(group, pixels).tolist() for group in range(geometry.groups)]
+
+    def count(self, name: str, amount: int = 1) -> None:
+        self.counts[name] += amount
+
+    def accumulate(self, a: int, b: int) -> int:
+        """acc(a + b)"""
+        low, high = -(1 << (self.psum_bits - 1)), (1 << (self.psum_bits - 1)) - 1
+        exact = a + b
+        if low <= exact <= high:
+            return exact
+        self.overflows += 1
+        if self.arch.overflow == "error":
+            raise OverflowError(f"layer {self.program.index}: {exact} does not fit {self.psum_bits} bits")
+        if self.arch.overflow == "wrap":
+            return (exact - low) % (1 << self.psum_bits) + low
+        return high if exact > high else low
+
+    def multiply(self, weights: list[int], w_scale: int, codes: list[int], a_scale: int) -> int:
+        """The product of one lane, and its counts."""
+        scheme = self.layer.scheme
+        gated = not any(weights) or not any(codes) or w_scale == 0 or a_scale == 0
+        scale = w_scale * a_scale
+        if scheme.scale_product_bits:
+            shift = scheme.weight_scale_bits + scheme.activation_scale_bits - scheme.scale_product_bits
+            scale = min((scale + (1 << (shift - 1))) >> shift, (1 << scheme.scale_product_bits) - 1)
+        if gated:
+            self.count("dot_product.gated")
+            return 0
+        self.count("dot_product.op_changing" if self.has_local else "dot_product.op")
+        self.count("pipeline_register.write")
+        if scheme.weight_scale_bits and scheme.activation_scale_bits:
+            self.count("scale_product.op")
+        if scheme.weight_scale_bits or scheme.activation_scale_bits:
+            self.count("scale_multiply.op")
+        product = sum(w * a for w, a in zip(weights, codes, strict=True)) * scale
+        shift = self.arch.product_shift
+        return (product + (1 << (shift - 1))) >> shift if shift else product

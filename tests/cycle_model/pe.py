@@ -1,0 +1,334 @@
+"""One PE of docs/machine.md section 5: it issues slots, keeps psums and drains them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from accelsim.config import Arch
+from cycle_model.layer_run import COMPUTE, DRAIN, IDLE, INPUT_WAIT, OUTPUT_WAIT, STALL, WEIGHT_WAIT, LayerRun
+from cycle_model.placement import ceil_div
+from cycle_model.ports import Delay, OutputTile
+from cycle_model.slots import StepOrder, slots_of
+from cycle_model.tiles import Block, InputTile, Piece, PsumTile, WeightTile, output_tile_bits
+
+
+@dataclass(eq=False)
+class Half:
+    """One half of an operand buffer: the tile it holds and the words in it."""
+
+    tile_key: tuple | None = None
+    words: dict = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Step:
+    """One step on its way through the pipeline."""
+
+    run: LayerRun
+    order: StepOrder
+    tile: PsumTile
+    products: list[int]
+    source: str  # "zero", "entry" or "local": where the psum comes from
+    last_of_tile: bool
+    old: list[int] | None = None
+
+
+class Pe:
+    def __init__(self, arch: Arch, index: int, blocks: list[Block], runs: list[LayerRun]) -> None:
+        self.arch, self.index, self.blocks, self.runs = arch, index, blocks, runs
+        lanes = range(arch.lanes)
+        depths = {
+            "accumulation_collector": arch.accumulation_collector_depth,
+            "accumulation_buffer": arch.accumulation_buffer_words // 2,
+        }
+        self.storage = {
+            name: [[[0 for _ in lanes] for _ in range(depth)] for _ in range(2)]
+            for name, depth in depths.items()
+        }
+        self.bank_tiles: list[PsumTile | None] = [None, None]  # the tile that was last given the bank
+        self.halves = {"weight": [Half(), Half()], "input": [Half(), Half()]}
+        self.released = {"weight": 0, "input": 0}  # positions released so far; they are released in order
+        self.local = [0 for _ in lanes]
+        self.next_block = 0
+        self.block: Block | None = None  # the block that is being issued
+        self.slots: list[StepOrder | None] = []  # its slots still to come
+        self.weight_register: list[tuple[list[int], int]] = []
+        self.weight_collector: dict[int, list[tuple[list[int], int]]] = {}  # by vector in the pass
+        self.reading, self.writing, self.releasing = Delay(), Delay(), Delay()
+        self.to_drain: list[Piece] = []  # of tiles begun, their drain into the PPU has not started
+        self.to_chain: list[Piece] = []  # of tiles begun, their transfer is not requested
+        self.draining: Piece | None = None
+        self.drain_cycle = 0
+        self.fifo_used = 0
+        self.in_ppu = Delay()
+        self.complete: list[OutputTile] = []  # in the FIFO, not yet requested
+        self.unwritten = 0  # requested, DRAM write not done
+        self.outputs_made = [0 for _ in runs]
+        self.to_leave = [run.program.leaving[index] for run in runs]
+
+    def becomes_visible(self, now: int) -> None:
+        for operand in self.releasing.due(now):
+            self.released[operand] += 1
+        for step in self.writing.due(now):
+            self._write_psum(step, now)
+        for step in self.reading.due(now):
+            self._read_psum(step)
+        self.complete += self.in_ppu.due(now)
+
+    def fill_half(self, run: LayerRun, position: int, tile: WeightTile | InputTile) -> None:
+        layer = run.layer
+        words: dict = {}
+        if isinstance(tile, WeightTile):
+            operand = "weight"
+            assert tile.macro_words <= self.arch.weight_buffer_words // 2
+            scales = layer.weight_scales
+            for k, g in tile.words:
+                words[k, g] = (layer.weight_words[k, g].tolist(), 1 if scales is None else int(scales[k, g]))
+        else:
+            operand = "input"
+            assert len(tile.words) <= self.arch.input_buffer_words // 2
+            scales = layer.input_scales
+            for word in tile.words:
+                words[word] = (layer.input_words[word].tolist(), 1 if scales is None else int(scales[word]))
+        half = self.halves[operand][position % 2]
+        assert half.tile_key is None, "a tile arrives in a half that was not given up"
+        half.tile_key, half.words = tile.key, words
+        run.count(f"{operand}_buffer.write", len(words))
+
+    # ------------------------------------------------------------------------------------------------ psums
+
+    def _entry(self, tile: PsumTile, entry: int) -> list[int]:
+        return self.storage[self.runs[tile.layer].storage][tile.number % 2][entry]
+
+    def _read_psum(self, step: Step) -> None:
+        if step.source == "zero":
+            step.old = [0] * len(step.products)
+        elif step.source == "local":
+            step.old = list(self.local)
+        else:
+            step.old = list(self._entry(step.tile, step.order.pixel))
+            step.run.count(f"{step.run.storage}.read")
+
+    def _write_psum(self, step: Step, now: int) -> None:
+        run = step.run
+        assert step.old is not None
+        new = [run.accumulate(step.old[lane], product) for lane, product in enumerate(step.products)]
+        run.count("accumulator.add", len(new))
+        if run.has_local:
+            self.local[: len(new)] = new
+            run.count("local_accumulator.write")
+        if step.order.stops:
+            self._entry(step.tile, step.order.pixel)[: len(new)] = new
+            run.count(f"{run.storage}.write")
+        if step.last_of_tile:
+            step.tile.last_write = now
+
+    def read_for_chain(self, piece: Piece) -> list[int]:
+        """The next entry of a piece on its way to the next PE."""
+        run = self.runs[piece.tile.layer]
+        run.count(f"{run.storage}.read")
+        entry = self._entry(piece.tile, piece.first_entry + piece.sent)
+        piece.sent += 1
+        return entry[: len(piece.tile.channels)]
+
+    def add_from_chain(self, piece: Piece, index: int, psums: list[int]) -> None:
+        """Entry `index` of a piece arrives from the PE before."""
+        run = self.runs[piece.tile.layer]
+        entry = self._entry(piece.tile, piece.first_entry + index)
+        for lane, psum in enumerate(psums):
+            entry[lane] = run.accumulate(psum, entry[lane])
+        run.count(f"{run.storage}.read")
+        run.count(f"{run.storage}.write")
+        run.count("psum_adder.add", len(psums))
+
+    # ------------------------------------------------------------------------------------------------ drain
+
+    def drain(self, now: int) -> None:
+        if self.draining is None:
+            if not self.to_drain:
+                return
+            piece = self.to_drain[0]
+            tile = piece.tile
+            entries = 0 if tile.staged_away else len(piece.pixels) * tile.gathers
+            summed = piece.summed is not None and piece.summed < now
+            if not summed or self.fifo_used + entries > self.arch.out_fifo_words:
+                return
+            self.fifo_used += entries
+            self.draining = self.to_drain.pop(0)
+            piece.drain_start = now
+            piece.last_read = now + (len(piece.pixels) - 1) * tile.gathers
+            self.drain_cycle = 0
+        piece = self.draining
+        run = self.runs[piece.tile.layer]
+        pixel, lane_group = divmod(self.drain_cycle, piece.tile.gathers)
+        if lane_group == 0:
+            self._read_into_ppu(run, piece, pixel)
+        self.drain_cycle += 1
+        if self.drain_cycle == len(piece.pixels) * piece.tile.gathers:
+            self.draining = None
+            if not piece.tile.staged_away:
+                self._make_output(run, piece, now)
+
+    def _read_into_ppu(self, run: LayerRun, piece: Piece, pixel: int) -> None:
+        tile = piece.tile
+        entry = self._entry(tile, piece.first_entry + pixel)
+        for lane, k in enumerate(tile.channels):
+            assert not run.psum_done[piece.pixels[pixel], k]
+            run.psum_done[piece.pixels[pixel], k] = True
+            run.psums[piece.pixels[pixel], k] = entry[lane]
+        run.count(f"{run.storage}.read")
+        run.count("ppu.op", len(tile.channels))
+        if tile.staged_away:
+            run.count("ppu_staging.write")
+        else:
+            run.count("ppu_staging.read", tile.gathers - 1)
+            if run.layer.output.scale_bits:
+                run.count("ppu_vector_scale.op", ceil_div(tile.output_channels, run.layer.vector_size))
+
+    def _make_output(self, run: LayerRun, piece: Piece, now: int) -> None:
+        latency = self.arch.ppu_latency_cycles
+        cycles = latency.per_vector if run.layer.output.scale_bits else latency.static
+        layer, entries = piece.tile.layer, len(piece.pixels) * piece.tile.gathers
+        output = OutputTile(
+            layer=layer,
+            pe=self.index,
+            index=self.outputs_made[layer],
+            values=len(piece.pixels) * piece.tile.output_channels,
+            bits=output_tile_bits(run.layer, piece),
+            entries=entries,
+        )
+        self.outputs_made[layer] += 1
+        self.in_ppu.put(now + cycles, output)
+        run.count("out_fifo.write", entries)
+
+    def outputs_to_send(self) -> list[OutputTile]:
+        """Output tiles whose request is made in this cycle."""
+        sent = []
+        while self.complete:
+            to_dram = self.runs[self.complete[0].layer].program.placement.output_to_dram
+            if to_dram and self.unwritten >= 2:
+                break
+            self.unwritten += to_dram
+            sent.append(self.complete.pop(0))
+        return sent
+
+    def psums_to_send(self, now: int) -> list[Piece]:
+        """Pieces whose transfer to the next PE is requested in this cycle."""
+        sent = []
+        while self.to_chain:
+            piece = self.to_chain[0]
+            assert piece.after is not None
+            mine, next_write = piece.summed, piece.after.tile.last_write
+            if mine is None or next_write is None or max(mine, next_write) >= now:
+                break
+            sent.append(self.to_chain.pop(0))
+        return sent
+
+    # ------------------------------------------------------------------------------------------------ issue
+
+    def issue(self, now: int, current: int) -> int:
+        """Issue one slot if there is one; return the bucket of this cycle."""
+        if self.block is None:
+            if self.next_block == len(self.blocks) or self.blocks[self.next_block].layer != current:
+                return DRAIN if self.to_leave[current] else IDLE
+            block = self.blocks[self.next_block]
+            if block.first_chunk and not self.bank_is_free(block, now):
+                return OUTPUT_WAIT
+            if self.half(block, "weight").tile_key != block.weight_tile.key:
+                return WEIGHT_WAIT
+            if self.half(block, "input").tile_key != block.input_tile.key:
+                return INPUT_WAIT
+            self._begin(block)
+        block = self.block
+        assert block is not None
+        order = self.slots.pop(0)
+        if order is not None:
+            self._step(block, order, now)
+        if not self.slots:
+            self.block = None
+        return COMPUTE if order is not None else STALL
+
+    def bank_is_free(self, block: Block, now: int) -> bool:
+        before = self.bank_tiles[block.psum_tile.number % 2]
+        if before is None:
+            return True
+        last_read = before.pieces[-1].last_read
+        return last_read is not None and last_read < now + self.runs[block.layer].write_latency
+
+    def half(self, block: Block, operand: str) -> Half:
+        position = block.weight_position if operand == "weight" else block.input_position
+        return self.halves[operand][position % 2]
+
+    def _begin(self, block: Block) -> None:
+        run, tile = self.runs[block.layer], block.psum_tile
+        self.block = block
+        self.next_block += 1
+        self.slots = slots_of(self.arch, run.dataflow, len(tile.pixels), len(block.vectors))
+        if block.first_chunk:
+            self.bank_tiles[tile.number % 2] = tile
+            for piece in tile.pieces:
+                (self.to_drain if piece.after is None else self.to_chain).append(piece)
+
+    def _step(self, block: Block, order: StepOrder, now: int) -> None:
+        run, tile = self.runs[block.layer], block.psum_tile
+        g = block.vectors[order.vector]
+        last_vector = order.vector == len(block.vectors) - 1
+        weights = self._weights(run, block, order)
+        gives_weight = order.last if run.has_local else last_vector and order.pixel == 0
+        if gives_weight and block.releases_weight:
+            self.releasing.put(now + 1, "weight")
+        word = run.gathered[block.group][tile.pixels[order.pixel]][g]
+        if word >= 0:
+            codes, scale = self.half(block, "input").words[word]
+            run.count("input_buffer.read")
+            run.count("input_register.write")
+        else:
+            codes, scale = [0] * run.layer.vector_size, 0
+        if order.last and block.releases_input:
+            self.releasing.put(now + 1, "input")
+
+        if not order.starts:
+            source, latency = "local", self.arch.local_accumulate_latency
+        else:
+            source, latency = "entry", self.arch.accumulate_latency
+            if order.first_pass and block.first_chunk:
+                source = "zero"
+        step = Step(
+            run=run,
+            order=order,
+            tile=tile,
+            products=[run.multiply(*weight, codes, scale) for weight in weights],
+            source=source,
+            last_of_tile=order.last and block.last_chunk,
+        )
+        # The old psum is read its latency before the new one is written, so that a pad slot too few would
+        # lose an accumulation.
+        if latency < run.write_latency:
+            self.reading.put(now + run.write_latency - latency, step)
+        else:
+            self._read_psum(step)
+        self.writing.put(now + run.write_latency, step)
+
+    def _weights(self, run: LayerRun, block: Block, order: StepOrder) -> list[tuple[list[int], int]]:
+        """The weight words and scales of the lanes in this step."""
+        channels = block.psum_tile.channels
+        g = block.vectors[order.vector]
+        if run.dataflow == "ws-los":
+            if order.pixel == 0:
+                # The pass brings its words from the buffer at its first pixel and reuses them at the others.
+                self.weight_collector[order.in_pass] = self._read_weights(run, block, g)
+                run.count("weight_collector.write", len(channels))
+                assert len(self.weight_collector) <= self.arch.weight_collector_depth
+            run.count("weight_collector.read", len(channels))
+            run.count("weight_register.write", len(channels))
+            return self.weight_collector[order.in_pass]
+        if run.dataflow == "os" or order.pixel == 0:
+            self.weight_register = self._read_weights(run, block, g)
+            run.count("weight_register.write", len(channels))
+        return self.weight_register
+
+    def _read_weights(self, run: LayerRun, block: Block, g: int) -> list[tuple[list[int], int]]:
+        channels = block.psum_tile.channels
+        run.count("weight_buffer.read", len(channels))
+        words = self.half(block, "weight").words
+        return [words[k, g] for k in channels]

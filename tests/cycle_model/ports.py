@@ -1,0 +1,60 @@
+"""docs/machine.md section 5: ports with their queues, and things on their way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cycle_model.program import Fetch
+from cycle_model.tiles import Piece
+
+CLASS = {"psum": 0, "output": 1, "input": 2, "weight": 3}
+
+
+class Delay:
+    """Things on their way: put in with the cycle at which they become visible, taken out in that cycle."""
+
+    def __init__(self) -> None:
+        self.items: list[tuple[int, object]] = []
+
+    def put(self, visible_at: int, item: object) -> None:
+        self.items.append((visible_at, item))
+
+    def due(self, now: int) -> list:
+        if not self.items:
+            return []
+        due = [item for at, item in self.items if at == now]
+        self.items = [(at, item) for at, item in self.items if at != now]
+        return due
+
+
+@dataclass(eq=False)
+class Port:
+    name: str
+    busy: int = 0  # cycles that the present transfer still holds it
+    queue: list[Transfer] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class OutputTile:
+    layer: int
+    pe: int
+    index: int
+    values: int
+    bits: int
+    entries: int
+
+
+@dataclass(eq=False)
+class Transfer:
+    kind: str  # "output", "input", "weight" on the crossbar; "psum" between PEs; "read", "write" at the DRAM
+    layer: int
+    key: tuple[int, int, int, int, int]
+    ports: list[Port]
+    duration: int
+    item: Fetch | OutputTile | Piece
+    needs_space: int = 0
+    remaining: int = 0
+
+    def __str__(self) -> str:
+        ports = ", ".join(f"{port.name} (busy {port.busy}, queue {len(port.queue)})" for port in self.ports)
+        return f"{self.kind} {self.key} on {ports}"

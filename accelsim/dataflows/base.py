@@ -51,7 +51,8 @@ def buffer_pixels(arch: Arch) -> int:
 def pass_slots(arch: Arch, pixels: int, vectors: int) -> int:
     """Slots of a pass pixel by pixel in which each runs over `vectors` in the local accumulator.
 
-    At least as many as keep accumulate_latency between two passes over one psum.
+    The last pixel ends the pass, and a next one of a single vector is back at it after pixels - 1 steps: pads
+    keep accumulate_latency between the two.
     """
     local = arch.local_accumulate_latency
-    return max(pixels * vectors * local, (vectors - 1) * local + arch.accumulate_latency)
+    return pixels * vectors * local + max(0, arch.accumulate_latency - pixels * local)

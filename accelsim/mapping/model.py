@@ -98,7 +98,7 @@ class Machine(NamedTuple):
 @njit(cache=True, inline="always")
 def _pass_slots(m, pixels, vectors):
     own = pixels * vectors * m.local_latency
-    return max(own, (vectors - 1) * m.local_latency + m.accumulate_latency)
+    return own + max(0, m.accumulate_latency - pixels * m.local_latency)
 
 
 @njit(cache=True)
@@ -491,7 +491,7 @@ def run_layer(s, c, m, taps, counts, buckets):
             values = pixels * table[LANES, b]
             size = values * m.accumulator_bits
             begin = max(now + 1, out_free[pe], in_free[target])
-            end = begin + max(1, -(-size // m.port_bits))
+            end = begin + max(pixels, -(-size // m.port_bits))
             out_free[pe] = in_free[target] = end
             counts[_HOPS] += size * (abs(pe % side - target % side) + abs(pe // side - target // side))
             counts[_PSUM_READ] += 2 * pixels

@@ -151,7 +151,9 @@ class Array:
 
         key: Key = (PSUM, source.index, run.index, index)
         ports = [("out", source.index), ("in", target.index)]
-        self.crossbar.request(key, ports, -(-bits // self.arch.pe_port_bits), granted)
+        # The banks and adders at either end handle an entry a cycle.
+        duration = max(pixels, -(-bits // self.arch.pe_port_bits))
+        self.crossbar.request(key, ports, duration, granted)
 
     def _bank_words(self, bits: int) -> int:
         return -(-bits // self.arch.gb_bank_bits)

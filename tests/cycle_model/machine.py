@@ -259,7 +259,8 @@ class Machine:
                 key=(self.now, CLASS["psum"], tile.pe, tile.layer, piece.index),
                 ports=[self.out_ports[tile.pe], self.in_ports[piece.after.tile.pe]],
                 duration=max(
-                    1, ceil_div(len(piece.pixels) * self._entry_bits(piece), self.arch.pe_port_bits)
+                    len(piece.pixels),
+                    ceil_div(len(piece.pixels) * self._entry_bits(piece), self.arch.pe_port_bits),
                 ),
                 item=piece,
             )
@@ -318,9 +319,9 @@ class Machine:
             self._count_transfer(transfer)
 
     def _move_psums(self, transfer: Transfer, piece: Piece) -> None:
-        """The entries whose last bits went through the port in this cycle."""
+        """The entry whose last bits went through the port in this cycle; no more than one."""
         moved = (transfer.duration - transfer.remaining) * self.arch.pe_port_bits
-        while piece.sent < len(piece.pixels) and (piece.sent + 1) * self._entry_bits(piece) <= moved:
+        if piece.sent < len(piece.pixels) and (piece.sent + 1) * self._entry_bits(piece) <= moved:
             index = piece.sent
             psums = self.pes[piece.tile.pe].read_for_chain(piece)
             self.chain_entries.put(self.now + 1 + self.arch.noc_latency_cycles, (piece.after, index, psums))

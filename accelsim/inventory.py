@@ -59,6 +59,18 @@ def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Pa
     return [*pe_parts, *_array(arch, scheme, library, pe_area_um2), _dram(arch, library)]
 
 
+def action_prices_pj(inventory: list[Part], clock_ghz: float = 1.0) -> dict[str, float]:
+    """Energy of one count of each of the simulator's actions, and under "cycle" of a cycle of the array."""
+    prices = {"cycle": 0.0}
+    for part in inventory:
+        for action, counted in part.actions.items():
+            for name in counted:
+                prices[name] = prices.get(name, 0.0) + part.cost.energy_pj[action]
+        idle = part.cost.energy_pj[part.cycle_action] if part.cycle_action else 0.0
+        prices["cycle"] += part.instances * (idle + part.cost.leakage_uw * 1e-3 / clock_ghz)
+    return prices
+
+
 def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
     lanes = arch.lanes * arch.pes
     vector = arch.vector_size

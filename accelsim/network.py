@@ -12,11 +12,11 @@ from accelsim import __version__
 from accelsim.config import Arch
 from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
-from accelsim.inventory import technology_of
+from accelsim.inventory import action_prices_pj, build_inventory, technology_of
 from accelsim.lanes import LayerValues, accumulate_layer, compute_values
 from accelsim.layer_output import apply_activation, dequantize_output, float_output, sqnr_db
-from accelsim.mapping.default import default_program
 from accelsim.mapping.program import LayerProgram
+from accelsim.mapping.search import Mapper
 from accelsim.mapping.storage import Placement
 from accelsim.quantize import QuantizeOptions
 from accelsim.report import price
@@ -77,13 +77,14 @@ def run_network(
     if arch.fold != "auto":
         options = replace(options or QuantizeOptions(), fold=arch.fold)
     count, placement = len(trace.layers), Placement(arch)
+    mapper = Mapper(arch, action_prices_pj(build_inventory(arch, scheme, library), arch.clock_ghz))
     programs: list[LayerProgram] = []
     computed: list[_Computed] = []
     for index, info in enumerate(trace.layers):
         layer = trace.quantized_layer(info.name, scheme, arch.vector_size, options)
         _check_sign(arch, layer)
         storage = placement.place(layer.spec, last=index == count - 1)
-        programs.append(default_program(arch, layer.spec, storage))
+        programs.append(mapper.program(layer.spec, storage, first=index == 0))
         c_split = programs[-1].mapping.c_split
         computed.append(_compute(arch, layer, c_split, floats.get(info.name), keep_tensors, narrow))
         if progress is not None:

@@ -144,7 +144,7 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
     rows = []
     for activity in activities:
         layer, macs = activity.layer, activity.layer.geometry.macs
-        steps = activity.counts["dot_product.op"] + activity.counts["dot_product.gated"]
+        steps = activity.counts["accumulator.add"]
         total = 0.0
         energy = {}
         for scope in SCOPES:
@@ -157,7 +157,9 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
                 "macs": macs,
                 "cycles": activity.cycles,
                 "utilization": macs / (activity.cycles * peak),
+                "dataflow": activity.mapping.dataflow,
                 "k_split": activity.mapping.k_split,
+                "c_split": activity.mapping.c_split,
                 "pixel_split": activity.mapping.pixel_split,
                 "order": activity.mapping.order,
                 "tile_pixels": activity.mapping.tile_pixels,

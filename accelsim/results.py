@@ -241,6 +241,7 @@ def _dump(run: RunResult) -> bytes:
             "accumulator_bits": arch.accumulator_width(layer.scheme),
             "product_shift": arch.product_shift,
             "overflow": arch.overflow,
+            "c_split": activity.mapping.c_split,
         }
     # One metadata key: with several, safetensors writes them in random order.
     return save(tensors, metadata={"accelsim": json.dumps(facts, sort_keys=True)})

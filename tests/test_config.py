@@ -177,7 +177,11 @@ def test_accumulator_width(scheme: str, sign: str, shift: int, bits: int) -> Non
 
 def test_bank_groups_and_ports() -> None:
     for banks, groups in ((3, (1, 1, 1)), (7, (1, 5, 1)), (8, (2, 4, 2)), (13, (3, 7, 3))):
-        assert load_arch("magnet16", [f"gb_banks={banks}"]).bank_groups == groups
+        free = [f"gb_banks={banks}", "gb_weight_banks=null"]
+        assert load_arch("magnet16", free).bank_groups == groups
+    assert load_arch("magnet16", ["gb_weight_banks=4", "gb_output_banks=1"]).bank_groups == (4, 3, 1)
+    with pytest.raises(AccelsimError, match="of 8 banks for inputs"):
+        load_arch("magnet16", ["gb_weight_banks=6"])
     arch = load_arch("magnet16", ["gb_bank_bits=64", "lanes=4"])
     assert (arch.crossbar_bits, arch.dram_bits, arch.unit_channels) == (64, 409, 16)
     assert load_arch("magnet16", ["lanes=32"]).unit_channels == 32

@@ -8,9 +8,9 @@ from machines import random_arch, random_layer, random_scheme
 
 from accelsim.config import Arch, load_arch
 from accelsim.errors import AccelsimError
-from accelsim.mapping.default import default_program
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.program import LayerProgram
+from accelsim.mapping.search import Mapper
 from accelsim.mapping.storage import Storage, decide_storage
 from accelsim.scheme import Scheme
 from accelsim.workload import Geometry, LayerSpec, OutputFormat
@@ -39,7 +39,8 @@ def check(arch: Arch, layer: LayerSpec, program: LayerProgram) -> None:
     g = layer.geometry
     issued = np.zeros((g.pixels, g.K, layer.G), dtype=int)
     finished = np.zeros((g.pixels, g.K), dtype=int)
-    maker = np.full((g.pixels, g.K), -1)
+    chain = program.mapping.c_split
+    maker = np.full((chain, g.pixels, g.K), -1)
     per_group = g.outputs_per_group
     for index, pe in enumerate(program.pes):
         for block in pe.blocks:
@@ -48,11 +49,13 @@ def check(arch: Arch, layer: LayerSpec, program: LayerProgram) -> None:
             assert block.p1 - block.p0 <= arch.accumulation_collector_depth
             assert block.k1 - block.k0 <= arch.lanes
             assert block.k0 // per_group == (block.k1 - 1) // per_group == block.input_tile.group
-            assert (issued[where][..., : block.g0] == 1).all() and (issued[where][..., block.g0 :] == 0).all()
-            issued[where][..., block.g0 : block.g1] += 1
+            part, own = block.input_tile.part, maker[program.part_of(index)]
+            assert (issued[where][..., part[: block.g0]] == 1).all()
+            assert (issued[where][..., part[block.g0 :]] == 0).all()
+            issued[block.p0 : block.p1, block.k0 : block.k1, part[block.g0 : block.g1]] += 1
             finished[where] += block.last
-            assert np.isin(maker[where], (-1, index)).all()
-            maker[where] = index
+            assert np.isin(own[where], (-1, index)).all()
+            own[where] = index
             weights, inputs = block.weight_tile, block.input_tile
             assert weights.k0 <= block.k0 and block.k1 <= weights.k1
             assert weights.g0 <= block.g0 and block.g1 <= weights.g1
@@ -60,7 +63,7 @@ def check(arch: Arch, layer: LayerSpec, program: LayerProgram) -> None:
             assert inputs.g0 <= block.g0 and block.g1 <= inputs.g1
             assert weights.half_words <= arch.weight_buffer_words // 2
             assert inputs.macro_words <= arch.input_buffer_words // 2
-    assert (issued == 1).all() and (finished == 1).all()
+    assert (issued == 1).all() and (finished == chain).all()
 
 
 def test_random_layers_on_small_machines() -> None:
@@ -71,7 +74,7 @@ def test_random_layers_on_small_machines() -> None:
         layer = random_layer(rng, arch, random_scheme(rng, arch), "layer", True)
         storage = decide_storage(arch, [layer])[0]
         try:
-            program = default_program(arch, layer, storage)
+            program = Mapper(arch).program(layer, storage)
         except AccelsimError as error:
             assert "\n" not in str(error) and "layer layer: " in str(error)
             continue
@@ -99,16 +102,17 @@ def test_magnet16_and_its_relatives(geometry: Geometry, machine: tuple[str, ...]
     arch = load_arch("magnet16", list(machine))
     layer = zero_layer(arch, geometry)
     storage = decide_storage(arch, [layer])[0]
-    program = default_program(arch, layer, storage)
+    program = Mapper(arch).program(layer, storage)
     check(arch, layer, program)
     working = sum(bool(pe.blocks) for pe in program.pes)
-    assert working == program.mapping.k_split * program.mapping.pixel_split
+    mapping = program.mapping
+    assert working == mapping.k_split * mapping.c_split * mapping.pixel_split
 
 
 def test_the_same_layer_maps_the_same_way() -> None:
     arch = load_arch("magnet16")
     layer = zero_layer(arch, Geometry(1, 64, 6, 6, 70, 3, 3, (1, 1), (1, 1)))
-    one, other = (default_program(arch, layer, CACHED).mapping for _ in range(2))
+    one, other = (Mapper(arch).program(layer, CACHED).mapping for _ in range(2))
     assert one == other
 
 
@@ -125,7 +129,7 @@ PINS = [
 def pinned(pins: dict[str, object], *more: str) -> Mapping:
     arch = load_arch("magnet16", [*(f"mapping.{key}={value}" for key, value in pins.items()), *more])
     layer = zero_layer(arch, Geometry(1, 64, 6, 6, 70, 3, 3, (1, 1), (1, 1)))
-    program = default_program(arch, layer, CACHED)
+    program = Mapper(arch).program(layer, decide_storage(arch, [layer])[0])
     check(arch, layer, program)
     return program.mapping
 
@@ -142,7 +146,7 @@ def test_pins_are_kept(pins: dict[str, object]) -> None:
         ({"k_split": 17}, ("k_split 17", "pes = 16")),
         ({"k_split": 4, "pixel_split": 5}, ("k_split 4 x c_split 1 x pixel_split 5 needs 20", "pes = 16")),
         (
-            {"k_split": 1, "units_per_tile": 4},
+            {"k_split": 1, "c_split": 1, "units_per_tile": 4},
             ("a weight tile takes 144 words", "at most 128", "weight_buffer_words"),
         ),
         ({"chunk_inputs": True, "units_per_tile": 1}, ("chunk_inputs=True",)),

@@ -14,7 +14,7 @@ from accelsim.api import compare, run
 from accelsim.config import load_arch
 from accelsim.costs import CostLibrary
 from accelsim.inventory import build_inventory, technology_of
-from accelsim.mapping.default import default_program
+from accelsim.mapping.search import Mapper
 from accelsim.mapping.storage import decide_storage
 from accelsim.quantize import quantize_layer
 from accelsim.results import RunResult
@@ -139,9 +139,12 @@ def test_counts_have_their_closed_forms(tables: Tables) -> None:
             assert tables.count(layer, "scale_multiply", "op") == done
             both = bool(scheme.weight_scale_bits and scheme.activation_scale_bits)
             assert tables.count(layer, "scale_product", "op") == done * both
-        assert tables.count(layer, "accumulation_collector", "write") == entries
-        # One read a step but the first of each pixel, and one a pixel by the drain.
-        assert tables.count(layer, "accumulation_collector", "read") == entries
+        # A chain reads what it sends, and reads and writes what it adds to.
+        passed = g.pixels * lane_groups * (row.c_split - 1)
+        assert tables.count(layer, "accumulation_collector", "write") == entries + passed
+        # One read a step but the first of each pixel and part, and one a pixel by the drain.
+        assert tables.count(layer, "accumulation_collector", "read") == entries + passed
+        assert tables.count(layer, "psum_adder", "add") == g.pixels * g.K * (row.c_split - 1)
         assert tables.count(layer, "ppu", "op") == g.pixels * g.K
         if scheme.activation_scale_bits:
             per_pixel = g.groups * -(-outputs // v)
@@ -265,7 +268,7 @@ def test_cached_inputs_are_read_from_dram_once() -> None:
     layer = FloatLayer("conv", "conv", geometry, weight, inputs, input_signed=False)
     arch = load_arch("magnet16", ["pes=1", "mapping.tile_pixels=16"])
     words = quantize_layer(layer, Scheme.parse("8/8/-/-"), 16)
-    program = default_program(arch, words.spec, decide_storage(arch, [words.spec])[0])
+    program = Mapper(arch).program(words.spec, decide_storage(arch, [words.spec])[0])
     assert program.storage.input == "cached" and len(program.input_streams[0].fetches) > 30
     activity = time_programs(arch, [program])[0]
     assert activity.counts["dram.read_bit"] == (24 * 24 + 16 * 9) * 16 * 8
@@ -278,7 +281,7 @@ def test_runs_of_units_end_at_a_group() -> None:
 
 
 def test_the_24_bit_columns_follow_the_overflow_mode() -> None:
-    wrap = ["overflow=wrap"]
+    wrap = ["overflow=wrap", "mapping.c_split=1"]
     row = compare("digits", schemes=["4/8/6/10"], overrides=wrap).to_frame().iloc[0]
     real = run("digits", scheme="4/8/6/10", overrides=[*wrap, "accumulator_bits=24"]).summary
     assert (row["overflows_24bit"], row["sqnr_db_24bit"]) == (real["overflows"], real["sqnr_db"])

@@ -22,8 +22,9 @@ def layer_bound(arch: Arch, layer: LayerSpec, storage: Storage) -> Bound:
     """Each part is the time one resource is busy when every bit crosses it once.
 
     compute: every lane step, channels padded to vectors and outputs to lanes, spread evenly over the PEs;
-    dram: weights, input and output that DRAM holds; banks: weights, input and output through their banks of the
-    global buffer; global_pe: elementwise work. Row work (softmax, layer norm) follows the rest.
+    dram: weights, input and output that DRAM holds; banks: weights, input (of a folded layer the words built
+    from it) and output through their banks; global_pe: elementwise work. Row work (softmax, layer norm)
+    follows the rest.
     """
     geometry = layer.geometry
     lane_groups = geometry.groups * -(-geometry.outputs_per_group // arch.lanes)
@@ -36,11 +37,15 @@ def layer_bound(arch: Arch, layer: LayerSpec, storage: Storage) -> Bound:
     weight_banks, input_banks, output_banks = arch.bank_groups
     rate, width = arch.global_pe_elements_per_cycle, arch.crossbar_bits
     streaming = sum(item.elements for item in layer.global_pe if not item.needs_rows)
+    sent = inputs
+    if layer.folded:
+        word = layer.vector_size * layer.scheme.activation_bits + layer.scheme.activation_scale_bits
+        sent = geometry.pixels * geometry.groups * layer.G * word
     parts = {
         "compute": -(-geometry.pixels * lane_groups * layer.G // arch.pes),
         "dram": -(-dram // arch.dram_bits),
         "weight_banks": -(-weights // (width * weight_banks)),
-        "input_banks": -(-inputs // (width * input_banks)) if not layer.folded else 0,
+        "input_banks": -(-sent // (width * input_banks)),
         "output_banks": -(-outputs // (width * output_banks)),
         "global_pe": -(-streaming // rate),
     }

@@ -16,14 +16,19 @@ from accelsim.workload import LayerSpec
 def candidates(arch: Arch, layer: LayerSpec) -> Iterator[Mapping]:
     """All of them but for those another one surely beats; what is pinned is kept.
 
-    Left out: splits that leave half of the PEs idle where a finer one exists, sizes of tiles between powers of
-    two other than the largest that fits, chunks of weights where whole units fit.
+    Left out: splits that leave half of the PEs idle where a finer one exists, most sizes of tiles between
+    powers of two, chunks of weights where whole units fit.
     """
     pins = arch.mapping
     if pins.units_per_tile and pins.chunk_vectors:
         raise AccelsimError(
             f"layer {layer.name}: mapping pins units_per_tile {pins.units_per_tile} and chunk_vectors "
             f"{pins.chunk_vectors}, expected units_per_tile 0 with chunks"
+        )
+    if pins.units_per_tile and pins.chunk_inputs:
+        raise AccelsimError(
+            f"layer {layer.name}: mapping pins units_per_tile {pins.units_per_tile} and chunk_inputs=True, "
+            "expected units_per_tile 0 with chunks"
         )
     for dataflow in arch.dataflows if pins.dataflow is None else (pins.dataflow,):
         for k_split, c_split, pixel_split in splits(arch, layer):
@@ -33,8 +38,16 @@ def candidates(arch: Arch, layer: LayerSpec) -> Iterator[Mapping]:
                     one_order = _one_order(arch, layer, k_split, pixel_split, units, tile_pixels)
                     for order in (pins.order,) if pins.order else ("KP",) if one_order else ("KP", "PK"):
                         yield Mapping(
-                            k_split, pixel_split, order, tile_pixels, units, chunk, chunk_inputs, c_split, dataflow
-                        )  # fmt: skip
+                            k_split=k_split,
+                            pixel_split=pixel_split,
+                            order=order,
+                            tile_pixels=tile_pixels,
+                            units_per_tile=units,
+                            chunk_vectors=chunk,
+                            chunk_inputs=chunk_inputs,
+                            c_split=c_split,
+                            dataflow=dataflow,
+                        )
 
 
 def unit_count(arch: Arch, layer: LayerSpec) -> int:
@@ -48,12 +61,14 @@ def splits(arch: Arch, layer: LayerSpec) -> list[tuple[int, int, int]]:
     parts = (layer.G if layer.folded else layer.words_per_position) if arch.psum_chain else 1
     found = []
     for k in [pins.k_split] if pins.k_split else range(1, min(arch.pes, units) + 1):
-        for c in [pins.c_split] if pins.c_split else range(1, min(arch.pes // k, parts) + 1):
+        for c in [pins.c_split] if pins.c_split else range(1, max(1, min(arch.pes // k, parts)) + 1):
             most = max(1, min(arch.pes // (k * c), pixels))
             for p in [pins.pixel_split] if pins.pixel_split else [most]:
                 found.append((k, c, p))
-    busiest = max((k * c * p for k, c, p in found), default=0)
-    return sorted({split for split in found if 2 * split[0] * split[1] * split[2] > busiest})
+    fit = [split for split in found if split[0] * split[1] * split[2] <= arch.pes]
+    busiest = max((k * c * p for k, c, p in fit), default=0)
+    # Where pins leave nothing that fits, the least of it is kept: what is laid out next says why it does not.
+    return sorted({split for split in fit if 2 * split[0] * split[1] * split[2] > busiest}) or found[:1]
 
 
 def _part_vectors(layer: LayerSpec, c_split: int) -> int:
@@ -63,7 +78,9 @@ def _part_vectors(layer: LayerSpec, c_split: int) -> int:
     return -(-layer.words_per_position // c_split) * (layer.G // layer.words_per_position)
 
 
-def _weight_tiles(arch: Arch, layer: LayerSpec, k_split: int, c_split: int) -> Iterator[tuple[int, int, bool]]:
+def _weight_tiles(
+    arch: Arch, layer: LayerSpec, k_split: int, c_split: int
+) -> Iterator[tuple[int, int, bool]]:
     """(units_per_tile, chunk_vectors, chunk_inputs); 0 units: chunked weights."""
     pins, half, vectors = arch.mapping, arch.weight_buffer_words // 2, _part_vectors(layer, c_split)
     lane_groups = -(-min(arch.unit_channels, layer.geometry.outputs_per_group) // arch.lanes)
@@ -79,7 +96,7 @@ def _weight_tiles(arch: Arch, layer: LayerSpec, k_split: int, c_split: int) -> I
             yield size, layer.G, False
         return
     sizes = {-(-vectors // parts) for parts in (-(-vectors // half), 2 * -(-vectors // half))}
-    # Small enough that a d-tile's input words of one chunk fit their half as well, and smaller for tight ones.
+    # Small enough that a d-tile's input words of one chunk fit their half as well, and for tight machines.
     for pixels in (arch.accumulation_collector_depth, 4, 1):
         sizes.add(max(1, min(vectors, half, arch.input_buffer_words // 2 // pixels)))
     for size in [pins.chunk_vectors] if pins.chunk_vectors else sorted(sizes):
@@ -125,7 +142,7 @@ def input_words(layer: LayerSpec, c_split: int, tile_pixels: float, vectors: int
     rest = tile_pixels - whole * g.Q
     if whole:
         rows = min(g.H, (whole - 1 + (rest > 0)) * g.stride[0] + reach_h)
-        positions = rows * min(g.W, (g.Q - 1) * g.stride[1] + reach_w)
+        positions: float = rows * min(g.W, (g.Q - 1) * g.stride[1] + reach_w)
     else:
         # A run of less than a row may lie in two.
         positions = min(g.H, reach_h) * min(g.W, (rest - 1) * g.stride[1] + reach_w)
@@ -137,8 +154,9 @@ def _one_order(
     arch: Arch, layer: LayerSpec, k_split: int, pixel_split: int, units: int, tile_pixels: int
 ) -> bool:
     """True where both loop orders are the same: one tile of weights, or one run of pixels."""
-    tiles = -(-(-(-unit_count(arch, layer) // k_split)) // max(1, units))
-    return tiles == 1 or -(-(-(-layer.geometry.pixels // pixel_split)) // tile_pixels) == 1
+    own_units = -(-unit_count(arch, layer) // k_split)
+    own_pixels = -(-layer.geometry.pixels // pixel_split)
+    return own_units <= max(1, units) or own_pixels <= tile_pixels
 
 
 def roofline(arch: Arch, layer: LayerSpec, storage: Storage, mapping: Mapping) -> float:
@@ -205,5 +223,5 @@ def roofline(arch: Arch, layer: LayerSpec, storage: Storage, mapping: Mapping) -
         dram / arch.dram_bits,
     )
     # A first tile has to come before anything starts, and a last one to leave.
-    first = (weights / weights_sent / unit_tiles / weight_tiles * per_weight_bank + tile * per_input_bank) / width
-    return busiest + first
+    weight_tile = weights / (weights_sent * unit_tiles * weight_tiles)
+    return busiest + (weight_tile * per_weight_bank + tile * per_input_bank) / width

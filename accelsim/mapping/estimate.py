@@ -32,14 +32,20 @@ class Estimate:
 
 
 def estimate(
-    arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage, *, lead_cycles: int = 0
+    arch: Arch,
+    layer: LayerSpec,
+    mapping: Mapping,
+    storage: Storage,
+    *,
+    lead_cycles: int = 0,
+    limit_cycles: float = 1 << 40,
 ) -> Estimate | None:
-    """Run the model on one layer; None where a tile does not fit its buffer.
+    """Run the model on one layer; None where a tile does not fit its buffer or limit_cycles do not do.
 
     lead_cycles: for how long before the layer's start its first weights may be fetched.
     """
     shape = _shape(arch, layer, mapping, storage)
-    machine = _machine(arch, layer, mapping, storage, lead_cycles)
+    machine = _machine(arch, layer, mapping, storage, lead_cycles, int(limit_cycles))
     choice = Choice(
         k_split=mapping.k_split,
         c_split=mapping.c_split,
@@ -95,7 +101,7 @@ def _shape(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> 
 
 
 def _machine(
-    arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage, lead_cycles: int
+    arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage, lead_cycles: int, limit_cycles: int
 ) -> model.Machine:
     weight_banks, input_banks, output_banks = arch.bank_groups
     latency, rate = arch.ppu_latency_cycles, arch.global_pe_elements_per_cycle
@@ -133,4 +139,5 @@ def _machine(
         row_cycles=sum(-(-item.elements // rate) for item in rows),
         weights_wait=int(layer.weight_is_activation),
         lead=lead_cycles,
+        limit=lead_cycles + limit_cycles,
     )

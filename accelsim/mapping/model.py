@@ -52,7 +52,7 @@ COUNTS = (
     _DRAM_READ, _DRAM_WRITE, _GB_READ, _GB_WRITE, _HOPS, _WEIGHT_FILL, _INPUT_FILL, _WEIGHT_READ, _PSUM_READ,
     _PSUM_WRITE, _PSUM_ADD, _REGISTER, _LOCAL, _COLLECTOR_WRITE, _COLLECTOR_READ,
 ) = range(len(COUNTS))  # fmt: skip
-UNFIT_WEIGHTS, UNFIT_INPUTS, UNFIT_REGION, UNFIT_STAGING = -1, -2, -3, -4
+UNFIT_WEIGHTS, UNFIT_INPUTS, UNFIT_REGION, UNFIT_STAGING, TOO_SLOW = -1, -2, -3, -4, -5
 _NEVER = np.int64(1) << 60
 
 # Phases of a cycle, and what happens in them.
@@ -93,6 +93,7 @@ class Machine(NamedTuple):
     row_cycles: int
     weights_wait: int  # weight fetches wait for the layer's start, as inputs do
     lead: int  # cycles that weights may be fetched before the start
+    limit: int  # give up where the layer takes longer
 
 
 @njit(cache=True, inline="always")
@@ -157,7 +158,7 @@ def _multicast(side, deepest, destinations, owner):
     return hops + widest
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def run_layer(s, c, m, taps, counts, buckets):
     """(end of the layer, its last issue slot over all PEs); end < 0 where a tile does not fit.
 
@@ -299,6 +300,9 @@ def run_layer(s, c, m, taps, counts, buckets):
     out_count, written = 0, 0
     arrivals, arrived = np.zeros((outputs, 2), np.int64), 0
     last_write = 0
+    # What is on the heap already: the same again would only be looked at twice.
+    poked_for = np.int64(-1)
+    issue_at, drain_at = np.full(pes, -1), np.full(pes, -1)
 
     heap = [(np.int64(0), np.int64(0), np.int64(0))]
     heap.pop()
@@ -308,6 +312,8 @@ def run_layer(s, c, m, taps, counts, buckets):
     while heap:
         when, key, kind = heappop(heap)
         now = when >> 2
+        if now > m.limit:
+            return TOO_SLOW, 0
         if kind == _FETCH:
             stream = key
             while next_fetch[stream] < stop_fetch[stream]:
@@ -351,7 +357,9 @@ def run_layer(s, c, m, taps, counts, buckets):
                     continue
                 if f < weight_fetches and dram[f] > 0:
                     if begin > now + 1:
-                        heappush(heap, ((begin - 1) * 4 + _GRANT, _NEVER, np.int64(_DRAM_POKE)))
+                        if poked_for != begin:
+                            poked_for = begin
+                            heappush(heap, ((begin - 1) * 4 + _GRANT, _NEVER, np.int64(_DRAM_POKE)))
                         break
                     if dram[f] > dram_space:
                         break
@@ -406,7 +414,8 @@ def run_layer(s, c, m, taps, counts, buckets):
             if flags & FIRST and j - tile_first[pe] >= 2:
                 ready = max(ready, tile_start[j - 2], tile_read[j - 2] - m.write_latency + 1)
             if ready > now:
-                if ready < _NEVER:
+                if ready < _NEVER and issue_at[pe] != ready:
+                    issue_at[pe] = ready
                     heappush(heap, (ready * 4 + _ACT, pe, np.int64(_ISSUE)))
                 continue
             slots, last_step, weights_read = _slots(m, pixels, vectors)
@@ -443,7 +452,8 @@ def run_layer(s, c, m, taps, counts, buckets):
                     theirs = tile_written[tile_first[pe + pp_count] + j - tile_first[pe]]
                     ready = max(ready, theirs) + 1
                     if ready > now:
-                        if ready < _NEVER:
+                        if ready < _NEVER and drain_at[pe] != ready:
+                            drain_at[pe] = ready
                             heappush(heap, (ready * 4 + _ACT, pe, np.int64(_DRAIN)))
                         break
                     order = (np.int64(pe) << 32) + made[pe]
@@ -456,7 +466,8 @@ def run_layer(s, c, m, taps, counts, buckets):
                     entries = pixels * spacing if makes else 0
                     ready = max(ready, drain_end[pe]) + 1
                     if ready > now:
-                        if ready < _NEVER:
+                        if ready < _NEVER and drain_at[pe] != ready:
+                            drain_at[pe] = ready
                             heappush(heap, (ready * 4 + _ACT, pe, np.int64(_DRAIN)))
                         break
                     if free_entries[pe] < entries:
@@ -549,7 +560,8 @@ def run_layer(s, c, m, taps, counts, buckets):
     buckets[2] += blocks
     counts[_GB_READ] += m.global_pe_words
     counts[_GB_WRITE] += m.global_pe_words
-    assert written == outputs
+    if written < outputs:
+        return UNFIT_REGION, 0
     by_time = np.argsort(arrivals[:, 0])
     end, behind = last_write, 0
     for n in range(arrived - 1, -1, -1):

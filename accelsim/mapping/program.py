@@ -129,7 +129,7 @@ def units_of(arch: Arch, layer: LayerSpec) -> list[tuple[int, int, int]]:
 
 def build_program(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> LayerProgram:
     """Lay a layer on the array. Raises AccelsimError naming a buffer too small, and by how much."""
-    _check_mapping(arch, layer, mapping)
+    check_mapping(arch, layer, mapping)
     builder = _Builder(arch, layer, mapping)
     pes = [builder.pe_program(index) for index in range(arch.pes)]
     weight_streams = _streams(
@@ -298,7 +298,8 @@ def _mark_dram_reads(fetches: list[Fetch], mode: Mode) -> None:
         fetch.last_of_tile = mode == "streamed" or last[id(fetch.tile)] is fetch
 
 
-def _check_mapping(arch: Arch, layer: LayerSpec, mapping: Mapping) -> None:
+def check_mapping(arch: Arch, layer: LayerSpec, mapping: Mapping) -> None:
+    """Raise AccelsimError where the machine or the layer has no such mapping, whatever its buffers hold."""
     where = f"layer {layer.name}: mapping"
     needed = mapping.k_split * mapping.c_split * mapping.pixel_split
     if needed > arch.pes:

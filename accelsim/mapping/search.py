@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as Dict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from accelsim.config import Arch
@@ -11,15 +12,20 @@ from accelsim.mapping.bounds import Bound, layer_bound
 from accelsim.mapping.candidates import candidates, roofline
 from accelsim.mapping.estimate import Estimate, estimate
 from accelsim.mapping.plan import Mapping
-from accelsim.mapping.program import LayerProgram, build_program
+from accelsim.mapping.program import LayerProgram, build_program, check_mapping
 from accelsim.mapping.storage import Storage
 from accelsim.workload import LayerSpec
 
-# Candidates that the model is run on: those within this of the best roofline, but no more than so many.
+# Candidates that the model is run on: those within this of the best roofline, but no more than so many, and
+# none after one that comes as close to the bound.
 _SLACK = 1.35
-_MOST = 40
+_MOST = 32
+_CLOSE = 1.01
+# Those that take longer than this times the best so far are not run to their end.
+_HOPELESS = 1.1
 # For how long before a layer that is not the first its weights may have been fetched.
 LEAD_CYCLES = 4096
+_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -34,10 +40,14 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Choice:
-    """A layer's candidates, best first, how many there were to begin with, and the layer's bound."""
+    """A layer's candidates that the model was run on to the end, best first.
+
+    considered: how many candidates there were; tried: how many the model was run on; bound: the layer's own.
+    """
 
     ranked: tuple[Ranked, ...]
     considered: int
+    tried: int
     bound: Bound
 
     @property
@@ -58,15 +68,15 @@ class Mapper:
         self._known: dict[object, Choice] = {}
 
     def program(self, layer: LayerSpec, storage: Storage, *, first: bool = False) -> LayerProgram:
-        """The layer laid out by the best mapping. Raises AccelsimError naming the buffer too small for any."""
-        return build_program(self._arch, layer, self.choose(layer, storage, first=first).best.mapping, storage)
+        """The layer laid out by the best mapping. Raises AccelsimError naming a buffer that is too small."""
+        mapping = self.choose(layer, storage, first=first).best.mapping
+        return build_program(self._arch, layer, mapping, storage)
 
     def choose(self, layer: LayerSpec, storage: Storage, *, first: bool = False) -> Choice:
         """Rank the layer's candidates. first: no layer before it hides the fetch of its first weights."""
-        key = (
-            layer.geometry, layer.scheme, layer.fold, layer.output, layer.weight_is_activation, layer.global_pe,
-            storage, first,
-        )  # fmt: skip
+        output = layer.output.bits, layer.output.scale_bits
+        work = layer.weight_is_activation, layer.global_pe
+        key = (layer.geometry, layer.scheme, layer.fold, output, work, storage, first)
         if key not in self._known:
             self._known[key] = self._search(layer, storage, 0 if first else LEAD_CYCLES)
         return self._known[key]
@@ -74,19 +84,37 @@ class Mapper:
     def _search(self, layer: LayerSpec, storage: Storage, lead_cycles: int) -> Choice:
         arch = self._arch
         found = list(dict.fromkeys(candidates(arch, layer)))
+        for mapping in found:
+            check_mapping(arch, layer, mapping)
         by_roofline = sorted((roofline(arch, layer, storage, mapping), i) for i, mapping in enumerate(found))
+        bound = layer_bound(arch, layer, storage)
         ranked: list[Ranked] = []
-        for promise, i in by_roofline:
-            enough = len(ranked) >= _MOST or promise > _SLACK * by_roofline[0][0]
-            if ranked and enough:
-                break
-            result = estimate(arch, layer, found[i], storage, lead_cycles=lead_cycles)
-            if result is not None:
-                ranked.append(self._rank(found[i], result))
+        by_cycles = arch.mapping.objective == "cycles"
+
+        def run(i: int) -> Estimate | None:
+            limit = float(1 << 40)
+            if by_cycles and ranked:
+                limit = _HOPELESS * min(own.estimate.cycles for own in ranked)
+            return estimate(arch, layer, found[i], storage, lead_cycles=lead_cycles, limit_cycles=limit)
+
+        tried = 0
+        # In pairs, one on each of two threads, so that what is run does not depend on who is faster.
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for start in range(0, len(by_roofline), _THREADS):
+                promise = by_roofline[start][0]
+                if ranked and (tried >= _MOST or promise > _SLACK * by_roofline[0][0]):
+                    break
+                if by_cycles and ranked and min(r.estimate.cycles for r in ranked) <= _CLOSE * bound.cycles:
+                    break
+                batch = [i for _, i in by_roofline[start : start + _THREADS]]
+                results = list(pool.map(run, batch))
+                tried += len(batch)
+                fit = [(i, result) for i, result in zip(batch, results, strict=True) if result is not None]
+                ranked += [self._rank(found[i], result) for i, result in fit]
         if not ranked:
             raise self._refusal(layer, storage, found)
         ranked.sort(key=lambda own: (own.score, own.energy_pj))
-        return Choice(tuple(ranked), len(found), layer_bound(arch, layer, storage))
+        return Choice(tuple(ranked), len(found), tried, bound)
 
     def _rank(self, mapping: Mapping, result: Estimate) -> Ranked:
         energy_pj = sum(self._prices.get(name, 0.0) * count for name, count in result.counts.items())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from accelsim.config import Arch
 from accelsim.errors import AccelsimError
-from accelsim.mapping.default import default_program
+from accelsim.mapping.search import Mapper
 from accelsim.mapping.storage import decide_storage
 from accelsim.rtl.pe_run import cut_program, run_pe
 from accelsim.rtl.vectors import RECORDS, Vectors, make_vectors
@@ -39,7 +39,8 @@ def emit(
         return out
     # Everything that can be refused comes before the first file.
     parameters(arch, scheme, layer.output)
-    whole = default_program(arch, layer, decide_storage(arch, [layer])[0])
+    machine = arch.model_copy(update={"psum_chain": False, "dataflows": ("os-lws",)})  # what the RTL can run
+    whole = Mapper(machine).program(layer, decide_storage(arch, [layer])[0], first=True)
     if pe >= len(whole.pes):
         raise AccelsimError(f"pe is {pe}, expected below pes = {arch.pes}")
     vectors = make_vectors(arch, run_pe(arch, whole, cut_program(whole.pes[pe], max_steps)))

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,13 @@ from accelsim.config import Arch, load_arch
 from accelsim.costs import CostLibrary, Technology
 from accelsim.errors import AccelsimError
 from accelsim.inventory import SCOPES, technology_of
-from accelsim.network import PUBLISHED_ACCUMULATOR_BITS, Progress, float_outputs, run_network
+from accelsim.network import (
+    PUBLISHED_ACCUMULATOR_BITS,
+    Progress,
+    choose_mapping,
+    float_outputs,
+    run_network,
+)
 from accelsim.open_workload import open_workload
 from accelsim.quantize import QuantizeOptions
 from accelsim.report import area_um2_at
@@ -41,14 +47,16 @@ def run(
     costs: str | Path | None = None,
     progress: Progress | None = None,
     keep_tensors: bool = True,
+    gated_fraction: float | None = None,
 ) -> RunResult:
     """Simulate a trace at one scheme on one machine.
 
     trace: a file, the name of a bundled trace, or an open Trace; arch: a preset, a file or an Arch;
     overrides: `KEY=VALUE` changes to the arch; options: how a float trace is quantized; costs: a folder of
     cost tables, by default the package's; keep_tensors: keep operands and values of every layer in the result
-    (`activities`, and for `write(dump=True)`); without them memory stays that of a layer or two. Raises
-    AccelsimError on bad input, with one clear line.
+    (`activities`, and for `write(dump=True)`); without them memory stays that of a layer or two;
+    gated_fraction: compute no values, only cycles and energy, and assume that this share of the lane steps is
+    gated (those in the image's padding are anyway). Raises AccelsimError on bad input, with one clear line.
     """
     opened, machine = _open(trace), _machine(arch, overrides)
     return run_network(
@@ -57,8 +65,9 @@ def run(
         _scheme(scheme),
         options,
         progress,
-        float_outputs(opened),
+        {} if _timing_only(gated_fraction) else float_outputs(opened),
         keep_tensors=keep_tensors,
+        gated_fraction=gated_fraction,
         library=_library(machine, costs),
     )
 
@@ -73,6 +82,7 @@ def compare(
     costs: str | Path | None = None,
     progress: Progress | None = None,
     keep_tensors: bool = True,
+    gated_fraction: float | None = None,
 ) -> Comparison:
     """Simulate a trace at several schemes; savings are against the first. Raises as `run` does."""
     if isinstance(schemes, str):
@@ -85,7 +95,8 @@ def compare(
     if len(set(wanted)) != len(wanted):
         raise AccelsimError(f"compare: a scheme is given twice in {', '.join(map(str, wanted))}")
     opened, machine = _open(trace), _machine(arch, overrides)
-    floats, library = float_outputs(opened), _library(machine, costs)
+    only_timing = _timing_only(gated_fraction)
+    floats, library = {} if only_timing else float_outputs(opened), _library(machine, costs)
     runs = tuple(
         run_network(
             opened,
@@ -95,7 +106,8 @@ def compare(
             progress,
             floats,
             keep_tensors=keep_tensors,
-            narrow=True,
+            narrow=not only_timing,
+            gated_fraction=gated_fraction,
             library=library,
         )
         for scheme in wanted
@@ -140,6 +152,53 @@ def characterise_costs(
         except AccelsimError as error:
             raise AccelsimError(f"costs {done.out}: written, but cannot be used: {error}") from None
     return done
+
+
+def explain_mapping(
+    trace: str | Path | Trace,
+    layer: str,
+    arch: str | Path | Arch = "magnet16",
+    scheme: str | Scheme = "4/4/4/4",
+    *,
+    overrides: Sequence[str] = (),
+    options: QuantizeOptions | None = None,
+    costs: str | Path | None = None,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """(candidates of one layer, best first; what bounds it): what the mapper chose, and from what.
+
+    Cycles are the mapper's model of the layer by itself, its first weights fetched ahead where a layer comes
+    before it; energy is of what depends on the mapping. Raises AccelsimError on bad input.
+    """
+    import pandas as pd
+
+    opened, machine, wanted = _open(trace), _machine(arch, overrides), _scheme(scheme)
+    machine.check_scheme(wanted)
+    opened.layer(layer)
+    library = _library(machine, costs)
+    choice, storage = choose_mapping(opened, machine, wanted, options, library, layer)
+    rows = [
+        {
+            "cycles": own.estimate.cycles,
+            "of_bound": choice.bound.cycles / own.estimate.cycles,
+            "energy_pj": own.energy_pj,
+            "dram_read_bits": own.estimate.counts["dram.read_bit"],
+            "noc_bit_hops": own.estimate.counts["noc.bit_hop"],
+            **asdict(own.mapping),
+        }
+        for own in choice.ranked
+    ]
+    facts: dict[str, Any] = {
+        "objective": machine.mapping.objective,
+        "bound_cycles": choice.bound.cycles,
+        "bound_by": choice.bound.by,
+        "bounds": choice.bound.parts,
+        "weights_from": storage.weights,
+        "input_from": storage.input,
+        "output_to": "dram" if storage.output_to_dram else "gb",
+        "candidates": choice.considered,
+        "run on the model": choice.tried,
+    }
+    return pd.DataFrame(rows), facts
 
 
 def emit_rtl(
@@ -205,6 +264,13 @@ def quantize_options(items: Sequence[str]) -> QuantizeOptions:
     return QuantizeOptions(**values)
 
 
+def _timing_only(gated_fraction: float | None) -> bool:
+    """Raises AccelsimError for a share that is none."""
+    if gated_fraction is not None and not 0 <= gated_fraction <= 1:
+        raise AccelsimError(f"gated fraction is {gated_fraction}, expected 0 to 1")
+    return gated_fraction is not None
+
+
 def _open(trace: str | Path | Trace) -> Trace:
     return trace if isinstance(trace, Trace) else open_workload(trace)
 
@@ -257,8 +323,7 @@ def _comparison_table(arch: Arch, runs: Sequence[RunResult], library: CostLibrar
         row["cycles_saved_percent"] = _saved(base, summary, "cycles")
         row["accumulator_bits"] = summary["accumulator_bits"]
         row["area_pe_24bit_um2"] = area_um2_at(narrow, scheme, library, "pe")
-        assert run.narrow is not None
-        row["overflows_24bit"], row["sqnr_db_24bit"] = run.narrow
+        row["overflows_24bit"], row["sqnr_db_24bit"] = run.narrow or (None, None)
         rows.append(row)
     return pd.DataFrame(rows)
 

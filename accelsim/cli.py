@@ -76,6 +76,15 @@ CostsOption = Annotated[
 DumpOption = Annotated[
     bool, typer.Option("--dump", help="Also write outputs.safetensors: operands, psums, outputs.")
 ]
+DataOption = Annotated[
+    bool, typer.Option("--data/--no-data", help="Compute values, or only cycles, area and energy.")
+]
+GatedOption = Annotated[
+    float | None,
+    typer.Option(
+        "--gated-fraction", help="With --no-data: share of lane steps taken for gated [default: 0]."
+    ),
+]
 PlotOption = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw energy, area and cycle charts.")]
 
 
@@ -89,6 +98,8 @@ def run_command(
     quantize: QuantizeOption = None,
     costs: CostsOption = None,
     dump: DumpOption = False,
+    data: DataOption = True,
+    gated_fraction: GatedOption = None,
     plots: PlotOption = True,
 ) -> None:
     """Simulate a trace at one scheme and write its results."""
@@ -108,6 +119,7 @@ def run_command(
             costs=costs,
             progress=progress,
             keep_tensors=dump,
+            gated_fraction=_gated(data, gated_fraction, dump),
         )
         result.write(target, plots=plots, dump=dump)
     _print_run(result)
@@ -129,6 +141,8 @@ def compare_command(
     quantize: QuantizeOption = None,
     costs: CostsOption = None,
     dump: DumpOption = False,
+    data: DataOption = True,
+    gated_fraction: GatedOption = None,
     plots: PlotOption = True,
 ) -> None:
     """Simulate a trace at several schemes and show what each saves against the first."""
@@ -148,6 +162,7 @@ def compare_command(
             costs=costs,
             progress=progress,
             keep_tensors=dump,
+            gated_fraction=_gated(data, gated_fraction, dump),
         )
         comparison.write(target, plots=plots, dump=dump)
     _print_comparison(comparison)
@@ -278,6 +293,28 @@ def characterise_command(
         typer.echo("not a folder for --costs: the blocks that --filter left out are missing")
 
 
+@app.command("map")
+def map_command(
+    trace: TraceArgument,
+    layer: Annotated[str, typer.Argument(metavar="LAYER", help="A layer's name, see `trace info`.")],
+    arch: ArchOption = "magnet16",
+    scheme: Annotated[str, typer.Option("--scheme", help="Precision W/A/ws/as[:spN].")] = "4/4/4/4",
+    overrides: SetOption = None,
+    quantize: QuantizeOption = None,
+    costs: CostsOption = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many candidates to show.")] = 10,
+) -> None:
+    """Show the mapping chosen for a layer, the runners-up, and what bounds the layer."""
+    from accelsim.api import explain_mapping
+    from accelsim.tables import print_frame, print_mapping
+
+    ranked, facts = explain_mapping(
+        trace, layer, arch, scheme, overrides=overrides or (), options=_options(quantize), costs=costs
+    )
+    print_mapping(facts)
+    print_frame(ranked.head(top))
+
+
 @app.command("rtl")
 def rtl_command(
     out: Annotated[Path, typer.Option("--out", help="Folder to write the SystemVerilog to.")],
@@ -348,6 +385,14 @@ def main() -> None:
 def _fail(message: str) -> None:
     typer.echo("error: " + " ".join(message.split()), err=True)
     sys.exit(2)
+
+
+def _gated(data: bool, gated_fraction: float | None, dump: bool) -> float | None:
+    if data and gated_fraction is not None:
+        raise AccelsimError("--gated-fraction is for --no-data, which is not given")
+    if not data and dump:
+        raise AccelsimError("--dump needs values, which --no-data leaves out")
+    return None if data else gated_fraction or 0.0
 
 
 def _target(out: Path | None, trace: str, scheme: str = "") -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +17,8 @@ from accelsim.inventory import action_prices_pj, build_inventory, technology_of
 from accelsim.lanes import LayerValues, accumulate_layer, compute_values
 from accelsim.layer_output import apply_activation, dequantize_output, float_output, sqnr_db
 from accelsim.mapping.program import LayerProgram
-from accelsim.mapping.search import Mapper
-from accelsim.mapping.storage import Placement
+from accelsim.mapping.search import Choice, Mapper
+from accelsim.mapping.storage import Placement, Storage
 from accelsim.quantize import QuantizeOptions
 from accelsim.report import price
 from accelsim.results import RunResult, summary_of
@@ -28,6 +29,9 @@ from accelsim.workload import LayerSpec, QuantizedLayer
 
 # Published per-vector PEs accumulate in 24 bits; every comparison shows what that would mean here.
 PUBLISHED_ACCUMULATOR_BITS = 24
+
+# Layers whose tensors may wait to be computed.
+_AHEAD = 2
 
 Progress = Callable[[str, int, int], None]  # what, done, of
 FloatOutputs = dict[str, np.ndarray]
@@ -44,7 +48,7 @@ class _Computed:
 
     gated_steps: int
     zero_operand_macs: int
-    overflows: int
+    overflows: int | None
     sqnr_db: float | None
     ppu_sqnr_db: float | None
     narrow_overflows: int
@@ -63,11 +67,13 @@ def run_network(
     *,
     keep_tensors: bool,
     narrow: bool = False,
+    gated_fraction: float | None = None,
     library: CostLibrary | None = None,
 ) -> RunResult:
     """Compute, time and price every layer of a trace.
 
     Tensors live one layer at a time unless `keep_tensors`. narrow: also accumulate at the published width.
+    gated_fraction: compute nothing, and take this share of the lane steps outside of the padding for gated.
     library: prices, by default those of the package at the machine's technology.
     Raises AccelsimError on input that does not fit the machine.
     """
@@ -79,22 +85,35 @@ def run_network(
     count, placement = len(trace.layers), Placement(arch)
     mapper = Mapper(arch, action_prices_pj(build_inventory(arch, scheme, library), arch.clock_ghz))
     programs: list[LayerProgram] = []
+
+    def tell(what: str, done: int) -> None:
+        if progress is not None:
+            progress(f"{scheme} {what}", done, count)
+
+    def compute(index: int, layer_of: Callable[[], QuantizedLayer], c_split: int) -> _Computed:
+        layer = layer_of()
+        own = _compute(arch, layer, c_split, floats.get(layer.name), keep_tensors, narrow)
+        tell("values", index + 1)
+        return own
+
+    # Values are computed beside mapping and timing, which want only the layers' sizes; one layer at a time,
+    # and no further ahead than a trace may hold tensors for.
+    jobs: list[Future[_Computed]] = []
     computed: list[_Computed] = []
-    for index, info in enumerate(trace.layers):
-        layer = trace.quantized_layer(info.name, scheme, arch.vector_size, options)
-        _check_sign(arch, layer)
-        storage = placement.place(layer.spec, last=index == count - 1)
-        programs.append(mapper.program(layer.spec, storage, first=index == 0))
-        c_split = programs[-1].mapping.c_split
-        computed.append(_compute(arch, layer, c_split, floats.get(info.name), keep_tensors, narrow))
-        if progress is not None:
-            progress(f"{scheme} values", index + 1, count)
-
-    def on_layer(index: int) -> None:
-        if progress is not None:
-            progress(f"{scheme} cycles", index + 1, count)
-
-    timings = time_programs(arch, programs, on_layer)
+    with ThreadPoolExecutor(1) as worker:
+        for index, info in enumerate(trace.layers):
+            spec, layer_of = trace.open_layer(info.name, scheme, arch.vector_size, options)
+            _check_sign(arch, spec)
+            storage = placement.place(spec, last=index == count - 1)
+            programs.append(mapper.program(spec, storage, first=index == 0))
+            if gated_fraction is not None:
+                computed.append(_assume(spec, gated_fraction))
+                continue
+            if not trace.draws_tensors and len(jobs) > _AHEAD:
+                jobs[-_AHEAD].result()
+            jobs.append(worker.submit(compute, index, layer_of, programs[-1].mapping.c_split))
+        timings = time_programs(arch, programs, lambda index: tell("cycles", index + 1))
+        computed += [job.result() for job in jobs]
     activities = tuple(_join(*parts) for parts in zip(timings, computed, strict=True))
     report = price(arch, scheme, activities, library)
     report = replace(
@@ -115,6 +134,7 @@ def run_network(
             "ppu_sqnr_db": _mean_by_macs(specs, [own.ppu_sqnr_db for own in computed]),
             "model": trace.model,
             "synthetic": trace.synthetic,
+            "assumed_gated_fraction": gated_fraction,
             "trace_sha256": trace.sha256,
             "accelsim_version": __version__,
             "accumulator_bits": arch.accumulator_width(scheme),
@@ -129,6 +149,27 @@ def run_network(
         )
     summary["wall_s"] = round(time.perf_counter() - started, 3)
     return RunResult(summary, report, activities, at_published_width)
+
+
+def choose_mapping(
+    trace: Trace,
+    arch: Arch,
+    scheme: Scheme,
+    options: QuantizeOptions | None,
+    library: CostLibrary,
+    wanted: str,
+) -> tuple[Choice, Storage]:
+    """What the mapper finds for layer `wanted` of a run of the trace, and where its operands live."""
+    if arch.fold != "auto":
+        options = replace(options or QuantizeOptions(), fold=arch.fold)
+    placement, last = Placement(arch), len(trace.layers) - 1
+    for index, info in enumerate(trace.layers):
+        spec, _ = trace.open_layer(info.name, scheme, arch.vector_size, options)
+        storage = placement.place(spec, last=index == last)
+        if info.name == wanted:
+            break
+    prices_pj = action_prices_pj(build_inventory(arch, scheme, library), arch.clock_ghz)
+    return Mapper(arch, prices_pj).choose(spec, storage, first=index == 0), storage
 
 
 def _compute(
@@ -165,6 +206,17 @@ def _compute(
         layer if keep_tensors else None,
         values if keep_tensors else None,
     )
+
+
+def _assume(layer: LayerSpec, gated_fraction: float) -> _Computed:
+    """In place of values: taps in the image's padding are gated, and of the other steps a share."""
+    geometry = layer.geometry
+    steps = geometry.pixels * geometry.K * layer.G
+    padded = 0
+    if not layer.folded:
+        padded = int((layer.taps < 0).sum()) * layer.words_per_position * geometry.K
+    gated = padded + round(gated_fraction * (steps - padded))
+    return _Computed(gated, gated * layer.vector_size, None, None, None, 0, None, None, None)
 
 
 def _join(timing: LayerTiming, computed: _Computed) -> LayerActivity:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from accelsim.config import Arch
 from accelsim.costs import CostLibrary
 from accelsim.inventory import SCOPES, Part, build_inventory
+from accelsim.mapping.bounds import layer_bound
 from accelsim.scheme import Scheme
 from accelsim.sim.layer_run import BUCKETS, row_work_cycles
 from accelsim.sim.run import LayerActivity
@@ -144,6 +145,7 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
     rows = []
     for activity in activities:
         layer, macs = activity.layer, activity.layer.geometry.macs
+        bound = layer_bound(arch, layer, activity.storage)
         steps = activity.counts["accumulator.add"]
         total = 0.0
         energy = {}
@@ -157,6 +159,8 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
                 "macs": macs,
                 "cycles": activity.cycles,
                 "utilization": macs / (activity.cycles * peak),
+                "bound_cycles": bound.cycles,
+                "bound_by": bound.by,
                 "dataflow": activity.mapping.dataflow,
                 "k_split": activity.mapping.k_split,
                 "c_split": activity.mapping.c_split,

@@ -247,6 +247,12 @@ def _dump(run: RunResult) -> bytes:
     return save(tensors, metadata={"accelsim": json.dumps(facts, sort_keys=True)})
 
 
+def _sum(values: Sequence[int | None]) -> int | None:
+    """None where any is unknown."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
 def summary_of(
     report: Report,
     activities: Sequence[LayerActivity],
@@ -274,13 +280,14 @@ def summary_of(
         "macs": macs,
         "cycles": cycles,
         "utilization": macs / (cycles * peak_macs),
+        "bound_utilization": macs / (int(report.layers["bound_cycles"].sum()) * peak_macs),
         "energy_pj": energy,
         "area_um2": area,
         "fj_per_op": {scope: pj / (2 * macs) * 1e3 for scope, pj in energy.items()},
         "tops_per_mm2": per_mm2(macs / cycles),
         "peak_tops_per_mm2": per_mm2(peak_macs),
         "sqnr_db": sqnr_db,
-        "overflows": sum(activity.overflows for activity in activities),
+        "overflows": _sum([activity.overflows for activity in activities]),
         **extra,
         "energy_standing": report.standing_share(),
         "warnings": list(report.warnings),

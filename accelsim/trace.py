@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,7 @@ from accelsim.trace_format import (
     variant_key,
     variant_specs,
 )
-from accelsim.workload import FloatLayer, QuantizedLayer
+from accelsim.workload import FloatLayer, LayerSpec, QuantizedLayer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,6 +143,18 @@ class Trace:
             global_pe=info.global_pe,
             **tensors,
         )
+
+    @property
+    def draws_tensors(self) -> bool:
+        """True where tensors are made when a layer is opened further, and not before."""
+        return False
+
+    def open_layer(
+        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
+    ) -> tuple[LayerSpec, Callable[[], QuantizedLayer]]:
+        """What of a layer needs no tensors, and what makes the rest; here both come from one reading."""
+        layer = self.quantized_layer(name, scheme, vector_size, options)
+        return layer.spec, lambda: layer
 
     def quantized_layer(
         self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None

@@ -45,7 +45,7 @@ class LayerActivity:
     layer: LayerSpec
     timing: LayerTiming
     counts: Counter[str]
-    overflows: int
+    overflows: int | None
     zero_operand_macs: int
     operands: QuantizedLayer | None
     values: LayerValues | None

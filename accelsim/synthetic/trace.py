@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, NoReturn
@@ -20,7 +22,7 @@ from accelsim.synthetic.recipe import Recipe, RecipeLayer, is_recipe
 from accelsim.trace import Trace, has_manifest
 from accelsim.trace_format import Manifest
 from accelsim.trace_write import write_trace
-from accelsim.workload import FloatLayer, OutputFormat, QuantizedLayer
+from accelsim.workload import FloatLayer, LayerSpec, OutputFormat, QuantizedLayer
 
 SUFFIXES = (".json", ".csv")
 MAX_STORED_VALUES = 1 << 28
@@ -131,6 +133,30 @@ class SyntheticTrace(Trace):
             weight_is_activation=layer.weight_is_activation,
             global_pe=layer.global_pe,
         )
+
+    @property
+    def draws_tensors(self) -> bool:
+        return True
+
+    def open_layer(
+        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
+    ) -> tuple[LayerSpec, Callable[[], QuantizedLayer]]:
+        """The layer without its tensors, and what draws and quantizes them."""
+        info = self.layer(name)
+        spec = LayerSpec(
+            name=name,
+            op=info.op,
+            geometry=info.geometry,
+            scheme=scheme,
+            vector_size=vector_size,
+            fold=(options or QuantizeOptions()).fold,
+            input_signed=info.input_signed,
+            activation=info.activation,
+            output=self.output_format(name, scheme),
+            weight_is_activation=info.weight_is_activation,
+            global_pe=info.global_pe,
+        )
+        return spec, partial(self.quantized_layer, name, scheme, vector_size, options)
 
     def quantized_layer(
         self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None

@@ -38,17 +38,26 @@ def run(
     options: QuantizeOptions | None = None,
     progress: Progress | None = None,
     keep_tensors: bool = True,
+    timeline: bool = False,
 ) -> RunResult:
     """Simulate a trace at one scheme on one machine.
 
     trace: a file, the name of a bundled trace, or an open Trace; arch: a preset, a file or an Arch;
     overrides: `KEY=VALUE` changes to the arch; options: how a float trace is quantized; keep_tensors: keep
     operands and values of every layer in the result (`activities`, and for `write(dump=True)`); without them
-    memory stays that of a layer or two. Raises AccelsimError on bad input, with one clear line.
+    memory stays that of a layer or two; timeline: record what happens when, for `write` to put into
+    timeline.json. Raises AccelsimError on bad input, with one clear line.
     """
     opened, machine = _open(trace), _machine(arch, overrides)
     return run_network(
-        opened, machine, _scheme(scheme), options, progress, float_outputs(opened), keep_tensors=keep_tensors
+        opened,
+        machine,
+        _scheme(scheme),
+        options,
+        progress,
+        float_outputs(opened),
+        keep_tensors=keep_tensors,
+        timeline=timeline,
     )
 
 
@@ -61,6 +70,7 @@ def compare(
     options: QuantizeOptions | None = None,
     progress: Progress | None = None,
     keep_tensors: bool = True,
+    timeline: bool = False,
 ) -> Comparison:
     """Simulate a trace at several schemes; savings are against the first. Raises as `run` does."""
     if isinstance(schemes, str):
@@ -76,7 +86,15 @@ def compare(
     floats = float_outputs(opened)
     runs = tuple(
         run_network(
-            opened, machine, scheme, options, progress, floats, keep_tensors=keep_tensors, narrow=True
+            opened,
+            machine,
+            scheme,
+            options,
+            progress,
+            floats,
+            keep_tensors=keep_tensors,
+            narrow=True,
+            timeline=timeline,
         )
         for scheme in wanted
     )

@@ -55,6 +55,9 @@ QuantizeOption = Annotated[
 DumpOption = Annotated[
     bool, typer.Option("--dump", help="Also write outputs.safetensors: operands, psums, outputs.")
 ]
+TimelineOption = Annotated[
+    bool, typer.Option("--timeline", help="Also write timeline.json: what happens when, for Perfetto.")
+]
 PlotOption = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw energy, area and cycle charts.")]
 
 
@@ -67,6 +70,7 @@ def run_command(
     overrides: SetOption = None,
     quantize: QuantizeOption = None,
     dump: DumpOption = False,
+    timeline: TimelineOption = False,
     plots: PlotOption = True,
 ) -> None:
     """Simulate a trace at one scheme and write its results."""
@@ -85,6 +89,7 @@ def run_command(
             options=_options(quantize),
             progress=progress,
             keep_tensors=dump,
+            timeline=timeline,
         )
         result.write(target, plots=plots, dump=dump)
     _print_run(result)
@@ -105,6 +110,7 @@ def compare_command(
     overrides: SetOption = None,
     quantize: QuantizeOption = None,
     dump: DumpOption = False,
+    timeline: TimelineOption = False,
     plots: PlotOption = True,
 ) -> None:
     """Simulate a trace at several schemes and show what each saves against the first."""
@@ -123,6 +129,7 @@ def compare_command(
             options=_options(quantize),
             progress=progress,
             keep_tensors=dump,
+            timeline=timeline,
         )
         comparison.write(target, plots=plots, dump=dump)
     _print_comparison(comparison)

@@ -23,6 +23,7 @@ from accelsim.report import price
 from accelsim.results import RunResult, summary_of
 from accelsim.scheme import Scheme
 from accelsim.sim.run import LayerActivity, LayerTiming, lane_counts, time_programs
+from accelsim.timeline import Timeline
 from accelsim.trace import Trace
 from accelsim.workload import LayerSpec, QuantizedLayer
 
@@ -63,10 +64,12 @@ def run_network(
     *,
     keep_tensors: bool,
     narrow: bool = False,
+    timeline: bool = False,
 ) -> RunResult:
     """Compute, time and price every layer of a trace.
 
-    Tensors live one layer at a time unless `keep_tensors`. narrow: also accumulate at the published width.
+    Tensors live one layer at a time unless `keep_tensors`. narrow: also accumulate at the published width;
+    timeline: also record when everything happens.
     Raises AccelsimError on input that does not fit the machine.
     """
     started = time.perf_counter()
@@ -90,7 +93,8 @@ def run_network(
         if progress is not None:
             progress(f"{scheme} cycles", index + 1, count)
 
-    timings = time_programs(arch, programs, on_layer)
+    recorder = Timeline(arch, programs, title=f"{trace.name} {scheme} {arch.name}") if timeline else None
+    timings = time_programs(arch, programs, on_layer, recorder)
     activities = tuple(_join(*parts) for parts in zip(timings, computed, strict=True))
     report = price(arch, scheme, activities, library)
     report = replace(
@@ -124,7 +128,7 @@ def run_network(
             _mean_by_macs(specs, [own.narrow_sqnr_db for own in computed]),
         )
     summary["wall_s"] = round(time.perf_counter() - started, 3)
-    return RunResult(summary, report, activities, at_published_width)
+    return RunResult(summary, report, activities, at_published_width, recorder)
 
 
 def _compute(

@@ -252,7 +252,7 @@ class Pe:
         self._fifo_free -= shape.entries
         self._drain_end = start + pixels * shape.spacing - 1
         if self.recorder is not None:
-            self.recorder.drain(self.index, run.index, start, pixels * shape.spacing)
+            self.recorder.drain(self.index, run.index, start, pixels * shape.spacing, shape.entries)
         if piece == len(tile.pieces) - 1:
             self.tile_leaves(tile, start, start + (pixels - 1) * shape.spacing)
         if not shape.makes_output:

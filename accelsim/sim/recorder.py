@@ -24,8 +24,8 @@ class Recorder(Protocol):
         """A block issues after waiting from `begin` so many cycles for output, weight and input, in turn."""
         ...
 
-    def drain(self, pe: int, layer: int, start: int, duration: int) -> None:
-        """A PE drains a psum tile into its PPU."""
+    def drain(self, pe: int, layer: int, start: int, duration: int, entries: int) -> None:
+        """A PE drains psums into its PPU, having reserved so many entries of its out FIFO."""
         ...
 
     def dram(self, key: Key, start: int, duration: int, bits: int) -> None:
@@ -46,6 +46,8 @@ class Recorder(Protocol):
         """The half of a position may be filled anew from `cycle`."""
         ...
 
-    def layer(self, layer: int, start: int, last_write: int, row_work: int, end: int) -> None:
-        """A layer has ended; the global PE did row work in the last cycles of it."""
+    def layer(
+        self, layer: int, start: int, row_work: int, end: int, issue_end: list[int], output_left: list[int]
+    ) -> None:
+        """A layer has ended; the global PE did row work in its last cycles. Of each PE: see LayerRun."""
         ...

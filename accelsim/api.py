@@ -48,6 +48,7 @@ def run(
     progress: Progress | None = None,
     keep_tensors: bool = True,
     gated_fraction: float | None = None,
+    timeline: bool = False,
 ) -> RunResult:
     """Simulate a trace at one scheme on one machine.
 
@@ -56,7 +57,8 @@ def run(
     cost tables, by default the package's; keep_tensors: keep operands and values of every layer in the result
     (`activities`, and for `write(dump=True)`); without them memory stays that of a layer or two;
     gated_fraction: compute no values, only cycles and energy, and assume that this share of the lane steps is
-    gated (those in the image's padding are anyway). Raises AccelsimError on bad input, with one clear line.
+    gated (those in the image's padding are anyway). timeline: record what happens when, for
+    `write` to put into timeline.json. Raises AccelsimError on bad input, with one clear line.
     """
     opened, machine = _open(trace), _machine(arch, overrides)
     return run_network(
@@ -69,6 +71,7 @@ def run(
         keep_tensors=keep_tensors,
         gated_fraction=gated_fraction,
         library=_library(machine, costs),
+        timeline=timeline,
     )
 
 
@@ -83,6 +86,7 @@ def compare(
     progress: Progress | None = None,
     keep_tensors: bool = True,
     gated_fraction: float | None = None,
+    timeline: bool = False,
 ) -> Comparison:
     """Simulate a trace at several schemes; savings are against the first. Raises as `run` does."""
     if isinstance(schemes, str):
@@ -109,6 +113,7 @@ def compare(
             narrow=not only_timing,
             gated_fraction=gated_fraction,
             library=library,
+            timeline=timeline,
         )
         for scheme in wanted
     )

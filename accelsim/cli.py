@@ -85,6 +85,9 @@ GatedOption = Annotated[
         "--gated-fraction", help="With --no-data: share of lane steps taken for gated [default: 0]."
     ),
 ]
+TimelineOption = Annotated[
+    bool, typer.Option("--timeline", help="Also write timeline.json: what happens when, for Perfetto.")
+]
 PlotOption = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw energy, area and cycle charts.")]
 
 
@@ -100,6 +103,7 @@ def run_command(
     dump: DumpOption = False,
     data: DataOption = True,
     gated_fraction: GatedOption = None,
+    timeline: TimelineOption = False,
     plots: PlotOption = True,
 ) -> None:
     """Simulate a trace at one scheme and write its results."""
@@ -120,6 +124,7 @@ def run_command(
             progress=progress,
             keep_tensors=dump,
             gated_fraction=_gated(data, gated_fraction, dump),
+            timeline=timeline,
         )
         result.write(target, plots=plots, dump=dump)
     _print_run(result)
@@ -143,6 +148,7 @@ def compare_command(
     dump: DumpOption = False,
     data: DataOption = True,
     gated_fraction: GatedOption = None,
+    timeline: TimelineOption = False,
     plots: PlotOption = True,
 ) -> None:
     """Simulate a trace at several schemes and show what each saves against the first."""
@@ -163,6 +169,7 @@ def compare_command(
             progress=progress,
             keep_tensors=dump,
             gated_fraction=_gated(data, gated_fraction, dump),
+            timeline=timeline,
         )
         comparison.write(target, plots=plots, dump=dump)
     _print_comparison(comparison)

@@ -24,6 +24,7 @@ from accelsim.report import price
 from accelsim.results import RunResult, summary_of
 from accelsim.scheme import Scheme
 from accelsim.sim.run import LayerActivity, LayerTiming, lane_counts, time_programs
+from accelsim.timeline import Timeline
 from accelsim.trace import Trace
 from accelsim.workload import LayerSpec, QuantizedLayer
 
@@ -68,12 +69,14 @@ def run_network(
     keep_tensors: bool,
     narrow: bool = False,
     gated_fraction: float | None = None,
+    timeline: bool = False,
     library: CostLibrary | None = None,
 ) -> RunResult:
     """Compute, time and price every layer of a trace.
 
     Tensors live one layer at a time unless `keep_tensors`. narrow: also accumulate at the published width.
     gated_fraction: compute nothing, and take this share of the lane steps outside of the padding for gated.
+    timeline: also record when everything happens.
     library: prices, by default those of the package at the machine's technology.
     Raises AccelsimError on input that does not fit the machine.
     """
@@ -112,7 +115,8 @@ def run_network(
             if not trace.draws_tensors and len(jobs) > _AHEAD:
                 jobs[-_AHEAD].result()
             jobs.append(worker.submit(compute, index, layer_of, programs[-1].mapping.c_split))
-        timings = time_programs(arch, programs, lambda index: tell("cycles", index + 1))
+        recorder = Timeline(arch, programs, title=f"{trace.name} {scheme} {arch.name}") if timeline else None
+        timings = time_programs(arch, programs, lambda index: tell("cycles", index + 1), recorder)
         computed += [job.result() for job in jobs]
     activities = tuple(_join(*parts) for parts in zip(timings, computed, strict=True))
     report = price(arch, scheme, activities, library)
@@ -148,7 +152,7 @@ def run_network(
             _mean_by_macs(specs, [own.narrow_sqnr_db for own in computed]),
         )
     summary["wall_s"] = round(time.perf_counter() - started, 3)
-    return RunResult(summary, report, activities, at_published_width)
+    return RunResult(summary, report, activities, at_published_width, recorder)
 
 
 def choose_mapping(

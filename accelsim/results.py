@@ -19,6 +19,7 @@ from accelsim.inventory import SCOPES
 from accelsim.report import Report
 from accelsim.scheme import Scheme
 from accelsim.sim.run import LayerActivity
+from accelsim.timeline import Timeline
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +31,7 @@ _FILES = {
     "summary.json",
     "comparison.csv",
     "outputs.safetensors",
+    "timeline.json",
     *(f"{table}.csv" for table in _TABLES),
     *(f"{plot}.{kind}" for plot in _PLOTS for kind in ("png", "svg")),
 }
@@ -42,13 +44,15 @@ class RunResult:
 
     `summary` is what summary.json holds (docs/results.md); `report` has the tables as DataFrames;
     `activities` the raw counts of every layer, its operands and values where they were kept; `narrow`:
-    (overflows, mean SQNR) at the published accumulator width, where asked for.
+    (overflows, mean SQNR) at the published accumulator width, `timeline`: when everything happened, where
+    asked for.
     """
 
     summary: dict[str, Any]
     report: Report
     activities: tuple[LayerActivity, ...]
     narrow: tuple[int, float | None] | None = None
+    timeline: Timeline | None = None
 
     def to_frame(self) -> pd.DataFrame:
         """One row a (layer, component, action): count, energy_per_action_pj, energy_pj."""
@@ -118,6 +122,8 @@ def write_run(run: RunResult, folder: Path, *, plots: bool, dump: bool) -> None:
         write_csv(getattr(run.report, name), folder / f"{name}.csv")
     if dump:
         (folder / "outputs.safetensors").write_bytes(_dump(run))
+    if run.timeline is not None:
+        run.timeline.write(folder / "timeline.json")
     if plots:
         from accelsim.plots import plot_run
 

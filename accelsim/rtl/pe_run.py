@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import cast
 
 from accelsim.config import Arch
 from accelsim.errors import AccelsimError
 from accelsim.mapping.program import LayerProgram, PeProgram, Position
 from accelsim.mapping.storage import Storage
 from accelsim.mapping.tiles import Block
-from accelsim.sim.clock import Clock, Process
+from accelsim.sim.clock import UNKNOWN, Clock, Process
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.pe import Buffer, OutputTile, Pe
 
@@ -74,14 +73,30 @@ class PeRun:
         return max(self.complete, default=self.issues[0]) - self.issues[0]
 
 
-class _TimedPe(Pe):
-    """A PE that notes the cycle of every block's first step."""
+class _IssueRecorder:
+    """Notes the cycle of every block's first step."""
 
-    def _count_block(self, run: LayerRun, block: Block) -> None:
-        if not hasattr(self, "issues"):
-            self.issues: list[int] = []
-        self.issues.append(self.clock.cycle)
-        super()._count_block(run, block)
+    def __init__(self) -> None:
+        self.issues: list[int] = []
+
+    def block(
+        self,
+        pe: int,
+        layer: int,
+        block: Block,
+        begin: int,
+        waits: tuple[int, int, int],
+        steps: int,
+        slots: int,
+    ) -> None:
+        self.issues.append(begin + sum(waits))
+
+    def drain(self, *_: object) -> None: ...
+    def dram(self, *_: object) -> None: ...
+    def crossbar(self, *_: object) -> None: ...
+    def filled(self, *_: object) -> None: ...
+    def released(self, *_: object) -> None: ...
+    def layer(self, *_: object) -> None: ...
 
 
 def cut_program(program: PeProgram, max_steps: int, skip_units: int = 0) -> PeProgram:
@@ -144,9 +159,10 @@ def run_pe(
         delay = 1 + output_delay(tile.index)
         left = max(clock.cycle, outputs[-1].done if outputs else 0) + delay
         outputs.append(Transfer(tile.index, entries[tile.index], delay, left))
-        clock.at(left, sender.output_sent)
+        sender.output_leaves(left, tile.entries)
 
-    pe = _TimedPe(clock, arch, 0, [run], send_output)
+    issues = _IssueRecorder()
+    pe = Pe(clock, arch, 0, [run], send_output, recorder=issues)
 
     def load(
         buffer: Buffer, positions: list[Position], words: Callable[[Position], int], delay_of: Delay
@@ -158,20 +174,16 @@ def run_pe(
             for index, position in enumerate(positions):
                 if not position.fetched:
                     continue
-                released = buffer.release_before(0, index)
-                if released is not None:
-                    yield released
+                while (released := buffer.free_at(0, index)) == UNKNOWN:
+                    yield buffer.released.wait()
                 count = words(position)
                 delay = delay_of(len(done)) + (count == 0)
-                free_at = max(clock.cycle, free_at) + count + delay
+                free_at = max(released, free_at) + count + delay
                 buffer.fill(0, index, free_at)
                 done.append(Transfer(index, count, delay, free_at))
 
         return done, process()
 
-    released = {}
-    for kind, buffer in (("weight", pe.weights), ("input", pe.inputs)):
-        released[kind] = _watch_releases(clock, buffer)
     weight_fetches, loading = load(pe.weights, program.weight_positions, weight_words, weight_delay)
     clock.process(loading)
     input_fetches, loading = load(pe.inputs, program.input_positions, input_words, input_delay)
@@ -179,18 +191,18 @@ def run_pe(
     clock.run()
 
     tiles = [
-        PsumTile(block, cast(tuple[int, int], tile.left.value)[0], spacing, makes_output)
+        PsumTile(block, tile.left, spacing, makes_output)
         for (block, spacing, makes_output), tile in zip(shapes, pe.tiles[0], strict=True)
     ]
     return PeRun(
         layer_run=run,
         program=program,
-        issues=pe.issues,
+        issues=issues.issues,
         tiles=tiles,
         weight_fetches=weight_fetches,
         input_fetches=input_fetches,
-        weight_releases=_refilled(program.weight_positions, released["weight"]),
-        input_releases=_refilled(program.input_positions, released["input"]),
+        weight_releases=_refilled(program.weight_positions, pe.weights),
+        input_releases=_refilled(program.input_positions, pe.inputs),
         outputs=outputs,
         complete=complete,
     )
@@ -213,22 +225,10 @@ def input_words(position: Position) -> int:
     return position.tile.macro_words
 
 
-def _watch_releases(clock: Clock, buffer: Buffer) -> dict[int, int]:
-    cycles: dict[int, int] = {}
-    for index, event in enumerate(buffer._released):
-
-        def note(_: object, index: int = index) -> None:
-            cycles[index] = clock.cycle
-
-        assert event.callbacks is not None
-        event.callbacks.append(note)
-    return cycles
-
-
-def _refilled(positions: list[Position], released: dict[int, int]) -> list[tuple[int, int]]:
+def _refilled(positions: list[Position], buffer: Buffer) -> list[tuple[int, int]]:
     """Releases after which the half is not kept for a tile that is already in it."""
     return [
-        (index, cycle)
-        for index, cycle in sorted(released.items())
+        (index, buffer.release_of(0, index))
+        for index in range(len(positions))
         if index + 2 >= len(positions) or positions[index + 2].fetched
     ]

@@ -1,38 +1,83 @@
-"""Simulated time: whole cycles, and an end of cycle after everything else that happens in one."""
+"""Simulated time: whole cycles, and an end of cycle after everything else that happens in one.
+
+What will happen is often known before it does: the end of a transfer once it is granted, the release of a
+buffer half once its last block may issue. Such cycles are written down as numbers as soon as they are known,
+and a `Signal` wakes whoever could not go on without them; an event is spent only on what nobody can know yet.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from heapq import heappush
 from typing import Any, cast
 
 import simpy
-from simpy.events import Event
+from simpy.events import NORMAL, Event
 
 Process = Generator[Event, Any, None]
+UNKNOWN = -1  # of a cycle
 _END_OF_CYCLE = 2  # below SimPy's URGENT (0) and NORMAL (1)
+
+
+class _Call:
+    """What SimPy needs of an event that does one thing and that nobody waits for."""
+
+    __slots__ = ("action", "callbacks")
+    _ok = True
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.action = action
+        self.callbacks = _RUN
+
+
+_RUN = (lambda call: call.action(),)
 
 
 class Clock(simpy.Environment):
     """A SimPy environment that counts cycles."""
 
+    _now: int  # hot paths read it without the property
+
     @property
     def cycle(self) -> int:
-        return cast(int, self.now)
+        return self._now
 
     def fire(self, event: Event, cycle: int, value: object = None) -> None:
         """Trigger `event` so that whoever waits for it goes on in `cycle`, which may be the current one."""
         event._ok, event._value = True, value
-        self.schedule(event, delay=cycle - self.cycle)
+        self.schedule(event, delay=cycle - self._now)
+
+    def sleep(self, cycle: int) -> Event:
+        """An event that fires in `cycle`, which must not be past."""
+        event = Event(self)
+        self.fire(event, cycle)
+        return event
 
     def at(self, cycle: int, action: Callable[[], None]) -> None:
         """Run `action` in `cycle`, which may be the current one."""
-        event = Event(self)
-        cast(list, event.callbacks).append(lambda _: action())
-        self.fire(event, cycle)
+        heappush(self._queue, (cycle, NORMAL, next(self._eid), cast(Event, _Call(action))))
 
     def at_end_of_cycle(self, cycle: int, action: Callable[[], None]) -> None:
         """Run `action` in `cycle` after everything that `fire`, `at` and processes do in it."""
-        event = Event(self)
-        event._ok, event._value = True, None
-        cast(list, event.callbacks).append(lambda _: action())
-        self.schedule(event, priority=cast(Any, _END_OF_CYCLE), delay=cycle - self.cycle)
+        entry = (cycle, cast(Any, _END_OF_CYCLE), next(self._eid), cast(Event, _Call(action)))
+        heappush(self._queue, entry)
+
+
+class Signal:
+    """Wakes those who wait for something to become known; they look up themselves what it is."""
+
+    __slots__ = ("_clock", "_event")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._event: Event | None = None
+
+    def wait(self) -> Event:
+        if self._event is None:
+            self._event = Event(self._clock)
+        return self._event
+
+    def notify(self) -> None:
+        if self._event is not None:
+            event, self._event = self._event, None
+            event.succeed()

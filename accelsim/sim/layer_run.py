@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from simpy.events import Event
 
 from accelsim.config import Arch
 from accelsim.dataflows import NESTS
-from accelsim.mapping.program import LayerProgram, is_staged
+from accelsim.mapping.program import LayerProgram, is_staged, output_tile_bits
+from accelsim.mapping.tiles import Block, InputTile
 from accelsim.sim.clock import Clock
 from accelsim.workload import LayerSpec
 
@@ -30,8 +34,37 @@ def row_work_cycles(arch: Arch, layer: LayerSpec) -> int:
     return sum(-(-item.elements // rate) for item in layer.global_pe if item.needs_rows)
 
 
+@dataclass(slots=True, eq=False)
+class BlockShape:
+    """What blocks of one shape have in common; slots are counted from a block's first. times: blocks run."""
+
+    steps: int
+    slots: int
+    last_step: int
+    weights_read: int
+    times: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class DrainShape:
+    """What drains into the PPU of one shape have in common. times: drains done.
+
+    spacing: cycles from one read to the next; entries, values, bits: of the output tile, 0 where none comes.
+    """
+
+    pixels: int
+    lanes: int
+    spacing: int
+    makes_output: bool
+    entries: int
+    values: int
+    bits: int
+    vectors: int
+    times: int = 0
+
+
 class LayerRun:
-    """State of one layer in a run; PEs write their counts here."""
+    """State of one layer in a run; PEs and the array write their counts here, as numbers until its end."""
 
     def __init__(self, clock: Clock, arch: Arch, index: int, program: LayerProgram) -> None:
         layer = program.layer
@@ -42,17 +75,26 @@ class LayerRun:
         )
         self.nest = NESTS[program.mapping.dataflow]
         self.write_latency = 4 if layer.scheme.has_scales else 3
-        self.counts: Counter[str] = Counter()
-        self.buckets = np.zeros((arch.pes, len(BUCKETS)), dtype=np.int64)
+        self.output_to_dram = program.storage.output_to_dram
+        self.counts: Counter[str] = Counter()  # whole once the layer has ended
+        self.buckets: NDArray[np.int64] = np.zeros((arch.pes, len(BUCKETS)), dtype=np.int64)  # likewise
+        self.cycles_by_pe = [[0] * len(BUCKETS) for _ in range(arch.pes)]
+        self.input_reads = 0
+        self.bank_reads = self.bank_writes = self.bit_hops = self.dram_reads = self.dram_writes = 0
         self.start = self.end = 0
-        self.started = clock.event()  # previous layer has ended
-        self.ended = clock.event()
-        self.weights_launched = clock.event()
+        self.started = Event(clock)  # previous layer has ended
+        self.ended = Event(clock)
+        self.weights_launched = Event(clock)
         self.fetches_to_launch = sum(len(stream.fetches) for stream in program.weight_streams)
         self.outputs_to_write = program.output_tiles
+        self.last_write = 0
         self._arrivals: list[tuple[int, int]] = []
         self.issue_end = [0] * arch.pes  # end of each PE's last block
         self.output_left = [0] * arch.pes  # end of each PE's last output transfer
+        self._blocks: dict[tuple[int, int, int, bool], BlockShape] = {}
+        self._drains: dict[tuple[int, int, int, int, int], DrainShape] = {}
+        self._pieces: dict[int, list[int]] = {}
+        self._reads: dict[tuple[InputTile, int, int, int, int], int] = {}
 
     def begin(self) -> None:
         """The previous layer has ended: inputs may be fetched."""
@@ -64,14 +106,17 @@ class LayerRun:
         if self.fetches_to_launch == 0:
             self.weights_launched.succeed(self.clock.cycle)
 
-    def output_in_buffer(self, values: int) -> None:
-        """An output tile of so many values has reached the global buffer."""
-        self._arrivals.append((self.clock.cycle, values))
+    def output_in_buffer(self, cycle: int, values: int) -> None:
+        """An output tile of so many values will be in the global buffer at `cycle`."""
+        self._arrivals.append((cycle, values))
 
-    def output_written(self) -> None:
+    def output_written(self, cycle: int) -> None:
+        """An output tile will be where it is to stay at `cycle`."""
+        if cycle > self.last_write:
+            self.last_write = cycle
         self.outputs_to_write -= 1
         if self.outputs_to_write == 0:
-            end = self._global_pe_done(self.clock.cycle)
+            end = self._global_pe_done(self.last_write)
             self.clock.fire(self.ended, end, end)
 
     def _global_pe_done(self, last_write: int) -> int:
@@ -82,23 +127,110 @@ class LayerRun:
         for item in self.layer.global_pe:
             words = -(-item.elements * self.layer.scheme.activation_bits // self.arch.gb_bank_bits)
             self.counts["global_pe.element"] += item.elements
-            self.counts["global_buffer.read"] += words
-            self.counts["global_buffer.write"] += words
+            self.bank_reads += words
+            self.bank_writes += words
             if not item.needs_rows:
                 streaming += item.elements
         end, behind = last_write, 0
-        for cycle, values in reversed(self._arrivals):
+        for cycle, values in sorted(self._arrivals, reverse=True):
             behind += values
             end = max(end, cycle - -streaming * behind // (outputs * rate))
         return end + row_work_cycles(self.arch, self.layer)
 
+    # Facts that many blocks share, looked up once.
+
+    def block_shape(self, block: Block) -> BlockShape:
+        pixels, vectors, lanes = block.p1 - block.p0, block.g1 - block.g0, block.k1 - block.k0
+        key = (pixels, vectors, lanes, block.first)
+        shape = self._blocks.get(key)
+        if shape is None:
+            nest, own = self.nest, (self.arch, pixels, vectors)
+            shape = BlockShape(
+                pixels * vectors, nest.slots(*own), nest.last_step(*own), nest.weights_read(*own)
+            )
+            self._blocks[key] = shape
+        return shape
+
+    def drain_shape(self, block: Block, pixels: int) -> DrainShape:
+        """Of `pixels` psum entries of the tile whose last block is `block`."""
+        lanes, channels = block.k1 - block.k0, block.k1 - block.unit_k0
+        key = (pixels, lanes, channels, block.lane_group, block.unit_lane_groups)
+        shape = self._drains.get(key)
+        if shape is None:
+            makes_output = block.last_of_unit or not self.staged
+            spacing = block.unit_lane_groups if self.staged and makes_output else 1
+            vectors = -(-channels // self.layer.vector_size) if self.layer.output.scale_bits else 0
+            shape = DrainShape(
+                pixels=pixels,
+                lanes=lanes,
+                spacing=spacing,
+                makes_output=makes_output,
+                entries=pixels * spacing if makes_output else 0,
+                values=pixels * (channels if self.staged else lanes) if makes_output else 0,
+                bits=output_tile_bits(self.layer, block, pixels) if makes_output else 0,
+                vectors=pixels * vectors if makes_output else 0,
+            )
+            self._drains[key] = shape
+        return shape
+
+    def pieces(self, block: Block) -> list[int]:
+        pieces = self._pieces.get(block.p1 - block.p0)
+        if pieces is None:
+            pieces = self._pieces[block.p1 - block.p0] = self.program.pieces(block)
+        return pieces
+
+    def block_reads(self, block: Block) -> int:
+        """Input buffer reads of a block: one per step whose tap is not padding."""
+        inputs = block.input_tile
+        key = (inputs, block.p0, block.p1, block.g0, block.g1)
+        reads = self._reads.get(key)
+        if reads is None:
+            if block.g0 == inputs.g0 and block.g1 == inputs.g1:
+                reads = int(inputs.reads[block.p1 - inputs.p0] - inputs.reads[block.p0 - inputs.p0])
+            else:
+                rows = inputs.local_gather[block.p0 - inputs.p0 : block.p1 - inputs.p0]
+                reads = int((rows[:, block.g0 - inputs.g0 : block.g1 - inputs.g0] >= 0).sum())
+            self._reads[key] = reads
+        return reads
+
     def finish(self, end: int) -> None:
-        """Close the buckets at the layer's end."""
+        """Close counts and buckets at the layer's end."""
         self.end = end
-        self.counts["control.cycle"] += self.arch.pes * (end - self.start)
+        cycles_by_pe = self.cycles_by_pe
         for pe, program in enumerate(self.program.pes):
             if not program.blocks:
-                self.buckets[pe, IDLE] = end - self.start
+                cycles_by_pe[pe][IDLE] = end - self.start
                 continue
-            self.buckets[pe, DRAIN] += self.output_left[pe] - self.issue_end[pe]
-            self.buckets[pe, IDLE] += end - self.output_left[pe]
+            cycles_by_pe[pe][DRAIN] += self.output_left[pe] - self.issue_end[pe]
+            cycles_by_pe[pe][IDLE] += end - self.output_left[pe]
+        self.buckets[:] = cycles_by_pe
+        self._fold_counts()
+        self._reads.clear()
+        self._arrivals.clear()
+
+    def _fold_counts(self) -> None:
+        counts = self.counts
+        counts["control.cycle"] += self.arch.pes * (self.end - self.start)
+        counts["input_buffer.read"] += self.input_reads
+        counts["input_register.write"] += self.input_reads
+        counts["global_buffer.read"] += self.bank_reads
+        counts["global_buffer.write"] += self.bank_writes
+        counts["noc.bit_hop"] += self.bit_hops
+        counts["dram.read_bit"] += self.dram_reads
+        counts["dram.write_bit"] += self.dram_writes
+        for (pixels, vectors, lanes, first), block in self._blocks.items():
+            own: Counter[str] = Counter()
+            self.nest.count(self.arch, own, pixels, vectors, lanes, first=first)
+            own["accumulator.add"] = block.steps * lanes
+            for name, count in own.items():
+                counts[name] += count * block.times
+        for drain in self._drains.values():
+            counts[f"{self.nest.psum_store}.read"] += drain.pixels * drain.times
+            counts["ppu.op"] += drain.pixels * drain.lanes * drain.times
+            if not drain.makes_output:
+                counts["ppu_staging.write"] += drain.pixels * drain.times
+            elif self.staged:
+                counts["ppu_staging.read"] += drain.pixels * (drain.spacing - 1) * drain.times
+            counts["ppu_vector_scale.op"] += drain.vectors * drain.times
+            counts["out_fifo.write"] += drain.entries * drain.times
+            counts["out_fifo.read"] += drain.entries * drain.times

@@ -1,11 +1,13 @@
-"""A PE: operand buffers in two halves, OS-LWS issue, accumulation collector, drain, PPU and out FIFO.
+"""A PE: operand buffers in two halves, issue of blocks, psum tiles, drain, PPU and out FIFO.
 
-The inner nest is closed form (docs/machine.md section 5): one event per block, not per cycle.
+The inner nest is closed form (docs/machine.md section 5): a block is a few additions, and an event only where
+its operands or its bank depend on what is not known yet. A process may so be ahead of the clock; what it
+decides lies in the clock's future nevertheless, since the last thing it waited for did.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +16,9 @@ from typing import Any
 from simpy.events import Event
 
 from accelsim.config import Arch
-from accelsim.mapping.program import Position, output_tile_bits
+from accelsim.mapping.program import Position
 from accelsim.mapping.tiles import Block
-from accelsim.sim.clock import Clock, Process
+from accelsim.sim.clock import UNKNOWN, Clock, Process, Signal
 from accelsim.sim.layer_run import (
     ACCUMULATE_STALL,
     COMPUTE,
@@ -25,33 +27,36 @@ from accelsim.sim.layer_run import (
     WEIGHT_WAIT,
     LayerRun,
 )
-from accelsim.sim.ports import WEIGHT
+from accelsim.sim.ports import INPUT, WEIGHT
+from accelsim.sim.recorder import Recorder
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class OutputTile:
-    """What one drain leaves in the out FIFO: the PE's `index`-th of the layer, so many values and bits."""
+    """What one drain leaves in the out FIFO: the PE's `index`-th of the layer."""
 
     index: int
     values: int
     bits: int
+    entries: int
 
 
-@dataclass(eq=False)
+@dataclass(slots=True, eq=False)
 class PsumTile:
     """A (d-tile, lane group) tile of psums, the PE's `index`-th of the layer; `block` is its last.
 
-    issued: fires with the cycle of its own last write; summed: for each piece, with the cycle from which the
-    psums of the chain's earlier PEs are in it; left: with the first and last read of its last piece.
+    Cycles, UNKNOWN at first. issued: of its own last write; summed: for each piece, from which the psums of
+    the chain's earlier PEs are in it; left, last_read: of the first and last read of its last piece.
     """
 
     run: LayerRun
     block: Block
     index: int
     pieces: list[int]
-    issued: Event
-    summed: list[Event]
-    left: Event
+    summed: list[int]
+    issued: int = UNKNOWN
+    left: int = UNKNOWN
+    last_read: int = UNKNOWN
 
 
 SendOutput = Callable[["Pe", LayerRun, OutputTile], None]
@@ -59,39 +64,44 @@ SendPsums = Callable[["Pe", "Pe", PsumTile, int, int], None]
 
 
 class Buffer:
-    """One operand buffer: two halves, filled and read in turn, position by position."""
+    """One operand buffer: two halves, filled and read in turn, position by position.
+
+    filled, released: whenever one more cycle of its kind is known.
+    """
 
     def __init__(self, clock: Clock, positions: list[list[Position]]) -> None:
-        self.clock = clock
-        self._base = [0]
+        self.filled, self.released = Signal(clock), Signal(clock)
+        self.base = [0]
         for layer in positions:
-            self._base.append(self._base[-1] + len(layer))
-        flat = [position for layer in positions for position in layer]
-        self._released = [clock.event() for _ in flat]
-        self._resident: list[Event] = []
-        for index, position in enumerate(flat):
-            # A tile kept in the other half is resident since it first arrived there.
-            self._resident.append(clock.event() if position.fetched else self._resident[index - 2])
+            self.base.append(self.base[-1] + len(layer))
+        # A tile kept in the other half is resident since it first arrived there.
+        self._source: list[int] = []
+        for index, position in enumerate(position for layer in positions for position in layer):
+            self._source.append(index if position.fetched else self._source[index - 2])
+        self._resident = [UNKNOWN] * len(self._source)
+        self._release = [UNKNOWN] * len(self._source)
 
-    def resident(self, layer: int, position: int) -> Event:
-        """Fires with the cycle in which the tile is resident."""
-        return self._resident[self._base[layer] + position]
+    def resident(self, layer: int, position: int) -> int:
+        """Cycle in which the tile is resident."""
+        return self._resident[self._source[self.base[layer] + position]]
 
-    def release_before(self, layer: int, position: int) -> Event | None:
-        """Fires when the half that `position` fills is free; None where it is from the start."""
-        index = self._base[layer] + position - 2
-        return self._released[index] if index >= 0 else None
+    def free_at(self, layer: int, position: int) -> int:
+        """Cycle from which the half that `position` fills is free."""
+        index = self.base[layer] + position - 2
+        return self._release[index] if index >= 0 else 0
+
+    def release_of(self, layer: int, position: int) -> int:
+        """Cycle in which `position` is done with its half."""
+        return self._release[self.base[layer] + position]
 
     def fill(self, layer: int, position: int, cycle: int) -> None:
         """The tile of `position` is resident at `cycle`."""
-        self.clock.fire(self.resident(layer, position), cycle, cycle)
+        self._resident[self.base[layer] + position] = cycle
+        self.filled.notify()
 
     def release(self, layer: int, position: int, cycle: int) -> None:
-        self.clock.fire(self._released[self._base[layer] + position], cycle)
-
-
-def _is_last(block: Block) -> bool:
-    return block.last
+        self._release[self.base[layer] + position] = cycle
+        self.released.notify()
 
 
 class Pe:
@@ -106,8 +116,9 @@ class Pe:
         send_output: SendOutput,
         pes: Sequence[Pe] = (),
         send_psums: SendPsums | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        self.clock, self.arch, self.index, self.runs = clock, arch, index, runs
+        self.clock, self.arch, self.index, self.runs, self.recorder = clock, arch, index, runs, recorder
         self._send_output, self._send_psums, self._pes = send_output, send_psums, pes
         programs = [run.program.pes[index] for run in runs]
         self.weights = Buffer(clock, [p.weight_positions for p in programs])
@@ -116,21 +127,21 @@ class Pe:
             [self._psum_tile(run, block, number) for number, block in enumerate(filter(_is_last, p.blocks))]
             for run, p in zip(runs, programs, strict=True)
         ]
-        self._all_tiles = [tile for tiles in self.tiles for tile in tiles]
+        # Whenever one more tile's cycle of that kind is known.
+        self.issued, self._summed, self._left = Signal(clock), Signal(clock), Signal(clock)
         self._drain_end = -1
         self._fifo_free = arch.out_fifo_words
-        self._fifo_freed = clock.event()
-        self._in_fifo: deque[int] = deque()  # entries of output tiles between drain and crossbar
+        self._fifo_leaving: deque[tuple[int, int]] = deque()  # (cycle, entries) not in _fifo_free yet
+        self._fifo_leaves = Signal(clock)
         self._complete: deque[tuple[LayerRun, OutputTile]] = deque()  # output tiles waiting to be requested
         self._slots = 2  # output tiles that may be between request and the end of their DRAM write
         clock.process(self._issue())
         clock.process(self._drain())
 
     def _psum_tile(self, run: LayerRun, block: Block, number: int) -> PsumTile:
-        pieces = run.program.pieces(block)
+        pieces = run.pieces(block)
         chained = run.program.part_of(self.index) > 0
-        summed = [self.clock.event() for _ in pieces] if chained else []
-        return PsumTile(run, block, number, pieces, self.clock.event(), summed, self.clock.event())
+        return PsumTile(run, block, number, pieces, [UNKNOWN] * len(pieces) if chained else [])
 
     def buffer(self, kind: int) -> Buffer:
         return self.weights if kind == WEIGHT else self.inputs
@@ -139,126 +150,127 @@ class Pe:
 
     def _issue(self) -> Process:
         end, psum_tile = 0, 0
+        tiles = [tile for layer in self.tiles for tile in layer]
         for run in self.runs:
             program = run.program.pes[self.index]
-            weight, inputs = -1, -1
+            layer, cycles = run.index, run.cycles_by_pe[self.index]
+            weight, weight_at, last_of_weight = -1, 0, -1
+            inputs, input_at, last_of_inputs = -1, 0, -1
             for number, block in enumerate(program.blocks):
-                if weight < 0 or number > program.weight_positions[weight].last:
+                if number > last_of_weight:
                     weight += 1
-                if inputs < 0 or number > program.input_positions[inputs].last:
+                    last_of_weight = program.weight_positions[weight].last
+                    while (weight_at := self.weights.resident(layer, weight)) == UNKNOWN:
+                        yield self.weights.filled.wait()
+                if number > last_of_inputs:
                     inputs += 1
-                weight_at = yield self.weights.resident(run.index, weight)
-                input_at = yield self.inputs.resident(run.index, inputs)
+                    last_of_inputs = program.input_positions[inputs].last
+                    while (input_at := self.inputs.resident(layer, inputs)) == UNKNOWN:
+                        yield self.inputs.filled.wait()
                 bank_at = 0
                 if block.first and psum_tile >= 2:
-                    start, last_read = yield self._all_tiles[psum_tile - 2].left
-                    bank_at = max(start, last_read - run.write_latency + 1)
+                    before = tiles[psum_tile - 2]
+                    while before.left == UNKNOWN:
+                        yield self._left.wait()
+                    bank_at = max(before.left, before.last_read - run.write_latency + 1)
                 begin = max(end, run.start)
                 issue = max(begin, weight_at, input_at, bank_at)
-                if issue > self.clock.cycle:
-                    yield self.clock.timeout(issue - self.clock.cycle)
-                self._count_waits(run, begin, bank_at, weight_at, issue)
-                self._count_block(run, block)
-                shape = (self.arch, block.pixels, block.g1 - block.g0)
-                last_step = issue + run.nest.last_step(*shape)
-                end = issue + run.nest.slots(*shape)
-                run.issue_end[self.index] = end
-                if number == program.weight_positions[weight].last:
-                    self.weights.release(run.index, weight, issue + run.nest.weights_read(*shape) + 1)
-                if number == program.input_positions[inputs].last:
-                    self.inputs.release(run.index, inputs, last_step + 1)
+                shape = run.block_shape(block)
+                shape.times += 1
+                end = issue + shape.slots
+                cycles[COMPUTE] += shape.steps
+                cycles[ACCUMULATE_STALL] += shape.slots - shape.steps
+                waits = (0, 0, 0)
+                if issue > begin:
+                    waits = _waits(begin, bank_at, weight_at, issue)
+                    cycles[OUTPUT_WAIT] += waits[0]
+                    cycles[WEIGHT_WAIT] += waits[1]
+                    cycles[INPUT_WAIT] += waits[2]
+                run.input_reads += run.block_reads(block)
+                if self.recorder is not None:
+                    self.recorder.block(self.index, layer, block, begin, waits, shape.steps, shape.slots)
+                if number == last_of_weight:
+                    self._release(WEIGHT, layer, weight, issue + shape.weights_read + 1)
+                if number == last_of_inputs:
+                    self._release(INPUT, layer, inputs, issue + shape.last_step + 1)
                 if block.last:
-                    self._all_tiles[psum_tile].issued.succeed(last_step + run.write_latency)
+                    tiles[psum_tile].issued = issue + shape.last_step + run.write_latency
+                    self.issued.notify()
                     psum_tile += 1
+            run.issue_end[self.index] = end
 
-    def _count_waits(self, run: LayerRun, begin: int, bank_at: int, weight_at: int, issue: int) -> None:
-        buckets, cycle = run.buckets[self.index], begin
-        for bucket, until in ((OUTPUT_WAIT, bank_at), (WEIGHT_WAIT, weight_at), (INPUT_WAIT, issue)):
-            until = min(max(until, cycle), issue)
-            buckets[bucket] += until - cycle
-            cycle = until
+    def _release(self, kind: int, layer: int, position: int, cycle: int) -> None:
+        self.buffer(kind).release(layer, position, cycle)
+        if self.recorder is not None:
+            self.recorder.released(self.index, kind, layer, position, cycle)
 
-    def _count_block(self, run: LayerRun, block: Block) -> None:
-        vectors, pixels = block.g1 - block.g0, block.pixels
-        steps = vectors * pixels
-        buckets, counts, inputs = run.buckets[self.index], run.counts, block.input_tile
-        buckets[COMPUTE] += steps
-        buckets[ACCUMULATE_STALL] += run.nest.slots(self.arch, pixels, vectors) - steps
-        if block.g0 == inputs.g0 and block.g1 == inputs.g1:
-            reads = inputs.reads[block.p1 - inputs.p0] - inputs.reads[block.p0 - inputs.p0]
-        else:
-            rows = inputs.local_gather[block.p0 - inputs.p0 : block.p1 - inputs.p0]
-            reads = (rows[:, block.g0 - inputs.g0 : block.g1 - inputs.g0] >= 0).sum()
-        counts["input_buffer.read"] += int(reads)
-        counts["input_register.write"] += int(reads)
-        counts["accumulator.add"] += steps * block.lanes
-        run.nest.count(self.arch, counts, pixels, vectors, block.lanes, first=block.first)
-
-    # Collector drain, PPU and out FIFO.
+    # Accumulation collector or buffer, drain, PPU and out FIFO.
 
     def _drain(self) -> Process:
-        made: Counter[int] = Counter()
-        for tile in self._all_tiles:
-            run = tile.run
-            last_write = yield tile.issued
-            for piece, pixels in enumerate(tile.pieces):
-                summed = (yield tile.summed[piece]) if tile.summed else last_write
-                if run.program.sends_psums(self.index):
-                    yield from self._pass_on(tile, piece, summed, made[run.index])
-                    made[run.index] += 1
-                elif (yield from self._drain_piece(tile, piece, pixels, summed, made[run.index])):
-                    made[run.index] += 1
+        for run, tiles in zip(self.runs, self.tiles, strict=True):
+            sends_psums = run.program.sends_psums(self.index)
+            made = requested = 0
+            for tile in tiles:
+                while tile.issued == UNKNOWN:
+                    yield self.issued.wait()
+                for piece, pixels in enumerate(tile.pieces):
+                    summed = tile.issued
+                    if tile.summed:
+                        while (summed := tile.summed[piece]) == UNKNOWN:
+                            yield self._summed.wait()
+                    if sends_psums:
+                        requested = yield from self._pass_on(tile, piece, max(summed, requested - 1), made)
+                        made += 1
+                    else:
+                        made += yield from self._drain_piece(tile, piece, pixels, summed, made)
 
-    def _pass_on(self, tile: PsumTile, piece: int, summed: int, index: int) -> Process:
+    def _pass_on(self, tile: PsumTile, piece: int, summed: int, index: int) -> Generator[Event, Any, int]:
         """Request the transfer of a piece to the next PE of the chain once that PE has its own psums."""
         assert self._send_psums is not None
         target = self._pes[self.index + tile.run.program.mapping.pixel_split]
-        theirs = yield target.tiles[tile.run.index][tile.index].issued
-        request = max(summed, theirs) + 1
-        if request > self.clock.cycle:
-            yield self.clock.timeout(request - self.clock.cycle)
-        self._send_psums(self, target, tile, piece, index)
+        theirs = target.tiles[tile.run.index][tile.index]
+        while theirs.issued == UNKNOWN:
+            yield target.issued.wait()
+        request = max(summed, theirs.issued) + 1
+        self.clock.at(request, partial(self._send_psums, self, target, tile, piece, index))
+        return request
 
     def _drain_piece(
         self, tile: PsumTile, piece: int, pixels: int, summed: int, index: int
     ) -> Generator[Event, Any, bool]:
         """Read a piece into the PPU; True where an output tile comes of it, the layer's `index`-th."""
-        run, block = tile.run, tile.block
-        output = run.layer.output
-        makes_output = block.last_of_unit or not run.staged
-        spacing = block.unit_lane_groups if run.staged and makes_output else 1
-        entries = pixels * spacing if makes_output else 0
+        run = tile.run
+        shape = run.drain_shape(tile.block, pixels)
+        shape.times += 1
         start = max(summed, self._drain_end) + 1
-        if start > self.clock.cycle:
-            yield self.clock.timeout(start - self.clock.cycle)
-        while self._fifo_free < entries:
-            yield self._fifo_freed
-        start = self.clock.cycle
-        self._fifo_free -= entries
-        self._drain_end = start + pixels * spacing - 1
+        while self._fifo_free < shape.entries:
+            while not self._fifo_leaving:
+                yield self._fifo_leaves.wait()
+            cycle, entries = self._fifo_leaving.popleft()
+            self._fifo_free += entries
+            start = max(start, cycle)
+        self._fifo_free -= shape.entries
+        self._drain_end = start + pixels * shape.spacing - 1
+        if self.recorder is not None:
+            self.recorder.drain(self.index, run.index, start, pixels * shape.spacing, shape.entries)
         if piece == len(tile.pieces) - 1:
-            tile.left.succeed((start, start + (pixels - 1) * spacing))
-
-        counts = run.counts
-        counts[f"{run.nest.psum_store}.read"] += pixels
-        counts["ppu.op"] += pixels * block.lanes
-        if run.staged and not makes_output:
-            counts["ppu_staging.write"] += pixels
-        if not makes_output:
+            self.tile_leaves(tile, start, start + (pixels - 1) * shape.spacing)
+        if not shape.makes_output:
             return False
-        if run.staged:
-            counts["ppu_staging.read"] += pixels * (spacing - 1)
-        if output.scale_bits:
-            channels = block.k1 - block.unit_k0
-            counts["ppu_vector_scale.op"] += pixels * -(-channels // run.layer.vector_size)
-        counts["out_fifo.write"] += entries
-        counts["out_fifo.read"] += entries
-        self._in_fifo.append(entries)
-        values = pixels * (block.k1 - (block.unit_k0 if run.staged else block.k0))
-        output_tile = OutputTile(index, values, output_tile_bits(run.layer, block, pixels))
+        output_tile = OutputTile(index, shape.values, shape.bits, shape.entries)
         complete = partial(self._output_complete, run, output_tile)
         self.clock.at(self._drain_end + run.ppu_latency, complete)
         return True
+
+    def tile_leaves(self, tile: PsumTile, first_read: int, last_read: int) -> None:
+        """The last piece of a psum tile is read in these cycles."""
+        tile.left, tile.last_read = first_read, last_read
+        self._left.notify()
+
+    def psums_arrive(self, layer: int, tile: int, piece: int, cycle: int) -> None:
+        """The psums of the PE before in the chain will have been added to a piece at `cycle`."""
+        self.tiles[layer][tile].summed[piece] = cycle
+        self._summed.notify()
 
     def _output_complete(self, run: LayerRun, tile: OutputTile) -> None:
         self._complete.append((run, tile))
@@ -267,20 +279,30 @@ class Pe:
     def _request_outputs(self) -> None:
         while self._complete:
             run, tile = self._complete[0]
-            if run.program.storage.output_to_dram:
+            if run.output_to_dram:
                 if not self._slots:
                     return
                 self._slots -= 1
             self._complete.popleft()
             self._send_output(self, run, tile)
 
-    def output_sent(self) -> None:
-        """The oldest output tile has left the FIFO."""
-        self._fifo_free += self._in_fifo.popleft()
-        freed, self._fifo_freed = self._fifo_freed, self.clock.event()
-        freed.succeed()
+    def output_leaves(self, cycle: int, entries: int) -> None:
+        """The oldest output tile will have left the FIFO at `cycle`."""
+        self._fifo_leaving.append((cycle, entries))
+        self._fifo_leaves.notify()
 
     def output_slot_freed(self) -> None:
         """A DRAM write of this PE is done."""
         self._slots += 1
         self._request_outputs()
+
+
+def _is_last(block: Block) -> bool:
+    return block.last
+
+
+def _waits(begin: int, bank_at: int, weight_at: int, issue: int) -> tuple[int, int, int]:
+    """Cycles from `begin` to `issue` spent on output, weight and input, in turn."""
+    bank_at = max(bank_at, begin)
+    weight_at = max(weight_at, bank_at)
+    return bank_at - begin, weight_at - bank_at, issue - weight_at

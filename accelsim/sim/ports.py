@@ -7,9 +7,10 @@ is a closed form of the ports' next free cycles.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from operator import itemgetter
+from typing import NamedTuple
 
 from accelsim.sim.clock import Clock
 
@@ -22,33 +23,47 @@ Granted = Callable[[int, int], None]  # start cycle, duration
 class Crossbar:
     """Bank ports and PE in- and out-ports; a transfer holds one bank and its PE ports together."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, banks: int, pes: int) -> None:
         self.clock = clock
-        self._free: Counter[object] = Counter()  # port -> first cycle it is free
-        self._requests: list[tuple[Key, Sequence[object], int, Granted]] = []
+        self._banks, self._pes = banks, pes
+        self._free = [0] * (banks + 2 * pes)  # first cycle in which each port is free
+        self._requests: list[tuple[Key, Sequence[int], int, Granted]] = []
 
-    def request(self, key: Key, ports: Sequence[object], duration: int, granted: Granted) -> None:
+    def in_port(self, pe: int) -> int:
+        """Number of a PE's in-port; a bank's port has the bank's number."""
+        return self._banks + pe
+
+    def out_port(self, pe: int) -> int:
+        return self._banks + self._pes + pe
+
+    def request(self, key: Key, ports: Sequence[int], duration: int, granted: Granted) -> None:
         """Hold `ports` together for `duration` cycles, at least 1, as soon as all are free."""
         if not self._requests:
-            self.clock.at_end_of_cycle(self.clock.cycle, self._grant)
+            self.clock.at_end_of_cycle(self.clock._now, self._grant)
         self._requests.append((key, ports, max(1, duration), granted))
 
     def _grant(self) -> None:
-        requests, self._requests = sorted(self._requests, key=lambda request: request[0]), []
-        free, now = self._free, self.clock.cycle
+        requests, self._requests = self._requests, []
+        requests.sort(key=_key)
+        free, soonest = self._free, self.clock._now + 1
         for _, ports, duration, granted in requests:
-            start = max(now + 1, *(free[port] for port in ports))
+            start = soonest
+            for port in ports:
+                if free[port] > start:
+                    start = free[port]
             for port in ports:
                 free[port] = start + duration
             granted(start, duration)
 
 
-@dataclass(frozen=True)
-class _DramRequest:
+class _DramRequest(NamedTuple):
     key: Key
     bits: int
     space_bits: int
     granted: Granted
+
+
+_key = itemgetter(0)
 
 
 class Dram:
@@ -64,34 +79,36 @@ class Dram:
 
     def request(self, key: Key, bits: int, granted: Granted, space_bits: int = 0) -> None:
         self._arrived.append(_DramRequest(key, bits, space_bits, granted))
-        self._poke(self.clock.cycle)
+        self._poke()
 
     def release_space(self, cycle: int, bits: int) -> None:
         """`bits` of the weight region are free again for reads that start at `cycle` or later."""
 
         def release() -> None:
             self._space += bits
-            self._poke(self.clock.cycle)
+            self._poke()
 
         # Grants for starts at `cycle` are made at the end of the cycle before.
-        self.clock.at(max(cycle - 1, self.clock.cycle), release)
+        self.clock.at(max(cycle - 1, self.clock._now), release)
 
-    def _poke(self, cycle: int) -> None:
-        if self._poked_at != cycle:
-            self._poked_at = cycle
-            self.clock.at_end_of_cycle(cycle, self._grant)
+    def _poke(self) -> None:
+        now = self.clock._now
+        if self._poked_at != now:
+            self._poked_at = now
+            self.clock.at_end_of_cycle(now, self._grant)
 
     def _grant(self) -> None:
         self._poked_at = -1
-        self._queue.extend(sorted(self._arrived, key=lambda request: request.key))
+        self._queue.extend(sorted(self._arrived, key=_key))
         self._arrived = []
+        now = self.clock._now
         while self._queue:
             head = self._queue[0]
-            start = max(self.clock.cycle + 1, self._port_free)
+            start = max(now + 1, self._port_free)
             if head.space_bits:
-                if start > self.clock.cycle + 1:
+                if start > now + 1:
                     # Space is looked at in the cycle before the start: all that is free by then is known.
-                    self.clock.at(start - 1, lambda: self._poke(self.clock.cycle))
+                    self.clock.at(start - 1, self._poke)
                     return
                 if head.space_bits > self._space:
                     return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,7 @@ from accelsim.mapping.storage import Storage, decide_storage
 from accelsim.sim.array import Array
 from accelsim.sim.clock import Clock
 from accelsim.sim.layer_run import LayerRun
+from accelsim.sim.recorder import Recorder
 from accelsim.workload import LayerSpec, QuantizedLayer
 
 
@@ -96,12 +99,16 @@ def simulate(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping]) 
 
 
 def time_programs(
-    arch: Arch, programs: list[LayerProgram], on_layer: Callable[[int], None] | None = None
+    arch: Arch,
+    programs: list[LayerProgram],
+    on_layer: Callable[[int], None] | None = None,
+    recorder: Recorder | None = None,
 ) -> list[LayerTiming]:
-    """Time layers that are laid out. `on_layer(index)` is called as each ends."""
+    """Time layers that are laid out. `on_layer(index)` is called as each ends; `recorder` sees everything."""
     clock = Clock()
-    runs = [LayerRun(clock, arch, index, program) for index, program in enumerate(programs)]
-    clock.run(until=Array(clock, arch, runs, on_layer).done)
+    with _no_cyclic_gc():
+        runs = [LayerRun(clock, arch, index, program) for index, program in enumerate(programs)]
+        clock.run(until=Array(clock, arch, runs, on_layer, recorder).done)
     return [
         LayerTiming(
             layer=run.layer,
@@ -114,6 +121,18 @@ def time_programs(
         )
         for run in runs
     ]
+
+
+@contextmanager
+def _no_cyclic_gc() -> Iterator[None]:
+    """A run allocates by the million and leaves few cycles; looking for them takes longer than the work."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def join(timing: LayerTiming, operands: QuantizedLayer, values: LayerValues) -> LayerActivity:

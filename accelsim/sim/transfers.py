@@ -1,0 +1,200 @@
+"""What crosses the array: fetches into PEs, output tiles out of them, psums between them.
+
+Each object is one transfer on its way from port to port; its methods are called in the cycles in which
+docs/machine.md section 5 has something happen to it.
+"""
+
+from __future__ import annotations
+
+from accelsim.config import Arch
+from accelsim.mapping.program import Fetch, Stream
+from accelsim.mapping.storage import weight_region_bits
+from accelsim.sim.clock import Clock
+from accelsim.sim.layer_run import LayerRun
+from accelsim.sim.pe import OutputTile, Pe, PsumTile
+from accelsim.sim.ports import INPUT, OUTPUT, PSUM, WEIGHT, Crossbar, Dram, Key
+from accelsim.sim.recorder import Recorder
+
+_BUFFER = {WEIGHT: "weight_buffer.write", INPUT: "input_buffer.write"}
+
+
+class Fabric:
+    """What transfers move through, and the PEs at its ends, which are added as they are made."""
+
+    def __init__(self, clock: Clock, arch: Arch, recorder: Recorder | None) -> None:
+        self.clock, self.arch, self.recorder = clock, arch, recorder
+        self.crossbar = Crossbar(clock, arch.gb_banks, arch.pes)
+        self.dram = Dram(clock, arch.dram_bits, weight_region_bits(arch))
+        self.hops = _Grid(arch.pes)
+        self.bank_groups, self.crossbar_bits = arch.bank_groups, arch.crossbar_bits
+        self.pes: list[Pe] = []
+
+    def bank_words(self, bits: int) -> int:
+        return -(-bits // self.arch.gb_bank_bits)
+
+
+class FetchTransfer:
+    """The `index`-th fetch of a stream: DRAM where it must, then the crossbar to all its PEs."""
+
+    __slots__ = ("bits", "fabric", "fetch", "key", "kind", "run", "stream")
+
+    def __init__(
+        self, fabric: Fabric, run: LayerRun, stream: Stream, kind: int, index: int, fetch: Fetch
+    ) -> None:
+        self.fabric, self.run, self.stream, self.kind, self.fetch = fabric, run, stream, kind, fetch
+        self.key: Key = (kind, stream.leader, run.index, index)
+        self.bits = fetch.tile.bits
+
+    def launch(self) -> None:
+        if not self.fetch.reads_dram:
+            self.send()
+            return
+        bits = self.fetch.dram_bits
+        self.run.dram_reads += bits
+        self.run.bank_writes += self.fabric.bank_words(bits)
+        self.fabric.dram.request(self.key, bits, self.read, space_bits=bits if self.kind == WEIGHT else 0)
+
+    def read(self, start: int, duration: int) -> None:
+        fabric = self.fabric
+        if fabric.recorder is not None:
+            fabric.recorder.dram(self.key, start, duration, self.fetch.dram_bits)
+        fabric.clock.at(start + duration + fabric.arch.dram_latency_cycles, self.send)
+
+    @property
+    def bank(self) -> int:
+        weights, inputs, _ = self.fabric.bank_groups
+        number = self.stream.number
+        return number % weights if self.kind == WEIGHT else weights + number % inputs
+
+    def send(self) -> None:
+        fabric, run, bits = self.fabric, self.run, self.bits
+        pes = [pe for pe, _ in self.fetch.destinations]
+        run.bank_reads += fabric.bank_words(bits)
+        run.bit_hops += bits * fabric.hops.multicast(pes)
+        ports = [self.bank, *map(fabric.crossbar.in_port, pes)]
+        fabric.crossbar.request(self.key, ports, -(-bits // fabric.crossbar_bits), self.granted)
+
+    def granted(self, start: int, duration: int) -> None:
+        fabric, run, kind, fetch = self.fabric, self.run, self.kind, self.fetch
+        arrival = start + duration + fabric.arch.noc_latency_cycles
+        recorder = fabric.recorder
+        for pe, position in fetch.destinations:
+            fabric.pes[pe].buffer(kind).fill(run.index, position, arrival)
+            if recorder is not None:
+                recorder.filled(pe, kind, run.index, position, start, arrival)
+        run.counts[_BUFFER[kind]] += fetch.tile.macro_words * len(fetch.destinations)
+        if kind == WEIGHT and fetch.last_of_tile and run.program.storage.weights != "gb":
+            fabric.dram.release_space(start + duration, self.bits)
+        if recorder is not None:
+            pes = [pe for pe, _ in fetch.destinations]
+            recorder.crossbar(self.key, self.bank, -1, pes, start, duration, self.bits)
+
+
+class OutputTransfer:
+    """An output tile from a PE's FIFO to the global buffer and, if it lives there, to DRAM."""
+
+    __slots__ = ("fabric", "key", "pe", "run", "tile")
+
+    def __init__(self, fabric: Fabric, pe: Pe, run: LayerRun, tile: OutputTile) -> None:
+        self.fabric, self.pe, self.run, self.tile = fabric, pe, run, tile
+        self.key: Key = (OUTPUT, pe.index, run.index, tile.index)
+
+    @property
+    def bank(self) -> int:
+        weights, inputs, outputs = self.fabric.bank_groups
+        return weights + inputs + self.pe.index % outputs
+
+    def send(self) -> None:
+        fabric, run, pe, bits = self.fabric, self.run, self.pe.index, self.tile.bits
+        run.bank_writes += fabric.bank_words(bits)
+        run.bit_hops += bits * fabric.hops.unicast(pe)
+        ports = (self.bank, fabric.crossbar.out_port(pe))
+        fabric.crossbar.request(self.key, ports, -(-bits // fabric.crossbar_bits), self.granted)
+
+    def granted(self, start: int, duration: int) -> None:
+        fabric, run, pe, tile = self.fabric, self.run, self.pe, self.tile
+        left = start + duration
+        run.output_left[pe.index] = left
+        pe.output_leaves(left, tile.entries)
+        arrival = left + fabric.arch.noc_latency_cycles
+        run.output_in_buffer(arrival, tile.values)
+        if run.output_to_dram:
+            fabric.clock.at(arrival, self.write)
+        else:
+            run.output_written(arrival)
+        if fabric.recorder is not None:
+            fabric.recorder.crossbar(self.key, self.bank, pe.index, [], start, duration, tile.bits)
+
+    def write(self) -> None:
+        """In the global buffer: go on to DRAM."""
+        fabric, run, bits = self.fabric, self.run, self.tile.bits
+        run.dram_writes += bits
+        run.bank_reads += fabric.bank_words(bits)
+        fabric.dram.request(self.key, bits, self.written)
+
+    def written(self, start: int, duration: int) -> None:
+        fabric = self.fabric
+        if fabric.recorder is not None:
+            fabric.recorder.dram(self.key, start, duration, self.tile.bits)
+        fabric.clock.at(start + duration, self.pe.output_slot_freed)
+        self.run.output_written(start + duration)
+
+
+class PsumTransfer:
+    """A piece of a psum tile along its chain; the target adds the entries as they arrive."""
+
+    __slots__ = ("bits", "fabric", "key", "piece", "source", "target", "tile")
+
+    def __init__(
+        self, fabric: Fabric, source: Pe, target: Pe, tile: PsumTile, piece: int, index: int
+    ) -> None:
+        run, pixels = tile.run, tile.pieces[piece]
+        values = pixels * tile.block.lanes
+        self.fabric, self.source, self.target, self.tile, self.piece = fabric, source, target, tile, piece
+        self.bits = values * fabric.arch.accumulator_width(run.layer.scheme)
+        self.key: Key = (PSUM, source.index, run.index, index)
+        run.bit_hops += self.bits * fabric.hops.between(source.index, target.index)
+        run.counts[f"{run.nest.psum_store}.read"] += 2 * pixels
+        run.counts[f"{run.nest.psum_store}.write"] += pixels
+        run.counts["psum_adder.add"] += values
+
+    def send(self) -> None:
+        crossbar = self.fabric.crossbar
+        ports = (crossbar.out_port(self.source.index), crossbar.in_port(self.target.index))
+        # The banks and adders at either end handle an entry a cycle.
+        duration = max(self.tile.pieces[self.piece], -(-self.bits // self.fabric.arch.pe_port_bits))
+        crossbar.request(self.key, ports, duration, self.granted)
+
+    def granted(self, start: int, duration: int) -> None:
+        fabric, tile, source, target = self.fabric, self.tile, self.source, self.target
+        tile.run.output_left[source.index] = start + duration
+        if self.piece == len(tile.pieces) - 1:
+            source.tile_leaves(tile, start, start + duration - 1)
+        arrival = start + duration + fabric.arch.noc_latency_cycles
+        target.psums_arrive(tile.run.index, tile.index, self.piece, arrival)
+        if fabric.recorder is not None:
+            own = (source.index, [target.index])
+            fabric.recorder.crossbar(self.key, -1, *own, start, duration, self.bits)
+
+
+class _Grid:
+    """Hops on the XY tree of a square grid of PEs; the global buffer feeds (0, 0) over one link."""
+
+    def __init__(self, pes: int) -> None:
+        self.side = 1
+        while self.side * self.side < pes:
+            self.side += 1
+
+    def unicast(self, pe: int) -> int:
+        return 1 + pe % self.side + pe // self.side
+
+    def between(self, source: int, target: int) -> int:
+        return abs(source % self.side - target % self.side) + abs(source // self.side - target // self.side)
+
+    def multicast(self, pes: list[int]) -> int:
+        """Links in the union of the XY paths: along row 0, then down each column."""
+        deepest: dict[int, int] = {}
+        for pe in pes:
+            y, x = divmod(pe, self.side)
+            deepest[x] = max(deepest.get(x, 0), y)
+        return 1 + max(deepest) + sum(deepest.values())

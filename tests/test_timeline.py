@@ -1,0 +1,200 @@
+"""The timeline against the numbers of the run it was recorded in."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Said, contents
+from machines import random_run
+
+from accelsim.config import load_arch
+from accelsim.mapping.program import LayerProgram, build_program
+from accelsim.mapping.storage import decide_storage
+from accelsim.sim.layer_run import BUCKETS
+from accelsim.sim.run import LayerTiming, time_programs
+from accelsim.timeline import Timeline
+
+Cli = Callable[..., Said]
+Slice = dict[str, Any]
+SEEDS = range(4000, 4060)
+
+
+def timed(seed: int, path: Path, **options: int) -> tuple[list[LayerTiming], dict[str, Any]]:
+    arch, layers, mappings = random_run(seed)
+    specs = [layer.spec for layer in layers]
+    programs: list[LayerProgram] = [
+        build_program(arch, spec, mapping, storage)
+        for spec, mapping, storage in zip(specs, mappings, decide_storage(arch, specs), strict=True)
+    ]
+    timeline = Timeline(arch, programs, title="a test", **options)
+    timings = time_programs(arch, programs, recorder=timeline)
+    timeline.write(path)
+    return timings, json.loads(path.read_bytes(), object_pairs_hook=no_key_twice)
+
+
+def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    assert len(dict(pairs)) == len(pairs), pairs
+    return dict(pairs)
+
+
+def tracks(document: dict[str, Any]) -> dict[tuple[str, str], list[Slice]]:
+    """(process, track) -> its slices by time, named as a viewer names them."""
+    names: dict[tuple[str, int], str] = {}
+    slices: dict[tuple[str, str], list[Slice]] = {}
+    for event in document["traceEvents"]:
+        if event["ph"] == "M" and event["name"] in ("process_name", "thread_name"):
+            key = event["pid"] if event["name"] == "process_name" else event["tid"]
+            names[event["name"], key] = event["args"]["name"]
+    for (kind, key), name in names.items():
+        if kind == "thread_name":
+            slices[names["process_name", key // 100_000], name] = []
+    for event in document["traceEvents"]:
+        if event["ph"] == "X":
+            own = names["process_name", event["pid"]], names["thread_name", event["tid"]]
+            slices[own].append(event)
+    for own in slices.values():
+        own.sort(key=lambda event: event["ts"])
+    return slices
+
+
+def test_every_event_is_of_the_format(tmp_path: Path) -> None:
+    _, document = timed(4000, tmp_path / "t.json")
+    assert set(document) == {"traceEvents", "displayTimeUnit", "otherData"}
+    assert document["displayTimeUnit"] in ("ms", "ns")
+    processes_of_thread: dict[int, set[int]] = defaultdict(set)
+    for event in document["traceEvents"]:
+        assert event["ph"] in ("M", "X")
+        assert type(event["pid"]) is type(event["tid"]) is int
+        assert isinstance(event["name"], str) and isinstance(event["args"], dict)
+        processes_of_thread[event["tid"]].add(event["pid"])
+        if event["ph"] == "X":
+            assert set(event) == {"ph", "pid", "tid", "ts", "dur", "name", "args"}
+            assert type(event["ts"]) is type(event["dur"]) is int
+            assert event["ts"] >= 0 and event["dur"] > 0
+    assert all(len(processes) == 1 for processes in processes_of_thread.values())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_slices_of_a_track_never_overlap(seed: int, tmp_path: Path) -> None:
+    timings, document = timed(seed, tmp_path / "t.json")
+    found = tracks(document)
+    # Reads and writes share one DRAM port.
+    ports = [*found.values(), sorted(found["DRAM", "reads"] + found["DRAM", "writes"], key=lambda e: e["ts"])]
+    for own in ports:
+        for before, after in pairwise(own):
+            assert before["ts"] + before["dur"] <= after["ts"], (before, after)
+        assert all(event["ts"] + event["dur"] <= timings[-1].end for event in own)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("most", [10**9, 0])
+def test_slices_of_a_pe_are_its_buckets(seed: int, most: int, tmp_path: Path) -> None:
+    timings, document = timed(seed, tmp_path / "t.json", max_blocks=most)
+    found = tracks(document)
+    for pe in range(len(timings[0].buckets)):
+        got: Counter[tuple[str, str]] = Counter()
+        for event in found[f"PE {pe}", "compute"]:
+            args = event["args"]
+            got[event["name"], "compute"] += args["steps"]
+            got[event["name"], "accumulate_stall"] += args["accumulate_stall"]
+            assert args["steps"] + args["accumulate_stall"] == event["dur"]
+        for event in found[f"PE {pe}", "stalls"]:
+            got[event["args"]["layer"], event["name"].replace(" ", "_")] += event["dur"]
+        for timing in timings:
+            want = dict(zip(BUCKETS, timing.buckets[pe].tolist(), strict=True))
+            assert {name: got[timing.layer.name, name] for name in BUCKETS} == want
+        # Compute and stalls together leave no cycle of the run out.
+        both = found[f"PE {pe}", "compute"] + found[f"PE {pe}", "stalls"]
+        assert sum(event["dur"] for event in both) == timings[-1].end
+
+
+def test_blocks_are_joined_above_the_limit(tmp_path: Path) -> None:
+    fewer = 0
+    for seed in SEEDS:
+        _, whole = timed(seed, tmp_path / "a.json")
+        _, joined = timed(seed, tmp_path / "b.json", max_blocks=0)
+        fewer += len(whole["traceEvents"]) - len(joined["traceEvents"])
+        blocks = [e["args"].get("blocks", 0) for e in joined["traceEvents"] if "steps" in e["args"]]
+        assert sum(blocks) == sum("steps" in event["args"] for event in whole["traceEvents"])
+    assert fewer > 100
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_transfers_add_up_to_the_counts(seed: int, tmp_path: Path) -> None:
+    timings, document = timed(seed, tmp_path / "t.json")
+    found = tracks(document)
+    for timing in timings:
+        name, counts = timing.layer.name, timing.counts
+
+        def bits(process: str, track: str = "", name: str = name) -> int:
+            return sum(
+                event["args"]["bits"]
+                for (own, thread), events in found.items()
+                if own == process and track in thread
+                for event in events
+                if event["args"]["layer"] == name
+            )
+
+        assert bits("DRAM", "reads") == counts["dram.read_bit"]
+        assert bits("DRAM", "writes") == counts["dram.write_bit"]
+        drained = [e for (_, t), own in found.items() if t == "PPU drain" for e in own if e["name"] == name]
+        assert sum(event["args"]["fifo_entries"] for event in drained) == counts["out_fifo.write"]
+        # Every output leaves one PE and enters one bank; a multicast leaves one bank and enters every PE.
+        out = bits("NoC ports", "out")
+        assert bits("global buffer", "outputs") == out
+        sent = [e for (p, _), own in found.items() if p == "global buffer" for e in own]
+        into = sum(e["args"]["bits"] * e["args"].get("to_pes", 0) for e in sent if e["args"]["layer"] == name)
+        assert bits("NoC ports", "in") == into
+
+
+def test_layers_follow_one_another(tmp_path: Path) -> None:
+    for seed in SEEDS:
+        timings, document = timed(seed, tmp_path / "t.json")
+        layers = tracks(document)["layers", "layer"]
+        assert [event["dur"] for event in layers] == [timing.cycles for timing in timings]
+        assert [event["ts"] + event["dur"] for event in layers] == [timing.end for timing in timings]
+
+
+def test_recording_changes_nothing() -> None:
+    arch, layers, mappings = random_run(4001)
+    specs = [layer.spec for layer in layers]
+    storages = decide_storage(arch, specs)
+    programs = [build_program(arch, *parts) for parts in zip(specs, mappings, storages, strict=True)]
+    plain = time_programs(arch, programs)
+    recorded = time_programs(arch, programs, recorder=Timeline(arch, programs, title=""))
+    for a, b in zip(plain, recorded, strict=True):
+        assert (a.end, a.counts, a.buckets.tolist()) == (b.end, b.counts, b.buckets.tolist())
+
+
+def test_the_command_writes_it_and_replaces_it(trace: Path, cli: Cli, tmp_path: Path) -> None:
+    first = cli("run", trace, "--timeline", "--no-plots", "--out", "r")
+    assert first.status == 0, first.err
+    once = contents(tmp_path / "r")["timeline.json"]
+    assert {event["ph"] for event in json.loads(once)["traceEvents"]} == {"M", "X"}
+    assert cli("run", trace, "--timeline", "--no-plots", "--out", "r").status == 0
+    assert contents(tmp_path / "r")["timeline.json"] == once
+    assert cli("run", trace, "--no-plots", "--out", "r").status == 0
+    assert "timeline.json" not in contents(tmp_path / "r")
+    both = cli("compare", trace, "--scheme", "8/8/-/-", "--scheme", "4/4/4/4", "--timeline", "--no-plots")
+    assert both.status == 0, both.err
+    written = contents(tmp_path / "results" / "small")
+    assert written["4_4_4_4/timeline.json"] == once != written["8_8_-_-/timeline.json"]
+
+
+def test_tracks_are_named_after_the_machine(trace: Path, cli: Cli, tmp_path: Path) -> None:
+    assert cli("run", trace, "--timeline", "--no-plots", "--out", "r").status == 0
+    found = tracks(json.loads((tmp_path / "r" / "timeline.json").read_text()))
+    arch = load_arch("magnet16", [])
+    for pe in range(arch.pes):
+        assert {t for p, t in found if p == f"PE {pe}"} == {"compute", "stalls", "PPU drain"}
+        assert ("NoC ports", f"PE {pe} in") in found and ("NoC ports", f"PE {pe} out") in found
+    assert sum(process == "global buffer" for process, _ in found) == arch.gb_banks
+    names = {event["name"] for event in found["DRAM", "reads"]}
+    assert {"weight first", "input first"} <= names
+    assert {event["name"] for event in found["DRAM", "writes"]} == {"output matmul"}

@@ -1,4 +1,4 @@
-"""What a mapping would do on a layer: cycles and counts by the mapper's model."""
+"""What a mapping would do on a layer: cycles and counts by the mapper's steps."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import numpy as np
 
 from accelsim.config import Arch
 from accelsim.dataflows import NESTS
-from accelsim.mapping import model
+from accelsim.mapping import steps
 from accelsim.mapping.arrays import Choice, Shape
+from accelsim.mapping.model import run_layer
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.program import is_staged, tile_depth
 from accelsim.mapping.storage import Storage, activation_region_bits, weight_region_bits
 from accelsim.workload import Geometry, LayerSpec
 
 _MODES = {"gb": 0, "cached": 1, "streamed": 2}
-_ORDERS = {"os-lws": model.OS_LWS, "ws": model.OS_LWS, "os": model.OS, "ws-los": model.WS_LOS}
+_ORDERS = {"os-lws": steps.OS_LWS, "ws": steps.OS_LWS, "os": steps.OS, "ws-los": steps.WS_LOS}
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ def estimate(
         chunk_vectors=mapping.chunk_vectors,
         chunk_inputs=int(mapping.chunk_inputs),
     )
-    counts, buckets = np.zeros(len(model.COUNTS), np.int64), np.zeros(3, np.int64)
-    cycles, issued = model.run_layer(shape, choice, machine, _taps(layer.geometry), counts, buckets)
+    counts, buckets = np.zeros(len(steps.COUNTS), np.int64), np.zeros(3, np.int64)
+    cycles, issued = run_layer(shape, choice, machine, _taps(layer.geometry), counts, buckets)
     if cycles < 0:
         return None
     store = NESTS[mapping.dataflow].psum_store
     named = {
-        name.replace("psum.", f"{store}."): int(n) for name, n in zip(model.COUNTS, counts, strict=True) if n
+        name.replace("psum.", f"{store}."): int(n) for name, n in zip(steps.COUNTS, counts, strict=True) if n
     }
     return Estimate(int(cycles), int(issued), Counter(named))
 
@@ -102,11 +103,11 @@ def _shape(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> 
 
 def _machine(
     arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage, lead_cycles: int, limit_cycles: int
-) -> model.Machine:
+) -> steps.Machine:
     weight_banks, input_banks, output_banks = arch.bank_groups
     latency, rate = arch.ppu_latency_cycles, arch.global_pe_elements_per_cycle
     rows = [item for item in layer.global_pe if item.needs_rows]
-    return model.Machine(
+    return steps.Machine(
         accumulate_latency=arch.accumulate_latency,
         local_latency=arch.local_accumulate_latency,
         write_latency=4 if layer.scheme.has_scales else 3,

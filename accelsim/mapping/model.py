@@ -10,15 +10,12 @@ against each other; results come from the event model.
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from accelsim.mapping.arrays import (
-    BLOCK,
     CHANNELS,
-    CHUNK,
     FETCHED,
     FIRST,
     FLAGS,
@@ -29,133 +26,36 @@ from accelsim.mapping.arrays import (
     LAST_OF_UNIT,
     PIXELS,
     POSITION_LAST,
-    RUN,
-    TILE,
     VECTORS,
     WEIGHT_TILE,
-    WEIGHT_WORDS,
     blocks_of,
     fetches_of,
     input_tiles,
     pixel_runs,
     positions_of,
 )
+from accelsim.mapping.fetch_table import fetch_table
+from accelsim.mapping.steps import (
+    COUNT_DRAM_READ,
+    COUNT_DRAM_WRITE,
+    COUNT_GB_READ,
+    COUNT_GB_WRITE,
+    COUNT_HOPS,
+    COUNT_INPUT_FILL,
+    COUNT_PSUM_ADD,
+    COUNT_PSUM_READ,
+    COUNT_PSUM_WRITE,
+    COUNT_WEIGHT_FILL,
+    block_slots,
+    count_block,
+)
 
-OS_LWS, OS, WS_LOS = 0, 1, 2  # orders of steps; WS steps as OS-LWS
-COUNTS = (
-    "dram.read_bit", "dram.write_bit", "global_buffer.read", "global_buffer.write", "noc.bit_hop",
-    "weight_buffer.write", "input_buffer.write", "weight_buffer.read", "psum.read", "psum.write",
-    "psum_adder.add", "weight_register.write", "local_accumulator.write", "weight_collector.write",
-    "weight_collector.read",
-)  # fmt: skip
-(
-    _DRAM_READ, _DRAM_WRITE, _GB_READ, _GB_WRITE, _HOPS, _WEIGHT_FILL, _INPUT_FILL, _WEIGHT_READ, _PSUM_READ,
-    _PSUM_WRITE, _PSUM_ADD, _REGISTER, _LOCAL, _COLLECTOR_WRITE, _COLLECTOR_READ,
-) = range(len(COUNTS))  # fmt: skip
 UNFIT_WEIGHTS, UNFIT_INPUTS, UNFIT_REGION, UNFIT_STAGING, TOO_SLOW = -1, -2, -3, -4, -5
 _NEVER = np.int64(1) << 60
 
 # Phases of a cycle, and what happens in them.
 _VISIBLE, _ACT, _GRANT = 0, 1, 2
 _FETCH, _ISSUE, _DRAIN, _OUTPUT, _SENT, _SPACE, _DRAM, _DRAM_POKE, _CROSS, _LEAVE, _WRITE, _PASS = range(12)
-
-
-class Machine(NamedTuple):
-    """Ports, latencies and formats a layer sees, all integers."""
-
-    accumulate_latency: int
-    local_latency: int
-    write_latency: int
-    ppu_latency: int
-    fifo: int
-    piece: int
-    crossbar_bits: int
-    port_bits: int
-    bank_bits: int
-    noc_latency: int
-    dram_bits: int
-    dram_latency: int
-    weight_banks: int
-    input_banks: int
-    output_banks: int
-    weight_region: int
-    activation_region: int
-    accumulator_bits: int
-    staged: int
-    order: int
-    collector_depth: int
-    output_to_dram: int
-    code_bits: int
-    scale_bits: int
-    global_pe_rate: int
-    global_pe_words: int  # of the global buffer, read and written
-    streaming_elements: int
-    row_cycles: int
-    weights_wait: int  # weight fetches wait for the layer's start, as inputs do
-    lead: int  # cycles that weights may be fetched before the start
-    limit: int  # give up where the layer takes longer
-
-
-@njit(cache=True, inline="always")
-def _pass_slots(m, pixels, vectors):
-    own = pixels * vectors * m.local_latency
-    return own + max(0, m.accumulate_latency - pixels * m.local_latency)
-
-
-@njit(cache=True)
-def _slots(m, pixels, vectors):
-    """(slots, last step, last step that holds the weight half) of a block."""
-    if m.order == OS_LWS:
-        spread = max(pixels, m.accumulate_latency)
-        return vectors * spread, (vectors - 1) * spread + pixels - 1, (vectors - 1) * spread
-    if m.order == OS:
-        last = (pixels * vectors - 1) * m.local_latency
-        return _pass_slots(m, pixels, vectors), last, last
-    whole, rest = vectors // m.collector_depth, vectors % m.collector_depth
-    slots = whole * _pass_slots(m, pixels, m.collector_depth)
-    last_size = rest if rest else m.collector_depth
-    before = slots if rest else slots - _pass_slots(m, pixels, m.collector_depth)
-    last = before + (pixels * last_size - 1) * m.local_latency
-    return before + _pass_slots(m, pixels, last_size), last, last
-
-
-@njit(cache=True)
-def _count_block(m, counts, pixels, vectors, lanes, first):
-    steps = pixels * vectors
-    if m.order == OS_LWS:
-        counts[_WEIGHT_READ] += vectors * lanes
-        counts[_REGISTER] += vectors * lanes
-        counts[_PSUM_WRITE] += steps
-        counts[_PSUM_READ] += steps - (pixels if first else 0)
-        return
-    counts[_REGISTER] += steps * lanes
-    counts[_LOCAL] += steps
-    if m.order == OS:
-        counts[_WEIGHT_READ] += steps * lanes
-        counts[_PSUM_WRITE] += pixels
-        counts[_PSUM_READ] += 0 if first else pixels
-        return
-    passes = -(-vectors // m.collector_depth)
-    counts[_WEIGHT_READ] += vectors * lanes
-    counts[_COLLECTOR_WRITE] += vectors * lanes
-    counts[_COLLECTOR_READ] += steps * lanes
-    counts[_PSUM_WRITE] += passes * pixels
-    counts[_PSUM_READ] += (passes - (1 if first else 0)) * pixels
-
-
-@njit(cache=True)
-def _multicast(side, deepest, destinations, owner):
-    """Links in the union of the XY paths to the destinations' PEs."""
-    deepest[:] = -1
-    for at in destinations:
-        x, y = owner[at] % side, owner[at] // side
-        deepest[x] = max(deepest[x], y)
-    hops, widest = 1, 0
-    for x in range(side):
-        if deepest[x] >= 0:
-            widest = x
-            hops += deepest[x]
-    return hops + widest
 
 
 @njit(cache=True, nogil=True)
@@ -183,64 +83,19 @@ def run_layer(s, c, m, taps, counts, buckets):
     weight_fetches, input_fetches = len(w_fetch) - 1, len(i_fetch) - 1
     fetches = weight_fetches + input_fetches
 
-    # Of every fetch: bits, DRAM bits (-1: none read), space to give back, bank, order among requests.
-    bits, dram, space = np.zeros(fetches, np.int64), np.full(fetches, -1), np.zeros(fetches, np.int64)
-    bank, rank, hops = np.zeros(fetches, np.int64), np.zeros(fetches, np.int64), np.zeros(fetches, np.int64)
-    next_fetch, stop_fetch = np.zeros(streams, np.int64), np.zeros(streams, np.int64)
+    bounds = np.zeros((2, streams), np.int64)
+    weight_side = (w_stream, w_fetch, w_dest, w_owner, w_pos)
+    input_side = (i_stream, i_fetch, i_dest, i_owner, i_pos)
+    fits, facts, largest_input, active_inputs = fetch_table(
+        s, c, m, table, words, dram_first, dram_again, weight_side, input_side, bounds
+    )
+    if not fits:
+        return UNFIT_REGION, 0
+    bits, dram, space, bank, rank, hops = facts[0], facts[1], facts[2], facts[3], facts[4], facts[5]
+    next_fetch, stop_fetch = bounds[0], bounds[1]
     side = 1
     while side * side < pes:
         side += 1
-    deepest = np.zeros(side, np.int64)
-    active_inputs, largest_input = 0, 0
-    for stream in range(streams):
-        weight = stream < weight_streams
-        number = stream if weight else stream - weight_streams
-        bounds = w_stream if weight else i_stream
-        f0, f1 = bounds[number], bounds[number + 1]
-        first_of, dest, owner = (w_fetch, w_dest, w_owner) if weight else (i_fetch, i_dest, i_owner)
-        pos, mode = (w_pos, s.weight_mode) if weight else (i_pos, s.input_mode)
-        base = 0 if weight else weight_fetches
-        next_fetch[stream], stop_fetch[stream] = base + f0, base + f1
-        if f0 == f1:
-            continue
-        active_inputs += not weight
-        leader = pes
-        highest = 0
-        for f in range(f0, f1):
-            highest = max(highest, pos[TILE, dest[first_of[f]]])
-            for n in range(first_of[f], first_of[f + 1]):
-                leader = min(leader, owner[dest[n]])
-        latest = np.full(highest + 1 if mode == 1 else 1, -1)
-        for f in range(f0, f1):
-            at = dest[first_of[f]]
-            b, i = pos[BLOCK, at], base + f
-            part = owner[at] // pp_count % c.c_split
-            if weight:
-                bits[i] = table[WEIGHT_WORDS, b] * s.weight_bits
-                bank[i] = number % m.weight_banks
-                if mode and bits[i] > m.weight_region:
-                    return UNFIT_REGION, 0
-            else:
-                bits[i] = words[part, table[RUN, b], table[CHUNK, b]] * s.input_bits
-                bank[i] = m.weight_banks + number % m.input_banks
-                largest_input = max(largest_input, bits[i])
-            rank[i] = (((3 if weight else 2) * 4096 + leader) << 32) + f - f0
-            hops[i] = _multicast(side, deepest, dest[first_of[f] : first_of[f + 1]], owner)
-            tile = pos[TILE, at]
-            seen = mode == 1 and latest[tile] >= 0
-            if mode == 2 or (mode == 1 and not seen):
-                if weight:
-                    dram[i] = bits[i]
-                elif mode == 1:
-                    dram[i] = dram_first[part, table[RUN, b], table[CHUNK, b]]
-                else:
-                    dram[i] = dram_again[part, table[RUN, b], table[CHUNK, b]]
-            if weight and mode:
-                space[i] = bits[i]
-                if seen:
-                    space[latest[tile]] = 0
-            if mode == 1:
-                latest[tile] = i
 
     blocks = table.shape[1]
     w_release, i_release = np.full(w_pos.shape[1], _NEVER), np.full(i_pos.shape[1], _NEVER)
@@ -331,8 +186,8 @@ def run_layer(s, c, m, taps, counts, buckets):
                     break  # whoever releases the half comes back
                 next_fetch[stream] += 1
                 if dram[f] >= 0:
-                    counts[_DRAM_READ] += dram[f]
-                    counts[_GB_WRITE] += -(-dram[f] // m.bank_bits)
+                    counts[COUNT_DRAM_READ] += dram[f]
+                    counts[COUNT_GB_WRITE] += -(-dram[f] // m.bank_bits)
                     heappush(heap, (now * 4 + _GRANT, rank[f], np.int64(_DRAM) + (f << 8)))
                 else:
                     heappush(heap, (now * 4 + _GRANT, rank[f], np.int64(_CROSS) + (f << 8)))
@@ -392,11 +247,11 @@ def run_layer(s, c, m, taps, counts, buckets):
                     resident[after] = arrival
                     after += 2
                 if weight:
-                    counts[_WEIGHT_FILL] += bits[f] // s.weight_bits
+                    counts[COUNT_WEIGHT_FILL] += bits[f] // s.weight_bits
                 else:
-                    counts[_INPUT_FILL] += bits[f] // s.input_bits
-            counts[_GB_READ] += -(-bits[f] // m.bank_bits)
-            counts[_HOPS] += bits[f] * hops[f]
+                    counts[COUNT_INPUT_FILL] += bits[f] // s.input_bits
+            counts[COUNT_GB_READ] += -(-bits[f] // m.bank_bits)
+            counts[COUNT_HOPS] += bits[f] * hops[f]
             if space[f]:
                 release_at = max(end - 1, now)
                 heappush(heap, (release_at * 4 + _VISIBLE, space[f], np.int64(_SPACE)))
@@ -418,8 +273,8 @@ def run_layer(s, c, m, taps, counts, buckets):
                     issue_at[pe] = ready
                     heappush(heap, (ready * 4 + _ACT, pe, np.int64(_ISSUE)))
                 continue
-            slots, last_step, weights_read = _slots(m, pixels, vectors)
-            _count_block(m, counts, pixels, vectors, table[LANES, b], flags & FIRST != 0)
+            slots, last_step, weights_read = block_slots(m, pixels, vectors)
+            count_block(m, counts, pixels, vectors, table[LANES, b], flags & FIRST != 0)
             buckets[0] += pixels * vectors
             buckets[1] += slots - pixels * vectors
             issue_end[pe] = now + slots
@@ -474,7 +329,7 @@ def run_layer(s, c, m, taps, counts, buckets):
                         break  # whoever frees entries comes back
                     free_entries[pe] -= entries
                     drain_end[pe] = now + pixels * spacing - 1
-                    counts[_PSUM_READ] += pixels
+                    counts[COUNT_PSUM_READ] += pixels
                     if last_piece:
                         tile_start[j], tile_read[j] = now, now + (pixels - 1) * spacing
                         heappush(heap, (now * 4 + _ACT, pe, np.int64(_ISSUE)))
@@ -504,10 +359,10 @@ def run_layer(s, c, m, taps, counts, buckets):
             begin = max(now + 1, out_free[pe], in_free[target])
             end = begin + max(pixels, -(-size // m.port_bits))
             out_free[pe] = in_free[target] = end
-            counts[_HOPS] += size * (abs(pe % side - target % side) + abs(pe // side - target // side))
-            counts[_PSUM_READ] += 2 * pixels
-            counts[_PSUM_WRITE] += pixels
-            counts[_PSUM_ADD] += values
+            counts[COUNT_HOPS] += size * (abs(pe % side - target % side) + abs(pe // side - target // side))
+            counts[COUNT_PSUM_READ] += 2 * pixels
+            counts[COUNT_PSUM_WRITE] += pixels
+            counts[COUNT_PSUM_ADD] += values
             if (number + 1) * m.piece >= table[PIXELS, b]:
                 tile_start[j], tile_read[j] = begin, end - 1
                 heappush(heap, (begin * 4 + _ACT, pe, np.int64(_ISSUE)))
@@ -538,15 +393,15 @@ def run_layer(s, c, m, taps, counts, buckets):
             begin = max(now + 1, bank_free[at], out_free[pe])
             end = begin + max(1, -(-queue_bits[q] // m.crossbar_bits))
             bank_free[at] = out_free[pe] = end
-            counts[_GB_WRITE] += -(-queue_bits[q] // m.bank_bits)
-            counts[_HOPS] += queue_bits[q] * (1 + pe % side + pe // side)
+            counts[COUNT_GB_WRITE] += -(-queue_bits[q] // m.bank_bits)
+            counts[COUNT_HOPS] += queue_bits[q] * (1 + pe % side + pe // side)
             heappush(heap, (end * 4 + _VISIBLE, pe, np.int64(_SENT)))
             arrival = end + m.noc_latency
             arrivals[arrived, 0], arrivals[arrived, 1] = arrival, queue_values[q]
             arrived += 1
             if m.output_to_dram:
-                counts[_DRAM_WRITE] += queue_bits[q]
-                counts[_GB_READ] += -(-queue_bits[q] // m.bank_bits)
+                counts[COUNT_DRAM_WRITE] += queue_bits[q]
+                counts[COUNT_GB_READ] += -(-queue_bits[q] // m.bank_bits)
                 order = ((4096 + np.int64(pe)) << 32) + q - piece_first[pe]
                 heappush(heap, (arrival * 4 + _GRANT, order, np.int64(_WRITE) + (o << 8)))
             else:
@@ -558,8 +413,8 @@ def run_layer(s, c, m, taps, counts, buckets):
             queue_sent[pe] += 1
             heappush(heap, (now * 4 + _ACT, pe, np.int64(_DRAIN)))
     buckets[2] += blocks
-    counts[_GB_READ] += m.global_pe_words
-    counts[_GB_WRITE] += m.global_pe_words
+    counts[COUNT_GB_READ] += m.global_pe_words
+    counts[COUNT_GB_WRITE] += m.global_pe_words
     if written < outputs:
         return UNFIT_REGION, 0
     by_time = np.argsort(arrivals[:, 0])

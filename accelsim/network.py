@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -99,9 +100,8 @@ def run_network(
         tell("values", index + 1)
         return own
 
-    # Values are computed beside mapping and timing, which want only the layers' sizes; one layer at a time,
-    # and no further ahead than a trace may hold tensors for.
-    jobs: list[Future[_Computed]] = []
+    # Values are computed beside mapping and timing, which want only the layers' sizes; one layer at a time.
+    jobs: deque[Future[_Computed]] = deque()
     computed: list[_Computed] = []
     with ThreadPoolExecutor(1) as worker:
         for index, info in enumerate(trace.layers):
@@ -112,8 +112,8 @@ def run_network(
             if gated_fraction is not None:
                 computed.append(_assume(spec, gated_fraction))
                 continue
-            if not trace.draws_tensors and len(jobs) > _AHEAD:
-                jobs[-_AHEAD].result()
+            if len(jobs) == _AHEAD:
+                computed.append(jobs.popleft().result())
             jobs.append(worker.submit(compute, index, layer_of, programs[-1].mapping.c_split))
         recorder = Timeline(arch, programs, title=f"{trace.name} {scheme} {arch.name}") if timeline else None
         timings = time_programs(arch, programs, lambda index: tell("cycles", index + 1), recorder)

@@ -144,11 +144,6 @@ class Trace:
             **tensors,
         )
 
-    @property
-    def draws_tensors(self) -> bool:
-        """True where tensors are made when a layer is opened further, and not before."""
-        return False
-
     def open_layer(
         self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
     ) -> tuple[LayerSpec, Callable[[], QuantizedLayer]]:

@@ -68,15 +68,15 @@ class Geometry:
         reach = self.dilation[axis] * (taps - 1) + 1
         return (size + 2 * self.padding[axis] - reach) // self.stride[axis] + 1
 
-    @property
+    @cached_property
     def P(self) -> int:
         return self._out(self.H, self.R, 0)
 
-    @property
+    @cached_property
     def Q(self) -> int:
         return self._out(self.W, self.S, 1)
 
-    @property
+    @cached_property
     def pixels(self) -> int:
         """Output pixels N*P*Q, numbered in raster order (n, p, q)."""
         return self.N * self.P * self.Q
@@ -89,7 +89,7 @@ class Geometry:
     def outputs_per_group(self) -> int:
         return self.K // self.groups
 
-    @property
+    @cached_property
     def macs(self) -> int:
         """N*P*Q*K*R*S*C/groups: taps in spatial padding counted, padding of C, K and vectors not."""
         return self.pixels * self.K * self.R * self.S * self.channels_per_group
@@ -208,7 +208,7 @@ class LayerSpec:
     weight_is_activation: bool = False
     global_pe: tuple[GlobalPeWork, ...] = ()
 
-    @property
+    @cached_property
     def folded(self) -> bool:
         return self.geometry.folded(self.vector_size, self.fold)
 
@@ -216,7 +216,7 @@ class LayerSpec:
     def G(self) -> int:
         return self.geometry.vectors(self.vector_size, self.fold)
 
-    @property
+    @cached_property
     def words_per_position(self) -> int:
         """Cv: words of one group at one input position (not folded)."""
         return -(-self.geometry.channels_per_group // self.vector_size)

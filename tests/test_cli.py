@@ -298,7 +298,7 @@ BAD = {
     "unsigned machine": ((*RUN, "--set", "activation_sign=unsigned"), "layer first", "signed"),
     "signed machine": ((*RUN, "--set", "activation_sign=signed"), "layer middle", "unsigned"),
     "overflow": (
-        (*RUN, "--set", "overflow=error", "--set", "accumulator_bits=8", "--set", "psum_chain=false"),
+        (*RUN, "--set", "overflow=error", "--set", "accumulator_bits=8"),
         "layer first", "8 bits", "pixel", "channel",
     ),
     "input buffer": (

@@ -134,10 +134,6 @@ class SyntheticTrace(Trace):
             global_pe=layer.global_pe,
         )
 
-    @property
-    def draws_tensors(self) -> bool:
-        return True
-
     def open_layer(
         self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
     ) -> tuple[LayerSpec, Callable[[], QuantizedLayer]]:

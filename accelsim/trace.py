@@ -148,8 +148,7 @@ class Trace:
         self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
     ) -> tuple[LayerSpec, Callable[[], QuantizedLayer]]:
         """What of a layer needs no tensors, and what makes the rest; here both come from one reading."""
-        layer = self.quantized_layer(name, scheme, vector_size, options)
-        return layer.spec, lambda: layer
+        return (layer := self.quantized_layer(name, scheme, vector_size, options)).spec, lambda: layer
 
     def quantized_layer(
         self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None

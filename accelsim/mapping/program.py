@@ -5,7 +5,7 @@ The definitions are docs/machine.md section 4; names here are its names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
 from accelsim.config import Arch
@@ -74,6 +74,14 @@ class LayerProgram:
     pes: list[PeProgram]
     weight_streams: list[Stream]
     input_streams: list[Stream]
+
+    @property
+    def signature(self) -> Hashable:
+        """Equal for layers that are laid out alike, whatever their names and numbers."""
+        layer = self.layer
+        output = layer.output.bits, layer.output.scale_bits
+        kind = layer.weight_is_activation, layer.global_pe, layer.fold, layer.vector_size
+        return layer.geometry, layer.scheme, output, kind, self.mapping, self.storage
 
     @property
     def output_tiles(self) -> int:

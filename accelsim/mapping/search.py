@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping as Dict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from accelsim.config import Arch
 from accelsim.errors import AccelsimError
@@ -66,11 +66,15 @@ class Mapper:
         self._arch = arch
         self._prices = {"noc.bit_hop": 1.0, "dram.read_bit": 8.0} if prices_pj is None else prices_pj
         self._known: dict[object, Choice] = {}
+        self._laid_out: dict[int, LayerProgram] = {}  # of each of the choices
 
     def program(self, layer: LayerSpec, storage: Storage, *, first: bool = False) -> LayerProgram:
         """The layer laid out by the best mapping. Raises AccelsimError naming a buffer that is too small."""
-        mapping = self.choose(layer, storage, first=first).best.mapping
-        return build_program(self._arch, layer, mapping, storage)
+        choice = self.choose(layer, storage, first=first)
+        key = id(choice)
+        if key not in self._laid_out:
+            self._laid_out[key] = build_program(self._arch, layer, choice.best.mapping, storage)
+        return replace(self._laid_out[key], layer=layer)
 
     def choose(self, layer: LayerSpec, storage: Storage, *, first: bool = False) -> Choice:
         """Rank the layer's candidates. first: no layer before it hides the fetch of its first weights."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from accelsim.config import Arch
 from accelsim.mapping.program import Stream
@@ -24,7 +24,9 @@ class Array:
         runs: list[LayerRun],
         on_layer: Callable[[int], None] | None = None,
         recorder: Recorder | None = None,
+        observed: Sequence[int] = (),
     ) -> None:
+        self.states: dict[int, object] = dict.fromkeys(observed)  # at the start of these layers
         self._on_layer = on_layer
         self.clock, self.arch, self.runs, self.recorder = clock, arch, runs, recorder
         self.fabric = Fabric(clock, arch, recorder)
@@ -40,9 +42,24 @@ class Array:
                 clock.process(self._fetch(run, stream, INPUT))
         self.done = clock.process(self._sequence())
 
+    def state(self, index: int) -> object:
+        """All that can still change what happens after the start of layer `index`, in cycles from now.
+
+        When a layer starts, everything before it has been written, so what is left is ports that are still
+        busy, weights that were fetched ahead, requests that wait, and what the clock has yet to do.
+        """
+        clock, now = self.clock, self.clock._now
+        weights = [pe.weights.ahead(index, now) for pe in self.pes]
+        launched = [run.fetches_to_launch for run in self.runs[index : index + 3]]
+        due = sorted((entry[0] - now, entry[1]) for entry in clock._queue if entry[0] < float("inf"))
+        ports = self.fabric.crossbar.state(now), self.fabric.dram.state(now, index)
+        return weights, launched, due, ports
+
     def _sequence(self) -> Process:
         for run in self.runs:
             run.begin()
+            if run.index in self.states:
+                self.states[run.index] = self.state(run.index)
             end = yield run.ended
             run.finish(end)
             if self.recorder is not None:

@@ -85,6 +85,12 @@ class Buffer:
         """Cycle in which the tile is resident."""
         return self._resident[self._source[self.base[layer] + position]]
 
+    def ahead(self, layer: int, now: int) -> list[int]:
+        """In how many cycles the first tiles from `layer` on are resident, as far as that is known."""
+        first = self.base[layer]
+        known = [self._resident[self._source[i]] for i in range(first, min(first + 4, len(self._source)))]
+        return [UNKNOWN if cycle == UNKNOWN else max(0, cycle - now) for cycle in known]
+
     def free_at(self, layer: int, position: int) -> int:
         """Cycle from which the half that `position` fills is free."""
         index = self.base[layer] + position - 2

@@ -42,6 +42,10 @@ class Crossbar:
             self.clock.at_end_of_cycle(self.clock._now, self._grant)
         self._requests.append((key, ports, max(1, duration), granted))
 
+    def state(self, now: int) -> object:
+        """How long each port is busy yet, and what was requested in this cycle."""
+        return [max(0, free - now) for free in self._free], [request[0] for request in self._requests]
+
     def _grant(self) -> None:
         requests, self._requests = self._requests, []
         requests.sort(key=_key)
@@ -80,6 +84,12 @@ class Dram:
     def request(self, key: Key, bits: int, granted: Granted, space_bits: int = 0) -> None:
         self._arrived.append(_DramRequest(key, bits, space_bits, granted))
         self._poke()
+
+    def state(self, now: int, layer: int) -> object:
+        """How long the port is busy yet, the space left, and the requests by layers from `layer` on."""
+        waiting = [*self._queue, *self._arrived]
+        requests = [(key[0], key[1], key[2] - layer, key[3], bits) for key, bits, *_ in waiting]
+        return max(0, self._port_free - now), self._space, requests
 
     def release_space(self, cycle: int, bits: int) -> None:
         """`bits` of the weight region are free again for reads that start at `cycle` or later."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from accelsim.sim.array import Array
 from accelsim.sim.clock import Clock
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.recorder import Recorder
+from accelsim.sim.repeats import Repeat, find_repeat
 from accelsim.workload import LayerSpec, QuantizedLayer
 
 
@@ -104,12 +105,53 @@ def time_programs(
     on_layer: Callable[[int], None] | None = None,
     recorder: Recorder | None = None,
 ) -> list[LayerTiming]:
-    """Time layers that are laid out. `on_layer(index)` is called as each ends; `recorder` sees everything."""
+    """Time layers that are laid out. `on_layer(index)` is called as each ends; `recorder` sees everything.
+
+    Where the same sequence of layers comes again and again, as the blocks of a transformer do, and the array
+    is in the same state each time, what happens once happens every time, and only a few are run.
+    """
+    repeat = None if recorder else find_repeat([program.signature for program in programs])
+    if repeat is not None:
+        kept = [program for index, program in enumerate(programs) if index not in repeat.left_out]
+        timings, states = _time(arch, kept, None, None, repeat.starts)
+        if states[0] == states[1]:
+            return _fill_in(programs, timings, repeat, on_layer)
+    return _time(arch, programs, on_layer, recorder, ())[0]
+
+
+def _fill_in(
+    programs: list[LayerProgram],
+    timings: list[LayerTiming],
+    repeat: Repeat,
+    on_layer: Callable[[int], None] | None,
+) -> list[LayerTiming]:
+    """The timings of all layers, those that were left out as in the repetition before."""
+    one = timings[repeat.starts[0] : repeat.starts[1]]
+    filled, end = [], 0
+    others = iter(timings)
+    for index, program in enumerate(programs):
+        own = one[(index - repeat.first) % repeat.period] if index in repeat.left_out else next(others)
+        end += own.cycles
+        filled.append(replace(own, layer=program.layer, end=end))
+        if on_layer is not None:
+            on_layer(index)
+    return filled
+
+
+def _time(
+    arch: Arch,
+    programs: list[LayerProgram],
+    on_layer: Callable[[int], None] | None,
+    recorder: Recorder | None,
+    observed: Sequence[int],
+) -> tuple[list[LayerTiming], list[object]]:
+    """Timings, and the array's states at the start of the layers in `observed`."""
     clock = Clock()
     with _no_cyclic_gc():
         runs = [LayerRun(clock, arch, index, program) for index, program in enumerate(programs)]
-        clock.run(until=Array(clock, arch, runs, on_layer, recorder).done)
-    return [
+        array = Array(clock, arch, runs, on_layer, recorder, observed)
+        clock.run(until=array.done)
+    timings = [
         LayerTiming(
             layer=run.layer,
             mapping=run.program.mapping,
@@ -121,6 +163,7 @@ def time_programs(
         )
         for run in runs
     ]
+    return timings, [array.states[index] for index in observed]
 
 
 @contextmanager

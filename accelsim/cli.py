@@ -6,16 +6,30 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from accelsim.cli_costs import costs_app
+from accelsim.cli_options import (
+    ArchOption,
+    CostsOption,
+    DataOption,
+    DumpOption,
+    GatedOption,
+    OutOption,
+    PlotOption,
+    QuantizeOption,
+    SetOption,
+    TimelineOption,
+    TraceArgument,
+    quantize_options_of,
+)
+from accelsim.cli_trace import trace_app
 from accelsim.errors import AccelsimError
 
 if TYPE_CHECKING:
-    from accelsim.quantize import QuantizeOptions
     from accelsim.results import Comparison, RunResult
 
 # Heavy modules (numba, pandas, matplotlib) are imported by the commands that use them, so --help is quick.
@@ -27,68 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-trace_app = typer.Typer(
-    help="Look inside a trace, quantize a float trace, or make one without weights.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
 app.add_typer(trace_app, name="trace")
-
-
-class _ShowByDefault(TyperGroup):
-    """`costs dot_product --csv` is `costs show dot_product --csv`: only what names no command is shown."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or args[0] not in (*self.commands, "--help"):
-            args = ["show", *args]
-        return super().parse_args(ctx, args)
-
-
-costs_app = typer.Typer(
-    cls=_ShowByDefault,
-    help="Print cost constants (`costs [COMPONENT ...] [--csv]`), or make them for another library.",
-    rich_markup_mode=None,
-)
 app.add_typer(costs_app, name="costs")
-
-TraceArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="TRACE",
-        help="A trace file, a bundled trace, a network such as resnet50 or a SCALE-Sim topology (.csv).",
-    ),
-]
-ArchOption = Annotated[str, typer.Option("--arch", help="A preset or an arch file.")]
-OutOption = Annotated[
-    Path | None,
-    typer.Option("--out", help="Result folder [default: results/TRACE; of a run results/TRACE-SCHEME]."),
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change an arch parameter; repeats.")
-]
-QuantizeOption = Annotated[
-    list[str] | None,
-    typer.Option("--quantize", metavar="KEY=VALUE", help="Change how a float trace is quantized; repeats."),
-]
-CostsOption = Annotated[
-    Path | None, typer.Option("--costs", help="Folder of cost tables [default: those of the package].")
-]
-DumpOption = Annotated[
-    bool, typer.Option("--dump", help="Also write outputs.safetensors: operands, psums, outputs.")
-]
-DataOption = Annotated[
-    bool, typer.Option("--data/--no-data", help="Compute values, or only cycles, area and energy.")
-]
-GatedOption = Annotated[
-    float | None,
-    typer.Option(
-        "--gated-fraction", help="With --no-data: share of lane steps taken for gated [default: 0]."
-    ),
-]
-TimelineOption = Annotated[
-    bool, typer.Option("--timeline", help="Also write timeline.json: what happens when, for Perfetto.")
-]
-PlotOption = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw energy, area and cycle charts.")]
 
 
 @app.command("run")
@@ -119,7 +73,7 @@ def run_command(
             arch,
             scheme,
             overrides=overrides or (),
-            options=_options(quantize),
+            options=quantize_options_of(quantize),
             costs=costs,
             progress=progress,
             keep_tensors=dump,
@@ -164,7 +118,7 @@ def compare_command(
             arch,
             scheme or api.DEFAULT_SCHEMES,
             overrides=overrides or (),
-            options=_options(quantize),
+            options=quantize_options_of(quantize),
             costs=costs,
             progress=progress,
             keep_tensors=dump,
@@ -174,130 +128,6 @@ def compare_command(
         comparison.write(target, plots=plots, dump=dump)
     _print_comparison(comparison)
     _written(target)
-
-
-@trace_app.command("info")
-def trace_info_command(trace: TraceArgument) -> None:
-    """Show a trace's layers, stored schemes and provenance."""
-    from accelsim.open_workload import open_workload
-    from accelsim.tables import print_frame, print_mapping
-    from accelsim.trace import trace_info
-
-    layers, summary = trace_info(open_workload(trace))
-    print_mapping(summary)
-    print_frame(layers)
-
-
-@trace_app.command("quantize")
-def trace_quantize_command(
-    trace: TraceArgument,
-    out: Annotated[Path, typer.Option("--out", help="The trace file to write.")],
-    scheme: Annotated[list[str], typer.Option("--scheme", help="Precision W/A/ws/as; repeats.")],
-    vector_size: Annotated[int, typer.Option("--vector-size", min=1, max=128)] = 16,
-    quantize: QuantizeOption = None,
-    keep_floats: Annotated[
-        bool, typer.Option("--keep-floats/--drop-floats", help="Keep the float tensors in the new file.")
-    ] = True,
-) -> None:
-    """Write a trace with quantized tensors of the given schemes stored in it."""
-    from accelsim.open_workload import open_workload
-    from accelsim.scheme import Scheme
-    from accelsim.trace_write import check_overwrite, quantize_trace
-
-    schemes = [Scheme.parse(text) for text in scheme]
-    options = _options(quantize)
-    source = open_workload(trace)
-    check_overwrite(out, source.path)
-    written = quantize_trace(source, out, schemes, vector_size, options, keep_floats=keep_floats)
-    typer.echo(f"wrote {written}")
-
-
-@trace_app.command("synth")
-def trace_synth_command(
-    network: Annotated[
-        str,
-        typer.Argument(
-            metavar="NETWORK",
-            help="resnet18, resnet50, mobilenet_v2, bert-base, bert-large, vit-b16, llama-block "
-            "or a SCALE-Sim topology (.csv).",
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="The recipe file to write.")],
-    seq: Annotated[
-        int | None, typer.Option("--seq", help="Tokens a sequence [default: 128, llama 512].")
-    ] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="Images or sequences [default: 1].")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of the random tensors [default: 0].")] = None,
-    tensors: Annotated[
-        bool, typer.Option("--tensors", help="Write an ordinary trace that holds the float tensors.")
-    ] = False,
-) -> None:
-    """Write a trace of a network's true geometry with random tensors, as a recipe of a few KB."""
-    from accelsim.open_workload import open_workload
-    from accelsim.synthetic.trace import SyntheticTrace, write_recipe, write_tensors
-
-    trace = open_workload(network, seq=seq, batch=batch, seed=seed)
-    if not isinstance(trace, SyntheticTrace):
-        raise AccelsimError(f"trace {network}: holds tensors already, expected a network or a topology")
-    written = write_tensors(trace, out) if tensors else write_recipe(trace, out)
-    typer.echo(f"wrote {written}")
-
-
-@costs_app.command("show")
-def costs_command(
-    component: Annotated[list[str] | None, typer.Argument(metavar="[COMPONENT ...]")] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="Print as CSV, every column in full.")] = False,
-    costs: CostsOption = None,
-) -> None:
-    """Print the cost constants with unit, node, source and standing; without arguments, an overview."""
-    import pandas as pd
-
-    from accelsim.api import cost_table
-    from accelsim.tables import print_frame
-
-    if component:
-        frame = pd.concat([cost_table(name, costs=costs) for name in component], ignore_index=True)
-    else:
-        frame = cost_table(costs=costs)
-        if not csv:
-            overview = frame.groupby("component", sort=True).agg(
-                constants=("value", "size"),
-                standing=("status", lambda values: ", ".join(sorted(set(values)))),
-                source=("source", "first"),
-            )
-            print_frame(overview.reset_index())
-            return
-    if csv:
-        typer.echo(frame.to_csv(index=False), nl=False)
-    else:
-        print_frame(frame)
-
-
-@costs_app.command("characterise")
-def characterise_command(
-    liberty: Annotated[list[Path], typer.Option("--liberty", help="A .lib or .lib.gz file; repeats.")],
-    node_nm: Annotated[float, typer.Option("--node-nm", help="The library's node.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write the cost tables to.")],
-    pattern: Annotated[
-        str | None,
-        typer.Option("--filter", metavar="REGEX", help="Only blocks of such names: an incomplete table."),
-    ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, max=256, help="Blocks at a time.")] = 1,
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Shipped recipe or file: cells, loads, target delay.")
-    ] = None,
-) -> None:
-    """Make the datapath cost table anew from standard-cell libraries (needs Yosys); see --costs."""
-    from accelsim import api
-    from accelsim.progress import progress_bar
-
-    with progress_bar() as progress:
-        done = api.characterise_costs(
-            liberty, node_nm, out, pattern=pattern, jobs=jobs, recipe=recipe, progress=progress
-        )
-    typer.echo(f"{done.rows} rows of {done.blocks} blocks in {done.out}/")
-    if not done.complete:
-        typer.echo("not a folder for --costs: the blocks that --filter left out are missing")
 
 
 @app.command("map")
@@ -316,7 +146,13 @@ def map_command(
     from accelsim.tables import print_frame, print_mapping
 
     ranked, facts = explain_mapping(
-        trace, layer, arch, scheme, overrides=overrides or (), options=_options(quantize), costs=costs
+        trace,
+        layer,
+        arch,
+        scheme,
+        overrides=overrides or (),
+        options=quantize_options_of(quantize),
+        costs=costs,
     )
     print_mapping(facts)
     print_frame(ranked.head(top))
@@ -412,14 +248,6 @@ def _target(out: Path | None, trace: str, scheme: str = "") -> Path:
     for suffix in (".safetensors", ".json", ".csv"):
         name = name.removesuffix(suffix)
     return Path("results") / (f"{name}-{Scheme.parse(scheme).folder_name}" if scheme else name)
-
-
-def _options(items: list[str] | None) -> QuantizeOptions | None:
-    if not items:
-        return None
-    from accelsim.api import quantize_options
-
-    return quantize_options(items)
 
 
 def _written(target: Path) -> None:

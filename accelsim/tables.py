@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SCOPES = ("datapath", "pe", "array", "system")
 _PIPED_WIDTH = 240
+_MOST_NAMES = 6
 
 
 class _Console(Console):
@@ -72,9 +73,10 @@ def summary_table(runs: Sequence[RunResult], comparison: pd.DataFrame | None = N
     summaries = [run.summary for run in runs]
     line("cycles", [f"{s['cycles']:,}{saved('cycles', i)}" for i, s in enumerate(summaries)])
     line("utilization", [f"{s['utilization']:.3f}" for s in summaries])
+    line("utilization at every layer's bound", [f"{s['bound_utilization']:.3f}" for s in summaries])
     line("SQNR, psums (dB)", [_text(s["sqnr_db"]) for s in summaries])
     line("SQNR, PPU outputs (dB)", [_text(s["ppu_sqnr_db"]) for s in summaries])
-    line("overflows", [f"{s['overflows']:,} at {s['accumulator_bits']} bits" for s in summaries])
+    line("overflows", [f"{_text(s['overflows'])} at {s['accumulator_bits']} bits" for s in summaries])
     table.add_section()
     for scope in _SCOPES:
         line(
@@ -99,7 +101,7 @@ def summary_table(runs: Sequence[RunResult], comparison: pd.DataFrame | None = N
         line("area, datapath + SRAM (um2)", [_against(area, index) for index in range(len(runs))])
         narrow = comparison["area_pe_24bit_um2"]
         line("area, one pe, 24-bit acc. (um2)", [_against(narrow, index) for index in range(len(runs))])
-        line("overflows at 24 bits", [f"{value:,}" for value in comparison["overflows_24bit"]])
+        line("overflows at 24 bits", [_text(value) for value in comparison["overflows_24bit"]])
         line("SQNR at 24 bits (dB)", [_text(value) for value in comparison["sqnr_db_24bit"]])
     console = _console()
     console.print(table)
@@ -118,10 +120,13 @@ def _notes(runs: Sequence[RunResult], compared: bool) -> list[str]:
         notes.append(
             "Port widths are the same for every scheme: cycles and energy saved contain a bandwidth effect."
         )
-        notes.append(
-            "Cycles also contain the default mapping's choices, made for each scheme; see layers.csv."
-        )
+        notes.append("Cycles also contain the mapper's choices, made for each scheme; see layers.csv.")
         notes += _moved(runs)
+    assumed = runs[0].summary["assumed_gated_fraction"]
+    if assumed is not None:
+        notes.append(
+            f"No values computed: {assumed:g} of the lane steps are taken for gated, and all in padding."
+        )
     for run in runs:
         shares = sorted(run.summary["energy_standing"].items(), key=lambda item: -item[1])
         rests = ", ".join(f"{share:.0%} {standing}" for standing, share in shares)
@@ -138,7 +143,10 @@ def _moved(runs: Sequence[RunResult]) -> list[str]:
     for run in runs[1:]:
         differs = (run.layers[columns] != base[columns]).any(axis=1)
         if differs.any():
-            names = ", ".join(run.layers.loc[differs, "layer"])
+            moved = list(run.layers.loc[differs, "layer"])
+            names = ", ".join(moved[:_MOST_NAMES])
+            if len(moved) > _MOST_NAMES:
+                names += f" and {len(moved) - _MOST_NAMES} more layers"
             first = runs[0].summary["scheme"]
             notes.append(f"{run.summary['scheme']}: operands live elsewhere than at {first} in {names}.")
     return notes

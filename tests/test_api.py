@@ -179,3 +179,22 @@ def test_layers_of_the_wrong_type_are_refused() -> None:
         compare("digits", schemes="4/4/4/4")
     with pytest.raises(AccelsimError, match="expected a list of KEY=VALUE"):
         run("digits", overrides="pes=4")
+
+
+def test_without_data_only_values_are_missing(trace: Path) -> None:
+    """Cycles, area and every count that data do not decide are those of a run with data."""
+    whole, timed = run(trace), run(trace, gated_fraction=0.25)
+    assert list(whole.layers["cycles"]) == list(timed.layers["cycles"])
+    pd.testing.assert_frame_equal(whole.area, timed.area)
+    assert timed.summary["overflows"] is None and timed.summary["sqnr_db"] is None
+    assert timed.summary["assumed_gated_fraction"] == 0.25
+    for own, other in zip(timed.activities, whole.activities, strict=True):
+        steps = own.counts["accumulator.add"]
+        assert steps == other.counts["accumulator.add"]
+        assert own.counts["dot_product.op"] + own.counts["dot_product.gated"] == steps
+        padded = 0 if own.layer.folded else (own.layer.taps < 0).sum() * own.layer.words_per_position
+        padded *= own.layer.geometry.K
+        assert own.counts["dot_product.gated"] == padded + round(0.25 * (steps - padded))
+        assert other.counts["dot_product.gated"] >= padded
+    with pytest.raises(AccelsimError, match=r"gated fraction is 1\.5"):
+        run(trace, gated_fraction=1.5)

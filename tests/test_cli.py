@@ -443,3 +443,19 @@ def test_compare_says_which_operands_moved(cli: Cli) -> None:
     said = cli("compare", "minilm_layer0", *schemes, "--set", "gb_weight_banks=2", "--no-plots")
     assert said.status == 0
     assert "4/4/4/4: operands live elsewhere than at 8/8/-/- in query" in said.out
+
+
+def test_timing_only(trace: Path, cli: Cli) -> None:
+    said = cli("compare", trace, "--no-data", "--gated-fraction", "0.2", "--no-plots")
+    assert said.status == 0, said.err
+    assert "No values computed: 0.2 of the lane steps" in said.out
+    assert "--no-data" in refused(cli("run", trace, "--gated-fraction", "0.2"))
+    assert "--dump" in refused(cli("run", trace, "--no-data", "--dump"))
+
+
+def test_map_explains_a_choice(trace: Path, cli: Cli) -> None:
+    said = cli("map", trace, "middle", "--top", "3")
+    assert said.status == 0, said.err
+    for word in ("bound_cycles", "bound_by", "candidates", "of_bound", "k_split", "os-lws"):
+        assert word in said.out
+    assert "nowhere" in refused(cli("map", trace, "nowhere"))

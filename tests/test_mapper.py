@@ -149,8 +149,8 @@ def test_objectives() -> None:
 
 @pytest.mark.parametrize("scheme", ["8/8/-/-", "4/4/4/4"])
 def test_in_a_network_the_model_is_close(scheme: str) -> None:
-    """2 % at the median, and a fifth where the next layer's weights, fetched ahead, keep the ports busy that this
-    layer's inputs want. No layer beats its bound but by what was fetched before it began."""
+    """2 % at the median, and a fifth where the next layer's weights, fetched ahead, keep the ports busy that
+    this layer's inputs want. No layer beats its bound but by what was fetched before it began."""
     arch, errors = load_arch("magnet16"), []
     for network in ("resnet18", "bert-base"):
         trace = open_workload(network)

@@ -158,6 +158,18 @@ def map_command(
     print_frame(ranked.head(top))
 
 
+@app.command("plot")
+def plot_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A result folder of run or compare.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Where to draw to [default: DIR].")] = None,
+) -> None:
+    """Draw a roofline, stalls and utilization layer by layer from a result folder."""
+    from accelsim.plot_layers import plot_folder
+
+    for path in plot_folder(folder, out):
+        typer.echo(f"wrote {path}")
+
+
 @app.command("rtl")
 def rtl_command(
     out: Annotated[Path, typer.Option("--out", help="Folder to write the SystemVerilog to.")],

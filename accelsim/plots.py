@@ -29,10 +29,10 @@ def plot_run(run: RunResult, folder: Path) -> None:
     title = f"{run.summary['trace']} at {run.summary['scheme']} on {run.summary['arch']}"
     note = " (synthetic tensors)" if run.summary["synthetic"] else ""
     energy = {str(run.report.scheme): energy_by_component(run)}
-    _save(_breakdown(energy, "energy (uJ)", title + note), folder / "energy")
+    save_figure(_breakdown(energy, "energy (uJ)", title + note), folder / "energy")
     area = {str(run.report.scheme): area_by_component(run)}
-    _save(_breakdown(area, "placed area (mm2)", title), folder / "area")
-    _save(_bucket_chart(run, title + note), folder / "cycles")
+    save_figure(_breakdown(area, "placed area (mm2)", title), folder / "area")
+    save_figure(_bucket_chart(run, title + note), folder / "cycles")
 
 
 def plot_comparison(comparison: Comparison, folder: Path) -> None:
@@ -43,10 +43,10 @@ def plot_comparison(comparison: Comparison, folder: Path) -> None:
     runs = {str(run.report.scheme): run for run in comparison.runs}
     energy = {scheme: energy_by_component(run) for scheme, run in runs.items()}
     area = {scheme: area_by_component(run) for scheme, run in runs.items()}
-    _save(_breakdown(energy, "energy (uJ)", title + note), folder / "energy")
-    _save(_breakdown(area, "placed area (mm2)", title), folder / "area")
+    save_figure(_breakdown(energy, "energy (uJ)", title + note), folder / "energy")
+    save_figure(_breakdown(area, "placed area (mm2)", title), folder / "area")
     if len(runs) > 1:
-        _save(_savings(comparison.table, title + note), folder / "savings")
+        save_figure(_savings(comparison.table, title + note), folder / "savings")
 
 
 def energy_by_component(run: RunResult) -> pd.Series:
@@ -168,8 +168,10 @@ def _savings(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def _save(figure: Figure, stem: Path) -> None:
+def save_figure(figure: Figure, stem: Path) -> list[Path]:
+    """Write stem.svg and stem.png; the same figure gives the same bytes."""
     # SVGs carry a date and random ids unless told otherwise; PNGs the library's version.
     with matplotlib.rc_context({"svg.hashsalt": "accelsim"}):
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
     figure.savefig(stem.with_suffix(".png"), dpi=120, metadata={"Software": None})
+    return [stem.with_suffix(".svg"), stem.with_suffix(".png")]

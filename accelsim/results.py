@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _TABLES = ("layers", "components", "area", "buckets")
-_PLOTS = ("energy", "area", "cycles", "savings")
+_PLOTS = ("energy", "area", "cycles", "savings", "roofline", "stalls", "utilization")
 _FILES = {
     "summary.json",
     "comparison.csv",

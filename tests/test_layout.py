@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,10 @@ def test_the_command_line_starts_without_heavy_modules() -> None:
     program = f"import sys, accelsim.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_every_package_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    files = (ROOT / "accelsim").rglob("__init__.py")
+    there = {".".join(path.parent.relative_to(ROOT).parts) for path in files}
+    assert there <= set(project["tool"]["setuptools"]["packages"])

@@ -94,7 +94,10 @@ def _weight_tiles(
         sizes = {fit, *(1 << power for power in range(fit.bit_length()))}
         for size in [pins.units_per_tile] if pins.units_per_tile else sorted(sizes):
             yield size, layer.G, False
-        return
+        # Where not even the inputs of a pixel fit their half, only chunks of them will.
+        if pins.units_per_tile or pins.chunk_inputs is False or vectors <= arch.input_buffer_words // 2:
+            return
+        chunk_inputs = (True,)
     sizes = {-(-vectors // parts) for parts in (-(-vectors // half), 2 * -(-vectors // half))}
     # Small enough that a d-tile's input words of one chunk fit their half as well, and for tight machines.
     for pixels in (arch.accumulation_collector_depth, 4, 1):

@@ -24,7 +24,7 @@ notebooks: $(VENV)/.installed-notebook
 
 benchmarks: $(VENV)/.installed
 	$(BIN)/python benchmarks/kernels.py
-	$(BIN)/python benchmarks/networks.py
+	$(BIN)/python benchmarks/networks.py --quick
 
 # What the scripts in traces/ need to make the bundled traces again; without it those tests skip.
 traces-extra: $(VENV)/.installed-traces

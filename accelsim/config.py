@@ -77,6 +77,7 @@ class Arch(_Strict):
     gb_bank_bits: int = Field(ge=1, le=4096)
     gb_weight_banks: int | None = Field(None, ge=1)
     gb_output_banks: int | None = Field(None, ge=1)
+    gb_weight_kb: int | None = Field(None, ge=1)
     pe_port_bits: int = Field(ge=1, le=4096)
     noc_latency_cycles: int = Field(ge=0, le=1000)
     dram_bits_per_cycle: int = Field(ge=1, le=1 << 16)
@@ -113,6 +114,11 @@ class Arch(_Strict):
                 f"gb_weight_banks and gb_output_banks leave {self.bank_groups[1]} of {self.gb_banks} banks "
                 "for inputs, expected at least 1"
             )
+        if self.gb_weight_kb is not None and self.gb_weight_kb >= self.global_buffer_kb:
+            raise ValueError(
+                f"gb_weight_kb is {self.gb_weight_kb}, expected less than global_buffer_kb "
+                f"= {self.global_buffer_kb}: activations live in the rest"
+            )
         if self.accumulator_bits != "auto" and not 2 <= self.accumulator_bits <= MAX_ACCUMULATOR_BITS:
             raise ValueError(
                 f"accumulator_bits is {self.accumulator_bits}, expected auto or 2 to {MAX_ACCUMULATOR_BITS}"
@@ -138,6 +144,17 @@ class Arch(_Strict):
     @property
     def global_buffer_bits(self) -> int:
         return self.global_buffer_kb * 8192
+
+    @property
+    def weight_region_bits(self) -> int:
+        """Bits of the global buffer that hold weights: the share of the weight banks where not given."""
+        if self.gb_weight_kb is not None:
+            return self.gb_weight_kb * 8192
+        return self.global_buffer_bits * self.bank_groups[0] // self.gb_banks
+
+    @property
+    def activation_region_bits(self) -> int:
+        return self.global_buffer_bits - self.weight_region_bits
 
     @property
     def bank_groups(self) -> tuple[int, int, int]:

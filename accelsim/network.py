@@ -19,7 +19,7 @@ from accelsim.lanes import LayerValues, accumulate_layer, compute_values
 from accelsim.layer_output import apply_activation, dequantize_output, float_output, sqnr_db
 from accelsim.mapping.program import LayerProgram
 from accelsim.mapping.search import Choice, Mapper
-from accelsim.mapping.storage import Placement, Storage
+from accelsim.mapping.storage import Storage, decide_storage
 from accelsim.quantize import QuantizeOptions
 from accelsim.report import price
 from accelsim.results import RunResult, summary_of
@@ -86,7 +86,8 @@ def run_network(
     library = library or CostLibrary(technology_of(arch))
     if arch.fold != "auto":
         options = replace(options or QuantizeOptions(), fold=arch.fold)
-    count, placement = len(trace.layers), Placement(arch)
+    count = len(trace.layers)
+    storages = decide_storage(arch, _outlines(trace, arch, scheme, options))
     mapper = Mapper(arch, action_prices_pj(build_inventory(arch, scheme, library), arch.clock_ghz))
     programs: list[LayerProgram] = []
 
@@ -107,8 +108,7 @@ def run_network(
         for index, info in enumerate(trace.layers):
             spec, layer_of = trace.open_layer(info.name, scheme, arch.vector_size, options)
             _check_sign(arch, spec)
-            storage = placement.place(spec, last=index == count - 1)
-            programs.append(mapper.program(spec, storage, first=index == 0))
+            programs.append(mapper.program(spec, storages[index], first=index == 0))
             if gated_fraction is not None:
                 computed.append(_assume(spec, gated_fraction))
                 continue
@@ -166,14 +166,15 @@ def choose_mapping(
     """What the mapper finds for layer `wanted` of a run of the trace, and where its operands live."""
     if arch.fold != "auto":
         options = replace(options or QuantizeOptions(), fold=arch.fold)
-    placement, last = Placement(arch), len(trace.layers) - 1
-    for index, info in enumerate(trace.layers):
-        spec, _ = trace.open_layer(info.name, scheme, arch.vector_size, options)
-        storage = placement.place(spec, last=index == last)
-        if info.name == wanted:
-            break
+    outlines = _outlines(trace, arch, scheme, options)
+    index = [info.name for info in trace.layers].index(wanted)
+    spec, storage = outlines[index], decide_storage(arch, outlines)[index]
     prices_pj = action_prices_pj(build_inventory(arch, scheme, library), arch.clock_ghz)
     return Mapper(arch, prices_pj).choose(spec, storage, first=index == 0), storage
+
+
+def _outlines(trace: Trace, arch: Arch, scheme: Scheme, options: QuantizeOptions | None) -> list[LayerSpec]:
+    return [trace.layer_outline(info.name, scheme, arch.vector_size, options) for info in trace.layers]
 
 
 def _compute(

@@ -32,7 +32,7 @@ from accelsim.trace_format import (
     variant_key,
     variant_specs,
 )
-from accelsim.workload import FloatLayer, LayerSpec, QuantizedLayer
+from accelsim.workload import FloatLayer, LayerSpec, OutputFormat, QuantizedLayer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,6 +142,35 @@ class Trace:
             weight_is_activation=info.weight_is_activation,
             global_pe=info.global_pe,
             **tensors,
+        )
+
+    def layer_outline(
+        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
+    ) -> LayerSpec:
+        """Sizes and formats of the layer at a scheme, from the manifest alone.
+
+        The gamma of its output is known only with the tensors, where no variant of them is stored: 1 here.
+        """
+        info = self.layer(name)
+        variant = info.quantized.get(variant_key(scheme, vector_size))
+        if variant is not None and (options is None or options == variant.options):
+            fold, output = variant.fold, variant.output
+        else:
+            fold = (options or QuantizeOptions()).fold
+            signed = info.activation != "relu"
+            output = OutputFormat(scheme.activation_bits, signed, scheme.activation_scale_bits, 1.0)
+        return LayerSpec(
+            name=name,
+            op=info.op,
+            geometry=info.geometry,
+            scheme=scheme,
+            vector_size=vector_size,
+            fold=fold,
+            input_signed=info.input_signed,
+            activation=info.activation,
+            output=output,
+            weight_is_activation=info.weight_is_activation,
+            global_pe=info.global_pe,
         )
 
     def open_layer(

@@ -15,7 +15,7 @@ from accelsim.mapping.arrays import Choice, Shape
 from accelsim.mapping.model import run_layer
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.program import is_staged, tile_depth
-from accelsim.mapping.storage import Storage, activation_region_bits, weight_region_bits
+from accelsim.mapping.storage import Storage
 from accelsim.workload import Geometry, LayerSpec
 
 _MODES = {"gb": 0, "cached": 1, "streamed": 2}
@@ -123,8 +123,9 @@ def _machine(
         weight_banks=weight_banks,
         input_banks=input_banks,
         output_banks=output_banks,
-        weight_region=weight_region_bits(arch),
-        activation_region=activation_region_bits(arch),
+        weight_region=arch.weight_region_bits,
+        activation_region=arch.activation_region_bits,
+        kept_bits=storage.kept_bits,
         accumulator_bits=arch.accumulator_width(layer.scheme),
         staged=int(is_staged(arch, layer)),
         order=_ORDERS[mapping.dataflow],

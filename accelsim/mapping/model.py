@@ -52,10 +52,13 @@ from accelsim.mapping.steps import (
 
 UNFIT_WEIGHTS, UNFIT_INPUTS, UNFIT_REGION, UNFIT_STAGING, TOO_SLOW = -1, -2, -3, -4, -5
 _NEVER = np.int64(1) << 60
+_NO_FETCH = np.int64(1) << 40
 
 # Phases of a cycle, and what happens in them.
-_VISIBLE, _ACT, _GRANT = 0, 1, 2
-_FETCH, _ISSUE, _DRAIN, _OUTPUT, _SENT, _SPACE, _DRAM, _DRAM_POKE, _CROSS, _LEAVE, _WRITE, _PASS = range(12)
+_VISIBLE, _ACT, _GRANT, _LAST = 0, 1, 2, 3
+(
+    _ASK, _SEND, _ISSUE, _DRAIN, _OUTPUT, _SENT, _SPACE, _SPACE_WANTED, _DRAM, _CROSS, _LEAVE, _WRITE, _PASS,
+) = range(13)  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
@@ -92,7 +95,17 @@ def run_layer(s, c, m, taps, counts, buckets):
     if not fits:
         return UNFIT_REGION, 0
     bits, dram, space, bank, rank, hops = facts[0], facts[1], facts[2], facts[3], facts[4], facts[5]
-    next_fetch, stop_fetch = bounds[0], bounds[1]
+    next_ask, stop_fetch = bounds[0], bounds[1]
+    first_fetch, next_send = next_ask.copy(), next_ask.copy()
+    ready_at, left_at = np.full(fetches, _NEVER), np.full(fetches, _NEVER)
+    stream_of_fetch = np.zeros(fetches, np.int64)
+    two_each = 0
+    for stream in range(streams):
+        own = slice(next_ask[stream], stop_fetch[stream])
+        stream_of_fetch[own] = stream
+        if stream < weight_streams and next_ask[stream] < stop_fetch[stream]:
+            two_each += 2 * bits[own].max()
+    ahead = s.weight_mode == 1 or (s.weight_mode == 2 and two_each <= m.weight_region)
     side = 1
     while side * side < pes:
         side += 1
@@ -117,7 +130,7 @@ def run_layer(s, c, m, taps, counts, buckets):
                     most = min(m.piece, table[PIXELS, b]) * _output_bits(s, m, table, b)
                     largest_output = max(largest_output, most)
         tile_first[pe + 1], piece_first[pe + 1] = tiles, pieces
-    staging = 2 * active_inputs * largest_input if s.input_mode == 2 else 0
+    staging = m.kept_bits + (2 * active_inputs * largest_input if s.input_mode == 2 else 0)
     if m.output_to_dram:
         staging += 2 * pes * largest_output
     if staging > m.activation_region:
@@ -149,80 +162,78 @@ def run_layer(s, c, m, taps, counts, buckets):
     bank_free = np.zeros(m.weight_banks + m.input_banks + m.output_banks, np.int64)
     in_free, out_free = np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     dram_free, dram_space = 0, m.weight_region
-    dram_queue = np.zeros(fetches + outputs + 1, np.int64)
-    dram_head, dram_tail = 0, 0
+    waiting = np.zeros(weight_fetches + 1, np.int64)  # weights for space in their region
+    waiting_head, waiting_tail = 0, 0
     out_pe, out_slot = np.zeros(outputs + 1, np.int64), np.zeros(outputs + 1, np.int64)
     out_count, written = 0, 0
     arrivals, arrived = np.zeros((outputs, 2), np.int64), 0
     last_write = 0
     # What is on the heap already: the same again would only be looked at twice.
-    poked_for = np.int64(-1)
     issue_at, drain_at = np.full(pes, -1), np.full(pes, -1)
 
     heap = [(np.int64(0), np.int64(0), np.int64(0))]
     heap.pop()
     for stream in range(streams):
         waits = stream >= weight_streams or m.weights_wait
-        heappush(heap, ((m.lead if waits else 0) * 4 + _ACT, np.int64(stream), np.int64(_FETCH)))
+        heappush(heap, ((m.lead if waits else 0) * 4 + _ACT, np.int64(stream), np.int64(_ASK)))
     while heap:
         when, key, kind = heappop(heap)
         now = when >> 2
         if now > m.limit:
             return TOO_SLOW, 0
-        if kind == _FETCH:
+        if kind == _ASK:
             stream = key
-            while next_fetch[stream] < stop_fetch[stream]:
-                f = next_fetch[stream]
+            while next_ask[stream] < stop_fetch[stream]:
+                f = next_ask[stream]
                 weight = f < weight_fetches
-                first_of, dest, owner = (w_fetch, w_dest, w_owner) if weight else (i_fetch, i_dest, i_owner)
-                start, release = (w_start, w_release) if weight else (i_start, i_release)
-                local = f if weight else f - weight_fetches
-                free_at = np.int64(0)
-                for n in range(first_of[local], first_of[local + 1]):
-                    at = dest[n]
-                    if at - start[owner[at]] >= 2:
-                        free_at = max(free_at, release[at - 2])
-                if free_at > now:
-                    break  # whoever releases the half comes back
-                next_fetch[stream] += 1
                 if dram[f] >= 0:
+                    if weight and not ahead:
+                        free_at = _halves_free(f, w_fetch, w_dest, w_owner, w_start, w_release)
+                    else:
+                        free_at = left_at[f - 2] if f - first_fetch[stream] >= 2 else 0
+                    if free_at > now:
+                        break  # whoever knows of it comes back
                     counts[COUNT_DRAM_READ] += dram[f]
                     counts[COUNT_GB_WRITE] += -(-dram[f] // m.bank_bits)
-                    heappush(heap, (now * 4 + _GRANT, rank[f], np.int64(_DRAM) + (f << 8)))
+                    kind_of = _SPACE_WANTED if weight else _DRAM
+                    heappush(heap, (now * 4 + _GRANT, rank[f], np.int64(kind_of) + (f << 8)))
                 else:
-                    heappush(heap, (now * 4 + _GRANT, rank[f], np.int64(_CROSS) + (f << 8)))
-        elif kind & 255 == _DRAM or kind == _DRAM_POKE or kind & 255 == _WRITE:
-            if kind & 255 == _DRAM:
-                dram_queue[dram_tail] = kind >> 8
-                dram_tail += 1
-            elif kind & 255 == _WRITE:
-                dram_queue[dram_tail] = -1 - (kind >> 8)
-                dram_tail += 1
-            while dram_head < dram_tail:
-                f = dram_queue[dram_head]
-                begin = max(now + 1, dram_free)
-                if f < 0:
-                    o = -1 - f
-                    dram_head += 1
-                    dram_free = begin + max(1, -(-queue_bits[out_slot[o]] // m.dram_bits))
-                    written += 1
-                    last_write = max(last_write, dram_free)
-                    slot = out_pe[o]
-                    heappush(heap, (dram_free * 4 + _VISIBLE, slot, np.int64(_OUTPUT) + (1 << 8)))
-                    continue
-                if f < weight_fetches and dram[f] > 0:
-                    if begin > now + 1:
-                        if poked_for != begin:
-                            poked_for = begin
-                            heappush(heap, ((begin - 1) * 4 + _GRANT, _NEVER, np.int64(_DRAM_POKE)))
-                        break
-                    if dram[f] > dram_space:
-                        break
-                    dram_space -= dram[f]
-                dram_head += 1
-                dram_free = begin + max(1, -(-dram[f] // m.dram_bits))
-                ready = dram_free + m.dram_latency
-                heappush(heap, (ready * 4 + _GRANT, rank[f], np.int64(_CROSS) + (f << 8)))
+                    ready_at[f] = now
+                next_ask[stream] += 1
+            heappush(heap, (now * 4 + _ACT, stream, np.int64(_SEND)))
+        elif kind == _SEND:
+            stream = key
+            while next_send[stream] < stop_fetch[stream]:
+                f = next_send[stream]
+                if f < weight_fetches:
+                    free_at = _halves_free(f, w_fetch, w_dest, w_owner, w_start, w_release)
+                else:
+                    local = f - weight_fetches
+                    free_at = _halves_free(local, i_fetch, i_dest, i_owner, i_start, i_release)
+                if max(free_at, ready_at[f]) > now:
+                    break  # whoever knows of it comes back
+                next_send[stream] += 1
+                heappush(heap, (now * 4 + _GRANT, rank[f], np.int64(_CROSS) + (f << 8)))
+        elif kind & 255 == _SPACE_WANTED:
+            if kind >> 8 != _NO_FETCH:
+                waiting[waiting_tail] = kind >> 8
+                waiting_tail += 1
+            while waiting_head < waiting_tail and dram[waiting[waiting_head]] <= dram_space:
+                f = waiting[waiting_head]
+                waiting_head += 1
+                dram_space -= dram[f]
+                heappush(heap, (now * 4 + _LAST, rank[f], np.int64(_DRAM) + (f << 8)))
+        elif kind & 255 == _WRITE:
+            o = kind >> 8
+            dram_free = max(now + 1, dram_free) + max(1, -(-queue_bits[out_slot[o]] // m.dram_bits))
+            written += 1
+            last_write = max(last_write, dram_free)
+            heappush(heap, (dram_free * 4 + _VISIBLE, out_pe[o], np.int64(_OUTPUT) + (1 << 8)))
+        elif kind & 255 == _DRAM:
+            f = kind >> 8
+            dram_free = max(now + 1, dram_free) + max(1, -(-dram[f] // m.dram_bits))
+            ready_at[f] = dram_free + m.dram_latency
+            heappush(heap, (ready_at[f] * 4 + _ACT, stream_of_fetch[f], np.int64(_SEND)))
         elif kind & 255 == _CROSS:
             f = kind >> 8
             weight = f < weight_fetches
@@ -253,11 +264,15 @@ def run_layer(s, c, m, taps, counts, buckets):
             counts[COUNT_GB_READ] += -(-bits[f] // m.bank_bits)
             counts[COUNT_HOPS] += bits[f] * hops[f]
             if space[f]:
-                release_at = max(end - 1, now)
-                heappush(heap, (release_at * 4 + _VISIBLE, space[f], np.int64(_SPACE)))
+                heappush(heap, (end * 4 + _VISIBLE, space[f], np.int64(_SPACE)))
+            left_at[f] = end
+            stream = stream_of_fetch[f]
+            if f + 2 < stop_fetch[stream] and dram[f + 2] >= 0:
+                heappush(heap, (end * 4 + _ACT, stream, np.int64(_ASK)))
         elif kind == _SPACE:
             dram_space += key
-            heappush(heap, (now * 4 + _GRANT, _NEVER, np.int64(_DRAM_POKE)))
+            if waiting_head < waiting_tail:
+                heappush(heap, (now * 4 + _GRANT, np.int64(-1), np.int64(_SPACE_WANTED) + (_NO_FETCH << 8)))
         elif kind == _ISSUE:
             pe = key
             b = at_block[pe]
@@ -282,11 +297,12 @@ def run_layer(s, c, m, taps, counts, buckets):
             heappush(heap, ((now + slots) * 4 + _ACT, pe, np.int64(_ISSUE)))
             if w_pos[POSITION_LAST, w_of[b]] == b:
                 w_release[w_of[b]] = now + weights_read + 1
-                heappush(heap, (w_release[w_of[b]] * 4 + _ACT, stream_w[pe], np.int64(_FETCH)))
+                kind_of = _SEND if ahead else _ASK
+                heappush(heap, (w_release[w_of[b]] * 4 + _ACT, stream_w[pe], np.int64(kind_of)))
             if i_pos[POSITION_LAST, i_of[b]] == b:
                 i_release[i_of[b]] = now + last_step + 1
                 key = weight_streams + stream_i[pe]
-                heappush(heap, (i_release[i_of[b]] * 4 + _ACT, key, np.int64(_FETCH)))
+                heappush(heap, (i_release[i_of[b]] * 4 + _ACT, key, np.int64(_SEND)))
             if flags & LAST:
                 tile_written[j] = now + last_step + m.write_latency
                 at_tile[pe] += 1
@@ -425,6 +441,17 @@ def run_layer(s, c, m, taps, counts, buckets):
         total = s.pixels * s.outputs * s.groups
         end = max(end, at + -(-m.streaming_elements * behind // (total * m.global_pe_rate)))
     return end + m.row_cycles - m.lead, issue_end.max() - m.lead
+
+
+@njit(cache=True)
+def _halves_free(fetch, first_of, dest, owner, start, release):
+    """Cycle from which the halves that a fetch of one operand fills are free."""
+    free_at = np.int64(0)
+    for n in range(first_of[fetch], first_of[fetch + 1]):
+        at = dest[n]
+        if at - start[owner[at]] >= 2:
+            free_at = max(free_at, release[at - 2])
+    return free_at
 
 
 @njit(cache=True)

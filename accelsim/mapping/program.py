@@ -15,8 +15,6 @@ from accelsim.mapping.plan import Mapping
 from accelsim.mapping.storage import (
     Mode,
     Storage,
-    activation_region_bits,
-    weight_region_bits,
 )
 from accelsim.mapping.tiles import Block, InputTile, WeightTile
 from accelsim.workload import LayerSpec
@@ -74,6 +72,7 @@ class LayerProgram:
     pes: list[PeProgram]
     weight_streams: list[Stream]
     input_streams: list[Stream]
+    weights_ahead: bool  # fetched from DRAM before there is room for them in the PEs
 
     @property
     def signature(self) -> Hashable:
@@ -146,7 +145,16 @@ def build_program(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Stora
     sharing = mapping.c_split * mapping.pixel_split if layer.geometry.groups == 1 else arch.pes
     input_streams = _streams([pe.input_positions for pe in pes], lambda index: index % sharing, storage.input)
     depth = arch.accumulation_collector_depth
-    program = LayerProgram(layer, mapping, storage, depth, pes, weight_streams, input_streams)
+    program = LayerProgram(
+        layer,
+        mapping,
+        storage,
+        depth,
+        pes,
+        weight_streams,
+        input_streams,
+        _fit_ahead(arch, storage, weight_streams),
+    )
     _check_tiles(arch, program)
     return program
 
@@ -289,6 +297,14 @@ def _streams(positions: list[list[Position]], stream_of: Callable[[int], int], m
     return streams
 
 
+def _fit_ahead(arch: Arch, storage: Storage, streams: list[Stream]) -> bool:
+    """Whether every weight stream can have two tiles in the global buffer, so that none waits for another."""
+    if storage.weights != "streamed":
+        return storage.weights == "cached"
+    tiles = sum(2 * max(fetch.tile.bits for fetch in stream.fetches) for stream in streams)
+    return tiles <= arch.weight_region_bits
+
+
 def _mark_dram_reads(fetches: list[Fetch], mode: Mode) -> None:
     last: dict[int, Fetch] = {}
     known: set[int] = set()  # what of a cached input is in the global buffer already
@@ -345,10 +361,10 @@ def _check_tiles(arch: Arch, program: LayerProgram) -> None:
                     f"layer {name}: a weight tile takes {tile.half_words} words, "
                     f"expected at most {weight_half} (half of weight_buffer_words)"
                 )
-            if program.storage.weights != "gb" and tile.bits > weight_region_bits(arch):
+            if program.storage.weights != "gb" and tile.bits > arch.weight_region_bits:
                 raise AccelsimError(
                     f"layer {name}: a weight tile takes {tile.bits} bits, expected at most the global "
-                    f"buffer's weight region of {weight_region_bits(arch)} bits (see global_buffer_kb)"
+                    f"buffer's weight region of {arch.weight_region_bits} bits (see global_buffer_kb)"
                 )
     for stream in program.input_streams:
         for fetch in stream.fetches:
@@ -360,7 +376,7 @@ def _check_tiles(arch: Arch, program: LayerProgram) -> None:
                     f"expected at most {input_half} (half of input_buffer_words)"
                 )
             largest_input = max(largest_input, tile.bits)
-    staging = 0
+    staging = program.storage.kept_bits
     if program.storage.input == "streamed":
         staging += 2 * len(program.input_streams) * largest_input
     if program.storage.output_to_dram:
@@ -370,10 +386,10 @@ def _check_tiles(arch: Arch, program: LayerProgram) -> None:
                     pixels = program.pieces(block)[0]
                     largest_output = max(largest_output, output_tile_bits(program.layer, block, pixels))
         staging += 2 * arch.pes * largest_output
-    if staging > activation_region_bits(arch):
+    if staging > arch.activation_region_bits:
         raise AccelsimError(
-            f"layer {name}: streaming through the global buffer needs {staging} bits of staging, expected "
-            f"at most {activation_region_bits(arch)} (its activation region; see global_buffer_kb)"
+            f"layer {name}: what it keeps in the global buffer and streams through it needs {staging} bits, "
+            f"expected at most {arch.activation_region_bits} (its activation region; see global_buffer_kb)"
         )
 
 

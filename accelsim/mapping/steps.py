@@ -42,6 +42,7 @@ class Machine(NamedTuple):
     output_banks: int
     weight_region: int
     activation_region: int
+    kept_bits: int  # of it, by the layer's own tensors
     accumulator_bits: int
     staged: int
     order: int

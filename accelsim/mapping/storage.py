@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from accelsim.config import Arch
@@ -14,19 +15,15 @@ Mode = Literal["gb", "cached", "streamed"]
 
 @dataclass(frozen=True)
 class Storage:
-    """gb: already there; cached: read from DRAM once; streamed: read from DRAM at every fetch."""
+    """gb: already there; cached: read from DRAM once; streamed: read from DRAM at every fetch.
+
+    kept_bits: of the activation region, by operands and output that stay there for the whole layer.
+    """
 
     weights: Mode
     input: Mode
     output_to_dram: bool
-
-
-def weight_region_bits(arch: Arch) -> int:
-    return arch.global_buffer_bits * arch.bank_groups[0] // arch.gb_banks
-
-
-def activation_region_bits(arch: Arch) -> int:
-    return arch.global_buffer_bits - weight_region_bits(arch)
+    kept_bits: int = 0
 
 
 def input_bits(layer: LayerSpec) -> int:
@@ -50,30 +47,86 @@ def weight_bits(layer: LayerSpec) -> int:
     return layer.geometry.K * layer.G * word
 
 
-class Placement:
-    """Decides the storage of a run's layers one by one, in order."""
-
-    def __init__(self, arch: Arch) -> None:
-        self._arch = arch
-        self._first, self._previous_resident = True, False
-
-    def place(self, layer: LayerSpec, *, last: bool) -> Storage:
-        """Storage of the next layer; the run's first reads and its last writes DRAM."""
-        activation_region = activation_region_bits(self._arch)
-        activations = input_bits(layer) + output_bits(layer)
-        resident = activations <= activation_region
-        weights: Mode = "cached" if weight_bits(layer) <= weight_region_bits(self._arch) else "streamed"
-        fit = activations + weight_bits(layer) <= activation_region
-        if layer.weight_is_activation and not self._first and resident and fit:
-            weights = "gb"
-        source: Mode = "streamed"
-        if resident:
-            source = "gb" if self._previous_resident else "cached"
-        self._first, self._previous_resident = False, resident
-        return Storage(weights, source, not resident or last)
+def output_staging_bits(arch: Arch, layer: LayerSpec) -> int:
+    """Room in the global buffer for output tiles on their way to DRAM, whatever the mapping."""
+    channels, output = arch.unit_channels, layer.output
+    pixel = channels * output.bits + -(-channels // arch.vector_size) * output.scale_bits
+    return 2 * arch.pes * arch.accumulation_collector_depth * pixel
 
 
 def decide_storage(arch: Arch, layers: Sequence[LayerSpec]) -> list[Storage]:
-    """Storage of each layer of a run, in order."""
-    placement = Placement(arch)
-    return [placement.place(layer, last=i == len(layers) - 1) for i, layer in enumerate(layers)]
+    """Storage of each layer of a run: what is between two layers stays in the global buffer or goes to DRAM.
+
+    Of all choices that fit, the one that moves the fewest bits of activations through DRAM.
+    """
+    needs = [_Needs.of(arch, layer) for layer in layers]
+    # between[i]: bits of tensor i in the global buffer, read by layer i and written by the one before.
+    between = [0, *(max(need.input, before.output) for before, need in pairwise(needs)), 0]
+    stays = _stays(arch, needs, between)
+    storages = []
+    for i, (layer, need) in enumerate(zip(layers, needs, strict=True)):
+        output = between[i + 1] if stays[i + 1] else need.staging
+        kept = between[i + 1] if stays[i + 1] else 0
+        source: Mode = "streamed"
+        if stays[i]:
+            source = "gb"
+            kept += between[i]
+        elif need.input + output <= arch.activation_region_bits:
+            source = "cached"
+            kept += need.input
+        weights: Mode = "cached" if need.weights <= arch.weight_region_bits else "streamed"
+        staging = 0 if stays[i + 1] else need.staging
+        fit = kept + need.weights + staging <= arch.activation_region_bits
+        if layer.weight_is_activation and i > 0 and source != "streamed" and fit:
+            weights = "gb"
+            kept += need.weights
+        storages.append(Storage(weights, source, not stays[i + 1], kept))
+    return storages
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """Bits of one layer's whole operands and output, and of the staging of an output that goes to DRAM."""
+
+    input: int
+    output: int
+    weights: int
+    staging: int
+
+    @classmethod
+    def of(cls, arch: Arch, layer: LayerSpec) -> _Needs:
+        return cls(
+            input_bits(layer), output_bits(layer), weight_bits(layer), output_staging_bits(arch, layer)
+        )
+
+    def allow(self, region: int, before: int | None, after: int | None) -> bool:
+        """Whether the layer can run with its tensors in the global buffer taking so much; None: not there."""
+        if before is not None:
+            return before + (self.staging if after is None else after) <= region
+        if after is not None:
+            # An input that does not fit whole beside it is streamed through what is left.
+            return self.input + after <= region or 2 * after <= region
+        return True
+
+
+def _stays(arch: Arch, needs: Sequence[_Needs], between: Sequence[int]) -> list[bool]:
+    """For each tensor whether it stays in the global buffer: the shortest path from the first to the last."""
+    region, impossible = arch.activation_region_bits, float("inf")
+    # costs[i][there]: DRAM bits from layer i on, given where tensor i is.
+    costs = [[0.0, impossible]]
+
+    def cost(i: int, before: bool, after: bool) -> float:
+        need = needs[i]
+        if not need.allow(region, between[i] if before else None, between[i + 1] if after else None):
+            return impossible
+        return costs[0][after] + (0 if before else need.input) + (0 if after else need.output)
+
+    steps: list[list[bool]] = []  # from where tensor i is to where tensor i + 1 best is
+    for i in reversed(range(len(needs))):
+        own = [[cost(i, before, after) for after in (False, True)] for before in (False, True)]
+        steps.insert(0, [there <= away and there < impossible for away, there in own])
+        costs.insert(0, [min(row) for row in own])
+    stays = [False]
+    for step in steps:
+        stays.append(step[stays[-1]])
+    return stays

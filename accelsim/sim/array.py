@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from accelsim.config import Arch
-from accelsim.mapping.program import Stream
-from accelsim.sim.clock import UNKNOWN, Clock, Process
+from accelsim.sim.clock import Clock, Process
+from accelsim.sim.fetch import StreamRun
 from accelsim.sim.layer_run import LayerRun, row_work_cycles
 from accelsim.sim.pe import OutputTile, Pe, PsumTile
 from accelsim.sim.ports import INPUT, WEIGHT
 from accelsim.sim.recorder import Recorder
-from accelsim.sim.transfers import Fabric, FetchTransfer, OutputTransfer, PsumTransfer
+from accelsim.sim.transfers import Fabric, OutputTransfer, PsumTransfer
 
 
 class Array:
@@ -35,11 +35,12 @@ class Array:
             self.pes.append(
                 Pe(clock, arch, index, runs, self.send_output, self.pes, self.send_psums, recorder)
             )
-        for run in runs:
-            for stream in run.program.weight_streams:
-                clock.process(self._fetch(run, stream, WEIGHT))
+        self._weight_streams: list[list[StreamRun]] = []
+        for run, before in zip(runs, [None, *runs], strict=False):
+            own = [StreamRun(self.fabric, run, before, s, WEIGHT) for s in run.program.weight_streams]
+            self._weight_streams.append(own)
             for stream in run.program.input_streams:
-                clock.process(self._fetch(run, stream, INPUT))
+                StreamRun(self.fabric, run, before, stream, INPUT)
         self.done = clock.process(self._sequence())
 
     def state(self, index: int) -> object:
@@ -50,10 +51,14 @@ class Array:
         """
         clock, now = self.clock, self.clock._now
         weights = [pe.weights.ahead(index, now) for pe in self.pes]
-        launched = [run.fetches_to_launch for run in self.runs[index : index + 3]]
+        under_way = []
+        for streams in self._weight_streams[index:]:
+            under_way.append([stream.state(now) for stream in streams])
+            if not any(stream.asked for stream in streams):
+                break
         due = sorted((entry[0] - now, entry[1]) for entry in clock._queue if entry[0] < float("inf"))
         ports = self.fabric.crossbar.state(now), self.fabric.dram.state(now, index)
-        return weights, launched, due, ports
+        return weights, under_way, due, ports
 
     def _sequence(self) -> Process:
         for run in self.runs:
@@ -67,29 +72,6 @@ class Array:
                 self.recorder.layer(*own, run.issue_end, run.output_left)
             if self._on_layer is not None:
                 self._on_layer(run.index)
-
-    def _fetch(self, run: LayerRun, stream: Stream, kind: int) -> Process:
-        clock = self.clock
-        if kind == INPUT or run.layer.weight_is_activation:
-            yield run.started
-        if kind == WEIGHT and run.index:
-            launched = yield self.runs[run.index - 1].weights_launched
-            if clock._now <= launched:
-                yield clock.sleep(launched + 1)
-        buffers = [pe.buffer(kind) for pe in self.pes]
-        for index, fetch in enumerate(stream.fetches):
-            launch = clock._now
-            for pe, position in fetch.destinations:
-                buffer = buffers[pe]
-                while (free := buffer.free_at(run.index, position)) == UNKNOWN:
-                    yield buffer.released.wait()
-                if free > launch:
-                    launch = free
-            if launch > clock._now:
-                yield clock.sleep(launch)
-            if kind == WEIGHT:
-                run.weight_fetch_launched()
-            FetchTransfer(self.fabric, run, stream, kind, index, fetch).launch()
 
     def send_output(self, pe: Pe, run: LayerRun, tile: OutputTile) -> None:
         """Request the transfer of an output tile out of a PE's FIFO."""

@@ -84,8 +84,8 @@ class LayerRun:
         self.start = self.end = 0
         self.started = Event(clock)  # previous layer has ended
         self.ended = Event(clock)
-        self.weights_launched = Event(clock)
-        self.fetches_to_launch = sum(len(stream.fetches) for stream in program.weight_streams)
+        self.weights_asked = Event(clock)
+        self._fetches_to_ask = sum(len(stream.fetches) for stream in program.weight_streams)
         self.outputs_to_write = program.output_tiles
         self.last_write = 0
         self._arrivals: list[tuple[int, int]] = []
@@ -101,10 +101,10 @@ class LayerRun:
         self.start = self.clock.cycle
         self.started.succeed()
 
-    def weight_fetch_launched(self) -> None:
-        self.fetches_to_launch -= 1
-        if self.fetches_to_launch == 0:
-            self.weights_launched.succeed(self.clock.cycle)
+    def weight_fetch_asked(self) -> None:
+        self._fetches_to_ask -= 1
+        if self._fetches_to_ask == 0:
+            self.weights_asked.succeed(self.clock.cycle)
 
     def output_in_buffer(self, cycle: int, values: int) -> None:
         """An output tile of so many values will be in the global buffer at `cycle`."""

@@ -60,10 +60,9 @@ class Crossbar:
             granted(start, duration)
 
 
-class _DramRequest(NamedTuple):
+class _Request(NamedTuple):
     key: Key
     bits: int
-    space_bits: int
     granted: Granted
 
 
@@ -71,59 +70,59 @@ _key = itemgetter(0)
 
 
 class Dram:
-    """One FIFO port for reads and writes; reads of weights also wait for space in the weight region."""
+    """One FIFO port for reads and writes; reads of weights first wait for space in the weight region."""
 
     def __init__(self, clock: Clock, width_bits: int, weight_region_bits: int) -> None:
         self.clock, self.width_bits = clock, width_bits
         self._port_free = 0
         self._space = weight_region_bits
-        self._arrived: list[_DramRequest] = []
-        self._queue: deque[_DramRequest] = deque()
-        self._poked_at = -1
+        self._requests: list[_Request] = []
+        self._asked: list[_Request] = []  # in this cycle
+        self._waiting: deque[_Request] = deque()
+        self._granting_at = -1
 
-    def request(self, key: Key, bits: int, granted: Granted, space_bits: int = 0) -> None:
-        self._arrived.append(_DramRequest(key, bits, space_bits, granted))
-        self._poke()
+    def request(self, key: Key, bits: int, granted: Granted) -> None:
+        """Move `bits` as soon as everything requested before has been moved."""
+        self._requests.append(_Request(key, bits, granted))
+        self._grant_at_end()
 
-    def state(self, now: int, layer: int) -> object:
-        """How long the port is busy yet, the space left, and the requests by layers from `layer` on."""
-        waiting = [*self._queue, *self._arrived]
-        requests = [(key[0], key[1], key[2] - layer, key[3], bits) for key, bits, *_ in waiting]
-        return max(0, self._port_free - now), self._space, requests
+    def request_with_space(self, key: Key, bits: int, granted: Granted) -> None:
+        """The same, once as much of the weight region is free and nobody has waited for longer."""
+        self._asked.append(_Request(key, bits, granted))
+        self._grant_at_end()
 
     def release_space(self, cycle: int, bits: int) -> None:
-        """`bits` of the weight region are free again for reads that start at `cycle` or later."""
+        """`bits` of the weight region are free again from `cycle` on."""
 
         def release() -> None:
             self._space += bits
-            self._poke()
+            if self._waiting:
+                self._grant_at_end()
 
-        # Grants for starts at `cycle` are made at the end of the cycle before.
-        self.clock.at(max(cycle - 1, self.clock._now), release)
+        self.clock.at(cycle, release)
 
-    def _poke(self) -> None:
+    def state(self, now: int, layer: int) -> object:
+        """How long the port is busy yet, the space left, and the requests by layers from `layer` on."""
+        waiting = [*self._waiting, *self._asked, *self._requests]
+        requests = [(key[0], key[1], key[2] - layer, key[3], bits) for key, bits, _ in waiting]
+        return max(0, self._port_free - now), self._space, requests
+
+    def _grant_at_end(self) -> None:
         now = self.clock._now
-        if self._poked_at != now:
-            self._poked_at = now
+        if self._granting_at != now:
+            self._granting_at = now
             self.clock.at_end_of_cycle(now, self._grant)
 
     def _grant(self) -> None:
-        self._poked_at = -1
-        self._queue.extend(sorted(self._arrived, key=_key))
-        self._arrived = []
-        now = self.clock._now
-        while self._queue:
-            head = self._queue[0]
-            start = max(now + 1, self._port_free)
-            if head.space_bits:
-                if start > now + 1:
-                    # Space is looked at in the cycle before the start: all that is free by then is known.
-                    self.clock.at(start - 1, self._poke)
-                    return
-                if head.space_bits > self._space:
-                    return
-                self._space -= head.space_bits
-            self._queue.popleft()
-            duration = max(1, -(-head.bits // self.width_bits))
+        self._granting_at = -1
+        self._waiting.extend(sorted(self._asked, key=_key))
+        self._asked = []
+        while self._waiting and self._waiting[0].bits <= self._space:
+            self._space -= self._waiting[0].bits
+            self._requests.append(self._waiting.popleft())
+        requests, self._requests = self._requests, []
+        for _, bits, granted in sorted(requests, key=_key):
+            start = max(self.clock._now + 1, self._port_free)
+            duration = max(1, -(-bits // self.width_bits))
             self._port_free = start + duration
-            head.granted(start, duration)
+            granted(start, duration)

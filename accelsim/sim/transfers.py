@@ -1,4 +1,4 @@
-"""What crosses the array: fetches into PEs, output tiles out of them, psums between them.
+"""What leaves the PEs: output tiles on their way out, psums between them; and the fabric all of it crosses.
 
 Each object is one transfer on its way from port to port; its methods are called in the cycles in which
 docs/machine.md section 5 has something happen to it.
@@ -7,15 +7,11 @@ docs/machine.md section 5 has something happen to it.
 from __future__ import annotations
 
 from accelsim.config import Arch
-from accelsim.mapping.program import Fetch, Stream
-from accelsim.mapping.storage import weight_region_bits
 from accelsim.sim.clock import Clock
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.pe import OutputTile, Pe, PsumTile
-from accelsim.sim.ports import INPUT, OUTPUT, PSUM, WEIGHT, Crossbar, Dram, Key
+from accelsim.sim.ports import OUTPUT, PSUM, Crossbar, Dram, Key
 from accelsim.sim.recorder import Recorder
-
-_BUFFER = {WEIGHT: "weight_buffer.write", INPUT: "input_buffer.write"}
 
 
 class Fabric:
@@ -24,70 +20,13 @@ class Fabric:
     def __init__(self, clock: Clock, arch: Arch, recorder: Recorder | None) -> None:
         self.clock, self.arch, self.recorder = clock, arch, recorder
         self.crossbar = Crossbar(clock, arch.gb_banks, arch.pes)
-        self.dram = Dram(clock, arch.dram_bits, weight_region_bits(arch))
+        self.dram = Dram(clock, arch.dram_bits, arch.weight_region_bits)
         self.hops = _Grid(arch.pes)
         self.bank_groups, self.crossbar_bits = arch.bank_groups, arch.crossbar_bits
         self.pes: list[Pe] = []
 
     def bank_words(self, bits: int) -> int:
         return -(-bits // self.arch.gb_bank_bits)
-
-
-class FetchTransfer:
-    """The `index`-th fetch of a stream: DRAM where it must, then the crossbar to all its PEs."""
-
-    __slots__ = ("bits", "fabric", "fetch", "key", "kind", "run", "stream")
-
-    def __init__(
-        self, fabric: Fabric, run: LayerRun, stream: Stream, kind: int, index: int, fetch: Fetch
-    ) -> None:
-        self.fabric, self.run, self.stream, self.kind, self.fetch = fabric, run, stream, kind, fetch
-        self.key: Key = (kind, stream.leader, run.index, index)
-        self.bits = fetch.tile.bits
-
-    def launch(self) -> None:
-        if not self.fetch.reads_dram:
-            self.send()
-            return
-        bits = self.fetch.dram_bits
-        self.run.dram_reads += bits
-        self.run.bank_writes += self.fabric.bank_words(bits)
-        self.fabric.dram.request(self.key, bits, self.read, space_bits=bits if self.kind == WEIGHT else 0)
-
-    def read(self, start: int, duration: int) -> None:
-        fabric = self.fabric
-        if fabric.recorder is not None:
-            fabric.recorder.dram(self.key, start, duration, self.fetch.dram_bits)
-        fabric.clock.at(start + duration + fabric.arch.dram_latency_cycles, self.send)
-
-    @property
-    def bank(self) -> int:
-        weights, inputs, _ = self.fabric.bank_groups
-        number = self.stream.number
-        return number % weights if self.kind == WEIGHT else weights + number % inputs
-
-    def send(self) -> None:
-        fabric, run, bits = self.fabric, self.run, self.bits
-        pes = [pe for pe, _ in self.fetch.destinations]
-        run.bank_reads += fabric.bank_words(bits)
-        run.bit_hops += bits * fabric.hops.multicast(pes)
-        ports = [self.bank, *map(fabric.crossbar.in_port, pes)]
-        fabric.crossbar.request(self.key, ports, -(-bits // fabric.crossbar_bits), self.granted)
-
-    def granted(self, start: int, duration: int) -> None:
-        fabric, run, kind, fetch = self.fabric, self.run, self.kind, self.fetch
-        arrival = start + duration + fabric.arch.noc_latency_cycles
-        recorder = fabric.recorder
-        for pe, position in fetch.destinations:
-            fabric.pes[pe].buffer(kind).fill(run.index, position, arrival)
-            if recorder is not None:
-                recorder.filled(pe, kind, run.index, position, start, arrival)
-        run.counts[_BUFFER[kind]] += fetch.tile.macro_words * len(fetch.destinations)
-        if kind == WEIGHT and fetch.last_of_tile and run.program.storage.weights != "gb":
-            fabric.dram.release_space(start + duration, self.bits)
-        if recorder is not None:
-            pes = [pe for pe, _ in fetch.destinations]
-            recorder.crossbar(self.key, self.bank, -1, pes, start, duration, self.bits)
 
 
 class OutputTransfer:

@@ -1,0 +1,146 @@
+"""Operands on their way into the PEs: the fetches of one stream, asked for ahead and sent in order.
+
+What will hold, such as when a half is free or a tile is in the global buffer, is known as a number before it
+does; the two processes of a stream sleep until then, or wait for the signal that one more number is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from functools import partial
+from typing import Any
+
+from simpy.events import Event
+
+from accelsim.mapping.program import Fetch, Stream
+from accelsim.sim.clock import UNKNOWN, Process, Signal
+from accelsim.sim.layer_run import LayerRun
+from accelsim.sim.ports import INPUT, WEIGHT, Key
+from accelsim.sim.transfers import Fabric
+
+_BUFFER = {WEIGHT: "weight_buffer.write", INPUT: "input_buffer.write"}
+# Tiles of a stream that may be between the request to DRAM and the end of the transfer to the PEs.
+_UNDER_WAY = 2
+
+
+class StreamRun:
+    """One stream of one layer. asked, sent: how many of its fetches are."""
+
+    def __init__(
+        self, fabric: Fabric, run: LayerRun, before: LayerRun | None, stream: Stream, kind: int
+    ) -> None:
+        """before: the previous layer."""
+        self.fabric, self.run, self.stream, self.kind = fabric, run, stream, kind
+        self._before = before
+        weights, inputs, _ = fabric.bank_groups
+        self.bank = stream.number % weights if kind == WEIGHT else weights + stream.number % inputs
+        self.asked = self.sent = 0
+        count = len(stream.fetches)
+        self._ready = [UNKNOWN] * count  # cycle from which a tile may leave the global buffer
+        self._left = [UNKNOWN] * count  # cycle in which it has left
+        self._got_ready, self._leaves = Signal(fabric.clock), Signal(fabric.clock)
+        self._buffers = [pe.buffer(kind) for pe in fabric.pes]
+        fabric.clock.process(self._ask())
+        fabric.clock.process(self._send())
+
+    def state(self, now: int) -> object:
+        """What is under way, in cycles from now."""
+        recent = slice(max(0, self.sent - _UNDER_WAY), self.asked)
+        ready = [cycle if cycle == UNKNOWN else max(0, cycle - now) for cycle in self._ready[recent]]
+        left = [cycle if cycle == UNKNOWN else max(0, cycle - now) for cycle in self._left[recent]]
+        return self.asked, self.sent, ready, left
+
+    def _key(self, index: int) -> Key:
+        return self.kind, self.stream.leader, self.run.index, index
+
+    def _ask(self) -> Process:
+        clock, run, weights = self.fabric.clock, self.run, self.kind == WEIGHT
+        if not weights or run.layer.weight_is_activation:
+            yield run.started
+        if weights and self._before is not None:
+            others_asked = yield self._before.weights_asked
+            if clock._now <= others_asked:
+                yield clock.sleep(others_asked + 1)
+        ahead = not weights or run.program.weights_ahead
+        for index, fetch in enumerate(self.stream.fetches):
+            if fetch.reads_dram:
+                at = clock._now
+                if not ahead:
+                    at = yield from self._halves_free(fetch)
+                elif index >= _UNDER_WAY:
+                    while (at := self._left[index - _UNDER_WAY]) == UNKNOWN:
+                        yield self._leaves.wait()
+                if at > clock._now:
+                    yield clock.sleep(at)
+                self._read_dram(index, fetch)
+            else:
+                self._is_ready(index, clock._now)
+            self.asked += 1
+            if weights:
+                run.weight_fetch_asked()
+
+    def _halves_free(self, fetch: Fetch) -> Generator[Event, Any, int]:
+        """Returns the cycle from which the halves that a fetch fills are free, once it is known."""
+        cycle = 0
+        for pe, position in fetch.destinations:
+            buffer = self._buffers[pe]
+            while (free := buffer.free_at(self.run.index, position)) == UNKNOWN:
+                yield buffer.released.wait()
+            if free > cycle:
+                cycle = free
+        return cycle
+
+    def _read_dram(self, index: int, fetch: Fetch) -> None:
+        fabric, run, bits = self.fabric, self.run, fetch.dram_bits
+        run.dram_reads += bits
+        run.bank_writes += fabric.bank_words(bits)
+        ask = fabric.dram.request_with_space if self.kind == WEIGHT else fabric.dram.request
+        ask(self._key(index), bits, partial(self._reads, index))
+
+    def _reads(self, index: int, start: int, duration: int) -> None:
+        fabric = self.fabric
+        if fabric.recorder is not None:
+            fabric.recorder.dram(self._key(index), start, duration, self.stream.fetches[index].dram_bits)
+        self._is_ready(index, start + duration + fabric.arch.dram_latency_cycles)
+
+    def _is_ready(self, index: int, cycle: int) -> None:
+        self._ready[index] = cycle
+        self._got_ready.notify()
+
+    def _send(self) -> Process:
+        clock = self.fabric.clock
+        for index, fetch in enumerate(self.stream.fetches):
+            while (ready := self._ready[index]) == UNKNOWN:
+                yield self._got_ready.wait()
+            at = yield from self._halves_free(fetch)
+            at = max(at, ready)
+            if at > clock._now:
+                yield clock.sleep(at)
+            self._transfer(index, fetch)
+            self.sent += 1
+
+    def _transfer(self, index: int, fetch: Fetch) -> None:
+        fabric, run, bits = self.fabric, self.run, fetch.tile.bits
+        pes = [pe for pe, _ in fetch.destinations]
+        run.bank_reads += fabric.bank_words(bits)
+        run.bit_hops += bits * fabric.hops.multicast(pes)
+        ports = [self.bank, *map(fabric.crossbar.in_port, pes)]
+        duration = -(-bits // fabric.crossbar_bits)
+        fabric.crossbar.request(self._key(index), ports, duration, partial(self._leaves_buffer, index))
+
+    def _leaves_buffer(self, index: int, start: int, duration: int) -> None:
+        fabric, run, kind, fetch = self.fabric, self.run, self.kind, self.stream.fetches[index]
+        self._left[index] = start + duration
+        self._leaves.notify()
+        arrival = start + duration + fabric.arch.noc_latency_cycles
+        recorder = fabric.recorder
+        for pe, position in fetch.destinations:
+            self._buffers[pe].fill(run.index, position, arrival)
+            if recorder is not None:
+                recorder.filled(pe, kind, run.index, position, start, arrival)
+        run.counts[_BUFFER[kind]] += fetch.tile.macro_words * len(fetch.destinations)
+        if kind == WEIGHT and fetch.last_of_tile and run.program.storage.weights != "gb":
+            fabric.dram.release_space(start + duration, fetch.tile.bits)
+        if recorder is not None:
+            pes = [pe for pe, _ in fetch.destinations]
+            recorder.crossbar(self._key(index), self.bank, -1, pes, start, duration, fetch.tile.bits)

@@ -79,6 +79,7 @@ class Arch(_Strict):
     gb_output_banks: int | None = Field(None, ge=1)
     gb_weight_kb: int | None = Field(None, ge=1)
     pe_port_bits: int = Field(ge=1, le=4096)
+    psum_port_bits: int | None = Field(None, ge=1, le=4096)
     noc_latency_cycles: int = Field(ge=0, le=1000)
     dram_bits_per_cycle: int = Field(ge=1, le=1 << 16)
     dram_efficiency: float = Field(gt=0, le=1)
@@ -140,6 +141,11 @@ class Arch(_Strict):
     @property
     def crossbar_bits(self) -> int:
         return min(self.gb_bank_bits, self.pe_port_bits)
+
+    @property
+    def psum_bits(self) -> int:
+        """Width of the ports that psums use from PE to PE."""
+        return self.psum_port_bits or self.pe_port_bits
 
     @property
     def global_buffer_bits(self) -> int:

@@ -216,10 +216,11 @@ def roofline(arch: Arch, layer: LayerSpec, storage: Storage, mapping: Mapping) -
         dram += output_bits(layer)
     psums = 0.0
     if mapping.c_split > 1:
-        psums = units * lane_groups * pixels * arch.lanes * arch.accumulator_width(scheme) / arch.pe_port_bits
+        psums = units * lane_groups * pixels * arch.lanes * arch.accumulator_width(scheme) / arch.psum_bits
     busiest = max(
         compute,
-        (weights + inputs) / width + psums,
+        (weights + inputs) / width + (psums if arch.psum_port_bits is None else 0.0),
+        psums,
         weights * per_weight_bank / width,
         inputs * per_input_bank / width,
         output_bits(layer) / width / output_banks,

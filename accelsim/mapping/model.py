@@ -161,6 +161,9 @@ def run_layer(s, c, m, taps, counts, buckets):
     queue_sent, done_at = piece_first[:pes].copy(), piece_first[:pes].copy()
     bank_free = np.zeros(m.weight_banks + m.input_banks + m.output_banks, np.int64)
     in_free, out_free = np.zeros(pes, np.int64), np.zeros(pes, np.int64)
+    psum_in_free, psum_out_free = in_free, out_free
+    if m.psum_ports:
+        psum_in_free, psum_out_free = np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     dram_free, dram_space = 0, m.weight_region
     waiting = np.zeros(weight_fetches + 1, np.int64)  # weights for space in their region
     waiting_head, waiting_tail = 0, 0
@@ -372,9 +375,9 @@ def run_layer(s, c, m, taps, counts, buckets):
             pixels = min(m.piece, table[PIXELS, b] - number * m.piece)
             values = pixels * table[LANES, b]
             size = values * m.accumulator_bits
-            begin = max(now + 1, out_free[pe], in_free[target])
-            end = begin + max(pixels, -(-size // m.port_bits))
-            out_free[pe] = in_free[target] = end
+            begin = max(now + 1, psum_out_free[pe], psum_in_free[target])
+            end = begin + max(pixels, -(-size // m.psum_bits))
+            psum_out_free[pe] = psum_in_free[target] = end
             counts[COUNT_HOPS] += size * (abs(pe % side - target % side) + abs(pe // side - target // side))
             counts[COUNT_PSUM_READ] += 2 * pixels
             counts[COUNT_PSUM_WRITE] += pixels

@@ -32,7 +32,8 @@ class Machine(NamedTuple):
     fifo: int
     piece: int
     crossbar_bits: int
-    port_bits: int
+    psum_bits: int  # of the ports that psums use
+    psum_ports: int  # whether those are their own
     bank_bits: int
     noc_latency: int
     dram_bits: int

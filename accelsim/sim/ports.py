@@ -21,12 +21,16 @@ Granted = Callable[[int, int], None]  # start cycle, duration
 
 
 class Crossbar:
-    """Bank ports and PE in- and out-ports; a transfer holds one bank and its PE ports together."""
+    """Bank ports and PE in- and out-ports; a transfer holds one bank and its PE ports together.
 
-    def __init__(self, clock: Clock, banks: int, pes: int) -> None:
+    psum_ports: PEs have ports of their own for psums.
+    """
+
+    def __init__(self, clock: Clock, banks: int, pes: int, psum_ports: bool) -> None:
         self.clock = clock
         self._banks, self._pes = banks, pes
-        self._free = [0] * (banks + 2 * pes)  # first cycle in which each port is free
+        self._psum_ports = banks + (2 * pes if psum_ports else 0)
+        self._free = [0] * (self._psum_ports + 2 * pes)  # first cycle in which each port is free
         self._requests: list[tuple[Key, Sequence[int], int, Granted]] = []
 
     def in_port(self, pe: int) -> int:
@@ -35,6 +39,12 @@ class Crossbar:
 
     def out_port(self, pe: int) -> int:
         return self._banks + self._pes + pe
+
+    def psum_in_port(self, pe: int) -> int:
+        return self._psum_ports + pe
+
+    def psum_out_port(self, pe: int) -> int:
+        return self._psum_ports + self._pes + pe
 
     def request(self, key: Key, ports: Sequence[int], duration: int, granted: Granted) -> None:
         """Hold `ports` together for `duration` cycles, at least 1, as soon as all are free."""

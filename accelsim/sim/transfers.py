@@ -19,7 +19,7 @@ class Fabric:
 
     def __init__(self, clock: Clock, arch: Arch, recorder: Recorder | None) -> None:
         self.clock, self.arch, self.recorder = clock, arch, recorder
-        self.crossbar = Crossbar(clock, arch.gb_banks, arch.pes)
+        self.crossbar = Crossbar(clock, arch.gb_banks, arch.pes, arch.psum_port_bits is not None)
         self.dram = Dram(clock, arch.dram_bits, arch.weight_region_bits)
         self.hops = _Grid(arch.pes)
         self.bank_groups, self.crossbar_bits = arch.bank_groups, arch.crossbar_bits
@@ -99,9 +99,9 @@ class PsumTransfer:
 
     def send(self) -> None:
         crossbar = self.fabric.crossbar
-        ports = (crossbar.out_port(self.source.index), crossbar.in_port(self.target.index))
+        ports = (crossbar.psum_out_port(self.source.index), crossbar.psum_in_port(self.target.index))
         # The banks and adders at either end handle an entry a cycle.
-        duration = max(self.tile.pieces[self.piece], -(-self.bits // self.fabric.arch.pe_port_bits))
+        duration = max(self.tile.pieces[self.piece], -(-self.bits // self.fabric.arch.psum_bits))
         crossbar.request(self.key, ports, duration, self.granted)
 
     def granted(self, start: int, duration: int) -> None:

@@ -245,7 +245,9 @@ def _ppu_register_bits(arch: Arch, scheme: Scheme, entry_bits: int) -> int:
 
 def _array(arch: Arch, scheme: Scheme, library: CostLibrary, pe_area_um2: float) -> list[Part]:
     bank_words = max(1, arch.global_buffer_bits // arch.gb_banks // arch.gb_bank_bits)
-    noc = library.noc(arch.pes, arch.pe_port_bits, pe_area_um2, arch.placement_utilization)
+    noc = library.noc(
+        arch.pes, arch.pe_port_bits + (arch.psum_port_bits or 0), pe_area_um2, arch.placement_utilization
+    )
     # One elementwise unit is priced as a PPU lane: the cost tables have nothing closer.
     lane = library.ppu(arch.global_pe_elements_per_cycle, PPU_VALUE_BITS, scheme.activation_bits)
     global_pe = replace(lane, standing="assumption")

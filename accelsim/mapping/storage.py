@@ -57,12 +57,13 @@ def output_staging_bits(arch: Arch, layer: LayerSpec) -> int:
 def decide_storage(arch: Arch, layers: Sequence[LayerSpec]) -> list[Storage]:
     """Storage of each layer of a run: what is between two layers stays in the global buffer or goes to DRAM.
 
-    Of all choices that fit, the one that moves the fewest bits of activations through DRAM.
+    Of all choices that fit, the one that moves the fewest bits of activations through DRAM, where an input
+    that is streamed counts twice if the weights too have to be fetched more than once.
     """
     needs = [_Needs.of(arch, layer) for layer in layers]
     # between[i]: bits of tensor i in the global buffer, read by layer i and written by the one before.
     between = [0, *(max(need.input, before.output) for before, need in pairwise(needs)), 0]
-    stays = _stays(arch, needs, between)
+    region, stays = arch.activation_region_bits, _stays(arch, needs, between)
     storages = []
     for i, (layer, need) in enumerate(zip(layers, needs, strict=True)):
         output = between[i + 1] if stays[i + 1] else need.staging
@@ -71,12 +72,12 @@ def decide_storage(arch: Arch, layers: Sequence[LayerSpec]) -> list[Storage]:
         if stays[i]:
             source = "gb"
             kept += between[i]
-        elif need.input + output <= arch.activation_region_bits:
+        elif need.input + output <= region:
             source = "cached"
             kept += need.input
         weights: Mode = "cached" if need.weights <= arch.weight_region_bits else "streamed"
         staging = 0 if stays[i + 1] else need.staging
-        fit = kept + need.weights + staging <= arch.activation_region_bits
+        fit = kept + need.weights + staging <= region
         if layer.weight_is_activation and i > 0 and source != "streamed" and fit:
             weights = "gb"
             kept += need.weights
@@ -86,18 +87,24 @@ def decide_storage(arch: Arch, layers: Sequence[LayerSpec]) -> list[Storage]:
 
 @dataclass(frozen=True)
 class _Needs:
-    """Bits of one layer's whole operands and output, and of the staging of an output that goes to DRAM."""
+    """Bits of one layer's whole operands and output, and of the staging of an output that goes to DRAM.
+
+    streamed_passes: how often an input that is streamed is read, at the least.
+    """
 
     input: int
     output: int
     weights: int
     staging: int
+    streamed_passes: int
 
     @classmethod
     def of(cls, arch: Arch, layer: LayerSpec) -> _Needs:
-        return cls(
-            input_bits(layer), output_bits(layer), weight_bits(layer), output_staging_bits(arch, layer)
-        )
+        weights = weight_bits(layer)
+        word = layer.vector_size * layer.scheme.weight_bits + layer.scheme.weight_scale_bits
+        held = max(arch.weight_region_bits, arch.pes * arch.lanes * arch.weight_buffer_words * word)
+        staging = output_staging_bits(arch, layer)
+        return cls(input_bits(layer), output_bits(layer), weights, staging, 1 if weights <= held else 2)
 
     def allow(self, region: int, before: int | None, after: int | None) -> bool:
         """Whether the layer can run with its tensors in the global buffer taking so much; None: not there."""
@@ -119,7 +126,10 @@ def _stays(arch: Arch, needs: Sequence[_Needs], between: Sequence[int]) -> list[
         need = needs[i]
         if not need.allow(region, between[i] if before else None, between[i + 1] if after else None):
             return impossible
-        return costs[0][after] + (0 if before else need.input) + (0 if after else need.output)
+        read = 0 if before else need.input
+        if need.input + (between[i + 1] if after else need.staging) > region:
+            read *= need.streamed_passes
+        return costs[0][after] + read + (0 if after else need.output)
 
     steps: list[list[bool]] = []  # from where tensor i is to where tensor i + 1 best is
     for i in reversed(range(len(needs))):

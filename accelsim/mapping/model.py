@@ -99,13 +99,16 @@ def run_layer(s, c, m, taps, counts, buckets):
     first_fetch, next_send = next_ask.copy(), next_ask.copy()
     ready_at, left_at = np.full(fetches, _NEVER), np.full(fetches, _NEVER)
     stream_of_fetch = np.zeros(fetches, np.int64)
-    two_each = 0
+    one_each = 0
     for stream in range(streams):
         own = slice(next_ask[stream], stop_fetch[stream])
         stream_of_fetch[own] = stream
         if stream < weight_streams and next_ask[stream] < stop_fetch[stream]:
-            two_each += 2 * bits[own].max()
-    ahead = s.weight_mode == 1 or (s.weight_mode == 2 and two_each <= m.weight_region)
+            one_each += bits[own].max()
+    ahead = m.weight_region // one_each
+    if s.weight_mode == 1:
+        ahead = fetches
+    asked_at = np.full(streams, -1)  # cycle of the latest read
     side = 1
     while side * side < pes:
         side += 1
@@ -164,7 +167,7 @@ def run_layer(s, c, m, taps, counts, buckets):
     psum_in_free, psum_out_free = in_free, out_free
     if m.psum_ports:
         psum_in_free, psum_out_free = np.zeros(pes, np.int64), np.zeros(pes, np.int64)
-    dram_free, dram_space = 0, m.weight_region
+    dram_used, dram_space = 0, m.weight_region  # bits of the port's time; bits left
     waiting = np.zeros(weight_fetches + 1, np.int64)  # weights for space in their region
     waiting_head, waiting_tail = 0, 0
     out_pe, out_slot = np.zeros(outputs + 1, np.int64), np.zeros(outputs + 1, np.int64)
@@ -190,12 +193,18 @@ def run_layer(s, c, m, taps, counts, buckets):
                 f = next_ask[stream]
                 weight = f < weight_fetches
                 if dram[f] >= 0:
-                    if weight and not ahead:
+                    depth = ahead if weight else 2
+                    free_at = np.int64(0)
+                    if depth == 0:
                         free_at = _halves_free(f, w_fetch, w_dest, w_owner, w_start, w_release)
-                    else:
-                        free_at = left_at[f - 2] if f - first_fetch[stream] >= 2 else 0
+                    elif f - first_fetch[stream] >= depth:
+                        free_at = left_at[f - depth]
                     if free_at > now:
                         break  # whoever knows of it comes back
+                    if asked_at[stream] == now:
+                        heappush(heap, ((now + 1) * 4 + _ACT, stream, np.int64(_ASK)))
+                        break
+                    asked_at[stream] = now
                     counts[COUNT_DRAM_READ] += dram[f]
                     counts[COUNT_GB_WRITE] += -(-dram[f] // m.bank_bits)
                     kind_of = _SPACE_WANTED if weight else _DRAM
@@ -228,14 +237,17 @@ def run_layer(s, c, m, taps, counts, buckets):
                 heappush(heap, (now * 4 + _LAST, rank[f], np.int64(_DRAM) + (f << 8)))
         elif kind & 255 == _WRITE:
             o = kind >> 8
-            dram_free = max(now + 1, dram_free) + max(1, -(-queue_bits[out_slot[o]] // m.dram_bits))
+            begin = max((now + 1) * m.dram_bits, dram_used)
+            dram_used = begin + queue_bits[out_slot[o]]
+            end = max(begin // m.dram_bits + 1, -(-dram_used // m.dram_bits))
             written += 1
-            last_write = max(last_write, dram_free)
-            heappush(heap, (dram_free * 4 + _VISIBLE, out_pe[o], np.int64(_OUTPUT) + (1 << 8)))
+            last_write = max(last_write, end)
+            heappush(heap, (end * 4 + _VISIBLE, out_pe[o], np.int64(_OUTPUT) + (1 << 8)))
         elif kind & 255 == _DRAM:
             f = kind >> 8
-            dram_free = max(now + 1, dram_free) + max(1, -(-dram[f] // m.dram_bits))
-            ready_at[f] = dram_free + m.dram_latency
+            begin = max((now + 1) * m.dram_bits, dram_used)
+            dram_used = begin + dram[f]
+            ready_at[f] = max(begin // m.dram_bits + 1, -(-dram_used // m.dram_bits)) + m.dram_latency
             heappush(heap, (ready_at[f] * 4 + _ACT, stream_of_fetch[f], np.int64(_SEND)))
         elif kind & 255 == _CROSS:
             f = kind >> 8
@@ -270,7 +282,8 @@ def run_layer(s, c, m, taps, counts, buckets):
                 heappush(heap, (end * 4 + _VISIBLE, space[f], np.int64(_SPACE)))
             left_at[f] = end
             stream = stream_of_fetch[f]
-            if f + 2 < stop_fetch[stream] and dram[f + 2] >= 0:
+            after = f + (ahead if weight else 2)
+            if after < stop_fetch[stream] and dram[after] >= 0:
                 heappush(heap, (end * 4 + _ACT, stream, np.int64(_ASK)))
         elif kind == _SPACE:
             dram_space += key

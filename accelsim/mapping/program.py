@@ -72,7 +72,7 @@ class LayerProgram:
     pes: list[PeProgram]
     weight_streams: list[Stream]
     input_streams: list[Stream]
-    weights_ahead: bool  # fetched from DRAM before there is room for them in the PEs
+    weights_ahead: int  # tiles of a stream that may wait in the global buffer for room in the PEs
 
     @property
     def signature(self) -> Hashable:
@@ -153,7 +153,7 @@ def build_program(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Stora
         pes,
         weight_streams,
         input_streams,
-        _fit_ahead(arch, storage, weight_streams),
+        _tiles_ahead(arch, storage, weight_streams),
     )
     _check_tiles(arch, program)
     return program
@@ -297,12 +297,12 @@ def _streams(positions: list[list[Position]], stream_of: Callable[[int], int], m
     return streams
 
 
-def _fit_ahead(arch: Arch, storage: Storage, streams: list[Stream]) -> bool:
-    """Whether every weight stream can have two tiles in the global buffer, so that none waits for another."""
-    if storage.weights != "streamed":
-        return storage.weights == "cached"
-    tiles = sum(2 * max(fetch.tile.bits for fetch in stream.fetches) for stream in streams)
-    return tiles <= arch.weight_region_bits
+def _tiles_ahead(arch: Arch, storage: Storage, streams: list[Stream]) -> int:
+    """How many tiles every weight stream can have in the global buffer, so that none waits for another."""
+    if storage.weights == "cached":
+        return sum(len(stream.fetches) for stream in streams)
+    tiles = sum(max(fetch.tile.bits for fetch in stream.fetches) for stream in streams)
+    return arch.weight_region_bits // tiles
 
 
 def _mark_dram_reads(fetches: list[Fetch], mode: Mode) -> None:

@@ -19,8 +19,8 @@ from accelsim.sim.ports import INPUT, WEIGHT, Key
 from accelsim.sim.transfers import Fabric
 
 _BUFFER = {WEIGHT: "weight_buffer.write", INPUT: "input_buffer.write"}
-# Tiles of a stream that may be between the request to DRAM and the end of the transfer to the PEs.
-_UNDER_WAY = 2
+# Input tiles of a stream that may be between the request to DRAM and the end of the transfer to the PEs.
+_INPUTS_AHEAD = 2
 
 
 class StreamRun:
@@ -35,6 +35,7 @@ class StreamRun:
         weights, inputs, _ = fabric.bank_groups
         self.bank = stream.number % weights if kind == WEIGHT else weights + stream.number % inputs
         self.asked = self.sent = 0
+        self._ahead = run.program.weights_ahead if kind == WEIGHT else _INPUTS_AHEAD
         count = len(stream.fetches)
         self._ready = [UNKNOWN] * count  # cycle from which a tile may leave the global buffer
         self._left = [UNKNOWN] * count  # cycle in which it has left
@@ -45,7 +46,7 @@ class StreamRun:
 
     def state(self, now: int) -> object:
         """What is under way, in cycles from now."""
-        recent = slice(max(0, self.sent - _UNDER_WAY), self.asked)
+        recent = slice(max(0, self.sent - self._ahead), self.asked)
         ready = [cycle if cycle == UNKNOWN else max(0, cycle - now) for cycle in self._ready[recent]]
         left = [cycle if cycle == UNKNOWN else max(0, cycle - now) for cycle in self._left[recent]]
         return self.asked, self.sent, ready, left
@@ -61,17 +62,19 @@ class StreamRun:
             others_asked = yield self._before.weights_asked
             if clock._now <= others_asked:
                 yield clock.sleep(others_asked + 1)
-        ahead = not weights or run.program.weights_ahead
+        ahead, soonest = self._ahead, 0
         for index, fetch in enumerate(self.stream.fetches):
             if fetch.reads_dram:
-                at = clock._now
+                at = 0
                 if not ahead:
                     at = yield from self._halves_free(fetch)
-                elif index >= _UNDER_WAY:
-                    while (at := self._left[index - _UNDER_WAY]) == UNKNOWN:
+                elif index >= ahead:
+                    while (at := self._left[index - ahead]) == UNKNOWN:
                         yield self._leaves.wait()
+                at = max(at, soonest)
                 if at > clock._now:
                     yield clock.sleep(at)
+                soonest = clock._now + 1
                 self._read_dram(index, fetch)
             else:
                 self._is_ready(index, clock._now)

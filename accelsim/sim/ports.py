@@ -80,11 +80,14 @@ _key = itemgetter(0)
 
 
 class Dram:
-    """One FIFO port for reads and writes; reads of weights first wait for space in the weight region."""
+    """One FIFO port for reads and writes; reads of weights first wait for space in the weight region.
+
+    Transfers that follow each other share a cycle where one ends and the next begins in it.
+    """
 
     def __init__(self, clock: Clock, width_bits: int, weight_region_bits: int) -> None:
         self.clock, self.width_bits = clock, width_bits
-        self._port_free = 0
+        self._used_to = 0  # in bits of the port's time, width_bits of them a cycle
         self._space = weight_region_bits
         self._requests: list[_Request] = []
         self._asked: list[_Request] = []  # in this cycle
@@ -115,7 +118,7 @@ class Dram:
         """How long the port is busy yet, the space left, and the requests by layers from `layer` on."""
         waiting = [*self._waiting, *self._asked, *self._requests]
         requests = [(key[0], key[1], key[2] - layer, key[3], bits) for key, bits, _ in waiting]
-        return max(0, self._port_free - now), self._space, requests
+        return max(0, self._used_to - now * self.width_bits), self._space, requests
 
     def _grant_at_end(self) -> None:
         now = self.clock._now
@@ -131,8 +134,9 @@ class Dram:
             self._space -= self._waiting[0].bits
             self._requests.append(self._waiting.popleft())
         requests, self._requests = self._requests, []
+        width = self.width_bits
         for _, bits, granted in sorted(requests, key=_key):
-            start = max(self.clock._now + 1, self._port_free)
-            duration = max(1, -(-bits // self.width_bits))
-            self._port_free = start + duration
-            granted(start, duration)
+            first = max((self.clock._now + 1) * width, self._used_to)
+            self._used_to = first + bits
+            start, end = first // width, -(-self._used_to // width)
+            granted(start, max(1, end - start))

@@ -16,16 +16,18 @@ from accelsim.mapping.program import LayerProgram, build_program, check_mapping
 from accelsim.mapping.storage import Storage
 from accelsim.workload import LayerSpec
 
-# Candidates that the model is run on: those within this of the best roofline, but no more than so many, and
-# none after one that comes as close to the bound.
-_SLACK = 1.35
-_MOST = 32
+# Candidates that the model is run on: by the roofline the best one of so many splits over the PEs, then more
+# of the splits that did best; so many in all, and none after one that comes as close to the bound.
+_SPLITS = 8
+_MOST = 24
+_BEST_SPLITS = 3
 _CLOSE = 1.01
 # Those that take longer than this times the best so far are not run to their end.
 _HOPELESS = 1.1
 # For how long before a layer that is not the first its weights may have been fetched.
 LEAD_CYCLES = 4096
 _THREADS = 2
+_BATCH = 4
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,19 @@ class Choice:
     @property
     def best(self) -> Ranked:
         return self.ranked[0]
+
+
+def _split(mapping: Mapping) -> tuple[int, int, int]:
+    return mapping.k_split, mapping.c_split, mapping.pixel_split
+
+
+def _next(by_split: Dict[tuple[int, int, int], list[tuple[float, int]]], ranked: list[Ranked]) -> list[int]:
+    """Takes the next batch from the splits that have done best; from all where nothing has fit yet."""
+    best = list(dict.fromkeys(_split(own.mapping) for own in ranked))[:_BEST_SPLITS] or list(by_split)
+    left = sorted((*candidate, split) for split in best for candidate in by_split[split])[:_BATCH]
+    for roof, i, split in left:
+        by_split[split].remove((roof, i))
+    return [i for _, i, _ in left]
 
 
 class Mapper:
@@ -90,7 +105,11 @@ class Mapper:
         found = list(dict.fromkeys(candidates(arch, layer)))
         for mapping in found:
             check_mapping(arch, layer, mapping)
-        by_roofline = sorted((roofline(arch, layer, storage, mapping), i) for i, mapping in enumerate(found))
+        by_split: dict[tuple[int, int, int], list[tuple[float, int]]] = {}
+        for i, mapping in enumerate(found):
+            by_split.setdefault(_split(mapping), []).append((roofline(arch, layer, storage, mapping), i))
+        for own in by_split.values():
+            own.sort()
         bound = layer_bound(arch, layer, storage)
         ranked: list[Ranked] = []
         by_cycles = arch.mapping.objective == "cycles"
@@ -102,19 +121,20 @@ class Mapper:
             return estimate(arch, layer, found[i], storage, lead_cycles=lead_cycles, limit_cycles=limit)
 
         tried = 0
-        # In pairs, one on each of two threads, so that what is run does not depend on who is faster.
+        batch = [i for _, i in sorted(own.pop(0) for own in by_split.values())][: max(_SPLITS, _BATCH)]
+        # In batches, so that what is run does not depend on which thread is faster.
         with ThreadPoolExecutor(_THREADS) as pool:
-            for start in range(0, len(by_roofline), _THREADS):
-                promise = by_roofline[start][0]
-                if ranked and (tried >= _MOST or promise > _SLACK * by_roofline[0][0]):
-                    break
+            while batch:
+                now, batch = batch[:_BATCH], batch[_BATCH:]
+                results = list(pool.map(run, now))
+                tried += len(now)
+                fit = [(i, result) for i, result in zip(now, results, strict=True) if result is not None]
+                ranked += [self._rank(found[i], result) for i, result in fit]
                 if by_cycles and ranked and min(r.estimate.cycles for r in ranked) <= _CLOSE * bound.cycles:
                     break
-                batch = [i for _, i in by_roofline[start : start + _THREADS]]
-                results = list(pool.map(run, batch))
-                tried += len(batch)
-                fit = [(i, result) for i, result in zip(batch, results, strict=True) if result is not None]
-                ranked += [self._rank(found[i], result) for i, result in fit]
+                if not batch and (tried < _MOST or not ranked):
+                    ranked.sort(key=lambda own: (own.score, own.energy_pj))
+                    batch = _next(by_split, ranked)
         if not ranked:
             raise self._refusal(layer, storage, found)
         ranked.sort(key=lambda own: (own.score, own.energy_pj))

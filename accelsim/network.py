@@ -108,7 +108,7 @@ def run_network(
         for index, info in enumerate(trace.layers):
             spec, layer_of = trace.open_layer(info.name, scheme, arch.vector_size, options)
             _check_sign(arch, spec)
-            programs.append(mapper.program(spec, storages[index], first=index == 0))
+            programs.append(mapper.program(spec, storages[index]))
             if gated_fraction is not None:
                 computed.append(_assume(spec, gated_fraction))
                 continue
@@ -168,9 +168,11 @@ def choose_mapping(
         options = replace(options or QuantizeOptions(), fold=arch.fold)
     outlines = _outlines(trace, arch, scheme, options)
     index = [info.name for info in trace.layers].index(wanted)
-    spec, storage = outlines[index], decide_storage(arch, outlines)[index]
+    storages = decide_storage(arch, outlines)
     prices_pj = action_prices_pj(build_inventory(arch, scheme, library), arch.clock_ghz)
-    return Mapper(arch, prices_pj).choose(spec, storage, first=index == 0), storage
+    mapper = Mapper(arch, prices_pj)
+    choices = [mapper.choose(*own) for own in zip(outlines[: index + 1], storages, strict=False)]
+    return choices[index], storages[index]
 
 
 def _outlines(trace: Trace, arch: Arch, scheme: Scheme, options: QuantizeOptions | None) -> list[LayerSpec]:

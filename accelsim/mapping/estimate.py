@@ -23,13 +23,30 @@ _ORDERS = {"os-lws": steps.OS_LWS, "ws": steps.OS_LWS, "os": steps.OS, "ws-los":
 
 
 @dataclass(frozen=True)
+class Lead:
+    """How many cycles before a layer's start the layer before leaves it what its weights need.
+
+    ask: DRAM may be asked for them; first_half, second_half: the halves of the PEs' weight buffers that the
+    first and the second tile take are free.
+    """
+
+    ask: int = 0
+    first_half: int = 0
+    second_half: int = 0
+
+
+NO_LEAD = Lead()
+
+
+@dataclass(frozen=True)
 class Estimate:
     """cycles: from the layer's start to its end; issue_cycles: to the end of its last block; counts: those
-    that depend on the mapping."""
+    that depend on the mapping; lead: what is left to the next layer."""
 
     cycles: int
     issue_cycles: int
     counts: Counter[str]
+    lead: Lead
 
 
 def estimate(
@@ -38,15 +55,15 @@ def estimate(
     mapping: Mapping,
     storage: Storage,
     *,
-    lead_cycles: int = 0,
+    lead: Lead = NO_LEAD,
     limit_cycles: float = 1 << 40,
 ) -> Estimate | None:
     """Run the model on one layer; None where a tile does not fit its buffer or limit_cycles do not do.
 
-    lead_cycles: for how long before the layer's start its first weights may be fetched.
+    lead: of the layer before.
     """
     shape = _shape(arch, layer, mapping, storage)
-    machine = _machine(arch, layer, mapping, storage, lead_cycles, int(limit_cycles))
+    machine = _machine(arch, layer, mapping, storage, lead, int(limit_cycles))
     choice = Choice(
         k_split=mapping.k_split,
         c_split=mapping.c_split,
@@ -57,15 +74,16 @@ def estimate(
         chunk_vectors=mapping.chunk_vectors,
         chunk_inputs=int(mapping.chunk_inputs),
     )
-    counts, buckets = np.zeros(len(steps.COUNTS), np.int64), np.zeros(3, np.int64)
-    cycles, issued = run_layer(shape, choice, machine, _taps(layer.geometry), counts, buckets)
+    counts, tail = np.zeros(len(steps.COUNTS), np.int64), np.zeros(3, np.int64)
+    cycles, issued = run_layer(shape, choice, machine, _taps(layer.geometry), counts, tail)
     if cycles < 0:
         return None
     store = NESTS[mapping.dataflow].psum_store
     named = {
         name.replace("psum.", f"{store}."): int(n) for name, n in zip(steps.COUNTS, counts, strict=True) if n
     }
-    return Estimate(int(cycles), int(issued), Counter(named))
+    left = Lead(*(max(0, int(cycles - cycle)) for cycle in tail))
+    return Estimate(int(cycles), int(issued), Counter(named), left)
 
 
 @lru_cache(maxsize=64)
@@ -102,7 +120,7 @@ def _shape(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> 
 
 
 def _machine(
-    arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage, lead_cycles: int, limit_cycles: int
+    arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage, lead: Lead, limit_cycles: int
 ) -> steps.Machine:
     weight_banks, input_banks, output_banks = arch.bank_groups
     latency, rate = arch.ppu_latency_cycles, arch.global_pe_elements_per_cycle
@@ -141,6 +159,8 @@ def _machine(
         streaming_elements=sum(item.elements for item in layer.global_pe if not item.needs_rows),
         row_cycles=sum(-(-item.elements // rate) for item in rows),
         weights_wait=int(layer.weight_is_activation),
-        lead=lead_cycles,
-        limit=lead_cycles + limit_cycles,
+        lead=lead.ask,
+        lead_first=lead.first_half,
+        lead_second=lead.second_half,
+        limit=lead.ask + limit_cycles,
     )

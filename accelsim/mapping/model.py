@@ -62,10 +62,11 @@ _VISIBLE, _ACT, _GRANT, _LAST = 0, 1, 2, 3
 
 
 @njit(cache=True, nogil=True)
-def run_layer(s, c, m, taps, counts, buckets):
+def run_layer(s, c, m, taps, counts, tail):
     """(end of the layer, its last issue slot over all PEs); end < 0 where a tile does not fit.
 
-    counts: int64[COUNTS], added to; buckets: int64[3], PE cycles of compute, pads, and of blocks in all.
+    counts: int64[COUNTS], added to; tail: int64[3], set to the cycles from which the next layer may ask for
+    weights and fill the halves that its first and its second weight tile take.
     """
     run_first, run_last, run_pp, run_offset = pixel_runs(s, c)
     words, dram_first, dram_again = input_tiles(s, c, taps, run_first, run_last, run_pp)
@@ -113,7 +114,6 @@ def run_layer(s, c, m, taps, counts, buckets):
     while side * side < pes:
         side += 1
 
-    blocks = table.shape[1]
     w_release, i_release = np.full(w_pos.shape[1], _NEVER), np.full(i_pos.shape[1], _NEVER)
     w_resident, i_resident = np.full(w_pos.shape[1], _NEVER), np.full(i_pos.shape[1], _NEVER)
     # Psum tiles of each PE in order, their pieces, and when they are read out.
@@ -177,11 +177,16 @@ def run_layer(s, c, m, taps, counts, buckets):
     # What is on the heap already: the same again would only be looked at twice.
     issue_at, drain_at = np.full(pes, -1), np.full(pes, -1)
 
+    half_free = (max(0, m.lead - m.lead_first), max(0, m.lead - m.lead_second))
+    no_wait = (0, 0)
     heap = [(np.int64(0), np.int64(0), np.int64(0))]
     heap.pop()
     for stream in range(streams):
         waits = stream >= weight_streams or m.weights_wait
         heappush(heap, ((m.lead if waits else 0) * 4 + _ACT, np.int64(stream), np.int64(_ASK)))
+        if not waits:
+            for free in (*half_free, m.lead):
+                heappush(heap, (free * 4 + _ACT, np.int64(stream), np.int64(_SEND if ahead else _ASK)))
     while heap:
         when, key, kind = heappop(heap)
         now = when >> 2
@@ -196,7 +201,7 @@ def run_layer(s, c, m, taps, counts, buckets):
                     depth = ahead if weight else 2
                     free_at = np.int64(0)
                     if depth == 0:
-                        free_at = _halves_free(f, w_fetch, w_dest, w_owner, w_start, w_release)
+                        free_at = _halves_free(f, w_fetch, w_dest, w_owner, w_start, w_release, half_free)
                     elif f - first_fetch[stream] >= depth:
                         free_at = left_at[f - depth]
                     if free_at > now:
@@ -212,16 +217,20 @@ def run_layer(s, c, m, taps, counts, buckets):
                 else:
                     ready_at[f] = now
                 next_ask[stream] += 1
+                if weight:
+                    tail[0] = now + 1
             heappush(heap, (now * 4 + _ACT, stream, np.int64(_SEND)))
         elif kind == _SEND:
             stream = key
             while next_send[stream] < stop_fetch[stream]:
                 f = next_send[stream]
                 if f < weight_fetches:
-                    free_at = _halves_free(f, w_fetch, w_dest, w_owner, w_start, w_release)
+                    free_at = _halves_free(f, w_fetch, w_dest, w_owner, w_start, w_release, half_free)
                 else:
                     local = f - weight_fetches
-                    free_at = _halves_free(local, i_fetch, i_dest, i_owner, i_start, i_release)
+                    free_at = _halves_free(local, i_fetch, i_dest, i_owner, i_start, i_release, no_wait)
+                if f < weight_fetches and f > first_fetch[stream]:
+                    free_at = max(free_at, m.lead)
                 if max(free_at, ready_at[f]) > now:
                     break  # whoever knows of it comes back
                 next_send[stream] += 1
@@ -306,8 +315,6 @@ def run_layer(s, c, m, taps, counts, buckets):
                 continue
             slots, last_step, weights_read = block_slots(m, pixels, vectors)
             count_block(m, counts, pixels, vectors, table[LANES, b], flags & FIRST != 0)
-            buckets[0] += pixels * vectors
-            buckets[1] += slots - pixels * vectors
             issue_end[pe] = now + slots
             at_block[pe] += 1
             heappush(heap, ((now + slots) * 4 + _ACT, pe, np.int64(_ISSUE)))
@@ -444,7 +451,6 @@ def run_layer(s, c, m, taps, counts, buckets):
             free_entries[pe] += queue_entries[queue_sent[pe]]
             queue_sent[pe] += 1
             heappush(heap, (now * 4 + _ACT, pe, np.int64(_DRAIN)))
-    buckets[2] += blocks
     counts[COUNT_GB_READ] += m.global_pe_words
     counts[COUNT_GB_WRITE] += m.global_pe_words
     if written < outputs:
@@ -456,17 +462,24 @@ def run_layer(s, c, m, taps, counts, buckets):
         behind += values
         total = s.pixels * s.outputs * s.groups
         end = max(end, at + -(-m.streaming_elements * behind // (total * m.global_pe_rate)))
+    for pe in range(pes):
+        last = w_start[pe + 1] - 1
+        if last >= w_start[pe]:
+            tail[2] = max(tail[2], w_release[last])
+        if last > w_start[pe]:
+            tail[1] = max(tail[1], w_release[last - 1])
+    tail -= m.lead
     return end + m.row_cycles - m.lead, issue_end.max() - m.lead
 
 
 @njit(cache=True)
-def _halves_free(fetch, first_of, dest, owner, start, release):
-    """Cycle from which the halves that a fetch of one operand fills are free."""
+def _halves_free(fetch, first_of, dest, owner, start, release, at_first):
+    """Cycle from which the halves that a fetch of one operand fills are free; at_first: of the first two."""
     free_at = np.int64(0)
     for n in range(first_of[fetch], first_of[fetch + 1]):
         at = dest[n]
-        if at - start[owner[at]] >= 2:
-            free_at = max(free_at, release[at - 2])
+        number = at - start[owner[at]]
+        free_at = max(free_at, release[at - 2] if number >= 2 else at_first[number])
     return free_at
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping as Dict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 from accelsim.config import Arch
 from accelsim.errors import AccelsimError
 from accelsim.mapping.bounds import Bound, layer_bound
 from accelsim.mapping.candidates import candidates, roofline
-from accelsim.mapping.estimate import Estimate, estimate
+from accelsim.mapping.estimate import NO_LEAD, Estimate, Lead, estimate
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.program import LayerProgram, build_program, check_mapping
 from accelsim.mapping.storage import Storage
@@ -24,8 +24,10 @@ _BEST_SPLITS = 3
 _CLOSE = 1.01
 # Those that take longer than this times the best so far are not run to their end.
 _HOPELESS = 1.1
-# For how long before a layer that is not the first its weights may have been fetched.
-LEAD_CYCLES = 4096
+# The lead that a layer leaves the next is taken for no more than so many cycles, and in steps of so many: one
+# search will do for layers that differ in less.
+_MOST_LEAD = 4096
+_LEAD_STEP = 128
 _THREADS = 2
 _BATCH = 4
 
@@ -57,6 +59,10 @@ class Choice:
         return self.ranked[0]
 
 
+def _rounded(lead: Lead) -> Lead:
+    return Lead(*(min(cycles, _MOST_LEAD) // _LEAD_STEP * _LEAD_STEP for cycles in astuple(lead)))
+
+
 def _split(mapping: Mapping) -> tuple[int, int, int]:
     return mapping.k_split, mapping.c_split, mapping.pixel_split
 
@@ -71,7 +77,7 @@ def _next(by_split: Dict[tuple[int, int, int], list[tuple[float, int]]], ranked:
 
 
 class Mapper:
-    """Chooses mappings for the layers of a run; layers that are alike are searched once.
+    """Chooses mappings for the layers of a run, in order; layers that are alike are searched once.
 
     prices_pj: energy of each count that depends on the mapping and of a "cycle" of the array; without them
     energy is the bits moved, DRAM's counted eight times.
@@ -80,27 +86,30 @@ class Mapper:
     def __init__(self, arch: Arch, prices_pj: Dict[str, float] | None = None) -> None:
         self._arch = arch
         self._prices = {"noc.bit_hop": 1.0, "dram.read_bit": 8.0} if prices_pj is None else prices_pj
+        self._lead = NO_LEAD  # for the next layer
         self._known: dict[object, Choice] = {}
         self._laid_out: dict[int, LayerProgram] = {}  # of each of the choices
 
-    def program(self, layer: LayerSpec, storage: Storage, *, first: bool = False) -> LayerProgram:
+    def program(self, layer: LayerSpec, storage: Storage) -> LayerProgram:
         """The layer laid out by the best mapping. Raises AccelsimError naming a buffer that is too small."""
-        choice = self.choose(layer, storage, first=first)
+        choice = self.choose(layer, storage)
         key = id(choice)
         if key not in self._laid_out:
             self._laid_out[key] = build_program(self._arch, layer, choice.best.mapping, storage)
         return replace(self._laid_out[key], layer=layer)
 
-    def choose(self, layer: LayerSpec, storage: Storage, *, first: bool = False) -> Choice:
-        """Rank the layer's candidates. first: no layer before it hides the fetch of its first weights."""
+    def choose(self, layer: LayerSpec, storage: Storage) -> Choice:
+        """Rank the candidates of the next layer of a run, after the best of those before."""
         output = layer.output.bits, layer.output.scale_bits
         work = layer.weight_is_activation, layer.global_pe
-        key = (layer.geometry, layer.scheme, layer.fold, output, work, storage, first)
+        key = (layer.geometry, layer.scheme, layer.fold, output, work, storage, self._lead)
         if key not in self._known:
-            self._known[key] = self._search(layer, storage, 0 if first else LEAD_CYCLES)
-        return self._known[key]
+            self._known[key] = self._search(layer, storage, self._lead)
+        choice = self._known[key]
+        self._lead = _rounded(choice.best.estimate.lead)
+        return choice
 
-    def _search(self, layer: LayerSpec, storage: Storage, lead_cycles: int) -> Choice:
+    def _search(self, layer: LayerSpec, storage: Storage, lead: Lead) -> Choice:
         arch = self._arch
         found = list(dict.fromkeys(candidates(arch, layer)))
         for mapping in found:
@@ -118,7 +127,7 @@ class Mapper:
             limit = float(1 << 40)
             if by_cycles and ranked:
                 limit = _HOPELESS * min(own.estimate.cycles for own in ranked)
-            return estimate(arch, layer, found[i], storage, lead_cycles=lead_cycles, limit_cycles=limit)
+            return estimate(arch, layer, found[i], storage, lead=lead, limit_cycles=limit)
 
         tried = 0
         batch = [i for _, i in sorted(own.pop(0) for own in by_split.values())][: max(_SPLITS, _BATCH)]

@@ -56,7 +56,9 @@ class Machine(NamedTuple):
     streaming_elements: int
     row_cycles: int
     weights_wait: int  # weight fetches wait for the layer's start, as inputs do
-    lead: int  # cycles that weights may be fetched before the start
+    lead: int  # cycles before the start from which weights may be asked for
+    lead_first: int  # and from which the halves of the first two weight tiles are free
+    lead_second: int
     limit: int  # give up where the layer takes longer
 
 

@@ -113,6 +113,9 @@ class StreamRun:
     def _send(self) -> Process:
         clock = self.fabric.clock
         for index, fetch in enumerate(self.stream.fetches):
+            if index == 1 and not self.run.started.triggered:
+                # The layer's first inputs come before its second weights.
+                yield self.run.started
             while (ready := self._ready[index]) == UNKNOWN:
                 yield self._got_ready.wait()
             at = yield from self._halves_free(fetch)

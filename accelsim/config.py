@@ -84,6 +84,7 @@ class Arch(_Strict):
     dram_bits_per_cycle: int = Field(ge=1, le=1 << 16)
     dram_efficiency: float = Field(gt=0, le=1)
     dram_latency_cycles: int = Field(ge=0, le=100000)
+    output_staging_tiles: int = Field(8, ge=1, le=64)
     global_pe_elements_per_cycle: int = Field(ge=1, le=1 << 16)
     clock_ghz: float = Field(gt=0, le=10)
     voltage_v: float = Field(gt=0, le=2)

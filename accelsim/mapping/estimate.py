@@ -150,6 +150,7 @@ def _machine(
         order=_ORDERS[mapping.dataflow],
         collector_depth=arch.weight_collector_depth,
         output_to_dram=int(storage.output_to_dram),
+        staging_tiles=arch.output_staging_tiles,
         code_bits=layer.output.bits,
         scale_bits=layer.output.scale_bits,
         global_pe_rate=rate,

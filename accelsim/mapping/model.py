@@ -135,7 +135,7 @@ def run_layer(s, c, m, taps, counts, tail):
         tile_first[pe + 1], piece_first[pe + 1] = tiles, pieces
     staging = m.kept_bits + (2 * active_inputs * largest_input if s.input_mode == 2 else 0)
     if m.output_to_dram:
-        staging += 2 * pes * largest_output
+        staging += m.staging_tiles * pes * largest_output
     if staging > m.activation_region:
         return UNFIT_STAGING, 0
     tile_block, tile_piece = np.zeros(tile_first[pes], np.int64), np.zeros(tile_first[pes], np.int64)
@@ -156,7 +156,7 @@ def run_layer(s, c, m, taps, counts, tail):
     at_piece = piece_first[:pes].copy()
     made = np.zeros(pes, np.int64)
     free_entries = np.full(pes, m.fifo)
-    slots_free = np.full(pes, 2)
+    slots_free = np.full(pes, m.staging_tiles)
     # Output tiles in the order they are drained: entries, bits, values; a queue for each PE.
     queue_entries = np.zeros(piece_first[pes], np.int64)
     queue_bits, queue_values = queue_entries.copy(), queue_entries.copy()

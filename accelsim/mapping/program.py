@@ -385,7 +385,7 @@ def _check_tiles(arch: Arch, program: LayerProgram) -> None:
                 if block.last and _makes_output(program.layer, block) and not program.sends_psums(index):
                     pixels = program.pieces(block)[0]
                     largest_output = max(largest_output, output_tile_bits(program.layer, block, pixels))
-        staging += 2 * arch.pes * largest_output
+        staging += arch.output_staging_tiles * arch.pes * largest_output
     if staging > arch.activation_region_bits:
         raise AccelsimError(
             f"layer {name}: what it keeps in the global buffer and streams through it needs {staging} bits, "

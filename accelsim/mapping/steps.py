@@ -49,6 +49,7 @@ class Machine(NamedTuple):
     order: int
     collector_depth: int
     output_to_dram: int
+    staging_tiles: int  # output tiles of a PE on their way to DRAM
     code_bits: int
     scale_bits: int
     global_pe_rate: int

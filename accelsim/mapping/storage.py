@@ -51,7 +51,7 @@ def output_staging_bits(arch: Arch, layer: LayerSpec) -> int:
     """Room in the global buffer for output tiles on their way to DRAM, whatever the mapping."""
     channels, output = arch.unit_channels, layer.output
     pixel = channels * output.bits + -(-channels // arch.vector_size) * output.scale_bits
-    return 2 * arch.pes * arch.accumulation_collector_depth * pixel
+    return arch.output_staging_tiles * arch.pes * arch.accumulation_collector_depth * pixel
 
 
 def decide_storage(arch: Arch, layers: Sequence[LayerSpec]) -> list[Storage]:

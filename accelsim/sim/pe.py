@@ -140,7 +140,9 @@ class Pe:
         self._fifo_leaving: deque[tuple[int, int]] = deque()  # (cycle, entries) not in _fifo_free yet
         self._fifo_leaves = Signal(clock)
         self._complete: deque[tuple[LayerRun, OutputTile]] = deque()  # output tiles waiting to be requested
-        self._slots = 2  # output tiles that may be between request and the end of their DRAM write
+        self._slots = (
+            arch.output_staging_tiles
+        )  # output tiles that may be between request and the end of their DRAM write
         clock.process(self._issue())
         clock.process(self._drain())
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
@@ -87,7 +88,8 @@ def run_network(
     if arch.fold != "auto":
         options = replace(options or QuantizeOptions(), fold=arch.fold)
     count = len(trace.layers)
-    storages = decide_storage(arch, _outlines(trace, arch, scheme, options))
+    outlines = _outlines(trace, arch, scheme, options)
+    storages = decide_storage(arch, outlines)
     mapper = Mapper(arch, action_prices_pj(build_inventory(arch, scheme, library), arch.clock_ghz))
     programs: list[LayerProgram] = []
 
@@ -105,10 +107,11 @@ def run_network(
     jobs: deque[Future[_Computed]] = deque()
     computed: list[_Computed] = []
     with ThreadPoolExecutor(1) as worker:
-        for index, info in enumerate(trace.layers):
+        choices = mapper.choices(outlines, storages)
+        for index, (info, storage, choice) in enumerate(zip(trace.layers, storages, choices, strict=True)):
             spec, layer_of = trace.open_layer(info.name, scheme, arch.vector_size, options)
             _check_sign(arch, spec)
-            programs.append(mapper.program(spec, storages[index]))
+            programs.append(mapper.program(choice, spec, storage))
             if gated_fraction is not None:
                 computed.append(_assume(spec, gated_fraction))
                 continue
@@ -170,9 +173,8 @@ def choose_mapping(
     index = [info.name for info in trace.layers].index(wanted)
     storages = decide_storage(arch, outlines)
     prices_pj = action_prices_pj(build_inventory(arch, scheme, library), arch.clock_ghz)
-    mapper = Mapper(arch, prices_pj)
-    choices = [mapper.choose(*own) for own in zip(outlines[: index + 1], storages, strict=False)]
-    return choices[index], storages[index]
+    choices = Mapper(arch, prices_pj).choices(outlines, storages)
+    return next(islice(choices, index, None)), storages[index]
 
 
 def _outlines(trace: Trace, arch: Arch, scheme: Scheme, options: QuantizeOptions | None) -> list[LayerSpec]:

@@ -177,6 +177,7 @@ def run_layer(s, c, m, taps, counts, tail):
     # What is on the heap already: the same again would only be looked at twice.
     issue_at, drain_at = np.full(pes, -1), np.full(pes, -1)
 
+    poked_for = np.int64(-1)
     half_free = (max(0, m.lead - m.lead_first), max(0, m.lead - m.lead_second))
     no_wait = (0, 0)
     heap = [(np.int64(0), np.int64(0), np.int64(0))]
@@ -187,6 +188,7 @@ def run_layer(s, c, m, taps, counts, tail):
         if not waits:
             for free in (*half_free, m.lead):
                 heappush(heap, (free * 4 + _ACT, np.int64(stream), np.int64(_SEND if ahead else _ASK)))
+    heappush(heap, (m.lead * 4 + _GRANT, _NEVER, np.int64(_SPACE_WANTED) + (_NO_FETCH << 8)))
     while heap:
         when, key, kind = heappop(heap)
         now = when >> 2
@@ -241,9 +243,25 @@ def run_layer(s, c, m, taps, counts, tail):
                 waiting_tail += 1
             while waiting_head < waiting_tail and dram[waiting[waiting_head]] <= dram_space:
                 f = waiting[waiting_head]
+                if now < m.lead and not m.weights_wait:
+                    # Ahead of the layer's start, and nothing else uses the port.
+                    idle_at = max(now, -(-dram_used // m.dram_bits) - 1)
+                    if idle_at > now:
+                        if poked_for != idle_at:
+                            poked_for = idle_at
+                            heappush(
+                                heap,
+                                (idle_at * 4 + _GRANT, _NEVER, np.int64(_SPACE_WANTED) + (_NO_FETCH << 8)),
+                            )
+                        break
+                    dram_used = (now + 1) * m.dram_bits
+                    dram_used += dram[f]
+                    ready_at[f] = max(now + 2, -(-dram_used // m.dram_bits)) + m.dram_latency
+                    heappush(heap, (ready_at[f] * 4 + _ACT, stream_of_fetch[f], np.int64(_SEND)))
+                else:
+                    heappush(heap, (now * 4 + _LAST, rank[f], np.int64(_DRAM) + (f << 8)))
                 waiting_head += 1
                 dram_space -= dram[f]
-                heappush(heap, (now * 4 + _LAST, rank[f], np.int64(_DRAM) + (f << 8)))
         elif kind & 255 == _WRITE:
             o = kind >> 8
             begin = max((now + 1) * m.dram_bits, dram_used)

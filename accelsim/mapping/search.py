@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Dict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
@@ -58,9 +59,11 @@ class Choice:
     def best(self) -> Ranked:
         return self.ranked[0]
 
-
-def _rounded(lead: Lead) -> Lead:
-    return Lead(*(min(cycles, _MOST_LEAD) // _LEAD_STEP * _LEAD_STEP for cycles in astuple(lead)))
+    @property
+    def lead(self) -> Lead:
+        """What the best mapping leaves the next layer, rounded down."""
+        left = astuple(self.best.estimate.lead)
+        return Lead(*(min(cycles, _MOST_LEAD) // _LEAD_STEP * _LEAD_STEP for cycles in left))
 
 
 def _split(mapping: Mapping) -> tuple[int, int, int]:
@@ -77,7 +80,7 @@ def _next(by_split: Dict[tuple[int, int, int], list[tuple[float, int]]], ranked:
 
 
 class Mapper:
-    """Chooses mappings for the layers of a run, in order; layers that are alike are searched once.
+    """Chooses mappings for the layers of a run; layers that are alike are searched once.
 
     prices_pj: energy of each count that depends on the mapping and of a "cycle" of the array; without them
     energy is the bits moved, DRAM's counted eight times.
@@ -86,28 +89,35 @@ class Mapper:
     def __init__(self, arch: Arch, prices_pj: Dict[str, float] | None = None) -> None:
         self._arch = arch
         self._prices = {"noc.bit_hop": 1.0, "dram.read_bit": 8.0} if prices_pj is None else prices_pj
-        self._lead = NO_LEAD  # for the next layer
         self._known: dict[object, Choice] = {}
         self._laid_out: dict[int, LayerProgram] = {}  # of each of the choices
 
-    def program(self, layer: LayerSpec, storage: Storage) -> LayerProgram:
-        """The layer laid out by the best mapping. Raises AccelsimError naming a buffer that is too small."""
-        choice = self.choose(layer, storage)
+    def choices(self, layers: Iterable[LayerSpec], storages: Iterable[Storage]) -> Iterator[Choice]:
+        """Choices for the layers of a run one by one, each with the lead that those before leave it."""
+        lead = NO_LEAD
+        for layer, storage in zip(layers, storages, strict=True):
+            choice = self.choose(layer, storage, lead)
+            lead = choice.lead
+            yield choice
+
+    def program(self, choice: Choice, layer: LayerSpec, storage: Storage) -> LayerProgram:
+        """The layer laid out by the best mapping of its choice."""
         key = id(choice)
         if key not in self._laid_out:
             self._laid_out[key] = build_program(self._arch, layer, choice.best.mapping, storage)
         return replace(self._laid_out[key], layer=layer)
 
-    def choose(self, layer: LayerSpec, storage: Storage) -> Choice:
-        """Rank the candidates of the next layer of a run, after the best of those before."""
+    def choose(self, layer: LayerSpec, storage: Storage, lead: Lead = NO_LEAD) -> Choice:
+        """Rank the layer's candidates. lead: what the choice for the layer before leaves this one.
+
+        Raises AccelsimError naming a buffer that is too small.
+        """
         output = layer.output.bits, layer.output.scale_bits
         work = layer.weight_is_activation, layer.global_pe
-        key = (layer.geometry, layer.scheme, layer.fold, output, work, storage, self._lead)
+        key = (layer.geometry, layer.scheme, layer.fold, output, work, storage, lead)
         if key not in self._known:
-            self._known[key] = self._search(layer, storage, self._lead)
-        choice = self._known[key]
-        self._lead = _rounded(choice.best.estimate.lead)
-        return choice
+            self._known[key] = self._search(layer, storage, lead)
+        return self._known[key]
 
     def _search(self, layer: LayerSpec, storage: Storage, lead: Lead) -> Choice:
         arch = self._arch

@@ -40,7 +40,8 @@ def emit(
     # Everything that can be refused comes before the first file.
     parameters(arch, scheme, layer.output)
     machine = arch.model_copy(update={"psum_chain": False, "dataflows": ("os-lws",)})  # what the RTL can run
-    whole = Mapper(machine).program(layer, decide_storage(arch, [layer])[0])
+    storage, mapper = decide_storage(arch, [layer])[0], Mapper(machine)
+    whole = mapper.program(mapper.choose(layer, storage), layer, storage)
     if pe >= len(whole.pes):
         raise AccelsimError(f"pe is {pe}, expected below pes = {arch.pes}")
     vectors = make_vectors(arch, run_pe(arch, whole, cut_program(whole.pes[pe], max_steps)))

@@ -63,6 +63,7 @@ class Array:
     def _sequence(self) -> Process:
         for run in self.runs:
             run.begin()
+            self.fabric.dram.poke()
             if run.index in self.states:
                 self.states[run.index] = self.state(run.index)
             end = yield run.ended

@@ -97,8 +97,14 @@ class StreamRun:
         fabric, run, bits = self.fabric, self.run, fetch.dram_bits
         run.dram_reads += bits
         run.bank_writes += fabric.bank_words(bits)
-        ask = fabric.dram.request_with_space if self.kind == WEIGHT else fabric.dram.request
-        ask(self._key(index), bits, partial(self._reads, index))
+        request = self._key(index), bits, partial(self._reads, index)
+        if self.kind == WEIGHT:
+            fabric.dram.request_with_space(*request, urgent=self._has_started)
+        else:
+            fabric.dram.request(*request)
+
+    def _has_started(self) -> bool:
+        return self.run.started.triggered
 
     def _reads(self, index: int, start: int, duration: int) -> None:
         fabric = self.fabric

@@ -74,7 +74,10 @@ class _Request(NamedTuple):
     key: Key
     bits: int
     granted: Granted
+    urgent: Urgent
 
+
+Urgent = Callable[[], bool]
 
 _key = itemgetter(0)
 
@@ -92,16 +95,19 @@ class Dram:
         self._requests: list[_Request] = []
         self._asked: list[_Request] = []  # in this cycle
         self._waiting: deque[_Request] = deque()
-        self._granting_at = -1
+        self._granting_at = self._idle_at = -1
 
     def request(self, key: Key, bits: int, granted: Granted) -> None:
         """Move `bits` as soon as everything requested before has been moved."""
-        self._requests.append(_Request(key, bits, granted))
+        self._requests.append(_Request(key, bits, granted, _always))
         self._grant_at_end()
 
-    def request_with_space(self, key: Key, bits: int, granted: Granted) -> None:
-        """The same, once as much of the weight region is free and nobody has waited for longer."""
-        self._asked.append(_Request(key, bits, granted))
+    def request_with_space(self, key: Key, bits: int, granted: Granted, urgent: Urgent) -> None:
+        """The same, once as much of the weight region is free and nobody has waited for longer.
+
+        What is not urgent also waits until the port has nothing else to do.
+        """
+        self._asked.append(_Request(key, bits, granted, urgent))
         self._grant_at_end()
 
     def release_space(self, cycle: int, bits: int) -> None:
@@ -117,7 +123,7 @@ class Dram:
     def state(self, now: int, layer: int) -> object:
         """How long the port is busy yet, the space left, and the requests by layers from `layer` on."""
         waiting = [*self._waiting, *self._asked, *self._requests]
-        requests = [(key[0], key[1], key[2] - layer, key[3], bits) for key, bits, _ in waiting]
+        requests = [(key[0], key[1], key[2] - layer, key[3], bits) for key, bits, *_ in waiting]
         return max(0, self._used_to - now * self.width_bits), self._space, requests
 
     def _grant_at_end(self) -> None:
@@ -130,13 +136,39 @@ class Dram:
         self._granting_at = -1
         self._waiting.extend(sorted(self._asked, key=_key))
         self._asked = []
-        while self._waiting and self._waiting[0].bits <= self._space:
-            self._space -= self._waiting[0].bits
-            self._requests.append(self._waiting.popleft())
+        while self._has_space() and self._waiting[0].urgent():
+            self._requests.append(self._take_space())
         requests, self._requests = self._requests, []
+        for request in sorted(requests, key=_key):
+            self._move(request)
+        if self._has_space():
+            idle_at = -(-self._used_to // self.width_bits) - 1
+            if idle_at <= self.clock._now:
+                self._move(self._take_space())
+                idle_at = -(-self._used_to // self.width_bits) - 1
+            if self._has_space() and idle_at != self._idle_at:
+                self._idle_at = idle_at
+                self.clock.at_end_of_cycle(idle_at, self._grant)
+
+    def _has_space(self) -> bool:
+        return bool(self._waiting) and self._waiting[0].bits <= self._space
+
+    def _take_space(self) -> _Request:
+        self._space -= self._waiting[0].bits
+        return self._waiting.popleft()
+
+    def _move(self, request: _Request) -> None:
         width = self.width_bits
-        for _, bits, granted in sorted(requests, key=_key):
-            first = max((self.clock._now + 1) * width, self._used_to)
-            self._used_to = first + bits
-            start, end = first // width, -(-self._used_to // width)
-            granted(start, max(1, end - start))
+        first = max((self.clock._now + 1) * width, self._used_to)
+        self._used_to = first + request.bits
+        start, end = first // width, -(-self._used_to // width)
+        request.granted(start, max(1, end - start))
+
+    def poke(self) -> None:
+        """Something has become urgent."""
+        if self._waiting:
+            self._grant_at_end()
+
+
+def _always() -> bool:
+    return True

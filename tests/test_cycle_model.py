@@ -8,6 +8,7 @@ from itertools import product
 
 import pytest
 from cycle_model import BUCKETS, Deadlock, run
+from cycle_model.placement import placements_of
 from cycle_model.program import refusal
 from cycle_model.slots import slots_of
 from hand_machine import ONE_TILE, hand_arch, hand_layer
@@ -216,8 +217,9 @@ def test_ws_tile_of_two_pieces_by_hand():
     ],
 )
 def test_refusals(machine: dict[str, object], mapping: Mapping, why: str | None):
-    arch = hand_arch(**({"pes": 2} | machine))
-    assert refusal(arch, hand_layer(m=3, c=8, k=4), mapping) == why
+    arch, layer = hand_arch(**({"pes": 2} | machine)), hand_layer(m=3, c=8, k=4)
+    (placement,) = placements_of(arch, [layer])
+    assert refusal(arch, layer, mapping, placement) == why
 
 
 @pytest.mark.parametrize("dataflow", DATAFLOWS)

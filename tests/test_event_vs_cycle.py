@@ -1,7 +1,7 @@
 """The event model against the cycle-stepped model: small random runs must agree in every number.
 
-The first tests hold the cycle-stepped model itself against plain numpy; test_cycle_model.py holds it against
-cases counted by hand.
+The first tests hold the cycle-stepped model itself against plain numpy; test_cycle_model.py and
+test_cycle_model_storage.py hold it against cases counted by hand.
 """
 
 from __future__ import annotations
@@ -214,12 +214,18 @@ def see_layer(seen: Counter[str], machine: Machine, program: LayerProgram) -> No
     seen["chunked with inputs"] += chunked and mapping.chunk_inputs
     seen["folded, chunked with inputs"] += chunked and mapping.chunk_inputs and layer.folded
     seen["several units a tile"] += mapping.units_per_tile > 1
-    seen[f"weights {place.weights}"] += 1
-    seen[f"input {place.input}"] += 1
-    seen["output stays"] += not place.output_to_dram
+    ahead = " ahead" if program.ahead else ""
+    seen[f"weights {place.weights}{ahead}"] += 1
+    after = "goes to DRAM" if place.output_to_dram else "stays"
+    seen[f"input {place.input}, output {after}"] += 1
+    seen["a tensor between layers in DRAM"] += program.index > 0 and place.input != "gb"
+    seen["weights of a later layer ahead"] += program.index > 0 and program.ahead
     for operand, streams in program.streams.items():
         fetches = [fetch for stream in streams.values() for fetch in stream]
         seen[f"{operand} multicast"] += any(len(fetch.positions) > 1 for fetch in fetches)
+        if operand == "weight" and place.weights != "gb":
+            longest = max(map(len, streams.values()))
+            seen[f"weights {place.weights}{ahead}, a stream of over two"] += longest > 2
         tiles = {fetch.tile.key for fetch in fetches}
         seen[f"{operand} sent again"] += len(fetches) > len(tiles)
         if operand == "input":
@@ -252,6 +258,7 @@ def see_features(seen: Counter[str], machine: Machine, program: LayerProgram) ->
         seen["chain after none"] += parts > 1 == before.c_split
         seen["none after chain"] += before.c_split > 1 == parts
     seen["bank groups given"] += arch.gb_weight_banks is not None
+    seen["weight region given"] += arch.gb_weight_kb is not None
     if dataflow in ("os", "ws-los"):
         seen[f"{dataflow}, local latency {arch.local_accumulate_latency}"] += 1
         short = {len(block.psum_tile.pixels) * arch.local_accumulate_latency for block in blocks}

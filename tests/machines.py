@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from cycle_model.placement import layer_bits, region_bits
+from cycle_model.placement import Placement, layer_bits, placements_of, region_bits
 from cycle_model.program import refusal
 from numpy.random import Generator
 
@@ -68,7 +68,7 @@ def random_arch(rng: Generator, features: Features = "plain") -> Arch:
         accumulate_latency=int(rng.integers(1, 5)),
         ppu_latency_cycles={"static": int(rng.integers(1, 9)), "per_vector": int(rng.integers(1, 12))},
         out_fifo_words=pick(rng, depth, staged_entries, staged_entries, 2 * staged_entries + 1, 64),
-        global_buffer_kb=pick(rng, 1, 1, 1, 2, 3, 8),
+        global_buffer_kb=pick(rng, 1, 1, 1, 1, 2, 2, 3, 8),
         gb_banks=int(rng.integers(3, 14)),
         gb_bank_bits=pick(rng, 8, 16, 32, 64, 128, 256),
         pe_port_bits=pick(rng, 8, 16, 32, 64, 128, 256),
@@ -83,10 +83,12 @@ def random_arch(rng: Generator, features: Features = "plain") -> Arch:
         placement_utilization=0.7,
         fold=pick(rng, "auto", "auto", "never"),
     )
-    return Arch(**(values | (_features(rng, values["gb_banks"]) if features == "all" else {})))
+    if features == "all":
+        values |= _features(rng, values["gb_banks"], values["global_buffer_kb"])
+    return Arch(**values)
 
 
-def _features(rng: Generator, banks: int) -> dict[str, object]:
+def _features(rng: Generator, banks: int, buffer_kb: int) -> dict[str, object]:
     """What a plain machine leaves at its default."""
     values: dict[str, object] = dict(
         dataflows=tuple(rng.permutation(DATAFLOWS)[: int(rng.integers(1, 5))].tolist()),
@@ -98,6 +100,8 @@ def _features(rng: Generator, banks: int) -> dict[str, object]:
     if rng.random() < 0.3:
         values["gb_weight_banks"] = weights = int(rng.integers(1, banks - 1))
         values["gb_output_banks"] = int(rng.integers(1, banks - weights))
+    if buffer_kb >= 2 and rng.random() < 0.5:
+        values["gb_weight_kb"] = int(rng.integers(1, buffer_kb))
     return values
 
 
@@ -226,8 +230,8 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
     return layer if sum(layer_bits(layer)) <= MOST_BITS else None
 
 
-def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer) -> Mapping:
-    """A mapping that is not refused wherever the layer stands in the run. Raises NoValidMapping."""
+def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement: Placement) -> Mapping:
+    """A mapping that is not refused. Raises NoValidMapping."""
     pixels = layer.geometry.pixels
     units = layer.geometry.groups * ceil_div(layer.geometry.outputs_per_group, arch.unit_channels)
     most_parts = min(arch.pes, layer.G if layer.folded else layer.words_per_position)
@@ -256,7 +260,7 @@ def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer) -> Mapping
             c_split=c_split,
             dataflow=dataflow,
         )
-        if refusal(arch, layer, mapping) is None:
+        if refusal(arch, layer, mapping, placement) is None:
             return mapping
     raise NoValidMapping
 
@@ -268,27 +272,34 @@ def random_run(seed: int, features: Features = "plain") -> tuple[Arch, list[Quan
         arch = random_arch(rng, features)
         scheme = random_scheme(rng, arch)
         layers: list[QuantizedLayer] = []
-        mappings: list[Mapping] = []
-        count = pick(rng, 1, 2, 2, 3)
-        for _ in range(20):
+        draws = pick(rng, 1, 1, 40)  # of which the one with the largest input, output or weights is taken
+        for i in range(pick(rng, 1, 2, 2, 3)):
             if rng.random() < 0.2:
                 scheme = random_scheme(rng, arch)
-            layer = random_layer(rng, arch, scheme, f"layer{len(layers)}", not layers)
+            drawn = [random_layer(rng, arch, scheme, f"layer{i}", i == 0) for _ in range(draws)]
+            largest = int(rng.integers(3))
+            layers.append(max(drawn, key=lambda layer: layer_bits(layer)[largest]))
+        for _ in range(20):
+            # Where data live depends on all layers, and with it which mappings are refused.
+            placements = placements_of(arch, layers)
+            mappings: list[Mapping] = []
             try:
-                mapping = random_mapping(rng, arch, layer)
+                for layer, placement in zip(layers, placements, strict=True):
+                    mappings.append(random_mapping(rng, arch, layer, placement))
             except NoValidMapping:
+                i = len(mappings)
+                layers[i] = random_layer(rng, arch, scheme, f"layer{i}", i == 0)
                 continue
-            layers.append(layer)
-            mappings.append(mapping)
-            if len(layers) == count:
-                return arch, layers, mappings
+            return arch, layers, mappings
 
 
 def describe(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping]) -> str:
     """What a failing test prints."""
     lines = [str(arch), f"regions {region_bits(arch)}"]
-    for layer, mapping in zip(layers, mappings, strict=True):
+    placements = placements_of(arch, layers)
+    for layer, mapping, placement in zip(layers, mappings, placements, strict=True):
         lines.append(f"{layer.name} {layer.scheme} G={layer.G} folded={layer.folded} {layer.geometry}")
         lines.append(f"  bits {layer_bits(layer)} out {layer.output} global_pe {layer.global_pe}")
+        lines.append(f"  {placement}")
         lines.append(f"  weight_is_activation {layer.weight_is_activation} {mapping}")
     return "\n".join(lines)

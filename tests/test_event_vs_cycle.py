@@ -1,319 +1,27 @@
 """The event model against the cycle-stepped model: small random runs must agree in every number.
 
-The first tests hold the cycle-stepped model itself against cases counted by hand and against plain numpy.
+The first tests hold the cycle-stepped model itself against plain numpy; test_cycle_model.py and
+test_cycle_model_storage.py hold it against cases counted by hand.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import pytest
-from cycle_model import BUCKETS, Deadlock, LayerResult, run
+from cycle_model import LayerResult, run
 from cycle_model.machine import Machine
-from cycle_model.program import LayerProgram, refusal
-from cycle_model.slots import slots_of
-from machines import DATAFLOWS, Features, describe, random_run
+from cycle_model.program import LayerProgram
+from machines import Features, describe, random_run
 
 from accelsim.config import Arch
 from accelsim.mapping.plan import Mapping
-from accelsim.scheme import Scheme
 from accelsim.sim.run import simulate
-from accelsim.workload import Geometry, GlobalPeWork, OutputFormat, QuantizedLayer
+from accelsim.workload import QuantizedLayer
 
 SEEDS = 360
 BATCH = 20
-
-
-def hand_arch(**changes: object) -> Arch:
-    values: dict[str, object] = dict(
-        name="hand",
-        vector_size=4,
-        lanes=4,
-        pes=1,
-        weight_buffer_words=8,
-        input_buffer_words=32,
-        accumulation_collector_depth=4,
-        accumulate_latency=2,
-        ppu_latency_cycles={"static": 3, "per_vector": 5},
-        out_fifo_words=4,
-        global_buffer_kb=8,
-        gb_banks=4,
-        gb_bank_bits=64,
-        pe_port_bits=32,
-        noc_latency_cycles=2,
-        dram_bits_per_cycle=64,
-        dram_efficiency=1.0,
-        dram_latency_cycles=10,
-        global_pe_elements_per_cycle=4,
-        clock_ghz=1.0,
-        voltage_v=0.8,
-        node_nm=16.0,
-        placement_utilization=0.7,
-    )
-    return Arch(**(values | changes))
-
-
-def hand_layer(m: int, c: int, k: int, global_pe: tuple[GlobalPeWork, ...] = ()) -> QuantizedLayer:
-    """An m x c x k matmul at 8/8/-/-, every code 1, in vectors of 4."""
-    words = -(-c // 4)
-    return QuantizedLayer(
-        name="hand",
-        op="matmul",
-        geometry=Geometry(N=m, C=c, H=1, W=1, K=k),
-        scheme=Scheme.parse("8/8/-/-"),
-        vector_size=4,
-        fold="auto",
-        weight_words=np.ones((k, words, 4), np.int8),
-        weight_scales=None,
-        weight_gamma=np.full(k, 0.01),
-        input_words=np.ones((m * words, 4), np.int8),
-        input_scales=None,
-        input_gamma=0.01,
-        input_signed=True,
-        bias=None,
-        activation="none",
-        output=OutputFormat(bits=8, signed=True, scale_bits=0, gamma=0.05),
-        global_pe=global_pe,
-    )
-
-
-ONE_TILE = Mapping(k_split=1, pixel_split=1, order="KP", tile_pixels=4, units_per_tile=1, chunk_vectors=2)
-
-
-def test_one_block_by_hand():
-    """Two vectors of 3 pixels on one PE, followed from DRAM to DRAM."""
-    (result,) = run(hand_arch(), [hand_layer(m=3, c=8, k=4)], [ONE_TILE])
-    # Launch 0. Input: 3 pixels x 2 words x 32 bits = 192: DRAM 1-3, in the buffer at 14, crossbar from 15 for
-    # 6 cycles, arrives 15+6+2 = 23. Weights: 4 x 2 x 32 = 256: DRAM 4-7, buffer 18, in-port free at 21, 8
-    # cycles, arrives 21+8+2 = 31. Issue 31 .. 36, last write 39, drain 40 .. 42, complete 45, crossbar from
-    # 46 for 96/32 = 3 cycles, in the buffer at 51, DRAM 52 and 53, done 54.
-    assert result.end == result.cycles == 54
-    waits = dict(zip(BUCKETS, result.buckets[0].tolist(), strict=True))
-    assert waits == {
-        "compute": 6,
-        "accumulate_stall": 0,
-        "output_wait": 0,
-        "weight_wait": 31,
-        "input_wait": 0,
-        "drain": 12,
-        "idle": 5,
-    }
-    assert result.counts == Counter(
-        {
-            "dot_product.op": 24,
-            "pipeline_register.write": 24,
-            "accumulator.add": 24,
-            "weight_register.write": 8,
-            "weight_buffer.read": 8,
-            "weight_buffer.write": 8,
-            "input_register.write": 6,
-            "input_buffer.read": 6,
-            "input_buffer.write": 6,
-            "accumulation_collector.read": 3 + 3,
-            "accumulation_collector.write": 6,
-            "ppu.op": 12,
-            "out_fifo.write": 3,
-            "out_fifo.read": 3,
-            "global_buffer.write": (3 + 4) + 2,
-            "global_buffer.read": (3 + 4) + 2,
-            "noc.bit_hop": 192 + 256 + 96,
-            "dram.read_bit": 192 + 256,
-            "dram.write_bit": 96,
-            "control.cycle": 54,
-        }
-    )
-    assert (result.psums == 8).all() and result.overflows == 0
-
-
-def test_pad_slots_and_global_pe_by_hand():
-    """One pixel needs accumulate_latency slots a vector; the global PE ends the layer."""
-    work = (GlobalPeWork("add", 9), GlobalPeWork("softmax", 9), GlobalPeWork("layer_norm", 1))
-    arch = hand_arch(accumulate_latency=4)
-    (result,) = run(arch, [hand_layer(m=1, c=8, k=4, global_pe=work)], [ONE_TILE])
-    # Input 64 bits: DRAM 1, buffer 12, crossbar 13 and 14. Weights: DRAM 2-5, buffer 16, crossbar 17-24,
-    # arrive 27. Steps at 27 and 31, last write 34, drain 35, complete 38, crossbar 39, in the buffer 42,
-    # DRAM 43, done 44. The add takes 42 .. 44, the rows 3 + 1 cycles after it.
-    assert result.end == 49
-    assert result.buckets[0].tolist() == [2, 6, 0, 27, 0, 40 - 35, 49 - 40]
-    assert result.counts["global_pe.element"] == 19
-
-
-def test_multicast_of_weights_by_hand():
-    """Two PEs of one weight stream take one transfer; each has its own input stream."""
-    mapping = Mapping(k_split=1, pixel_split=2, order="KP", tile_pixels=4, units_per_tile=1, chunk_vectors=2)
-    (result,) = run(hand_arch(pes=2, gb_banks=5), [hand_layer(m=4, c=8, k=4)], [mapping])
-    # Inputs 128 bits each: DRAM 1-2 and 3-4, buffer 13 and 15, banks 1 and 2, crossbar 14-17 and 16-19.
-    # Weights: DRAM 5-8, buffer 19, wait for both in-ports: 20-27, arrive 30. Steps 30 .. 33, last write 36,
-    # drains 37 and 38, complete 41, 64 bits each over the one output bank: 42-43, 44-45, in the buffer 46 and
-    # 48, DRAM 47 and 49, done 50.
-    assert result.end == 50
-    assert result.buckets.tolist() == [[4, 0, 0, 30, 0, 10, 6], [4, 0, 0, 30, 0, 12, 4]]
-    assert result.counts["noc.bit_hop"] == 128 * 1 + 128 * 2 + 256 * 2 + 64 * 1 + 64 * 2
-    assert result.counts["weight_buffer.write"] == 16
-
-
-CHAIN = Mapping(
-    k_split=1, pixel_split=1, order="KP", tile_pixels=4, units_per_tile=1, chunk_vectors=1, c_split=2
-)
-
-
-def test_chain_by_hand():
-    """Each of two PEs sums one of two vectors; the first sends its psums to the second."""
-    arch = hand_arch(pes=2, gb_banks=5, accumulator_bits=24)
-    (result,) = run(arch, [hand_layer(m=3, c=8, k=4)], [CHAIN])
-    # Inputs 96 bits each: DRAM 1-2 and 3-4, buffer 13 and 15, crossbar 14-16 and 16-18. Weights 128 bits
-    # each: DRAM 5-6 and 7-8, buffer 17 and 19, one after the other from the one weight bank 18-21 and 22-25,
-    # arrive 24 and 28. Steps 24 .. 26 and 28 .. 30, last writes 29 and 33: the psums are asked for at 34. 3
-    # pixels x 4 lanes x 24 bits are 9 cycles, 35-43, arrive 46. Drain 47 .. 49, complete 52, crossbar 53-55,
-    # in the buffer 58, DRAM 59 and 60, done 61.
-    assert result.end == 61
-    assert result.buckets.tolist() == [[3, 0, 0, 24, 0, 44 - 27, 61 - 44], [3, 0, 0, 28, 0, 56 - 31, 61 - 56]]
-    counts = result.counts
-    assert counts["psum_adder.add"] == 12
-    # The last step's entry of both PEs, the transfer's and the drain's reads, and each arriving entry.
-    assert counts["accumulation_collector.write"] == 3 + 3 + 3
-    assert counts["accumulation_collector.read"] == 3 + 3 + 3
-    assert counts["noc.bit_hop"] == 96 * (1 + 2) + 128 * (1 + 2) + 288 * 1 + 96 * 2
-    assert counts["global_buffer.write"] == counts["global_buffer.read"] == (2 + 2) + (2 + 2) + 2
-    assert (result.psums == 8).all() and result.overflows == 0
-
-
-def test_chain_limits_and_counts_overflows_by_hand():
-    """Sums of 4 and 4 in 4 bits: the parts fit, their sum does not."""
-    arch = hand_arch(pes=2, gb_banks=5, accumulator_bits=4)
-    (result,) = run(arch, [hand_layer(m=3, c=8, k=4)], [CHAIN])
-    assert (result.psums == 7).all() and result.overflows == 12
-    (result,) = run(arch.model_copy(update={"overflow": "wrap"}), [hand_layer(m=3, c=8, k=4)], [CHAIN])
-    assert (result.psums == -8).all() and result.overflows == 12
-
-
-def test_os_block_by_hand():
-    """Two vectors of 3 pixels, pixel after pixel, each step two cycles after the one before."""
-    arch = hand_arch(dataflows=("os",), local_accumulate_latency=2)
-    (result,) = run(arch, [hand_layer(m=3, c=8, k=4)], [replace(ONE_TILE, dataflow="os")])
-    # Weights arrive at 31 as above. Steps 31, 33 .. 41 in slots 31 .. 42, last write 44, drain 45 .. 47,
-    # complete 50, crossbar 51-53, in the buffer 56, DRAM 57 and 58, done 59.
-    assert result.end == 59
-    assert result.buckets[0].tolist() == [6, 6, 0, 31, 0, 54 - 43, 59 - 54]
-    counts = result.counts
-    assert counts["dot_product.op_changing"] == counts["accumulator.add"] == 24
-    assert counts["weight_buffer.read"] == counts["weight_register.write"] == 24
-    assert counts["input_buffer.read"] == counts["local_accumulator.write"] == 6
-    assert counts["accumulation_collector.write"] == counts["accumulation_collector.read"] == 3
-    assert (result.psums == 8).all()
-
-
-def test_ws_los_block_of_two_passes_by_hand():
-    """Three vectors of 3 pixels through a weight collector of two."""
-    arch = hand_arch(
-        dataflows=("ws-los",),
-        weight_collector_depth=2,
-        accumulation_buffer_words=8,
-        local_accumulate_latency=2,
-    )
-    mapping = replace(ONE_TILE, dataflow="ws-los")
-    (result,) = run(arch, [hand_layer(m=3, c=12, k=4)], [mapping])
-    # Input 288 bits: DRAM 1-5, buffer 16, crossbar 17-25. Weights 384 bits: DRAM 6-11, buffer 22, crossbar
-    # 26-37, arrive 40. The first pass has 3 x 2 steps in slots 40 .. 51, the second 3 in 52 .. 57, the last
-    # at 56, last write 59. Drain 60 .. 62, complete 65, crossbar 66-68, in the buffer 71, DRAM 72 and 73,
-    # done 74.
-    assert result.end == 74
-    assert result.buckets[0].tolist() == [9, 9, 0, 40, 0, 69 - 58, 74 - 69]
-    counts = result.counts
-    assert counts["weight_buffer.read"] == counts["weight_collector.write"] == 12
-    assert counts["weight_collector.read"] == counts["weight_register.write"] == 36
-    assert counts["accumulation_buffer.write"] == 3 + 3
-    assert counts["accumulation_buffer.read"] == 3 + 3
-    assert counts["local_accumulator.write"] == 9
-    assert (result.psums == 12).all()
-
-    arch = arch.model_copy(update={"accumulate_latency": 4, "local_accumulate_latency": 1})
-    (result,) = run(arch, [hand_layer(m=1, c=12, k=4)], [mapping])
-    # Input 96 bits: DRAM 1-2, buffer 13, crossbar 14-16. Weights: DRAM 3-8, buffer 19, crossbar 20-31, arrive
-    # 34. Steps 34 and 35, pads until the psum of 35 may be added to at 39, the step there, pads to 42. Last
-    # write 42, drain 43, complete 46, crossbar 47, in the buffer 50, DRAM 51, done 52.
-    assert result.end == 52
-    assert result.buckets[0].tolist() == [3, 6, 0, 34, 0, 48 - 43, 52 - 48]
-    assert (result.psums == 12).all()
-
-
-def test_ws_tile_of_two_pieces_by_hand():
-    """A tile of 3 pixels leaves in pieces of the collector depth, 2 and 1."""
-    arch = hand_arch(
-        dataflows=("ws",), accumulation_collector_depth=2, accumulation_buffer_words=8, accumulator_bits=24
-    )
-    mapping = replace(ONE_TILE, dataflow="ws")
-    (result,) = run(arch, [hand_layer(m=3, c=8, k=4)], [mapping])
-    # Weights arrive at 31 as above, steps 31 .. 36, last write 39. Drains 40-41 and 42, complete 44 and 45,
-    # 64 and 32 bits: crossbar 45-46 and 47, in the buffer 49 and 50, DRAM 50 and 51, done 52.
-    assert result.end == 52
-    assert result.buckets[0].tolist() == [6, 0, 0, 31, 0, 48 - 37, 52 - 48]
-    assert result.counts["accumulation_buffer.write"] == 6
-    assert result.counts["accumulation_buffer.read"] == 3 + 3
-    assert result.counts["global_buffer.write"] == (3 + 4) + (1 + 1)
-
-    arch = arch.model_copy(update={"pes": 2, "gb_banks": 5})
-    (result,) = run(arch, [hand_layer(m=3, c=8, k=4)], [replace(CHAIN, dataflow="ws")])
-    # As the chain above up to 34, when both pieces are asked for: 192 bits 35-40, arrive 43, and 96 bits
-    # 41-43, arrive 46. Drains 44-45 and 47, complete 48 and 50, crossbar 49-50 and 51, in the buffer 53 and
-    # 54, DRAM 54 and 55, done 56.
-    assert result.end == 56
-    assert result.buckets.tolist() == [[3, 0, 0, 24, 0, 44 - 27, 56 - 44], [3, 0, 0, 28, 0, 52 - 31, 56 - 52]]
-    assert (result.psums == 8).all()
-
-
-@pytest.mark.parametrize(
-    ("machine", "mapping", "why"),
-    [
-        ({}, replace(CHAIN, dataflow="os"), "the PEs cannot run the dataflow"),
-        ({}, replace(CHAIN, pixel_split=2), "more parts than PEs"),
-        ({"psum_chain": False}, CHAIN, "a chain on a machine without psum adders"),
-        ({"pes": 3}, replace(CHAIN, c_split=3), "a part of the reduction is empty"),
-        ({}, CHAIN, None),
-        # 2 weight words in every macro, 1 in each PE of a chain.
-        ({"weight_buffer_words": 2}, replace(CHAIN, c_split=1), "weight tile exceeds half the weight buffer"),
-        ({"weight_buffer_words": 2}, CHAIN, None),
-        # 6 input words, 3 in each PE of a chain.
-        ({"input_buffer_words": 10}, replace(CHAIN, c_split=1), "input tile exceeds half the input buffer"),
-        ({"input_buffer_words": 10}, CHAIN, None),
-    ],
-)
-def test_refusals(machine: dict[str, object], mapping: Mapping, why: str | None):
-    arch = hand_arch(**({"pes": 2} | machine))
-    assert refusal(arch, hand_layer(m=3, c=8, k=4), mapping) == why
-
-
-@pytest.mark.parametrize("dataflow", DATAFLOWS)
-def test_slots_keep_accumulations_of_a_psum_apart(dataflow: str):
-    """al cycles between two that go through collector or buffer, lal between two beside the adder.
-
-    A tile's blocks have as many vectors as the first, the last as few as one.
-    """
-    blocks = [(n, n, last) for n in range(1, 8) for last in range(1, n + 1)]
-    for al, lal, depth, pixels in product(range(1, 5), range(1, 5), (1, 2, 3, 8), range(1, 6)):
-        arch = hand_arch(accumulate_latency=al, local_accumulate_latency=lal, weight_collector_depth=depth)
-        for vectors in blocks:
-            before: dict[int, int] = {}
-            taken = [[] for _ in range(pixels)]
-            start = 0
-            for block, n in enumerate(vectors):
-                slots = slots_of(arch, dataflow, pixels, n)
-                for now, step in enumerate(slots, start):
-                    if step is not None:
-                        apart = al if step.starts else lal
-                        assert now - before.get(step.pixel, -apart) >= apart, (vectors, al, lal, depth)
-                        before[step.pixel] = now
-                        taken[step.pixel].append((block, step.vector))
-                start += len(slots)
-            assert all(order == [(b, g) for b, n in enumerate(vectors) for g in range(n)] for order in taken)
-
-
-def test_deadlock_says_who_waits():
-    with pytest.raises(Deadlock, match=r"(?s)cycle 20: .*PE 0: next block 0 .*weights None"):
-        run(hand_arch(), [hand_layer(m=3, c=8, k=4)], [ONE_TILE], max_cycles=20)
 
 
 def parts_of_reduction(layer: QuantizedLayer, parts: int) -> list[list[int]]:
@@ -506,12 +214,18 @@ def see_layer(seen: Counter[str], machine: Machine, program: LayerProgram) -> No
     seen["chunked with inputs"] += chunked and mapping.chunk_inputs
     seen["folded, chunked with inputs"] += chunked and mapping.chunk_inputs and layer.folded
     seen["several units a tile"] += mapping.units_per_tile > 1
-    seen[f"weights {place.weights}"] += 1
-    seen[f"input {place.input}"] += 1
-    seen["output stays"] += not place.output_to_dram
+    ahead = " ahead" if program.ahead else ""
+    seen[f"weights {place.weights}{ahead}"] += 1
+    after = "goes to DRAM" if place.output_to_dram else "stays"
+    seen[f"input {place.input}, output {after}"] += 1
+    seen["a tensor between layers in DRAM"] += program.index > 0 and place.input != "gb"
+    seen["weights of a later layer ahead"] += program.index > 0 and program.ahead
     for operand, streams in program.streams.items():
         fetches = [fetch for stream in streams.values() for fetch in stream]
         seen[f"{operand} multicast"] += any(len(fetch.positions) > 1 for fetch in fetches)
+        if operand == "weight" and place.weights != "gb":
+            longest = max(map(len, streams.values()))
+            seen[f"weights {place.weights}{ahead}, a stream of over two"] += longest > 2
         tiles = {fetch.tile.key for fetch in fetches}
         seen[f"{operand} sent again"] += len(fetches) > len(tiles)
         if operand == "input":
@@ -544,6 +258,7 @@ def see_features(seen: Counter[str], machine: Machine, program: LayerProgram) ->
         seen["chain after none"] += parts > 1 == before.c_split
         seen["none after chain"] += before.c_split > 1 == parts
     seen["bank groups given"] += arch.gb_weight_banks is not None
+    seen["weight region given"] += arch.gb_weight_kb is not None
     if dataflow in ("os", "ws-los"):
         seen[f"{dataflow}, local latency {arch.local_accumulate_latency}"] += 1
         short = {len(block.psum_tile.pixels) * arch.local_accumulate_latency for block in blocks}

@@ -1,8 +1,8 @@
 """docs/machine.md section 5: the machine as a whole and what it does in one cycle.
 
 A cycle has three phases. `_becomes_visible` applies what finished earlier, `_act` lets PEs drain and issue,
-asks for outputs and psums to be sent and launches fetches, `_end_of_cycle` ages the ports and grants those
-that are free in the next cycle.
+asks for outputs and psums to be sent, asks and sends fetches, `_end_of_cycle` gives out space for weights,
+ages the ports and grants those that are free in the next cycle.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from accelsim.config import Arch
 from accelsim.mapping.plan import Mapping
 from accelsim.workload import QuantizedLayer
+from cycle_model.fetching import Fetching
+from cycle_model.hops import hops_between, hops_into
 from cycle_model.layer_run import LayerRun
-from cycle_model.pe import Half, Pe
-from cycle_model.placement import ceil_div
+from cycle_model.pe import Pe
+from cycle_model.placement import ceil_div, region_bits
 from cycle_model.ports import CLASS, Delay, OutputTile, Port, Transfer
-from cycle_model.program import Fetch, LayerProgram, compile_run
+from cycle_model.program import Fetch, compile_run
 from cycle_model.tiles import Piece
 
 ROW_WORK = ("softmax", "layer_norm")
@@ -67,13 +69,14 @@ class Machine:
         self.banks = [Port(f"bank {b}") for b in range(arch.gb_banks)]
         self.in_ports = [Port(f"in-port {pe}") for pe in range(arch.pes)]
         self.out_ports = [Port(f"out-port {pe}") for pe in range(arch.pes)]
-        self.weight_space = arch.global_buffer_bits * arch.bank_groups[0] // arch.gb_banks
         self.active: list[Transfer] = []
         self.dram_to_buffer = Delay()
         self.crossbar_arrivals = Delay()
         self.chain_entries = Delay()  # single entries of psum transfers
         self.written = Delay()
         self.pes = [Pe(arch, pe, program.blocks[pe], self.runs) for pe in range(arch.pes)]
+        self.fetching = Fetching(arch, program.layers, self.runs, self.pes)
+        self.outputs_staged = 0  # bits in the activation region on their way to DRAM
 
     def results(self) -> list[LayerResult]:
         results = []
@@ -105,7 +108,7 @@ class Machine:
     def _becomes_visible(self) -> None:
         now = self.now
         for fetch in self.dram_to_buffer.due(now):
-            self._request_crossbar_fetch(fetch)
+            fetch.in_buffer = True
         for piece, index, psums in self.chain_entries.due(now):
             self.pes[piece.tile.pe].add_from_chain(piece, index, psums)
         for item in self.crossbar_arrivals.due(now):
@@ -118,6 +121,7 @@ class Machine:
                 self._take_output(item)
         for output in self.written.due(now):
             self.pes[output.pe].unwritten -= 1
+            self.outputs_staged -= output.bits
             self.runs[output.layer].outputs_to_write -= 1
         for pe in self.pes:
             pe.becomes_visible(now)
@@ -151,45 +155,27 @@ class Machine:
                 self._request_output(output)
             for piece in pe.psums_to_send(self.now):
                 self._request_psums(piece)
-        for program in self.layers:
-            self._launch(program)
+        for fetch in self.fetching.ask(self.now):
+            if fetch.operand == "input":
+                self._check_activation_region(fetch.layer)
+                self._request_read(fetch)
+        for fetch in self.fetching.send(self.now):
+            self._request_crossbar_fetch(fetch)
         geometry = run.layer.geometry
         done = self.arch.global_pe_elements_per_cycle * geometry.pixels * geometry.K
         run.streaming_backlog = max(0, run.streaming_backlog - done)
 
-    def _launch(self, program: LayerProgram) -> None:
-        i = program.index
-        before = self.layers[i - 1] if i else None
-        end_before = self.runs[i - 1].end if i else 0
-        if end_before is not None and self.now >= end_before:
-            self._launch_streams(program, "input")
-        elif program.layer.weight_is_activation:
-            return
-        if before is not None:
-            waits = any(before.streams["weight"].values())
-            if waits or before.last_weight_launch is None or before.last_weight_launch >= self.now:
-                return
-        self._launch_streams(program, "weight")
+    # --------------------------------------------------------------------------------------------- requests
 
-    def _launch_streams(self, program: LayerProgram, operand: str) -> None:
-        for fetches in program.streams[operand].values():
-            while fetches and self._may_launch(fetches[0]):
-                self._launch_one(fetches.pop(0))
+    def _fetch_key(self, fetch: Fetch) -> tuple[int, int, int, int, int]:
+        return (self.now, CLASS[fetch.operand], fetch.leader, fetch.layer, fetch.index)
 
-    def _may_launch(self, fetch: Fetch) -> bool:
-        # Positions 0 .. position - 2 must have been released: position - 1 of them.
-        released = [self.pes[pe].released[fetch.operand] for pe in fetch.positions]
-        return all(r >= position - 1 for r, position in zip(released, fetch.positions.values(), strict=True))
+    def _check_activation_region(self, layer: int) -> None:
+        """The rule that refuses a layer must be enough for whatever happens in it."""
+        used = self.layers[layer].placement.kept + self.fetching.inputs_staged + self.outputs_staged
+        assert used <= region_bits(self.arch)[1], f"{used} bits in the activation region"
 
-    def _launch_one(self, fetch: Fetch) -> None:
-        if fetch.operand == "weight":
-            self.layers[fetch.layer].last_weight_launch = self.now
-        for pe, position in fetch.positions.items():
-            # Nobody may use the old tile any more; an early launch shows as a missing word.
-            self.pes[pe].halves[fetch.operand][position % 2] = Half()
-        if not fetch.reads_dram:
-            self._request_crossbar_fetch(fetch)
-            return
+    def _request_read(self, fetch: Fetch) -> None:
         self._request(
             Transfer(
                 kind="read",
@@ -198,14 +184,8 @@ class Machine:
                 ports=[self.dram],
                 duration=self._dram_cycles(fetch.dram_bits),
                 item=fetch,
-                needs_space=fetch.tile.bits if fetch.operand == "weight" else 0,
             )
         )
-
-    # --------------------------------------------------------------------------------------------- requests
-
-    def _fetch_key(self, fetch: Fetch) -> tuple[int, int, int, int, int]:
-        return (self.now, CLASS[fetch.operand], fetch.leader, fetch.layer, fetch.index)
 
     def _request_crossbar_fetch(self, fetch: Fetch) -> None:
         weights, inputs, _ = self.arch.bank_groups
@@ -225,6 +205,9 @@ class Machine:
         )
 
     def _request_output(self, output: OutputTile) -> None:
+        if self.runs[output.layer].program.placement.output_to_dram:
+            self.outputs_staged += output.bits
+            self._check_activation_region(output.layer)
         weights, inputs, outputs = self.arch.bank_groups
         self._request(
             Transfer(
@@ -284,6 +267,9 @@ class Machine:
     # ---------------------------------------------------------------------------------------------- phase 3
 
     def _end_of_cycle(self) -> None:
+        # Before the transfers that end with this cycle, whose space is free from the next on.
+        for fetch in self.fetching.take_space():
+            self._request_read(fetch)
         still_active = []
         for transfer in self.active:
             transfer.remaining -= 1
@@ -304,9 +290,6 @@ class Machine:
                 if all(other.queue[0] is transfer and other.busy == 0 for other in transfer.ports):
                     heads.append(transfer)
         for transfer in heads:
-            if transfer.needs_space > self.weight_space:
-                continue
-            self.weight_space -= transfer.needs_space
             for port in transfer.ports:
                 assert port.queue.pop(0) is transfer
                 port.busy = transfer.duration
@@ -346,10 +329,8 @@ class Machine:
             pe = self.pes[item.pe]
             pe.fifo_used -= item.entries
             pe.to_leave[item.layer] -= 1
-        elif item.operand == "weight":
-            kind = self.layers[item.layer].placement.weights
-            if kind == "streamed" or (kind == "cached" and item.last_of_tile):
-                self.weight_space += item.tile.bits
+        else:
+            self.fetching.ended(item)
 
     # ----------------------------------------------------------------------------------------------- counts
 
@@ -358,7 +339,7 @@ class Machine:
         if isinstance(item, Piece):
             assert item.after is not None
             bits = len(item.pixels) * self._entry_bits(item)
-            run.count("noc.bit_hop", bits * self._hops_between(item.tile.pe, item.after.tile.pe))
+            run.count("noc.bit_hop", bits * hops_between(self.arch, item.tile.pe, item.after.tile.pe))
             return
         if isinstance(item, Fetch):
             bits = item.dram_bits if transfer.kind == "read" else item.tile.bits
@@ -373,30 +354,18 @@ class Machine:
             run.count("dram.write_bit", bits)
             run.count("global_buffer.read", words)
         else:
-            run.count("noc.bit_hop", bits * self._hops(destinations))
+            run.count("noc.bit_hop", bits * hops_into(self.arch, destinations))
             if isinstance(item, OutputTile):
                 run.count("global_buffer.write", words)
                 run.count("out_fifo.read", item.entries)
             else:
                 run.count("global_buffer.read", words)
 
-    def _hops(self, pes: list[int]) -> int:
-        side = math.isqrt(self.arch.pes - 1) + 1
-        links = {"into the grid"}
-        for pe in pes:
-            links |= {f"row 0 to column {x}" for x in range(1, pe % side + 1)}
-            links |= {f"column {pe % side} to row {y}" for y in range(1, pe // side + 1)}
-        return len(links)
-
-    def _hops_between(self, source: int, destination: int) -> int:
-        side = math.isqrt(self.arch.pes - 1) + 1
-        return abs(source % side - destination % side) + abs(source // side - destination // side)
-
     # ----------------------------------------------------------------------------------------------- errors
 
     def dump(self) -> str:
         """Who waits for what."""
-        lines = [f"cycle {self.now}: layer {self.current} goes on, {self.weight_space} bits of weight space"]
+        lines = [f"cycle {self.now}: layer {self.current} goes on"]
         for pe in self.pes:
             if pe.next_block < len(pe.blocks):
                 block = pe.blocks[pe.next_block]
@@ -408,14 +377,7 @@ class Machine:
                     f"fifo {pe.fifo_used}, unwritten {pe.unwritten}, to drain {len(pe.to_drain)}, "
                     f"to the next PE {len(pe.to_chain)}"
                 )
-        for program in self.layers:
-            for operand, streams in program.streams.items():
-                for stream, fetches in streams.items():
-                    if fetches:
-                        lines.append(
-                            f"layer {program.index} {operand} stream {stream}: {len(fetches)} not launched, "
-                            f"next to positions {fetches[0].positions}"
-                        )
+        lines += self.fetching.dump()
         for port in (self.dram, *self.banks, *self.in_ports, *self.out_ports):
             lines += [f"{port.name}: {transfer}" for transfer in port.queue]
         return "\n".join(lines)

@@ -1,28 +1,36 @@
-"""docs/machine.md sections 3 and 4: the regions of the global buffer and where the data of a layer live."""
+"""docs/machine.md sections 3 and 4: the regions of the global buffer and where the data of a run live."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 from accelsim.config import Arch
 from accelsim.workload import QuantizedLayer
+
+LONGEST_RUN = 16  # all 2^(n-1) choices are tried
 
 
 def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Placement:
-    resident: bool
+    """Where the data of one layer live, and the bits that the layer keeps in the activation region."""
+
     weights: str
     input: str
     output_to_dram: bool
+    kept: int
 
 
 def region_bits(arch: Arch) -> tuple[int, int]:
     """Bits of the (weight region, activation region) of the global buffer."""
-    weights = arch.global_buffer_bits * arch.bank_groups[0] // arch.gb_banks
+    if arch.gb_weight_kb is None:
+        weights = arch.global_buffer_bits * arch.bank_groups[0] // arch.gb_banks
+    else:
+        weights = arch.gb_weight_kb * 1024 * 8
     return weights, arch.global_buffer_bits - weights
 
 
@@ -41,20 +49,75 @@ def layer_bits(layer: QuantizedLayer) -> tuple[int, int, int]:
     return in_bits, out_bits, w_bits
 
 
+def output_room(arch: Arch, layer: QuantizedLayer) -> int:
+    """r: room for the output tiles of a layer on their way to DRAM."""
+    channels, out = arch.unit_channels, layer.output
+    pixel = channels * out.bits + ceil_div(channels, arch.vector_size) * out.scale_bits
+    return 2 * arch.pes * arch.accumulation_collector_depth * pixel
+
+
+class _Run:
+    """The sizes of a run: in_bits and out_bits of every layer, s of every tensor, r of every layer."""
+
+    def __init__(self, arch: Arch, layers: list[QuantizedLayer]) -> None:
+        self.region = region_bits(arch)[1]
+        self.layers = range(len(layers))
+        self.in_bits = [layer_bits(layer)[0] for layer in layers]
+        self.out_bits = [layer_bits(layer)[1] for layer in layers]
+        # Tensors 0 and n have one layer only.
+        self.s = [max(pair) for pair in zip([*self.in_bits, 0], [0, *self.out_bits], strict=True)]
+        self.r = [output_room(arch, layer) for layer in layers]
+
+    def allows(self, i: int, stays: tuple[bool, ...]) -> bool:
+        """Layer i with the tensors that it reads and writes in the global buffer or not."""
+        s_in, s_out = self.s[i], self.s[i + 1]
+        if stays[i] and stays[i + 1]:
+            return s_in + s_out <= self.region
+        if stays[i]:
+            return s_in + self.r[i] <= self.region
+        if stays[i + 1]:
+            return self.in_bits[i] + s_out <= self.region or 2 * s_out <= self.region
+        return True
+
+    def dram_bits(self, stays: tuple[bool, ...]) -> int:
+        read = sum(self.in_bits[i] for i in self.layers if not stays[i])
+        written = sum(self.out_bits[i] for i in self.layers if not stays[i + 1])
+        return read + written
+
+    def stays(self) -> tuple[bool, ...]:
+        """Which of the tensors 0 .. n live in the global buffer."""
+        n = len(self.layers)
+        assert 1 <= n <= LONGEST_RUN
+        # The choices that keep tensor 1 come first, among them those that keep tensor 2, and so on.
+        choices = [(False, *inner, False) for inner in product((True, False), repeat=n - 1)]
+        allowed = [stays for stays in choices if all(self.allows(i, stays) for i in self.layers)]
+        fewest = min(self.dram_bits(stays) for stays in allowed)
+        return next(stays for stays in allowed if self.dram_bits(stays) == fewest)
+
+
 def placements_of(arch: Arch, layers: list[QuantizedLayer]) -> list[Placement]:
     weight_region, activation_region = region_bits(arch)
-    placements: list[Placement] = []
+    run = _Run(arch, layers)
+    stays = run.stays()
+    placements = []
     for i, layer in enumerate(layers):
-        in_bits, out_bits, w_bits = layer_bits(layer)
-        resident = in_bits + out_bits <= activation_region
-        fits = in_bits + out_bits + w_bits <= activation_region
-        if layer.weight_is_activation and i > 0 and resident and fits:
+        in_bits, _, w_bits = layer_bits(layer)
+        # What the output takes where the input may be cached: its whole tensor, or room to pass through.
+        output = run.s[i + 1] if stays[i + 1] else run.r[i]
+        if stays[i]:
+            inputs, kept = "gb", run.s[i]
+        elif in_bits + output <= activation_region:
+            inputs, kept = "cached", in_bits
+        else:
+            inputs, kept = "streamed", 0
+        if stays[i + 1]:
+            kept += run.s[i + 1]
+        room = 0 if stays[i + 1] else run.r[i]
+        fits = inputs != "streamed" and kept + w_bits + room <= activation_region
+        if layer.weight_is_activation and i > 0 and fits:
             weights = "gb"
+            kept += w_bits
         else:
             weights = "cached" if w_bits <= weight_region else "streamed"
-        if not resident:
-            inputs = "streamed"
-        else:
-            inputs = "gb" if i > 0 and placements[-1].resident else "cached"
-        placements.append(Placement(resident, weights, inputs, not resident or i == len(layers) - 1))
+        placements.append(Placement(weights, inputs, not stays[i + 1], kept))
     return placements

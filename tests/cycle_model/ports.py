@@ -52,7 +52,6 @@ class Transfer:
     ports: list[Port]
     duration: int
     item: Fetch | OutputTile | Piece
-    needs_space: int = 0
     remaining: int = 0
 
     def __str__(self) -> str:

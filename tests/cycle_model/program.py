@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from accelsim.config import Arch
 from accelsim.mapping.plan import Mapping
 from accelsim.workload import QuantizedLayer
-from cycle_model.placement import Placement, ceil_div, layer_bits, placements_of, region_bits
+from cycle_model.placement import Placement, ceil_div, placements_of, region_bits
 from cycle_model.tiles import (
     Block,
     InputTile,
@@ -33,6 +33,9 @@ class Fetch:
     reads_dram: bool
     dram_bits: int
     last_of_tile: bool
+    asked: int | None = None  # the cycle
+    in_buffer: bool = False  # what it reads of DRAM is in the global buffer
+    ended: bool = False  # its crossbar transfer
 
 
 @dataclass
@@ -41,8 +44,8 @@ class LayerProgram:
     layer: QuantizedLayer
     mapping: Mapping
     placement: Placement
-    streams: dict[str, dict[int, list[Fetch]]] = field(default_factory=dict)  # those not launched yet
-    last_weight_launch: int | None = None
+    streams: dict[str, dict[int, list[Fetch]]] = field(default_factory=dict)
+    ahead: bool = False  # weights are read into the global buffer before a PE has a half for them
     outputs: dict[int, int] = field(default_factory=dict)  # output tiles of each PE
     leaving: dict[int, int] = field(default_factory=dict)  # output tiles and psum pieces of each PE
 
@@ -144,6 +147,13 @@ def _link_chain(mapping: Mapping, pieces: dict[int, list[Piece]]) -> None:
             piece.after, after.before = after, piece
 
 
+def _fetched_ahead(arch: Arch, program: LayerProgram) -> bool:
+    if program.placement.weights != "streamed":
+        return program.placement.weights == "cached"
+    largest = [max(fetch.tile.bits for fetch in own) for own in program.streams["weight"].values()]
+    return sum(2 * bits for bits in largest) <= region_bits(arch)[0]
+
+
 def compile_run(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping]) -> Program:
     placements = placements_of(arch, layers)
     programs = [
@@ -168,11 +178,13 @@ def compile_run(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping
         for program in programs:
             of_layer = [need for need in found if need.layer == program.index]
             program.streams[operand] = _streams(program, operand, of_layer)
+    for program in programs:
+        program.ahead = _fetched_ahead(arch, program)
     return Program(programs, all_blocks)
 
 
-def refusal(arch: Arch, layer: QuantizedLayer, mapping: Mapping) -> str | None:
-    """Why this mapping is refused, taking the layer for the last of the run; None when it is not."""
+def refusal(arch: Arch, layer: QuantizedLayer, mapping: Mapping, placement: Placement) -> str | None:
+    """Why this mapping of a layer of a run is refused; None when it is not."""
     if mapping.dataflow not in arch.dataflows:
         return "the PEs cannot run the dataflow"
     if mapping.k_split * mapping.c_split * mapping.pixel_split > arch.pes:
@@ -183,8 +195,8 @@ def refusal(arch: Arch, layer: QuantizedLayer, mapping: Mapping) -> str | None:
     if mapping.c_split > words:
         return "a part of the reduction is empty"
     weight_region, activation_region = region_bits(arch)
-    in_bits, out_bits, _ = layer_bits(layer)
     largest_input = largest_output = 0
+    streams = set()
     for pe in range(arch.pes):
         for block in blocks_of(arch, 0, layer, mapping, pe, 0):
             if block.weight_tile.bits > weight_region:
@@ -196,8 +208,13 @@ def refusal(arch: Arch, layer: QuantizedLayer, mapping: Mapping) -> str | None:
             largest_input = max(largest_input, block.input_tile.bits)
             if not block.psum_tile.staged_away:
                 largest_output = max(largest_output, output_tile_bits(layer, block.psum_tile.pieces[0]))
-    streams = mapping.c_split * mapping.pixel_split * (mapping.k_split if layer.geometry.groups > 1 else 1)
-    staging = 2 * arch.pes * largest_output
-    if in_bits + out_bits > activation_region:
-        staging += 2 * streams * largest_input
-    return "staging exceeds the activation region" if staging > activation_region else None
+            place = place_of(mapping, pe)
+            assert place is not None
+            # The tiles of a layer are not those of the layer before: every PE with work needs a fetch.
+            streams.add(input_stream(layer, mapping, place, pe))
+    staging = 0
+    if placement.input == "streamed":
+        staging += 2 * len(streams) * largest_input
+    if placement.output_to_dram:
+        staging += 2 * arch.pes * largest_output
+    return "staging exceeds the activation region" if placement.kept + staging > activation_region else None

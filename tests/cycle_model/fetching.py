@@ -1,0 +1,133 @@
+"""docs/machine.md section 5, Fetch: what is asked and sent in a cycle, and the space for weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from accelsim.config import Arch
+from cycle_model.layer_run import LayerRun
+from cycle_model.pe import Half, Pe
+from cycle_model.placement import region_bits
+from cycle_model.ports import CLASS
+from cycle_model.program import Fetch, LayerProgram
+
+
+@dataclass(eq=False)
+class Stream:
+    program: LayerProgram
+    operand: str
+    number: int
+    fetches: list[Fetch]
+    asked: int = 0  # fetches asked, and the next to be asked
+    sent: int = 0
+
+
+class Fetching:
+    def __init__(self, arch: Arch, programs: list[LayerProgram], runs: list[LayerRun], pes: list[Pe]) -> None:
+        self.programs, self.runs, self.pes = programs, runs, pes
+        self.streams = [
+            Stream(program, operand, number, fetches)
+            for program in programs
+            for operand, streams in program.streams.items()
+            for number, fetches in streams.items()
+        ]
+        self.space = region_bits(arch)[0]
+        self.waiting: list[Fetch] = []  # asked, for space
+        self.inputs_staged = 0  # bits of streamed inputs in the activation region, or on their way there
+
+    def ask(self, now: int) -> list[Fetch]:
+        """Ask all that can be asked in this cycle; return those that read DRAM."""
+        reads = []
+        for stream in self.streams:
+            # A layer's turn does not change within a cycle: it takes askings before this cycle.
+            if stream.asked == len(stream.fetches) or not self._layer_may_ask(stream, now):
+                continue
+            while stream.asked < len(stream.fetches) and self._may_ask(stream):
+                fetch = stream.fetches[stream.asked]
+                fetch.asked = now
+                stream.asked += 1
+                if not fetch.reads_dram:
+                    continue
+                reads.append(fetch)
+                if fetch.operand == "weight":
+                    self.waiting.append(fetch)
+                elif stream.program.placement.input == "streamed":
+                    self.inputs_staged += fetch.tile.bits
+        return reads
+
+    def _layer_may_ask(self, stream: Stream, now: int) -> bool:
+        i = stream.program.index
+        if i == 0:
+            return True
+        if stream.operand == "input" or stream.program.layer.weight_is_activation:
+            end = self.runs[i - 1].end
+            if end is None or now < end:
+                return False
+        if stream.operand == "weight":
+            # The last of a stream is asked last.
+            lasts = [fetches[-1].asked for fetches in self.programs[i - 1].streams["weight"].values()]
+            return all(asked is not None and asked < now for asked in lasts)
+        return True
+
+    def _may_ask(self, stream: Stream) -> bool:
+        fetch = stream.fetches[stream.asked]
+        if not fetch.reads_dram:
+            return True
+        if stream.operand == "weight" and not stream.program.ahead:
+            return self._halves_released(fetch)
+        return stream.asked < 2 or stream.fetches[stream.asked - 2].ended
+
+    def _halves_released(self, fetch: Fetch) -> bool:
+        # Positions 0 .. position - 2 must have been released: position - 1 of them.
+        released = [self.pes[pe].released[fetch.operand] for pe in fetch.positions]
+        return all(r >= position - 1 for r, position in zip(released, fetch.positions.values(), strict=True))
+
+    def send(self, now: int) -> list[Fetch]:
+        """Fetches whose crossbar request is made in this cycle."""
+        sent = []
+        for stream in self.streams:
+            while stream.sent < stream.asked:
+                fetch = stream.fetches[stream.sent]
+                if fetch.reads_dram and not fetch.in_buffer:
+                    break
+                if not self._halves_released(fetch):
+                    break
+                stream.sent += 1
+                for pe, position in fetch.positions.items():
+                    # Nobody may use the old tile any more; a fetch too early shows as a missing word.
+                    self.pes[pe].halves[fetch.operand][position % 2] = Half()
+                sent.append(fetch)
+        return sent
+
+    def take_space(self) -> list[Fetch]:
+        """Weights that find space at the end of this cycle; the first that does not holds up the others."""
+        self.waiting.sort(key=lambda f: (f.asked, CLASS["weight"], f.leader, f.layer, f.index))
+        found = []
+        while self.waiting and self.waiting[0].tile.bits <= self.space:
+            fetch = self.waiting.pop(0)
+            self.space -= fetch.tile.bits
+            found.append(fetch)
+        return found
+
+    def ended(self, fetch: Fetch) -> None:
+        """The last cycle of its crossbar transfer has passed."""
+        fetch.ended = True
+        placement = self.programs[fetch.layer].placement
+        if fetch.operand == "input":
+            if placement.input == "streamed":
+                self.inputs_staged -= fetch.tile.bits
+        elif placement.weights == "streamed" or (placement.weights == "cached" and fetch.last_of_tile):
+            self.space += fetch.tile.bits
+
+    def dump(self) -> list[str]:
+        lines = [f"{self.space} bits of weight space"]
+        for fetch in self.waiting:
+            lines.append(f"layer {fetch.layer} weight fetch {fetch.index} waits for {fetch.tile.bits} bits")
+        for stream in self.streams:
+            if stream.sent < len(stream.fetches):
+                lines.append(
+                    f"layer {stream.program.index} {stream.operand} stream {stream.number}: "
+                    f"{stream.asked} of {len(stream.fetches)} asked, {stream.sent} sent, "
+                    f"next to positions {stream.fetches[stream.sent].positions}"
+                )
+        return lines

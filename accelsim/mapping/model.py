@@ -150,6 +150,10 @@ def run_layer(s, c, m, taps, counts, tail):
                 tile_block[at_tile[pe]], tile_piece[at_tile[pe]] = b, piece
                 piece += -(-table[PIXELS, b] // m.piece)
                 at_tile[pe] += 1
+    slots_left = np.zeros(pes, np.int64)
+    for pe in range(pes):
+        for b in range(offset[pe], offset[pe + 1]):
+            slots_left[pe] += block_slots(m, table[PIXELS, b], table[VECTORS, b])[0]
     at_block, at_tile = offset[:pes].copy(), tile_first[:pes].copy()
     issue_end = np.full(pes, m.lead)
     drain_tile, drain_piece, drain_end = tile_first[:pes].copy(), np.zeros(pes, np.int64), np.full(pes, -1)
@@ -332,6 +336,9 @@ def run_layer(s, c, m, taps, counts, tail):
                     heappush(heap, (ready * 4 + _ACT, pe, np.int64(_ISSUE)))
                 continue
             slots, last_step, weights_read = block_slots(m, pixels, vectors)
+            slots_left[pe] -= slots
+            if now + slots + slots_left[pe] + m.row_cycles > m.limit:
+                return TOO_SLOW, 0
             count_block(m, counts, pixels, vectors, table[LANES, b], flags & FIRST != 0)
             issue_end[pe] = now + slots
             at_block[pe] += 1
@@ -487,7 +494,10 @@ def run_layer(s, c, m, taps, counts, tail):
         if last > w_start[pe]:
             tail[1] = max(tail[1], w_release[last - 1])
     tail -= m.lead
-    return end + m.row_cycles - m.lead, issue_end.max() - m.lead
+    end += m.row_cycles
+    if end > m.limit:
+        return TOO_SLOW, 0
+    return end - m.lead, issue_end.max() - m.lead
 
 
 @njit(cache=True)

@@ -24,13 +24,13 @@ _MOST = 24
 _BEST_SPLITS = 3
 _CLOSE = 1.01
 # Those that take longer than this times the best so far are not run to their end.
-_HOPELESS = 1.1
+_HOPELESS = 1.03
 # The lead that a layer leaves the next is taken for no more than so many cycles, and in steps of so many: one
 # search will do for layers that differ in less.
 _MOST_LEAD = 4096
 _LEAD_STEP = 128
 _THREADS = 2
-_BATCH = 4
+_BATCH = 2
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@
 Each row is `accelsim run NETWORK` in a fresh process, from its start to the written result folder without
 plots, after a run that fills the compilers' caches. `values`, `mapping` and `timing` are seconds within that
 run; values (tensors drawn, quantized and computed) are made on a thread beside the other two, so the three
-need not add up. A block is what a PE issues without a break; those that the event model fills in from repeats
-count as well. NETWORK:N is its first N layers. Then tables show growth with MACs, layers and PEs.
+need not add up. Events are SimPy's. A block is what a PE issues without a break; those that the event model
+fills in from repeats count as well. NETWORK:N is its first N layers. Then tables show growth with MACs,
+layers and PEs.
 
 With --scalesim-python, an interpreter that has SCALE-Sim (`pip install scalesim "numpy<2.3" "pandas<3"`; it
 needs 8 GB and minutes), both simulate one and the same ResNet-50 topology, SCALE-Sim on 64 x 64 PEs, as many
@@ -41,8 +42,8 @@ BY_PES = ["pes=4", "pes=16", "pes=64"]
 COLUMNS = [
     ("network", "<18"), ("scheme", "<9"), ("layers", ">7"), ("gmacs", ">8.2f"), ("wall_s", ">8.2f"),
     ("cpu_s", ">8.2f"), ("values_s", ">10.2f"), ("mapping_s", ">11.2f"), ("timing_s", ">10.2f"),
-    ("mmacs_per_s", ">13.0f"), ("kblocks_per_s", ">15.0f"), ("rss_mb", ">8.0f"), ("cycles", ">12,"),
-    ("utilization", ">13.3f"), ("bound_utilization", ">19.3f"),
+    ("mmacs_per_s", ">13.0f"), ("kevents_per_s", ">15.0f"), ("kblocks_per_s", ">15.0f"), ("rss_mb", ">8.0f"),
+    ("cycles", ">12,"), ("utilization", ">13.3f"), ("bound_utilization", ">19.3f"),
 ]  # fmt: skip
 Row = dict[str, Any]
 
@@ -50,11 +51,18 @@ Row = dict[str, Any]
 def worker(request: Row) -> None:
     """One run in this process; prints one JSON line."""
     import accelsim.network as network
+    import accelsim.sim.run as sim
     from accelsim.api import run
     from accelsim.mapping.search import Mapper
+    from accelsim.sim.clock import Clock
 
     seconds = {"values_s": 0.0, "mapping_s": 0.0, "timing_s": 0.0}
-    programs = []
+    programs, clocks = [], []
+
+    class CountedClock(Clock):
+        def __init__(self) -> None:
+            super().__init__()
+            clocks.append(self)
 
     def timed(key: str, function: Callable) -> Callable:
         def call(*args, **kwargs):
@@ -74,8 +82,10 @@ def worker(request: Row) -> None:
         return call
 
     SyntheticTrace.quantized_layer = timed("values_s", SyntheticTrace.quantized_layer)  # type: ignore[method-assign]
+    sim.Clock = CountedClock  # type: ignore[misc]
     network.compute_values = timed("values_s", network.compute_values)
     network.time_programs = timed("timing_s", network.time_programs)
+    Mapper.choose = timed("mapping_s", Mapper.choose)  # type: ignore[method-assign]
     Mapper.program = keep(timed("mapping_s", Mapper.program))  # type: ignore[method-assign]
     result = run(
         request["workload"],
@@ -86,6 +96,7 @@ def worker(request: Row) -> None:
     )
     result.write(request["out"], plots=False)
     summary = result.summary
+    events = sum(next(clock._eid) for clock in clocks)
     blocks = sum(len(pe.blocks) for program in programs for pe in program.pes)
     answer = {
         **seconds,
@@ -94,6 +105,7 @@ def worker(request: Row) -> None:
         "cycles": summary["cycles"],
         "utilization": summary["utilization"],
         "bound_utilization": summary["bound_utilization"],
+        "kevents_per_s": events / seconds["timing_s"] / 1e3,
         "kblocks_per_s": blocks / seconds["timing_s"] / 1e3,
     }
     print(json.dumps(answer))

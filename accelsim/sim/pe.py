@@ -140,9 +140,8 @@ class Pe:
         self._fifo_leaving: deque[tuple[int, int]] = deque()  # (cycle, entries) not in _fifo_free yet
         self._fifo_leaves = Signal(clock)
         self._complete: deque[tuple[LayerRun, OutputTile]] = deque()  # output tiles waiting to be requested
-        self._slots = (
-            arch.output_staging_tiles
-        )  # output tiles that may be between request and the end of their DRAM write
+        # Output tiles that may yet be between request and the end of their DRAM write.
+        self._slots = arch.output_staging_tiles
         clock.process(self._issue())
         clock.process(self._drain())
 

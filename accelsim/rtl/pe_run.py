@@ -11,8 +11,9 @@ from accelsim.mapping.program import LayerProgram, PeProgram, Position
 from accelsim.mapping.storage import Storage
 from accelsim.mapping.tiles import Block
 from accelsim.sim.clock import UNKNOWN, Clock, Process
+from accelsim.sim.drain import Drain, OutputTile
 from accelsim.sim.layer_run import LayerRun
-from accelsim.sim.pe import Buffer, OutputTile, Pe
+from accelsim.sim.pe import Buffer, Pe
 
 # Extra cycles of transfer `index`: weight fetch, input fetch or output tile.
 Delay = Callable[[int], int]
@@ -154,7 +155,7 @@ def run_pe(
     complete: list[int] = []
     outputs: list[Transfer] = []
 
-    def send_output(sender: Pe, _: LayerRun, tile: OutputTile) -> None:
+    def send_output(sender: Drain, _: LayerRun, tile: OutputTile) -> None:
         complete.append(clock.cycle)
         delay = 1 + output_delay(tile.index)
         left = max(clock.cycle, outputs[-1].done if outputs else 0) + delay
@@ -162,7 +163,8 @@ def run_pe(
         sender.output_leaves(left, tile.entries)
 
     issues = _IssueRecorder()
-    pe = Pe(clock, arch, 0, [run], send_output, recorder=issues)
+    drain = Drain(clock, arch, 0, [run], send_output)
+    pe = Pe(clock, 0, [run], drain, issues)
 
     def load(
         buffer: Buffer, positions: list[Position], words: Callable[[Position], int], delay_of: Delay
@@ -192,7 +194,7 @@ def run_pe(
 
     tiles = [
         PsumTile(block, tile.left, spacing, makes_output)
-        for (block, spacing, makes_output), tile in zip(shapes, pe.tiles[0], strict=True)
+        for (block, spacing, makes_output), tile in zip(shapes, drain.tiles[0], strict=True)
     ]
     return PeRun(
         layer_run=run,

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 from accelsim.config import Arch
 from accelsim.sim.clock import Clock, Process
+from accelsim.sim.drain import Drain, OutputTile, PsumTile
 from accelsim.sim.fetch import StreamRun
 from accelsim.sim.layer_run import LayerRun, row_work_cycles
-from accelsim.sim.pe import OutputTile, Pe, PsumTile
+from accelsim.sim.pe import Pe
 from accelsim.sim.ports import INPUT, WEIGHT
 from accelsim.sim.recorder import Recorder
 from accelsim.sim.transfers import Fabric, OutputTransfer, PsumTransfer
@@ -31,10 +32,11 @@ class Array:
         self.clock, self.arch, self.runs, self.recorder = clock, arch, runs, recorder
         self.fabric = Fabric(clock, arch, recorder)
         self.pes = self.fabric.pes
+        drains: list[Drain] = []
         for index in range(arch.pes):
-            self.pes.append(
-                Pe(clock, arch, index, runs, self.send_output, self.pes, self.send_psums, recorder)
-            )
+            send = self.send_output, self.send_psums
+            drains.append(Drain(clock, arch, index, runs, *send, drains, recorder))
+            self.pes.append(Pe(clock, index, runs, drains[-1], recorder))
         self._weight_streams: list[list[StreamRun]] = []
         for run, before in zip(runs, [None, *runs], strict=False):
             own = [StreamRun(self.fabric, run, before, s, WEIGHT) for s in run.program.weight_streams]
@@ -74,10 +76,10 @@ class Array:
             if self._on_layer is not None:
                 self._on_layer(run.index)
 
-    def send_output(self, pe: Pe, run: LayerRun, tile: OutputTile) -> None:
+    def send_output(self, source: Drain, run: LayerRun, tile: OutputTile) -> None:
         """Request the transfer of an output tile out of a PE's FIFO."""
-        OutputTransfer(self.fabric, pe, run, tile).send()
+        OutputTransfer(self.fabric, source, run, tile).send()
 
-    def send_psums(self, source: Pe, target: Pe, tile: PsumTile, piece: int, index: int) -> None:
+    def send_psums(self, source: Drain, target: Drain, tile: PsumTile, piece: int, index: int) -> None:
         """Request the transfer of a piece of a psum tile to the next PE of its chain."""
         PsumTransfer(self.fabric, source, target, tile, piece, index).send()

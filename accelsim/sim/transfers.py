@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from accelsim.config import Arch
 from accelsim.sim.clock import Clock
+from accelsim.sim.drain import Drain, OutputTile, PsumTile
 from accelsim.sim.layer_run import LayerRun
-from accelsim.sim.pe import OutputTile, Pe, PsumTile
+from accelsim.sim.pe import Pe
 from accelsim.sim.ports import OUTPUT, PSUM, Crossbar, Dram, Key
 from accelsim.sim.recorder import Recorder
 
@@ -32,29 +33,29 @@ class Fabric:
 class OutputTransfer:
     """An output tile from a PE's FIFO to the global buffer and, if it lives there, to DRAM."""
 
-    __slots__ = ("fabric", "key", "pe", "run", "tile")
+    __slots__ = ("fabric", "key", "run", "source", "tile")
 
-    def __init__(self, fabric: Fabric, pe: Pe, run: LayerRun, tile: OutputTile) -> None:
-        self.fabric, self.pe, self.run, self.tile = fabric, pe, run, tile
-        self.key: Key = (OUTPUT, pe.index, run.index, tile.index)
+    def __init__(self, fabric: Fabric, source: Drain, run: LayerRun, tile: OutputTile) -> None:
+        self.fabric, self.source, self.run, self.tile = fabric, source, run, tile
+        self.key: Key = (OUTPUT, source.index, run.index, tile.index)
 
     @property
     def bank(self) -> int:
         weights, inputs, outputs = self.fabric.bank_groups
-        return weights + inputs + self.pe.index % outputs
+        return weights + inputs + self.source.index % outputs
 
     def send(self) -> None:
-        fabric, run, pe, bits = self.fabric, self.run, self.pe.index, self.tile.bits
+        fabric, run, pe, bits = self.fabric, self.run, self.source.index, self.tile.bits
         run.bank_writes += fabric.bank_words(bits)
         run.bit_hops += bits * fabric.hops.unicast(pe)
         ports = (self.bank, fabric.crossbar.out_port(pe))
         fabric.crossbar.request(self.key, ports, -(-bits // fabric.crossbar_bits), self.granted)
 
     def granted(self, start: int, duration: int) -> None:
-        fabric, run, pe, tile = self.fabric, self.run, self.pe, self.tile
+        fabric, run, source, tile = self.fabric, self.run, self.source, self.tile
         left = start + duration
-        run.output_left[pe.index] = left
-        pe.output_leaves(left, tile.entries)
+        run.output_left[source.index] = left
+        source.output_leaves(left, tile.entries)
         arrival = left + fabric.arch.noc_latency_cycles
         run.output_in_buffer(arrival, tile.values)
         if run.output_to_dram:
@@ -62,7 +63,7 @@ class OutputTransfer:
         else:
             run.output_written(arrival)
         if fabric.recorder is not None:
-            fabric.recorder.crossbar(self.key, self.bank, pe.index, [], start, duration, tile.bits)
+            fabric.recorder.crossbar(self.key, self.bank, source.index, [], start, duration, tile.bits)
 
     def write(self) -> None:
         """In the global buffer: go on to DRAM."""
@@ -75,7 +76,7 @@ class OutputTransfer:
         fabric = self.fabric
         if fabric.recorder is not None:
             fabric.recorder.dram(self.key, start, duration, self.tile.bits)
-        fabric.clock.at(start + duration, self.pe.output_slot_freed)
+        fabric.clock.at(start + duration, self.source.output_slot_freed)
         self.run.output_written(start + duration)
 
 
@@ -85,7 +86,7 @@ class PsumTransfer:
     __slots__ = ("bits", "fabric", "key", "piece", "source", "target", "tile")
 
     def __init__(
-        self, fabric: Fabric, source: Pe, target: Pe, tile: PsumTile, piece: int, index: int
+        self, fabric: Fabric, source: Drain, target: Drain, tile: PsumTile, piece: int, index: int
     ) -> None:
         run, pixels = tile.run, tile.pieces[piece]
         values = pixels * tile.block.lanes

@@ -1,0 +1,193 @@
+"""What leaves a PE: pieces of psum tiles, into its PPU and out FIFO or along a chain.
+
+A piece can go once it is summed and what takes it has room. All of that is known as numbers before it
+happens, so nothing here waits: whoever makes one more number known calls, and what it allows is settled.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from accelsim.config import Arch
+from accelsim.mapping.tiles import Block
+from accelsim.sim.clock import UNKNOWN, Clock, Signal
+from accelsim.sim.layer_run import LayerRun
+from accelsim.sim.recorder import Recorder
+
+
+@dataclass(slots=True, eq=False)
+class OutputTile:
+    """What one drain leaves in the out FIFO: the PE's `index`-th of the layer."""
+
+    index: int
+    values: int
+    bits: int
+    entries: int
+
+
+@dataclass(slots=True, eq=False)
+class PsumTile:
+    """A (d-tile, lane group) tile of psums, the PE's `index`-th of the layer; `block` is its last.
+
+    Cycles, UNKNOWN at first. issued: of its own last write; summed: for each piece, from which the psums of
+    the chain's earlier PEs are in it; left, last_read: of the first and last read of its last piece.
+    """
+
+    run: LayerRun
+    block: Block
+    index: int
+    pieces: list[int]
+    summed: list[int]
+    issued: int = UNKNOWN
+    left: int = UNKNOWN
+    last_read: int = UNKNOWN
+
+
+SendOutput = Callable[["Drain", LayerRun, OutputTile], None]
+SendPsums = Callable[["Drain", "Drain", PsumTile, int, int], None]
+
+
+class Drain:
+    """Empties one PE of its psum tiles, in order. drains: of all PEs.
+
+    left: whenever one more tile is known to be read out.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        arch: Arch,
+        index: int,
+        runs: Sequence[LayerRun],
+        send_output: SendOutput,
+        send_psums: SendPsums | None = None,
+        drains: Sequence[Drain] = (),
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.clock, self.index, self.recorder = clock, index, recorder
+        self._send_output, self._send_psums, self._drains = send_output, send_psums, drains
+        self.tiles = [self._psum_tiles(run) for run in runs]
+        self.left = Signal(clock)
+        self._in_order = [tile for layer in self.tiles for tile in layer]
+        self._tile = self._piece = 0  # the next to be settled
+        self._run: LayerRun | None = None  # its layer, and in that:
+        self._sends_psums = False
+        self._made = 0  # output tiles or psum pieces
+        self._requested = 0  # cycle in which the last psum piece asked for its way
+        self._end = -1  # of the last drain
+        self._fifo_free = arch.out_fifo_words  # from _fifo_free_at on
+        self._fifo_free_at = 0
+        self._fifo_leaving: deque[tuple[int, int]] = deque()  # (cycle, entries) not in _fifo_free yet
+        self._complete: deque[tuple[LayerRun, OutputTile]] = deque()  # output tiles waiting to be requested
+        # Output tiles that may yet be between request and the end of their DRAM write.
+        self._slots = arch.output_staging_tiles
+
+    def _psum_tiles(self, run: LayerRun) -> list[PsumTile]:
+        chained = run.program.part_of(self.index) > 0
+        last_blocks = [block for block in run.program.pes[self.index].blocks if block.last]
+        tiles = []
+        for number, block in enumerate(last_blocks):
+            pieces = run.pieces(block)
+            tiles.append(PsumTile(run, block, number, pieces, [UNKNOWN] * len(pieces) if chained else []))
+        return tiles
+
+    # What others make known.
+
+    def tile_issued(self, tile: PsumTile, cycle: int) -> None:
+        """The PE's own last write of a tile is in `cycle`."""
+        tile.issued = cycle
+        self._settle()
+        if tile.summed:
+            # The PE before in the chain sends its psums only to where they can be added.
+            self._drains[self.index - tile.run.program.mapping.pixel_split]._settle()
+
+    def psums_arrive(self, layer: int, tile: int, piece: int, cycle: int) -> None:
+        """The psums of the PE before in the chain will have been added to a piece at `cycle`."""
+        self.tiles[layer][tile].summed[piece] = cycle
+        self._settle()
+
+    def tile_leaves(self, tile: PsumTile, first_read: int, last_read: int) -> None:
+        """The last piece of a psum tile is read in these cycles."""
+        tile.left, tile.last_read = first_read, last_read
+        self.left.notify()
+
+    def output_leaves(self, cycle: int, entries: int) -> None:
+        """The oldest output tile will have left the FIFO at `cycle`."""
+        self._fifo_leaving.append((cycle, entries))
+        self._settle()
+
+    def output_slot_freed(self) -> None:
+        """A DRAM write of this PE is done."""
+        self._slots += 1
+        self._request_outputs()
+
+    # What follows from it.
+
+    def _settle(self) -> None:
+        while self._tile < len(self._in_order):
+            tile = self._in_order[self._tile]
+            summed = tile.summed[self._piece] if tile.summed else tile.issued
+            if tile.issued == UNKNOWN or summed == UNKNOWN:
+                return
+            if tile.run is not self._run:
+                self._run, self._made, self._requested = tile.run, 0, 0
+                self._sends_psums = tile.run.program.sends_psums(self.index)
+            if not (self._pass_on if self._sends_psums else self._drain)(tile, summed):
+                return
+            self._piece += 1
+            if self._piece == len(tile.pieces):
+                self._tile, self._piece = self._tile + 1, 0
+
+    def _pass_on(self, tile: PsumTile, summed: int) -> bool:
+        """Request the transfer of a piece to the next PE of the chain, if that PE's own psums are known."""
+        assert self._send_psums is not None
+        target = self._drains[self.index + tile.run.program.mapping.pixel_split]
+        theirs = target.tiles[tile.run.index][tile.index].issued
+        if theirs == UNKNOWN:
+            return False
+        self._requested = max(summed + 1, theirs + 1, self._requested)
+        send = partial(self._send_psums, self, target, tile, self._piece, self._made)
+        self.clock.at(self._requested, send)
+        self._made += 1
+        return True
+
+    def _drain(self, tile: PsumTile, summed: int) -> bool:
+        """Read a piece into the PPU, if room in the FIFO is known."""
+        run, pixels = tile.run, tile.pieces[self._piece]
+        shape = run.drain_shape(tile.block, pixels)
+        while self._fifo_free < shape.entries:
+            if not self._fifo_leaving:
+                return False
+            self._fifo_free_at, entries = self._fifo_leaving.popleft()
+            self._fifo_free += entries
+        self._fifo_free -= shape.entries
+        shape.times += 1
+        start = max(summed + 1, self._end + 1, self._fifo_free_at)
+        self._end = start + pixels * shape.spacing - 1
+        if self.recorder is not None:
+            self.recorder.drain(self.index, run.index, start, pixels * shape.spacing, shape.entries)
+        if self._piece == len(tile.pieces) - 1:
+            self.tile_leaves(tile, start, start + (pixels - 1) * shape.spacing)
+        if shape.makes_output:
+            output_tile = OutputTile(self._made, shape.values, shape.bits, shape.entries)
+            complete = partial(self._output_complete, run, output_tile)
+            self.clock.at(self._end + run.ppu_latency, complete)
+            self._made += 1
+        return True
+
+    def _output_complete(self, run: LayerRun, tile: OutputTile) -> None:
+        self._complete.append((run, tile))
+        self._request_outputs()
+
+    def _request_outputs(self) -> None:
+        while self._complete:
+            run, tile = self._complete[0]
+            if run.output_to_dram:
+                if not self._slots:
+                    return
+                self._slots -= 1
+            self._complete.popleft()
+            self._send_output(self, run, tile)

@@ -219,8 +219,11 @@ class _Builder:
 
     def _tile_blocks(self, kt: range, pt: range, pc: int) -> Iterator[tuple[Block, Context]]:
         depth, lanes, chunks = self.depth, self.arch.lanes, self._chunks(pc)
+        whole = bool(self.mapping.units_per_tile)
         for u, unit in enumerate(kt):
             group, unit_k0, unit_k1 = self.units[unit]
+            inputs = [self._input_tile(group, pt, pc, g0, g1) for g0, g1 in chunks]
+            weights = [self._weight_tile(kt, unit_k0, unit_k1, pc, *chunks[0])] if whole else []
             lane_starts = range(unit_k0, unit_k1, lanes)
             for d, p0 in enumerate(range(pt.start, pt.stop, depth)):
                 for lane_group, k0 in enumerate(lane_starts):
@@ -228,8 +231,10 @@ class _Builder:
                     for chunk, (g0, g1) in enumerate(chunks):
                         yield (
                             Block(
-                                weight_tile=self._weight_tile(kt, k0, k1, pc, g0, g1),
-                                input_tile=self._input_tile(group, pt, pc, g0, g1),
+                                weight_tile=weights[0]
+                                if whole
+                                else self._weight_tile(kt, k0, k1, pc, g0, g1),
+                                input_tile=inputs[chunk],
                                 k0=k0,
                                 k1=k1,
                                 p0=p0,

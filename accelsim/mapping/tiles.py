@@ -106,9 +106,12 @@ class InputTile:
         return len(self.dram_items) * self.dram_item_bits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Block:
-    """d pixels x one lane group x one chunk of the PE's g: what a PE issues without a break."""
+    """d pixels x one lane group x one chunk of the PE's g: what a PE issues without a break.
+
+    Not frozen: a network has many, and frozen ones take longer to make.
+    """
 
     weight_tile: WeightTile
     input_tile: InputTile

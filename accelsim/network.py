@@ -25,7 +25,7 @@ from accelsim.quantize import QuantizeOptions
 from accelsim.report import price
 from accelsim.results import RunResult, summary_of
 from accelsim.scheme import Scheme
-from accelsim.sim.run import LayerActivity, LayerTiming, lane_counts, time_programs
+from accelsim.sim.run import LayerActivity, LayerTiming, lane_counts, no_cyclic_gc, time_programs
 from accelsim.timeline import Timeline
 from accelsim.trace import Trace
 from accelsim.workload import LayerSpec, QuantizedLayer
@@ -106,7 +106,7 @@ def run_network(
     # Values are computed beside mapping and timing, which want only the layers' sizes; one layer at a time.
     jobs: deque[Future[_Computed]] = deque()
     computed: list[_Computed] = []
-    with ThreadPoolExecutor(1) as worker:
+    with no_cyclic_gc(), ThreadPoolExecutor(1) as worker:
         choices = mapper.choices(outlines, storages)
         for index, (info, storage, choice) in enumerate(zip(trace.layers, storages, choices, strict=True)):
             spec, layer_of = trace.open_layer(info.name, scheme, arch.vector_size, options)

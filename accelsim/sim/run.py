@@ -147,7 +147,7 @@ def _time(
 ) -> tuple[list[LayerTiming], list[object]]:
     """Timings, and the array's states at the start of the layers in `observed`."""
     clock = Clock()
-    with _no_cyclic_gc():
+    with no_cyclic_gc():
         runs = [LayerRun(clock, arch, index, program) for index, program in enumerate(programs)]
         array = Array(clock, arch, runs, on_layer, recorder, observed)
         clock.run(until=array.done)
@@ -167,7 +167,7 @@ def _time(
 
 
 @contextmanager
-def _no_cyclic_gc() -> Iterator[None]:
+def no_cyclic_gc() -> Iterator[None]:
     """A run allocates by the million and leaves few cycles; looking for them takes longer than the work."""
     enabled = gc.isenabled()
     gc.disable()

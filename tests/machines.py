@@ -81,6 +81,7 @@ def random_arch(rng: Generator, features: Features = "plain") -> Arch:
         voltage_v=0.8,
         node_nm=16.0,
         placement_utilization=0.7,
+        output_staging_tiles=pick(rng, 1, 2, 3, 8),
         fold=pick(rng, "auto", "auto", "never"),
     )
     if features == "all":
@@ -96,6 +97,7 @@ def _features(rng: Generator, banks: int, buffer_kb: int) -> dict[str, object]:
         accumulation_buffer_words=2 * int(rng.integers(1, 14)),
         local_accumulate_latency=pick(rng, 1, 1, 2, 3, 4),
         psum_chain=rng.random() < 0.75,
+        psum_port_bits=pick(rng, None, None, 8, 32, 128, 256),
     )
     if rng.random() < 0.3:
         values["gb_weight_banks"] = weights = int(rng.integers(1, banks - 1))

@@ -64,7 +64,7 @@ def weights_are_heavy(arch: Arch, layer: QuantizedLayer) -> bool:
     return w_bits > region_bits(arch)[0] and w_bits > buffers
 
 
-class _Run:
+class RunSizes:
     """The sizes of a run: in_bits and out_bits of every layer, s of every tensor, r of every layer."""
 
     def __init__(self, arch: Arch, layers: list[QuantizedLayer]) -> None:
@@ -119,7 +119,7 @@ class _Run:
 
 def placements_of(arch: Arch, layers: list[QuantizedLayer]) -> list[Placement]:
     weight_region, activation_region = region_bits(arch)
-    run = _Run(arch, layers)
+    run = RunSizes(arch, layers)
     stays = run.stays()
     placements = []
     for i, layer in enumerate(layers):

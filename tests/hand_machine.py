@@ -30,6 +30,7 @@ def hand_arch(**changes: object) -> Arch:
         dram_bits_per_cycle=64,
         dram_efficiency=1.0,
         dram_latency_cycles=10,
+        output_staging_tiles=2,
         global_pe_elements_per_cycle=4,
         clock_ghz=1.0,
         voltage_v=0.8,

@@ -81,6 +81,7 @@ def random_arch(rng: Generator, features: Features = "plain") -> Arch:
         voltage_v=0.8,
         node_nm=16.0,
         placement_utilization=0.7,
+        output_staging_tiles=pick(rng, 1, 2, 3, 8),
         fold=pick(rng, "auto", "auto", "never"),
     )
     if features == "all":
@@ -96,10 +97,15 @@ def _features(rng: Generator, banks: int, buffer_kb: int) -> dict[str, object]:
         accumulation_buffer_words=2 * int(rng.integers(1, 14)),
         local_accumulate_latency=pick(rng, 1, 1, 2, 3, 4),
         psum_chain=rng.random() < 0.75,
+        psum_port_bits=pick(rng, None, None, 8, 32, 128, 256),
     )
     if rng.random() < 0.3:
         values["gb_weight_banks"] = weights = int(rng.integers(1, banks - 1))
         values["gb_output_banks"] = int(rng.integers(1, banks - weights))
+    elif rng.random() < 0.5:
+        # A small weight region: few weight tiles ahead, or none.
+        values |= dict(gb_banks=int(rng.integers(16, 41)), gb_weight_banks=1)
+        values["weight_buffer_words"] = 2 * int(rng.integers(8, 33))
     if buffer_kb >= 2 and rng.random() < 0.5:
         values["gb_weight_kb"] = int(rng.integers(1, buffer_kb))
     return values
@@ -249,13 +255,16 @@ def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement:
         pixel_split = int(rng.integers(1, chains // k_split + 1))
         chunked = rng.random() < 0.5 or attempt > 40
         most_pixels = max(1, min(pixels, 24) // shrink)
+        most_vectors = max(1, layer.G // shrink)
+        # Tiles of weights that the weight region need not hold are not small.
+        least_vectors = most_vectors if placement.weights == "gb" else 1
         mapping = Mapping(
             k_split=k_split,
             pixel_split=pixel_split,
             order=pick(rng, "KP", "PK"),
             tile_pixels=int(rng.integers(1, most_pixels + 1)),
             units_per_tile=0 if chunked else int(rng.integers(1, max(2, 5 - shrink))),
-            chunk_vectors=int(rng.integers(1, max(1, layer.G // shrink) + 1)) if chunked else layer.G,
+            chunk_vectors=int(rng.integers(least_vectors, most_vectors + 1)) if chunked else layer.G,
             chunk_inputs=chunked and rng.random() < 0.5,
             c_split=c_split,
             dataflow=dataflow,
@@ -272,13 +281,16 @@ def random_run(seed: int, features: Features = "plain") -> tuple[Arch, list[Quan
         arch = random_arch(rng, features)
         scheme = random_scheme(rng, arch)
         layers: list[QuantizedLayer] = []
-        draws = pick(rng, 1, 1, 40)  # of which the one with the largest input, output or weights is taken
+        draws = pick(rng, 1, 40)  # of which the one with the largest of something is taken
         for i in range(pick(rng, 1, 2, 2, 3)):
             if rng.random() < 0.2:
                 scheme = random_scheme(rng, arch)
             drawn = [random_layer(rng, arch, scheme, f"layer{i}", i == 0) for _ in range(draws)]
-            largest = int(rng.integers(3))
-            layers.append(max(drawn, key=lambda layer: layer_bits(layer)[largest]))
+            sizes = [
+                (*layer_bits(layer), layer.weight_is_activation * layer_bits(layer)[2]) for layer in drawn
+            ]
+            largest = int(rng.integers(4))  # input, output, weights, weights that a layer made
+            layers.append(drawn[max(range(draws), key=lambda i: sizes[i][largest])])
         for _ in range(20):
             # Where data live depends on all layers, and with it which mappings are refused.
             placements = placements_of(arch, layers)

@@ -310,8 +310,9 @@ BAD = {
         "layer middle", "a weight tile takes 12 words", "at most 4 (half of weight_buffer_words)",
     ),
     "weight region": (
-        (*RUN, "--set", "global_buffer_kb=1", "--set", "mapping.units_per_tile=1"),
-        "layer", "weight tile takes", "weight region of 3072 bits",
+        (*RUN, *("--set global_buffer_kb=1 --set gb_weight_kb=null --set output_staging_tiles=2"
+         " --set mapping.units_per_tile=1").split()),
+        "layer", "weight tile takes", "weight region of 2048 bits",
     ),
     "out fifo": ((*RUN, "--set", "vector_size=64"), "out_fifo_words is 32", "at least 64"),
     "accumulator": ((*RUN, "--set", "accumulator_bits=63"), "accumulator_bits is 63"),

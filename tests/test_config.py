@@ -87,7 +87,7 @@ def test_an_override_leaves_the_preset_alone() -> None:
         (("lanes: 16", "lanes: 24"), ("vector_size 16", "lanes 24", "divide")),
         (("dram_efficiency: 0.8", "dram_efficiency: 0.001"), ("below 1 bit",)),
         (("dram_efficiency: 0.8", "dram_efficiency: 1.5"), ("dram_efficiency = 1.5",)),
-        (("gb_banks: 8", "gb_banks: 2"), ("gb_banks = 2", "3")),
+        (("gb_banks: 16", "gb_banks: 2"), ("gb_banks = 2", "3")),
     ],
 )
 def test_refusals_say_what_and_where(tmp_path: Path, change: tuple[str, str], words: tuple[str, ...]) -> None:
@@ -179,9 +179,9 @@ def test_bank_groups_and_ports() -> None:
     for banks, groups in ((3, (1, 1, 1)), (7, (1, 5, 1)), (8, (2, 4, 2)), (13, (3, 7, 3))):
         free = [f"gb_banks={banks}", "gb_weight_banks=null"]
         assert load_arch("magnet16", free).bank_groups == groups
-    assert load_arch("magnet16", ["gb_weight_banks=4", "gb_output_banks=1"]).bank_groups == (4, 3, 1)
-    with pytest.raises(AccelsimError, match="of 8 banks for inputs"):
-        load_arch("magnet16", ["gb_weight_banks=6"])
+    assert load_arch("magnet16", ["gb_weight_banks=4", "gb_output_banks=1"]).bank_groups == (4, 11, 1)
+    with pytest.raises(AccelsimError, match="of 16 banks for inputs"):
+        load_arch("magnet16", ["gb_weight_banks=12"])
     arch = load_arch("magnet16", ["gb_bank_bits=64", "lanes=4"])
     assert (arch.crossbar_bits, arch.dram_bits, arch.unit_channels) == (64, 409, 16)
     assert load_arch("magnet16", ["lanes=32"]).unit_channels == 32

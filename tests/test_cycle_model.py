@@ -8,7 +8,9 @@ from itertools import product
 
 import pytest
 from cycle_model import BUCKETS, Deadlock, run
+from cycle_model.dram import Dram, DramTransfer
 from cycle_model.placement import placements_of
+from cycle_model.ports import OutputTile
 from cycle_model.program import refusal
 from cycle_model.slots import slots_of
 from hand_machine import ONE_TILE, hand_arch, hand_layer
@@ -99,13 +101,13 @@ def test_chain_by_hand():
     """Each of two PEs sums one of two vectors; the first sends its psums to the second."""
     arch = hand_arch(pes=2, gb_banks=5, accumulator_bits=24)
     (result,) = run(arch, [hand_layer(m=3, c=8, k=4)], [CHAIN])
-    # Inputs 96 bits each: DRAM 1-2 and 3-4, buffer 13 and 15, crossbar 14-16 and 16-18. Weights 128 bits
-    # each: DRAM 5-6 and 7-8, buffer 17 and 19, one after the other from the one weight bank 18-21 and 22-25,
-    # arrive 24 and 28. Steps 24 .. 26 and 28 .. 30, last writes 29 and 33: the psums are asked for at 34. 3
-    # pixels x 4 lanes x 24 bits are 9 cycles, 35-43, arrive 46. Drain 47 .. 49, complete 52, crossbar 53-55,
-    # in the buffer 58, DRAM 59 and 60, done 61.
-    assert result.end == 61
-    assert result.buckets.tolist() == [[3, 0, 0, 24, 0, 44 - 27, 61 - 44], [3, 0, 0, 28, 0, 56 - 31, 61 - 56]]
+    # Inputs 96 bits each: one and a half cycles of DRAM, 1 to the middle of 2 and from there to 3, buffer 13
+    # and 14, crossbar 14-16 and 15-17. Weights 128 bits each: DRAM 4-5 and 6-7, buffer 16 and 18, one
+    # after the other from the one weight bank 17-20 and 21-24, arrive 23 and 27. Steps 23 .. 25 and 27 .. 29,
+    # last writes 28 and 32: the psums are asked for at 33. 3 pixels x 4 lanes x 24 bits are 9 cycles, 34-42,
+    # arrive 45. Drain 46 .. 48, complete 51, crossbar 52-54, in the buffer 57, DRAM 58 and 59, done 60.
+    assert result.end == 60
+    assert result.buckets.tolist() == [[3, 0, 0, 23, 0, 43 - 26, 60 - 43], [3, 0, 0, 27, 0, 55 - 30, 60 - 55]]
     counts = result.counts
     assert counts["psum_adder.add"] == 12
     # The last step's entry of both PEs, the transfer's and the drain's reads, and each arriving entry.
@@ -114,6 +116,24 @@ def test_chain_by_hand():
     assert counts["noc.bit_hop"] == 96 * (1 + 2) + 128 * (1 + 2) + 288 * 1 + 96 * 2
     assert counts["global_buffer.write"] == counts["global_buffer.read"] == (2 + 2) + (2 + 2) + 2
     assert (result.psums == 8).all() and result.overflows == 0
+
+
+@pytest.mark.parametrize(
+    ("psum_port_bits", "left", "end"), [(None, 50, 64), (32, 43, 57), (96, 37, 51), (512, 37, 51)]
+)
+def test_psum_ports_by_hand(psum_port_bits: int | None, left: int, end: int):
+    """Psums wait for a weight tile of the layer to come, or have ports of their own."""
+    arch = hand_arch(pes=2, gb_banks=5, accumulator_bits=24, psum_port_bits=psum_port_bits)
+    layers = [hand_layer(m=3, c=8, k=4), hand_layer(m=3, c=16, k=4)]
+    results = run(arch, layers, [CHAIN, CHAIN])
+    # As the chain above, with DRAM to 7. Weights of layer 1, 256 bits each, at 8-11 and 12-15, buffer 22 and
+    # 26, from the one weight bank at 25-32 and, into PE 1, 33-40. The psums, asked for at 33, follow at 41
+    # to 49, arrive 52, drain 53 .. 55, complete 58, crossbar 59-61, in the buffer 64, where they stay.
+    # A port of their own takes them at 34-42: all 7 cycles earlier. One of 96 bits takes an entry a cycle,
+    # 34-36: 6 cycles earlier than that; a wider one no more.
+    assert results[0].end == end
+    assert results[0].buckets[0].tolist() == [3, 0, 0, 23, 0, left - 26, end - left]
+    assert (results[0].psums == 8).all() and (results[1].psums == 16).all()
 
 
 def test_chain_limits_and_counts_overflows_by_hand():
@@ -151,7 +171,7 @@ def test_ws_los_block_of_two_passes_by_hand():
     )
     mapping = replace(ONE_TILE, dataflow="ws-los")
     (result,) = run(arch, [hand_layer(m=3, c=12, k=4)], [mapping])
-    # Input 288 bits: DRAM 1-5, buffer 16, crossbar 17-25. Weights 384 bits: DRAM 6-11, buffer 22, crossbar
+    # Input 288 bits: DRAM 1-5, buffer 16, crossbar 17-25. Weights 384 bits: DRAM 5-11, buffer 22, crossbar
     # 26-37, arrive 40. The first pass has 3 x 2 steps in slots 40 .. 51, the second 3 in 52 .. 57, the last
     # at 56, last write 59. Drain 60 .. 62, complete 65, crossbar 66-68, in the buffer 71, DRAM 72 and 73,
     # done 74.
@@ -167,7 +187,7 @@ def test_ws_los_block_of_two_passes_by_hand():
 
     arch = arch.model_copy(update={"accumulate_latency": 4, "local_accumulate_latency": 1})
     (result,) = run(arch, [hand_layer(m=1, c=12, k=4)], [mapping])
-    # Input 96 bits: DRAM 1-2, buffer 13, crossbar 14-16. Weights: DRAM 3-8, buffer 19, crossbar 20-31, arrive
+    # Input 96 bits: DRAM 1-2, buffer 13, crossbar 14-16. Weights: DRAM 2-8, buffer 19, crossbar 20-31, arrive
     # 34. Steps 34 and 35, pads until the psum of 35 may be added to at 39, the step there, pads to 42. Last
     # write 42, drain 43, complete 46, crossbar 47, in the buffer 50, DRAM 51, done 52.
     assert result.end == 52
@@ -190,13 +210,20 @@ def test_ws_tile_of_two_pieces_by_hand():
     assert result.counts["accumulation_buffer.read"] == 3 + 3
     assert result.counts["global_buffer.write"] == (3 + 4) + (1 + 1)
 
+    # With one output tile on its way to DRAM at a time the second is asked for at 51: crossbar 52, in the
+    # buffer 55, DRAM 56, done 57.
+    one = arch.model_copy(update={"output_staging_tiles": 1})
+    (result,) = run(one, [hand_layer(m=3, c=8, k=4)], [mapping])
+    assert result.end == 57
+    assert result.buckets[0].tolist() == [6, 0, 0, 31, 0, 53 - 37, 57 - 53]
+
     arch = arch.model_copy(update={"pes": 2, "gb_banks": 5})
     (result,) = run(arch, [hand_layer(m=3, c=8, k=4)], [replace(CHAIN, dataflow="ws")])
-    # As the chain above up to 34, when both pieces are asked for: 192 bits 35-40, arrive 43, and 96 bits
-    # 41-43, arrive 46. Drains 44-45 and 47, complete 48 and 50, crossbar 49-50 and 51, in the buffer 53 and
-    # 54, DRAM 54 and 55, done 56.
-    assert result.end == 56
-    assert result.buckets.tolist() == [[3, 0, 0, 24, 0, 44 - 27, 56 - 44], [3, 0, 0, 28, 0, 52 - 31, 56 - 52]]
+    # As the chain above up to 33, when both pieces are asked for: 192 bits 34-39, arrive 42, and 96 bits
+    # 40-42, arrive 45. Drains 43-44 and 46, complete 47 and 49, crossbar 48-49 and 50, in the buffer 52 and
+    # 53, DRAM 53 and 54, done 55.
+    assert result.end == 55
+    assert result.buckets.tolist() == [[3, 0, 0, 23, 0, 43 - 26, 55 - 43], [3, 0, 0, 27, 0, 51 - 30, 55 - 51]]
     assert (result.psums == 8).all()
 
 
@@ -222,6 +249,15 @@ def test_refusals(machine: dict[str, object], mapping: Mapping, why: str | None)
     assert refusal(arch, layer, mapping, placement) == why
 
 
+def test_only_weights_that_are_read_must_fit_the_weight_region():
+    # One of 40 banks of 204 bits; the tile has 256.
+    arch = hand_arch(global_buffer_kb=1, gb_banks=40, gb_weight_banks=1)
+    layer = hand_layer(m=3, c=8, k=4)
+    (placement,) = placements_of(arch, [layer])
+    assert refusal(arch, layer, ONE_TILE, placement) == "weight tile exceeds the weight region"
+    assert refusal(arch, layer, ONE_TILE, replace(placement, weights="gb")) is None
+
+
 @pytest.mark.parametrize("dataflow", DATAFLOWS)
 def test_slots_keep_accumulations_of_a_psum_apart(dataflow: str):
     """al cycles between two that go through collector or buffer, lal between two beside the adder.
@@ -245,6 +281,40 @@ def test_slots_keep_accumulations_of_a_psum_apart(dataflow: str):
                         taken[step.pixel].append((block, step.vector))
                 start += len(slots)
             assert all(order == [(b, g) for b, n in enumerate(vectors) for g in range(n)] for order in taken)
+
+
+def test_dram_transfers_share_cycles_by_hand():
+    """64 bits a cycle; the bits that each transfer takes, and the cycle in which the last of them passes."""
+    item = OutputTile(layer=0, pe=0, index=0, values=1, bits=1, entries=1)
+    expected = [
+        (0, 96, 2),  # 64 .. 159
+        (0, 16, 2),  # 160 .. 175
+        (0, 0, 2),  # none, at 176
+        (0, 16, 2),  # 176 .. 191, to the end of cycle 2
+        (1, 0, 3),  # none, at 192: cycle 2 is full
+        (1, 65, 4),  # 192 .. 256
+        (5, 10, 6),  # 384 .. 393: not before the cycle after its request
+        (6, 64, 7),  # 448 .. 511
+        (6, 128, 9),  # 512 .. 639
+        (8, 1, 10),  # 640
+    ]
+    dram = Dram(hand_arch())
+    transfers = [
+        DramTransfer("write", 0, (request, 1, 0, 0, i), bits, item)
+        for i, (request, bits, _) in enumerate(expected)
+    ]
+    ends: dict[int, int] = {}
+    free = []
+    for now in range(12):
+        for transfer in transfers:
+            if transfer.key[0] == now:
+                dram.request(transfer)
+        ends |= {transfer.key[-1]: now for transfer in dram.pass_bits(now)}
+        if dram.is_free():
+            free.append(now)
+    assert ends == {i: end for i, (_, _, end) in enumerate(expected)}
+    # At the end of these cycles nothing has bits to go.
+    assert free == [4, 10, 11]
 
 
 def test_deadlock_says_who_waits():

@@ -80,6 +80,36 @@ def test_an_output_stays_beside_a_streamed_input():
     ]
 
 
+def test_an_input_streamed_beside_heavy_weights_counts_twice():
+    # Regions of 4 and 28 units, weights of 6. If tensor 1 of 8 stays, the input of 24 is streamed, since 24 +
+    # 8 > 28: that counts 48, more than the 24 + 8 + 8 of an input that is cached.
+    arch = hand_arch(global_buffer_kb=1, gb_banks=8, gb_weight_banks=1)
+    layers = [hand_layer(32, 24, 8), hand_layer(32, 8, 4)]
+    assert placements_of(arch, layers) == [
+        placed("streamed", "cached", "dram", 24),
+        placed("cached", "cached", "dram", 8),
+    ]
+    # One PE's weight buffers hold 4 units, two PEs' 8. (r is then 2.)
+    assert placements_of(arch.model_copy(update={"pes": 2}), layers) == [
+        placed("streamed", "streamed", "stays", 8),
+        placed("cached", "gb", "dram", 8),
+    ]
+    # A weight region of 8 takes them too; then the input of 24 is streamed in any case.
+    arch = arch.model_copy(update={"gb_weight_banks": 2})
+    assert placements_of(arch, layers) == [
+        placed("cached", "streamed", "stays", 8),
+        placed("cached", "gb", "dram", 8),
+    ]
+
+
+def test_room_for_outputs_on_their_way_to_dram():
+    # r is half a unit a tile: an input of 20 may be cached beside one of 4, not of 4.5.
+    arch = hand_arch(global_buffer_kb=1, output_staging_tiles=8)
+    assert placements_of(arch, [hand_layer(32, 20, 4)]) == [placed("cached", "cached", "dram", 20)]
+    arch = hand_arch(global_buffer_kb=1, output_staging_tiles=9)
+    assert placements_of(arch, [hand_layer(32, 20, 4)]) == [placed("cached", "streamed", "dram", 0)]
+
+
 def test_a_layer_alone():
     assert channels((20, 4)) == [placed("cached", "cached", "dram", 20)]
     assert channels((24, 4)) == [placed("cached", "streamed", "dram", 0)]  # and 1 for the output
@@ -139,22 +169,29 @@ def fetch_times(machine: Machine) -> dict[str, tuple[int | None, int | None, int
 THREE_TILES = replace(ONE_TILE, tile_pixels=8)  # of weights, with 12 output channels
 
 
-@pytest.mark.parametrize("small", [{}, {"global_buffer_kb": 1, "gb_banks": 16, "gb_weight_banks": 1}])
-def test_weights_fetched_ahead_by_hand(small: dict[str, object]):
+@pytest.mark.parametrize(
+    ("small", "ahead", "third"),
+    [
+        ({}, None, (2, 31)),
+        ({"global_buffer_kb": 1, "gb_banks": 16, "gb_weight_banks": 1}, 2, (44, 59)),
+    ],
+)
+def test_weights_fetched_ahead_by_hand(small: dict[str, object], ahead: int | None, third: tuple[int, int]):
     """Three weight tiles of 256 bits: cached, or streamed with a weight region of just two."""
     arch = hand_arch(out_fifo_words=64, **small)
     machine = Machine(arch, [hand_layer(m=8, c=8, k=12)], [THREE_TILES])
-    assert machine.layers[0].ahead
-    # Input 512 bits: DRAM 1-8, buffer 19, crossbar 20-35, arrives 38. Weights: DRAM 9-12 and 13-16, buffer 23
-    # and 27, crossbar 36-43 and 44-51, arrive 46 and 54. The third is asked when the first is through the
-    # crossbar at 44: DRAM 45-48, buffer 59. The first has two blocks of 2 vectors x 4 pixels, 46 .. 53 and
-    # 54 .. 61, and is released at 59, after the first step of the last vector at 58: the third is sent at 59,
-    # crossbar 60-67, arrives 70, before it is wanted at 78.
+    assert machine.layers[0].weights_ahead == ahead
+    # A stream asks for one read a cycle. Input 512 bits: DRAM 1-8, buffer 19, crossbar 20-35, arrives 38.
+    # Weights: DRAM 9-12 and 13-16, buffer 23 and 27, crossbar 36-43 and 44-51, arrive 46 and 54. If cached,
+    # the third follows at once: asked at 2, DRAM 17-20, buffer 31. Otherwise it is asked when the first is
+    # through the crossbar at 44: DRAM 45-48, buffer 59. The first has two blocks of 2 vectors x 4 pixels, 46
+    # .. 53 and 54 .. 61, and is released at 59, after the first step of the last vector at 58: the third is
+    # sent at 59, crossbar 60-67, arrives 70, before it is wanted at 78.
     assert fetch_times(machine) == {
         "0 input 0.0": (0, 19, 36),
         "0 weight 0.0": (0, 23, 44),
-        "0 weight 0.1": (0, 27, 52),
-        "0 weight 0.2": (44, 59, 68),
+        "0 weight 0.1": (1, 27, 52),
+        "0 weight 0.2": (*third, 68),
     }
     # The last block takes 86 .. 93: last write 96, drain 97-100, complete 103, 128 bits: crossbar 104-107, in
     # the buffer 110, DRAM 111 and 112, done 113.
@@ -163,19 +200,19 @@ def test_weights_fetched_ahead_by_hand(small: dict[str, object]):
     assert result.buckets[0].tolist() == [48, 0, 0, 46, 0, 108 - 94, 113 - 108]
 
 
-def test_weights_not_fetched_ahead_by_hand():
+def test_weights_one_tile_ahead_by_hand():
     """The same with a weight region of 8192 / 17 = 481 bits, which holds one tile."""
     arch = hand_arch(out_fifo_words=64, global_buffer_kb=1, gb_banks=17, gb_weight_banks=1)
     machine = Machine(arch, [hand_layer(m=8, c=8, k=12)], [THREE_TILES])
-    assert not machine.layers[0].ahead
-    # The second tile has space when the first is through the crossbar at 44: DRAM 45-48, buffer 59, crossbar
-    # 60-67, arrives 70, and its blocks take 70 .. 77 and 78 .. 85. The third is asked when the first is
-    # released at 59, and has space at 68: DRAM 69-72, buffer 83, crossbar 84-91, arrives 94.
+    assert machine.layers[0].weights_ahead == 1
+    # The second tile is asked when the first is through the crossbar at 44: DRAM 45-48, buffer 59, crossbar
+    # 60-67, arrives 70, and its blocks take 70 .. 77 and 78 .. 85. The third likewise at 68: DRAM 69-72,
+    # buffer 83, crossbar 84-91, arrives 94.
     assert fetch_times(machine) == {
         "0 input 0.0": (0, 19, 36),
         "0 weight 0.0": (0, 23, 44),
-        "0 weight 0.1": (0, 59, 68),
-        "0 weight 0.2": (59, 83, 92),
+        "0 weight 0.1": (44, 59, 68),
+        "0 weight 0.2": (68, 83, 92),
     }
     # Blocks 94 .. 101 and 102 .. 109, 16 cycles later than above.
     (result,) = machine.results()
@@ -184,36 +221,50 @@ def test_weights_not_fetched_ahead_by_hand():
 
 
 def test_an_input_passes_weights_that_wait_for_space_by_hand():
-    """Two weight tiles in a weight region of one, and three input tiles of 4 pixels, 256 bits each."""
-    arch = hand_arch(out_fifo_words=64, global_buffer_kb=1, gb_banks=17, gb_weight_banks=1)
-    mapping = replace(ONE_TILE, order="PK")
-    machine = Machine(arch, [hand_layer(m=12, c=8, k=8)], [mapping])
-    # Inputs: DRAM 1-4 and 5-8, buffer 15 and 19, crossbar 16-23 and 24-31, arrive 26 and 34. Weights: DRAM
-    # 9-12, buffer 23, crossbar 32-39, arrive 42; the second has space at 40: DRAM 41-44, buffer 55, crossbar
-    # 56-63, arrives 66. Asked at 24, the third input reads DRAM 25-28 meanwhile, buffer 39. Blocks 42 .. 49,
-    # 66 .. 73: the first input is released at 74, the third is sent, 75-82.
+    """Two streams in a weight region of one tile: none ahead. Two weight tiles of 256 bits in each, and
+    three input tiles of 4 pixels for both, 256 bits each.
+    """
+    arch = hand_arch(out_fifo_words=64, global_buffer_kb=1, gb_banks=17, gb_weight_banks=1, pes=2)
+    mapping = replace(ONE_TILE, order="PK", k_split=2)
+    machine = Machine(arch, [hand_layer(m=12, c=8, k=16)], [mapping])
+    assert machine.layers[0].weights_ahead == 0
+    # Nothing is released before a PE's third position: a stream asks at 0 and 1.
+    # First input and weights of PE 0: DRAM 1-4 and 5-8, buffer 15 and 19, crossbar 16-23 and 24-31, arrive 26
+    # and 34. The second input reads DRAM 9-12 while the weights of PE 1, asked before it, wait: buffer 23,
+    # crossbar, when both in-ports are free, 32-39, arrives 42. The third, asked at 24, DRAM 25-28, buffer 39.
+    # Weights of PE 1 have space at 32: DRAM 33-36, buffer 47, crossbar 48-55, arrive 58. Second weights of PE
+    # 0 at 56: DRAM 57-60, buffer 71, crossbar 72-79, arrive 82. Of PE 1 at 80: DRAM 81-84, buffer 95,
+    # crossbar 96-103, arrive 106.
+    # Blocks of the first input take 34 .. 41 and 82 .. 89 in PE 0, 58 .. 65 and 106 .. 113 in PE 1. It is
+    # released in both at 114, and the third is sent: 115-122, arrives 125.
     assert fetch_times(machine) == {
         "0 input 0.0": (0, 15, 24),
-        "0 input 0.1": (0, 19, 32),
-        "0 input 0.2": (24, 39, 83),
-        "0 weight 0.0": (0, 23, 40),
-        "0 weight 0.1": (0, 55, 64),
+        "0 input 0.1": (1, 23, 40),
+        "0 input 0.2": (24, 39, 123),
+        "0 weight 0.0": (0, 19, 32),
+        "0 weight 0.1": (1, 71, 80),
+        "0 weight 1.0": (0, 47, 56),
+        "0 weight 1.1": (1, 95, 104),
     }
-    # The other blocks take 74 .. 105: last write 108, drain 109-112, complete 115, crossbar 116-119, in the
-    # buffer 122, DRAM 123 and 124, done 125.
+    # PE 0 goes on with 90 .. 105, waits for the third input, 125 .. 140: last write 143, drain 144-147,
+    # complete 150, crossbar 151-154. PE 1 with 114 .. 145, the same 5 cycles later: crossbar 156-159, in the
+    # buffer 162, DRAM 163 and 164, done 165.
     (result,) = machine.results()
-    assert result.end == 125
-    assert result.buckets[0].tolist() == [48, 0, 0, 42 + 16, 0, 120 - 106, 125 - 120]
+    assert result.end == 165
+    assert result.buckets.tolist() == [
+        [48, 0, 0, 34 + 40, 125 - 106, 155 - 141, 165 - 155],
+        [48, 0, 0, 58 + 40, 0, 160 - 146, 165 - 160],
+    ]
 
 
 def test_weights_of_later_layers_by_hand():
     """They are asked a cycle after those of the layer before, and kept until a half is released."""
     layers = [hand_layer(m=3, c=8, k=4), hand_layer(m=3, c=4, k=4), hand_layer(m=3, c=4, k=4)]
     machine = Machine(hand_arch(), layers, [ONE_TILE] * 3)
-    # Layer 0 as above, and its output in the buffer, at 51, ends it. Weights of 128 bits: DRAM 8-9 and 10-11,
-    # buffer 20 and 22. Those of layer 1 follow on the crossbar at 29-32. Those of layer 2 wait until layer
-    # 0's are released at 35, after the first step of its second vector: 36-39. Inputs of 96 bits come from
-    # the buffer when the layer before has ended.
+    # Layer 0 as above, and its output in the buffer, at 51, ends it. Weights of 128 bits, when DRAM has
+    # nothing else to do: 8-9 and 10-11, buffer 20 and 22. Those of layer 1 follow on the crossbar at 29-32.
+    # Those of layer 2 wait until layer 0's are released at 35, after the first step of its second vector:
+    # 36-39. Inputs of 96 bits come from the buffer when the layer before has ended.
     times = fetch_times(machine)
     assert times == {
         "0 input 0.0": (0, 14, 21),
@@ -240,19 +291,54 @@ def test_weights_of_later_layers_by_hand():
     assert [result.end for result in machine.results()] == [51, 74, 104]
 
 
+def test_weights_of_a_later_layer_use_an_idle_dram_by_hand():
+    """Layer 0 has inputs of 3 x 256 bits, layer 1 weights of 3 x 1024 bits, all cached, and inputs of 768."""
+    arch = hand_arch(weight_buffer_words=16, input_buffer_words=64)
+    layers = [hand_layer(m=12, c=8, k=4), hand_layer(m=3, c=32, k=12)]
+    machine = Machine(arch, layers, [ONE_TILE] * 2)
+    # First input and weights of layer 0: DRAM 1-4 and 5-8, buffer 15 and 19, crossbar 16-23 and 24-31, arrive
+    # 26 and 34. Second input, asked at 1: DRAM 9-12, buffer 23, crossbar 32-39, arrives 42.
+    # Layer 1 asks at 1, 2 and 3. Its first weights find DRAM idle at 13: 13-28, buffer 39, crossbar 40-71,
+    # arrive 74. The third input, asked at 24, comes next: DRAM 29-32, buffer 43, crossbar 72-79, arrives 82.
+    # The other weights: 33-48, buffer 59, and 49-64, buffer 75; not sent before layer 0 ends.
+    # Blocks of layer 0: 34 .. 41, 42 .. 49, 82 .. 89; last write 92, drain 93-96, complete 99, crossbar
+    # 100-103, in the buffer, where it stays, 106. Then input, 107-130, arrives 133, before the second
+    # weights, 131-162, arrive 165. The block of the first takes 133 .. 156, and they are released at 155,
+    # after the first step of the last of 8 vectors: the third follow at 163-194, arrive 197.
+    assert fetch_times(machine) == {
+        "0 input 0.0": (0, 15, 24),
+        "0 input 0.1": (1, 23, 40),
+        "0 input 0.2": (24, 43, 80),
+        "0 weight 0.0": (0, 19, 32),
+        "1 input 0.0": (106, None, 131),
+        "1 weight 0.0": (1, 39, 72),
+        "1 weight 0.1": (2, 59, 163),
+        "1 weight 0.2": (3, 75, 195),
+    }
+    # The last block takes 197 .. 220: last write 223, drain 224-226, complete 229, crossbar 230-232, in the
+    # buffer 235, DRAM 236 and 237, done 238.
+    results = machine.results()
+    assert [result.end for result in results] == [106, 238]
+    assert results[0].buckets[0].tolist() == [24, 0, 0, 34, 82 - 50, 104 - 90, 106 - 104]
+    assert results[1].buckets[0].tolist() == [72, 0, 0, 8 + 8, 133 - 106, 233 - 221, 238 - 233]
+
+
 @pytest.mark.parametrize(
     ("banks", "pes", "k", "ahead"),
     [
-        (16, 1, 12, True),  # 768 bits do not fit, 2 x 256 do
-        (17, 1, 12, False),
-        (16, 2, 12, False),  # two streams
-        (8, 2, 20, True),
-        (9, 2, 20, False),
-        (9, 2, 12, True),  # 768 bits are cached
+        (16, 1, 12, 2),  # 768 bits do not fit, 2 x 256 do
+        (17, 1, 12, 1),
+        (16, 2, 12, 1),  # two streams
+        (17, 2, 12, 0),
+        (8, 2, 20, 2),
+        (9, 2, 20, 1),
+        (5, 2, 28, 3),
+        (9, 2, 12, None),  # 768 bits are cached
     ],
 )
-def test_which_weights_are_fetched_ahead(banks: int, pes: int, k: int, ahead: bool):
+def test_how_many_weight_tiles_are_fetched_ahead(banks: int, pes: int, k: int, ahead: int | None):
     """Tiles of 256 bits, one bank of 1 kB for weights."""
     arch = hand_arch(global_buffer_kb=1, gb_banks=banks, gb_weight_banks=1, pes=pes)
     mapping = replace(THREE_TILES, k_split=pes)
-    assert compile_run(arch, [hand_layer(m=8, c=8, k=k)], [mapping]).layers[0].ahead == ahead
+    program = compile_run(arch, [hand_layer(m=8, c=8, k=k)], [mapping]).layers[0]
+    assert program.weights_ahead == ahead

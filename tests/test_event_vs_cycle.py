@@ -7,16 +7,21 @@ test_cycle_model_storage.py hold it against cases counted by hand.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from cycle_model import LayerResult, run
 from cycle_model.machine import Machine
+from cycle_model.placement import Placement, RunSizes, placements_of, region_bits
 from cycle_model.program import LayerProgram
-from machines import Features, describe, random_run
+from hand_machine import hand_arch, hand_layer
+from machines import Features, describe, pick, random_run
 
 from accelsim.config import Arch
 from accelsim.mapping.plan import Mapping
+from accelsim.mapping.storage import decide_storage
 from accelsim.sim.run import simulate
 from accelsim.workload import QuantizedLayer
 
@@ -173,6 +178,38 @@ def differences(seed: int, features: Features) -> list[str]:
     return found
 
 
+def test_where_data_live_agrees():
+    """Runs of matmuls that are only placed, in more ways than the random runs have."""
+    seen: Counter[str] = Counter()
+    for seed in range(2500):
+        rng = np.random.default_rng(seed)
+        arch = hand_arch(
+            pes=int(rng.integers(1, 4)),
+            global_buffer_kb=1,
+            gb_banks=int(rng.integers(4, 17)),
+            gb_weight_banks=1,
+            output_staging_tiles=int(rng.integers(1, 9)),
+        )
+        widths = [int(rng.integers(*pick(rng, (1, 13), (20, 33)))) for _ in range(int(rng.integers(2, 8)))]
+        pixels = int(rng.integers(20, 41))
+        layers = [
+            replace(hand_layer(pixels, c, k), weight_is_activation=i > 0 and rng.random() < 0.5)
+            for i, (c, k) in enumerate(pairwise(widths))
+        ]
+        placements = placements_of(arch, layers)
+        storages = decide_storage(arch, [layer.spec for layer in layers])
+        found = [Placement(s.weights, s.input, s.output_to_dram, s.kept_bits) for s in storages]
+        assert placements == found, seed
+        places = RunSizes(arch, layers)
+        stays = places.stays()
+        places.heavy = [False] * len(layers)
+        seen["twice decides"] += places.stays() != stays
+        for placement in placements:
+            seen[f"weights {placement.weights}"] += 1
+            seen[f"input {placement.input}, output to DRAM {placement.output_to_dram}"] += 1
+    assert len(seen) == 10 and min(seen.values()) > 10, seen
+
+
 @pytest.mark.parametrize("features", ["plain", "all"])
 @pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
 def test_event_model_agrees(first: int, features: Features):
@@ -214,18 +251,22 @@ def see_layer(seen: Counter[str], machine: Machine, program: LayerProgram) -> No
     seen["chunked with inputs"] += chunked and mapping.chunk_inputs
     seen["folded, chunked with inputs"] += chunked and mapping.chunk_inputs and layer.folded
     seen["several units a tile"] += mapping.units_per_tile > 1
-    ahead = " ahead" if program.ahead else ""
+    ahead = ""
+    if place.weights == "streamed":
+        assert program.weights_ahead is not None
+        ahead = ", 3 or more ahead" if program.weights_ahead > 2 else f", {program.weights_ahead} ahead"
     seen[f"weights {place.weights}{ahead}"] += 1
+    seen[f"{machine.arch.output_staging_tiles} staging tiles"] += place.output_to_dram
     after = "goes to DRAM" if place.output_to_dram else "stays"
     seen[f"input {place.input}, output {after}"] += 1
     seen["a tensor between layers in DRAM"] += program.index > 0 and place.input != "gb"
-    seen["weights of a later layer ahead"] += program.index > 0 and program.ahead
+    seen["weights of a later layer from DRAM"] += program.index > 0 and place.weights != "gb"
     for operand, streams in program.streams.items():
         fetches = [fetch for stream in streams.values() for fetch in stream]
         seen[f"{operand} multicast"] += any(len(fetch.positions) > 1 for fetch in fetches)
         if operand == "weight" and place.weights != "gb":
-            longest = max(map(len, streams.values()))
-            seen[f"weights {place.weights}{ahead}, a stream of over two"] += longest > 2
+            longest, limit = max(map(len, streams.values())), program.weights_ahead
+            seen[f"weights {place.weights}{ahead}, a stream of more"] += limit is None or longest > limit
         tiles = {fetch.tile.key for fetch in fetches}
         seen[f"{operand} sent again"] += len(fetches) > len(tiles)
         if operand == "input":
@@ -257,6 +298,9 @@ def see_features(seen: Counter[str], machine: Machine, program: LayerProgram) ->
         seen["dataflow changes"] += before.dataflow != dataflow
         seen["chain after none"] += parts > 1 == before.c_split
         seen["none after chain"] += before.c_split > 1 == parts
+    if program.placement.weights == "gb":
+        largest = max(block.weight_tile.bits for block in blocks)
+        seen["weights gb, a tile beyond the weight region"] += largest > region_bits(arch)[0]
     seen["bank groups given"] += arch.gb_weight_banks is not None
     seen["weight region given"] += arch.gb_weight_kb is not None
     if dataflow in ("os", "ws-los"):
@@ -295,10 +339,8 @@ def see_features(seen: Counter[str], machine: Machine, program: LayerProgram) ->
         seen["chains of several units"] += mapping.k_split > 1
         seen["chain, output stays"] += not program.placement.output_to_dram
         seen["chain, order PK"] += mapping.order == "PK"
-        seen["psum piece of several rounds of the port"] += any(
-            len(tile.channels) * arch.accumulator_width(layer.scheme) > arch.pe_port_bits for tile in tiles
-        )
-        seen["several psum entries in a cycle"] += any(
-            2 * len(tile.channels) * arch.accumulator_width(layer.scheme) <= arch.pe_port_bits
-            for tile in tiles
-        )
+        ports = "" if arch.psum_port_bits is None else " of its own"
+        width = arch.psum_port_bits or arch.pe_port_bits
+        entry_bits = [len(tile.channels) * arch.accumulator_width(layer.scheme) for tile in tiles]
+        seen[f"psum entry of several rounds of a port{ports}"] += any(bits > width for bits in entry_bits)
+        seen[f"several psum entries in a cycle{ports}"] += any(2 * bits <= width for bits in entry_bits)

@@ -15,7 +15,7 @@ from accelsim.mapping.estimate import estimate
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.program import build_program, check_mapping
 from accelsim.mapping.search import Mapper
-from accelsim.mapping.storage import Placement, decide_storage
+from accelsim.mapping.storage import decide_storage
 from accelsim.open_workload import open_workload
 from accelsim.scheme import Scheme
 from accelsim.sim.run import time_programs
@@ -128,7 +128,7 @@ def test_the_choice_is_close_to_the_best_of_all(geometry: Geometry) -> None:
     best = min(
         found.cycles for own in everything if (found := estimate(arch, layer, own, storage)) is not None
     )
-    chosen = Mapper(arch).choose(layer, storage, first=True).best.estimate.cycles
+    chosen = Mapper(arch).choose(layer, storage).best.estimate.cycles
     assert len(everything) > 300 and chosen <= 1.08 * best
 
 
@@ -149,23 +149,24 @@ def test_objectives() -> None:
 
 @pytest.mark.parametrize("scheme", ["8/8/-/-", "4/4/4/4"])
 def test_in_a_network_the_model_is_close(scheme: str) -> None:
-    """2 % at the median, and a fifth where the next layer's weights, fetched ahead, keep the ports busy that
-    this layer's inputs want. No layer beats its bound but by what was fetched before it began."""
-    arch, errors = load_arch("magnet16"), []
+    """Measured: exact at the median, and 8 % (8/8/-/-) or 3 % at the 99th percentile, where the next layer's
+    first weights keep the ports busy that this layer's inputs want. No layer beats its bound but by what was
+    fetched before it began: the weight region full, and a tile in each PE."""
+    arch, own, errors = load_arch("magnet16"), Scheme.parse(scheme), []
     for network in ("resnet18", "bert-base"):
         trace = open_workload(network)
-        placement, mapper, programs, choices = Placement(arch), Mapper(arch), [], []
-        names = [info.name for info in trace.layers][:30]
-        for index, name in enumerate(names):
-            spec, _ = trace.open_layer(name, Scheme.parse(scheme), arch.vector_size)
-            storage = placement.place(spec, last=index == len(names) - 1)
-            choices.append(mapper.choose(spec, storage, first=index == 0))
-            programs.append(mapper.program(spec, storage, first=index == 0))
+        specs = [trace.layer_outline(info.name, own, arch.vector_size) for info in trace.layers[:30]]
+        mapper, storages = Mapper(arch), decide_storage(arch, specs)
+        choices = list(mapper.choices(specs, storages))
+        programs = [mapper.program(*parts) for parts in zip(choices, specs, storages, strict=True)]
+        word = arch.vector_size * own.weight_bits + own.weight_scale_bits
+        in_pes = arch.pes * arch.lanes * arch.weight_buffer_words // 2 * word
+        ahead = -(-(arch.weight_region_bits + in_pes) // arch.dram_bits)
         for choice, timing in zip(choices, time_programs(arch, programs), strict=True):
             errors.append(abs(choice.best.estimate.cycles / timing.cycles - 1))
-            ahead = 2 * arch.weight_buffer_words * arch.lanes * arch.pes * 132 // arch.dram_bits
             bound = layer_bound(arch, timing.layer, timing.storage)
             assert timing.cycles > bound.cycles - ahead, timing.layer.name
             if bound.by == "compute":
                 assert timing.cycles >= bound.cycles, timing.layer.name
-    assert np.median(errors) < 0.02 and np.quantile(errors, 0.99) < 0.21
+    print(f"{scheme}: median {np.median(errors):.2%}, 99 % {np.quantile(errors, 0.99):.2%}")
+    assert np.median(errors) < 0.001 and np.quantile(errors, 0.99) < 0.09

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import product
 
 import numpy as np
 import pytest
@@ -17,10 +17,10 @@ from accelsim.errors import AccelsimError
 from accelsim.inventory import action_prices_pj, build_inventory, technology_of
 from accelsim.mapping.bounds import layer_bound
 from accelsim.mapping.candidates import unit_count
-from accelsim.mapping.estimate import estimate
+from accelsim.mapping.estimate import NO_LEAD, Lead, estimate
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.program import build_program
-from accelsim.mapping.search import LEAD_CYCLES, Mapper
+from accelsim.mapping.search import Mapper
 from accelsim.mapping.steps import COUNTS
 from accelsim.mapping.storage import Storage, decide_storage
 from accelsim.open_workload import open_workload
@@ -98,52 +98,54 @@ def test_the_model_refuses_what_layout_refuses() -> None:
 
 def test_a_limit_stops_the_model_or_changes_nothing() -> None:
     stopped = 0
-    for seed, lead in product(range(60), (0, 50)):
+    for seed, lead in product(range(60), (NO_LEAD, Lead(50, 50, 20))):
         arch, layers, mappings = random_run(seed, "all")
         layer, mapping = layers[0].spec, mappings[0]
         storage = decide_storage(arch, [layer])[0]
-        free = estimate(arch, layer, mapping, storage, lead_cycles=lead)
+        free = estimate(arch, layer, mapping, storage, lead=lead)
         assert free is not None
         for limit in (free.cycles, free.cycles // 2):
-            within = estimate(arch, layer, mapping, storage, lead_cycles=lead, limit_cycles=limit)
+            within = estimate(arch, layer, mapping, storage, lead=lead, limit_cycles=limit)
             # Work of the global PE is added at the end: a limit need not see it.
             assert within == free or (within is None and limit < free.cycles), seed
             stopped += within is None
     assert stopped > 60
 
 
-def led(arch: Arch, timing: LayerTiming, lead_cycles: int) -> int:
-    """Cycles by the model of a layer that was timed in a run."""
-    found = estimate(arch, timing.layer, timing.mapping, timing.storage, lead_cycles=lead_cycles)
-    assert found is not None
-    return found.cycles
-
-
-LEADS = (0, 1, 10, 100, LEAD_CYCLES)
-
-
 def test_a_lead_hides_the_first_weights() -> None:
-    """Fetching earlier seldom hurts, and does not beat what is left to do."""
-    errors, without, rises, pairs = [], [], 0, 0
-    for seed, features in product(range(100), ("plain", "all")):
+    """The second of two layers by the model with the lead that the model of the first leaves it, against the
+    event model. Nine of ten are exact, and the mean error is 0.5 %, of 9.3 % with no lead. What is left is
+    that the layers share ports and that weights of the first hold space.
+
+    Fetching earlier seldom hurts, and does not beat what is left to do. The real lead hurts in three of 240,
+    in the event model too: tiles of weights come between small chunks of inputs in another order.
+    """
+    errors, without, rises, hurt = [], [], 0, 0
+    for seed, features in product(range(150), ("plain", "all")):
         arch, layers, mappings = random_run(seed, features)  # type: ignore[arg-type]
-        specs = [layer.spec for layer in layers]
-        storages = decide_storage(arch, specs)
-        programs = [build_program(arch, *parts) for parts in zip(specs, mappings, storages, strict=True)]
-        timings = time_programs(arch, programs)
-        for before, timing in pairwise(timings):
-            cycles = [led(arch, timing, lead) for lead in LEADS]
-            parts = layer_bound(arch, timing.layer, timing.storage).parts
-            hidden = ("dram", "weight_banks")  # weights may be through them at the start
-            assert cycles[-1] >= max(n for part, n in parts.items() if part not in hidden), seed
-            assert cycles[-1] <= 1.2 * cycles[0], seed
-            rises += cycles != sorted(cycles, reverse=True)
-            pairs += 1
-            errors.append(abs(led(arch, timing, before.cycles) / timing.cycles - 1))
-            without.append(abs(cycles[0] / timing.cycles - 1))
-    assert pairs > 150 and rises < 0.1 * pairs
-    # Most of what the layer before does to a layer is that its weights are there.
-    assert np.median(errors) < 0.005 and np.mean(errors) < 0.4 * np.mean(without)
+        specs = [layer.spec for layer in layers[:2]]
+        if len(specs) < 2:
+            continue
+        own = list(zip(specs, mappings, decide_storage(arch, specs), strict=False))
+        timing = time_programs(arch, [build_program(arch, *parts) for parts in own])[1]
+        before = estimate(arch, *own[0])
+        assert before is not None
+        found = estimate(arch, *own[1], lead=before.lead)
+        late, early = (estimate(arch, *own[1], lead=lead) for lead in (NO_LEAD, Lead(4096, 4096, 4096)))
+        assert found is not None and late is not None and early is not None
+        parts = layer_bound(arch, timing.layer, timing.storage).parts
+        hidden = ("dram", "weight_banks")  # weights may be through them at the start
+        assert early.cycles >= max(n for part, n in parts.items() if part not in hidden), seed
+        hurt += early.cycles > 1.2 * late.cycles
+        rises += found.cycles > late.cycles
+        errors.append(abs(found.cycles / timing.cycles - 1))
+        without.append(abs(late.cycles / timing.cycles - 1))
+    exact = errors.count(0)
+    text = f"mean {np.mean(errors):.2%}, exact {exact} of {len(errors)}, without {np.mean(without):.2%}"
+    print(f"the second of two layers: {text}, slower {rises}, by more than a fifth {hurt}")
+    assert len(errors) > 200 and rises < 0.03 * len(errors) and hurt < 0.02 * len(errors), text
+    assert exact > 0.9 * len(errors), text
+    assert np.mean(errors) < 0.007 and np.mean(without) > 0.07, text
 
 
 def every_mapping(arch: Arch, layer: LayerSpec) -> Iterator[Mapping]:
@@ -178,6 +180,7 @@ def small_magnet(seed: int) -> Arch:
     values: dict[str, object] = dict(
         vector_size=4, lanes=4, pes=4, weight_buffer_words=32, input_buffer_words=96,
         accumulation_collector_depth=4, out_fifo_words=8, global_buffer_kb=(2, 8)[seed // 2 % 2],
+        gb_weight_kb=None,
         gb_bank_bits=32, pe_port_bits=32, dram_bits_per_cycle=128, dram_latency_cycles=20,
     )  # fmt: skip
     if seed % 2:
@@ -207,9 +210,9 @@ def test_choices_against_all_mappings(
         best = fastest(arch, layer, storage)
         if best is None:
             with pytest.raises(AccelsimError):
-                Mapper(arch).choose(layer, storage, first=True)
+                Mapper(arch).choose(layer, storage)
             continue
-        choice = Mapper(arch).choose(layer, storage, first=True)
+        choice = Mapper(arch).choose(layer, storage)
         assert choice.best.estimate.cycles >= best >= choice.bound.cycles, seed
         assert choice.best.score == min(own.estimate.cycles for own in choice.ranked), seed
         ratios.append(choice.best.estimate.cycles / best)
@@ -271,22 +274,18 @@ RUNS = [("resnet18", None), ("bert-base", 16)]
 @pytest.mark.parametrize("scheme", ["8/8/-/-", "4/4/4/4"])
 @pytest.mark.parametrize(("network", "layers"), RUNS, ids=["resnet18", "2 layers of bert-base"])
 def test_the_model_in_a_network(network: str, layers: int | None, scheme: str) -> None:
-    """The mapper sees one layer by itself; in a run its neighbours use DRAM and banks as well."""
+    """The mapper sees one layer and the lead that the one before leaves it; in a run its neighbours use DRAM
+    and banks as well. Measured: medians of 0.00 to 0.09 %; at the 99th percentile 7.8 % (8/8/-/-) and 3.0 %
+    for ResNet-18, where the next layer's first weights keep ports busy, and 0.7 % for BERT; the whole run
+    1.1 % too short at most.
+    """
     arch = load_arch("magnet16")
     specs = specs_of(network, scheme, arch, layers)
     storages = decide_storage(arch, specs)
     mapper = Mapper(arch)
-    choices = [
-        mapper.choose(layer, storage, first=index == 0)
-        for index, (layer, storage) in enumerate(zip(specs, storages, strict=True))
-    ]
-    timings = time_programs(
-        arch,
-        [
-            build_program(arch, layer, choice.best.mapping, storage)
-            for layer, choice, storage in zip(specs, choices, storages, strict=True)
-        ],
-    )
+    choices = list(mapper.choices(specs, storages))
+    laid_out = [mapper.program(*own) for own in zip(choices, specs, storages, strict=True)]
+    timings = time_programs(arch, laid_out)
     cycles = np.array([timing.cycles for timing in timings])
     modelled = np.array([choice.best.estimate.cycles for choice in choices])
     errors = np.abs(modelled / cycles - 1)
@@ -294,7 +293,7 @@ def test_the_model_in_a_network(network: str, layers: int | None, scheme: str) -
     whole = modelled.sum() / cycles.sum() - 1
     text = f"median {median:.2%}, 99 % {high:.2%}, whole run {whole:+.2%}"
     print(f"{network} {scheme}: {text}")
-    assert median < 0.05 and high < 0.20 and abs(whole) < 0.06, text
+    assert median < 0.002 and high < 0.09 and abs(whole) < 0.015, text
 
     width = arch.crossbar_bits * arch.bank_groups[0]
     for index, (choice, timing) in enumerate(zip(choices, timings, strict=True)):

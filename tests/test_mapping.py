@@ -34,6 +34,11 @@ def zero_layer(arch: Arch, geometry: Geometry, scheme: str = "4/4/4/4") -> Layer
     )
 
 
+def mapped(arch: Arch, layer: LayerSpec, storage: Storage) -> LayerProgram:
+    mapper = Mapper(arch)
+    return mapper.program(mapper.choose(layer, storage), layer, storage)
+
+
 def check(arch: Arch, layer: LayerSpec, program: LayerProgram) -> None:
     """Every (pixel, k, g) is issued once, by one PE, g ascending; buffers hold what the blocks need."""
     g = layer.geometry
@@ -74,7 +79,7 @@ def test_random_layers_on_small_machines() -> None:
         layer = random_layer(rng, arch, random_scheme(rng, arch), "layer", True)
         storage = decide_storage(arch, [layer])[0]
         try:
-            program = Mapper(arch).program(layer, storage)
+            program = mapped(arch, layer, storage)
         except AccelsimError as error:
             assert "\n" not in str(error) and "layer layer: " in str(error)
             continue
@@ -102,7 +107,7 @@ def test_magnet16_and_its_relatives(geometry: Geometry, machine: tuple[str, ...]
     arch = load_arch("magnet16", list(machine))
     layer = zero_layer(arch, geometry)
     storage = decide_storage(arch, [layer])[0]
-    program = Mapper(arch).program(layer, storage)
+    program = mapped(arch, layer, storage)
     check(arch, layer, program)
     working = sum(bool(pe.blocks) for pe in program.pes)
     mapping = program.mapping
@@ -112,7 +117,7 @@ def test_magnet16_and_its_relatives(geometry: Geometry, machine: tuple[str, ...]
 def test_the_same_layer_maps_the_same_way() -> None:
     arch = load_arch("magnet16")
     layer = zero_layer(arch, Geometry(1, 64, 6, 6, 70, 3, 3, (1, 1), (1, 1)))
-    one, other = (Mapper(arch).program(layer, CACHED).mapping for _ in range(2))
+    one, other = (mapped(arch, layer, CACHED).mapping for _ in range(2))
     assert one == other
 
 
@@ -129,7 +134,7 @@ PINS = [
 def pinned(pins: dict[str, object], *more: str) -> Mapping:
     arch = load_arch("magnet16", [*(f"mapping.{key}={value}" for key, value in pins.items()), *more])
     layer = zero_layer(arch, Geometry(1, 64, 6, 6, 70, 3, 3, (1, 1), (1, 1)))
-    program = Mapper(arch).program(layer, decide_storage(arch, [layer])[0])
+    program = mapped(arch, layer, decide_storage(arch, [layer])[0])
     check(arch, layer, program)
     return program.mapping
 
@@ -164,14 +169,16 @@ def test_pins_that_contradict_each_other() -> None:
         pinned({"units_per_tile": 1, "chunk_vectors": 5})
 
 
-TIGHT = ["mapping.chunk_inputs=true", "input_buffer_words=64", "global_buffer_kb=16"]
+TIGHT = ["mapping.chunk_inputs=true", "input_buffer_words=64", "global_buffer_kb=16 gb_weight_kb=6"]
 
 
 @pytest.mark.parametrize("machine", TIGHT)
 def test_tight_machines_have_a_mapping(machine: str) -> None:
-    pinned({"units_per_tile": 0, "chunk_vectors": 4, "chunk_inputs": True, "tile_pixels": 1}, machine)
+    pinned(
+        {"units_per_tile": 0, "chunk_vectors": 4, "chunk_inputs": True, "tile_pixels": 1}, *machine.split()
+    )
 
 
 @pytest.mark.parametrize("machine", TIGHT)
 def test_the_mapping_of_a_tight_machine_is_found(machine: str) -> None:
-    pinned({}, machine)
+    pinned({}, *machine.split())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from accelsim.config import load_arch
+from accelsim.config import Arch, load_arch
+from accelsim.mapping.program import LayerProgram
 from accelsim.mapping.search import Mapper
 from accelsim.mapping.storage import decide_storage
 from accelsim.scheme import Scheme
@@ -41,14 +42,26 @@ def network(blocks: int) -> list[LayerSpec]:
     return [*layers, layer("head", Geometry(1, 64, 1, 1, 10))]
 
 
+def programs_of(arch: Arch, layers: list[LayerSpec]) -> list[LayerProgram]:
+    mapper, storages = Mapper(arch), decide_storage(arch, layers)
+    choices = mapper.choices(layers, storages)
+    return [mapper.program(*own) for own in zip(choices, layers, storages, strict=True)]
+
+
 @pytest.mark.parametrize(
-    "machine", [(), ("pes=4",), ("dram_bits_per_cycle=32",), ("global_buffer_kb=64",), ("psum_chain=false",)]
+    "machine",
+    [
+        (),
+        ("pes=4",),
+        ("dram_bits_per_cycle=32",),
+        ("global_buffer_kb=64", "gb_weight_kb=24"),
+        ("psum_chain=false",),
+    ],
 )
 def test_filled_in_layers_are_those_that_would_be_run(machine: tuple[str, ...]) -> None:
     arch = load_arch("magnet16", list(machine))
     layers = network(7)
-    mapper, storages = Mapper(arch), decide_storage(arch, layers)
-    programs = [mapper.program(*own) for own in zip(layers, storages, strict=True)]
+    programs = programs_of(arch, layers)
     assert find_repeat([program.signature for program in programs]) is not None
     heard: list[int] = []
     short = sim_run.time_programs(arch, programs, heard.append)
@@ -65,8 +78,7 @@ def test_few_layers_are_run() -> None:
     arch, ends = load_arch("magnet16"), {}
     for blocks in (5, 9):
         layers = network(blocks)
-        mapper, storages = Mapper(arch), decide_storage(arch, layers)
-        programs = [mapper.program(*own) for own in zip(layers, storages, strict=True)]
+        programs = programs_of(arch, layers)
         repeat = find_repeat([program.signature for program in programs])
         assert repeat is not None
         assert len(layers) - len(repeat.left_out) <= 1 + 3 * 4 + 2
@@ -78,8 +90,7 @@ def test_few_layers_are_run() -> None:
 def test_states_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then everything is run: a state that never repeats must not change a number."""
     arch, layers = load_arch("magnet16"), network(6)
-    mapper, storages = Mapper(arch), decide_storage(arch, layers)
-    programs = [mapper.program(*own) for own in zip(layers, storages, strict=True)]
+    programs = programs_of(arch, layers)
     whole, _ = sim_run._time(arch, programs, None, None, ())
     monkeypatch.setattr(sim_run.Array, "state", lambda self, index: index)
     monkeypatch.setattr(sim_run, "_fill_in", None)

@@ -29,7 +29,10 @@ MACHINES = {
     "magnet16": ("8/8/-/-", ()),
     "per-vector": ("4/4/4/4", ("pes=4",)),
     "staged": ("4/8/6/10", ("pes=5", "lanes=4", "out_fifo_words=64")),
-    "tight": ("6/4/-/6", ("pes=2", "global_buffer_kb=8", "weight_buffer_words=8", "dram_bits_per_cycle=16")),
+    "tight": (
+        "6/4/-/6",
+        ("pes=2", "global_buffer_kb=8", "gb_weight_kb=3", "weight_buffer_words=8", "dram_bits_per_cycle=16"),
+    ),
     "wide": ("4/4/4/-", ("pes=3", "vector_size=4", "lanes=8")),
 }
 
@@ -268,7 +271,8 @@ def test_cached_inputs_are_read_from_dram_once() -> None:
     layer = FloatLayer("conv", "conv", geometry, weight, inputs, input_signed=False)
     arch = load_arch("magnet16", ["pes=1", "mapping.tile_pixels=16"])
     words = quantize_layer(layer, Scheme.parse("8/8/-/-"), 16)
-    program = Mapper(arch).program(words.spec, decide_storage(arch, [words.spec])[0])
+    mapper, (storage,) = Mapper(arch), decide_storage(arch, [words.spec])
+    program = mapper.program(mapper.choose(words.spec, storage), words.spec, storage)
     assert program.storage.input == "cached" and len(program.input_streams[0].fetches) > 30
     activity = time_programs(arch, [program])[0]
     assert activity.counts["dram.read_bit"] == (24 * 24 + 16 * 9) * 16 * 8

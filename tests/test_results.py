@@ -131,6 +131,7 @@ def test_the_dump_lets_anyone_recompute_the_psums(
     changes = {
         "vector_size": vector, "product_shift": shift, "accumulator_bits": bits, "overflow": overflow,
         "weight_buffer_words": 8, "pes": 3, "global_buffer_kb": 64,
+        "gb_weight_kb": 24,
     }  # fmt: skip
     options = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
     said = cli("run", trace, "--scheme", scheme, "--dump", "--no-plots", "--out", "r", *options)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import Said, contents
-from machines import random_run
+from machines import Features, random_run
 
 from accelsim.config import load_arch
 from accelsim.mapping.program import LayerProgram, build_program
@@ -25,8 +25,10 @@ Slice = dict[str, Any]
 SEEDS = range(4000, 4060)
 
 
-def timed(seed: int, path: Path, **options: int) -> tuple[list[LayerTiming], dict[str, Any]]:
-    arch, layers, mappings = random_run(seed)
+def timed(
+    seed: int, path: Path, features: Features = "plain", **options: int
+) -> tuple[list[LayerTiming], dict[str, Any]]:
+    arch, layers, mappings = random_run(seed, features)
     specs = [layer.spec for layer in layers]
     programs: list[LayerProgram] = [
         build_program(arch, spec, mapping, storage)
@@ -80,16 +82,55 @@ def test_every_event_is_of_the_format(tmp_path: Path) -> None:
     assert all(len(processes) == 1 for processes in processes_of_thread.values())
 
 
+def overlaps(slices: list[Slice]) -> list[tuple[Slice, Slice]]:
+    return [(a, b) for a, b in pairwise(slices) if a["ts"] + a["dur"] > b["ts"]]
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_slices_of_a_track_never_overlap(seed: int, tmp_path: Path) -> None:
     timings, document = timed(seed, tmp_path / "t.json")
-    found = tracks(document)
-    # Reads and writes share one DRAM port.
-    ports = [*found.values(), sorted(found["DRAM", "reads"] + found["DRAM", "writes"], key=lambda e: e["ts"])]
-    for own in ports:
-        for before, after in pairwise(own):
-            assert before["ts"] + before["dur"] <= after["ts"], (before, after)
+    for (process, track), own in tracks(document).items():
+        assert process == "DRAM" or not overlaps(own), track
         assert all(event["ts"] + event["dur"] <= timings[-1].end for event in own)
+
+
+def test_slices_of_a_track_never_overlap_in_machines_with_all_features(tmp_path: Path) -> None:
+    """Psums may have ports of their own; these need tracks of their own."""
+    wrong = {
+        (seed, track): found[0]
+        for seed in SEEDS
+        for (process, track), own in tracks(timed(seed, tmp_path / "t.json", "all")[1]).items()
+        if process != "DRAM" and (found := overlaps(own))
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("track", ["reads", "writes"])
+def test_slices_of_dram_never_overlap(track: str, tmp_path: Path) -> None:
+    """A viewer shows slices of a track that overlap as if one were part of the other."""
+    wrong = {
+        seed: found[0]
+        for seed in SEEDS
+        if (found := overlaps(tracks(timed(seed, tmp_path / "t.json")[1])["DRAM", track]))
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_dram_port_moves_no_more_than_its_width(seed: int, tmp_path: Path) -> None:
+    """Reads and writes share one port, and those that follow each other share cycles."""
+    arch, _, _ = random_run(seed)
+    found = tracks(timed(seed, tmp_path / "t.json")[1])
+    moved = sorted(
+        found["DRAM", "reads"] + found["DRAM", "writes"], key=lambda e: (e["ts"], e["ts"] + e["dur"])
+    )
+    for i, first in enumerate(moved):
+        bits = 0
+        for last in moved[i:]:
+            bits += last["args"]["bits"]
+            assert bits <= arch.dram_bits * (last["ts"] + last["dur"] - first["ts"]), (first, last)
+    for before, after in pairwise(moved):
+        assert before["ts"] + before["dur"] <= after["ts"] + 1, (before, after)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -11,6 +11,8 @@ from cycle_model.placement import region_bits
 from cycle_model.ports import CLASS
 from cycle_model.program import Fetch, LayerProgram
 
+INPUTS_AHEAD = 2  # tiles of an input stream between asking and the end of the crossbar transfer
+
 
 @dataclass(eq=False)
 class Stream:
@@ -20,6 +22,7 @@ class Stream:
     fetches: list[Fetch]
     asked: int = 0  # fetches asked, and the next to be asked
     sent: int = 0
+    dram_asked: int = -1  # the last cycle in which a fetch that reads DRAM was asked
 
 
 class Fetching:
@@ -42,10 +45,11 @@ class Fetching:
             # A layer's turn does not change within a cycle: it takes askings before this cycle.
             if stream.asked == len(stream.fetches) or not self._layer_may_ask(stream, now):
                 continue
-            while stream.asked < len(stream.fetches) and self._may_ask(stream):
+            while stream.asked < len(stream.fetches) and self._may_ask(stream, now):
                 fetch = stream.fetches[stream.asked]
                 fetch.asked = now
                 stream.asked += 1
+                stream.dram_asked = now if fetch.reads_dram else stream.dram_asked
                 if not fetch.reads_dram:
                     continue
                 reads.append(fetch)
@@ -55,13 +59,18 @@ class Fetching:
                     self.inputs_staged += fetch.tile.bits
         return reads
 
+    def _layer_has_begun(self, i: int, now: int) -> bool:
+        if i == 0:
+            return True
+        end = self.runs[i - 1].end
+        return end is not None and now >= end
+
     def _layer_may_ask(self, stream: Stream, now: int) -> bool:
         i = stream.program.index
         if i == 0:
             return True
         if stream.operand == "input" or stream.program.layer.weight_is_activation:
-            end = self.runs[i - 1].end
-            if end is None or now < end:
+            if not self._layer_has_begun(i, now):
                 return False
         if stream.operand == "weight":
             # The last of a stream is asked last.
@@ -69,13 +78,16 @@ class Fetching:
             return all(asked is not None and asked < now for asked in lasts)
         return True
 
-    def _may_ask(self, stream: Stream) -> bool:
+    def _may_ask(self, stream: Stream, now: int) -> bool:
         fetch = stream.fetches[stream.asked]
         if not fetch.reads_dram:
             return True
-        if stream.operand == "weight" and not stream.program.ahead:
+        if stream.dram_asked == now:
+            return False
+        ahead = stream.program.weights_ahead if stream.operand == "weight" else INPUTS_AHEAD
+        if ahead == 0:
             return self._halves_released(fetch)
-        return stream.asked < 2 or stream.fetches[stream.asked - 2].ended
+        return ahead is None or stream.asked < ahead or stream.fetches[stream.asked - ahead].ended
 
     def _halves_released(self, fetch: Fetch) -> bool:
         # Positions 0 .. position - 2 must have been released: position - 1 of them.
@@ -92,6 +104,9 @@ class Fetching:
                     break
                 if not self._halves_released(fetch):
                     break
+                begun = self._layer_has_begun(fetch.layer, now)
+                if fetch.operand == "weight" and fetch.index > 0 and not begun:
+                    break
                 stream.sent += 1
                 for pe, position in fetch.positions.items():
                     # Nobody may use the old tile any more; a fetch too early shows as a missing word.
@@ -99,15 +114,31 @@ class Fetching:
                 sent.append(fetch)
         return sent
 
-    def take_space(self) -> list[Fetch]:
-        """Weights that find space at the end of this cycle; the first that does not holds up the others."""
+    def take_space(self, now: int) -> list[Fetch]:
+        """Weights of layers that have begun and find space at the end of this cycle, in their order.
+
+        The first that does not, or whose layer has not begun, holds up the others.
+        """
         self.waiting.sort(key=lambda f: (f.asked, CLASS["weight"], f.leader, f.layer, f.index))
         found = []
-        while self.waiting and self.waiting[0].tile.bits <= self.space:
-            fetch = self.waiting.pop(0)
-            self.space -= fetch.tile.bits
-            found.append(fetch)
+        while (fetch := self._head_with_space()) and self._layer_has_begun(fetch.layer, now):
+            found.append(self._leave_with_space())
         return found
+
+    def take_space_early(self, now: int) -> Fetch | None:
+        """The first that waits, if its layer has not begun, for a DRAM port that has nothing else to do."""
+        fetch = self._head_with_space()
+        if fetch is None or self._layer_has_begun(fetch.layer, now):
+            return None
+        return self._leave_with_space()
+
+    def _head_with_space(self) -> Fetch | None:
+        return self.waiting[0] if self.waiting and self.waiting[0].tile.bits <= self.space else None
+
+    def _leave_with_space(self) -> Fetch:
+        fetch = self.waiting.pop(0)
+        self.space -= fetch.tile.bits
+        return fetch
 
     def ended(self, fetch: Fetch) -> None:
         """The last cycle of its crossbar transfer has passed."""

@@ -2,12 +2,11 @@
 
 A cycle has three phases. `_becomes_visible` applies what finished earlier, `_act` lets PEs drain and issue,
 asks for outputs and psums to be sent, asks and sends fetches, `_end_of_cycle` gives out space for weights,
-ages the ports and grants those that are free in the next cycle.
+moves bits of DRAM, ages the ports and grants those that are free in the next cycle.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -17,12 +16,13 @@ from numpy.typing import NDArray
 from accelsim.config import Arch
 from accelsim.mapping.plan import Mapping
 from accelsim.workload import QuantizedLayer
+from cycle_model.dram import Dram, DramTransfer
 from cycle_model.fetching import Fetching
 from cycle_model.hops import hops_between, hops_into
 from cycle_model.layer_run import LayerRun
 from cycle_model.pe import Pe
 from cycle_model.placement import ceil_div, region_bits
-from cycle_model.ports import CLASS, Delay, OutputTile, Port, Transfer
+from cycle_model.ports import CLASS, Delay, Key, OutputTile, Port, Transfer
 from cycle_model.program import Fetch, compile_run
 from cycle_model.tiles import Piece
 
@@ -65,10 +65,16 @@ class Machine:
         self.now = 0
         self.current = 0  # the layer whose [previous end, end) holds this cycle
 
-        self.dram = Port("dram")
+        self.dram = Dram(arch)
         self.banks = [Port(f"bank {b}") for b in range(arch.gb_banks)]
         self.in_ports = [Port(f"in-port {pe}") for pe in range(arch.pes)]
         self.out_ports = [Port(f"out-port {pe}") for pe in range(arch.pes)]
+        self.psum_in_ports, self.psum_out_ports = self.in_ports, self.out_ports
+        self.psum_width = arch.pe_port_bits
+        if arch.psum_port_bits is not None:
+            self.psum_in_ports = [Port(f"psum in-port {pe}") for pe in range(arch.pes)]
+            self.psum_out_ports = [Port(f"psum out-port {pe}") for pe in range(arch.pes)]
+            self.psum_width = arch.psum_port_bits
         self.active: list[Transfer] = []
         self.dram_to_buffer = Delay()
         self.crossbar_arrivals = Delay()
@@ -167,7 +173,7 @@ class Machine:
 
     # --------------------------------------------------------------------------------------------- requests
 
-    def _fetch_key(self, fetch: Fetch) -> tuple[int, int, int, int, int]:
+    def _fetch_key(self, fetch: Fetch) -> Key:
         return (self.now, CLASS[fetch.operand], fetch.leader, fetch.layer, fetch.index)
 
     def _check_activation_region(self, layer: int) -> None:
@@ -176,16 +182,7 @@ class Machine:
         assert used <= region_bits(self.arch)[1], f"{used} bits in the activation region"
 
     def _request_read(self, fetch: Fetch) -> None:
-        self._request(
-            Transfer(
-                kind="read",
-                layer=fetch.layer,
-                key=self._fetch_key(fetch),
-                ports=[self.dram],
-                duration=self._dram_cycles(fetch.dram_bits),
-                item=fetch,
-            )
-        )
+        self.dram.request(DramTransfer("read", fetch.layer, self._fetch_key(fetch), fetch.dram_bits, fetch))
 
     def _request_crossbar_fetch(self, fetch: Fetch) -> None:
         weights, inputs, _ = self.arch.bank_groups
@@ -221,16 +218,8 @@ class Machine:
         )
 
     def _request_dram_write(self, output: OutputTile) -> None:
-        self._request(
-            Transfer(
-                kind="write",
-                layer=output.layer,
-                key=(self.now, CLASS["output"], output.pe, output.layer, output.index),
-                ports=[self.dram],
-                duration=self._dram_cycles(output.bits),
-                item=output,
-            )
-        )
+        key = (self.now, CLASS["output"], output.pe, output.layer, output.index)
+        self.dram.request(DramTransfer("write", output.layer, key, output.bits, output))
 
     def _request_psums(self, piece: Piece) -> None:
         tile = piece.tile
@@ -240,10 +229,10 @@ class Machine:
                 kind="psum",
                 layer=tile.layer,
                 key=(self.now, CLASS["psum"], tile.pe, tile.layer, piece.index),
-                ports=[self.out_ports[tile.pe], self.in_ports[piece.after.tile.pe]],
+                ports=[self.psum_out_ports[tile.pe], self.psum_in_ports[piece.after.tile.pe]],
                 duration=max(
                     len(piece.pixels),
-                    ceil_div(len(piece.pixels) * self._entry_bits(piece), self.arch.pe_port_bits),
+                    ceil_div(len(piece.pixels) * self._entry_bits(piece), self.psum_width),
                 ),
                 item=piece,
             )
@@ -257,10 +246,6 @@ class Machine:
     def _crossbar_cycles(self, bits: int) -> int:
         return max(1, ceil_div(bits, min(self.arch.gb_bank_bits, self.arch.pe_port_bits)))
 
-    def _dram_cycles(self, bits: int) -> int:
-        width = math.floor(self.arch.dram_bits_per_cycle * self.arch.dram_efficiency)
-        return max(1, ceil_div(bits, width))
-
     def _entry_bits(self, piece: Piece) -> int:
         return len(piece.tile.channels) * self.runs[piece.tile.layer].psum_bits
 
@@ -268,8 +253,17 @@ class Machine:
 
     def _end_of_cycle(self) -> None:
         # Before the transfers that end with this cycle, whose space is free from the next on.
-        for fetch in self.fetching.take_space():
+        for fetch in self.fetching.take_space(self.now):
             self._request_read(fetch)
+        for transfer in self.dram.pass_bits(self.now):
+            self._finish_dram(transfer)
+        if self.dram.is_free():
+            early = self.fetching.take_space_early(self.now)
+            if early is not None:
+                self._request_read(early)
+        self._move_crossbar()
+
+    def _move_crossbar(self) -> None:
         still_active = []
         for transfer in self.active:
             transfer.remaining -= 1
@@ -283,7 +277,7 @@ class Machine:
                 self._finish(transfer)
         self.active = still_active
         heads = []
-        for port in (self.dram, *self.banks, *self.out_ports):
+        for port in self._ports():
             # A transfer is looked at once, at its first port.
             if port.queue and port.queue[0].ports[0] is port:
                 transfer = port.queue[0]
@@ -301,24 +295,37 @@ class Machine:
                 transfer.item.last_read = self.now + transfer.duration
             self._count_transfer(transfer)
 
+    def _ports(self) -> list[Port]:
+        ports = [*self.banks, *self.in_ports, *self.out_ports]
+        if self.psum_in_ports is not self.in_ports:
+            ports += [*self.psum_in_ports, *self.psum_out_ports]
+        return ports
+
     def _move_psums(self, transfer: Transfer, piece: Piece) -> None:
         """The entry whose last bits went through the port in this cycle; no more than one."""
-        moved = (transfer.duration - transfer.remaining) * self.arch.pe_port_bits
+        moved = (transfer.duration - transfer.remaining) * self.psum_width
         if piece.sent < len(piece.pixels) and (piece.sent + 1) * self._entry_bits(piece) <= moved:
             index = piece.sent
             psums = self.pes[piece.tile.pe].read_for_chain(piece)
             self.chain_entries.put(self.now + 1 + self.arch.noc_latency_cycles, (piece.after, index, psums))
 
+    def _finish_dram(self, transfer: DramTransfer) -> None:
+        """Its last bits have passed in this cycle."""
+        end = self.now + 1
+        run, words = self.runs[transfer.layer], ceil_div(transfer.bits, self.arch.gb_bank_bits)
+        if transfer.kind == "read":
+            self.dram_to_buffer.put(end + self.arch.dram_latency_cycles, transfer.item)
+            run.count("dram.read_bit", transfer.bits)
+            run.count("global_buffer.write", words)
+        else:
+            self.written.put(end, transfer.item)
+            run.count("dram.write_bit", transfer.bits)
+            run.count("global_buffer.read", words)
+
     def _finish(self, transfer: Transfer) -> None:
         """The last cycle in which the transfer holds its ports has passed."""
         free_at = self.now + 1
         item = transfer.item
-        if transfer.kind == "read":
-            self.dram_to_buffer.put(free_at + self.arch.dram_latency_cycles, item)
-            return
-        if transfer.kind == "write":
-            self.written.put(free_at, item)
-            return
         arrives = free_at + self.arch.noc_latency_cycles
         if isinstance(item, Piece):
             self.crossbar_arrivals.put(arrives, item.after)
@@ -342,24 +349,16 @@ class Machine:
             run.count("noc.bit_hop", bits * hops_between(self.arch, item.tile.pe, item.after.tile.pe))
             return
         if isinstance(item, Fetch):
-            bits = item.dram_bits if transfer.kind == "read" else item.tile.bits
-            destinations = list(item.positions)
+            bits, destinations = item.tile.bits, list(item.positions)
         else:
             bits, destinations = item.bits, [item.pe]
         words = ceil_div(bits, self.arch.gb_bank_bits)
-        if transfer.kind == "read":
-            run.count("dram.read_bit", bits)
+        run.count("noc.bit_hop", bits * hops_into(self.arch, destinations))
+        if isinstance(item, OutputTile):
             run.count("global_buffer.write", words)
-        elif transfer.kind == "write":
-            run.count("dram.write_bit", bits)
-            run.count("global_buffer.read", words)
+            run.count("out_fifo.read", item.entries)
         else:
-            run.count("noc.bit_hop", bits * hops_into(self.arch, destinations))
-            if isinstance(item, OutputTile):
-                run.count("global_buffer.write", words)
-                run.count("out_fifo.read", item.entries)
-            else:
-                run.count("global_buffer.read", words)
+            run.count("global_buffer.read", words)
 
     # ----------------------------------------------------------------------------------------------- errors
 
@@ -378,6 +377,7 @@ class Machine:
                     f"to the next PE {len(pe.to_chain)}"
                 )
         lines += self.fetching.dump()
-        for port in (self.dram, *self.banks, *self.in_ports, *self.out_ports):
+        lines += [f"dram: {transfer}" for transfer in self.dram.queue]
+        for port in self._ports():
             lines += [f"{port.name}: {transfer}" for transfer in port.queue]
         return "\n".join(lines)

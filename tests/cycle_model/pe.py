@@ -206,7 +206,7 @@ class Pe:
         sent = []
         while self.complete:
             to_dram = self.runs[self.complete[0].layer].program.placement.output_to_dram
-            if to_dram and self.unwritten >= 2:
+            if to_dram and self.unwritten >= self.arch.output_staging_tiles:
                 break
             self.unwritten += to_dram
             sent.append(self.complete.pop(0))

@@ -53,10 +53,18 @@ def output_room(arch: Arch, layer: QuantizedLayer) -> int:
     """r: room for the output tiles of a layer on their way to DRAM."""
     channels, out = arch.unit_channels, layer.output
     pixel = channels * out.bits + ceil_div(channels, arch.vector_size) * out.scale_bits
-    return 2 * arch.pes * arch.accumulation_collector_depth * pixel
+    return arch.output_staging_tiles * arch.pes * arch.accumulation_collector_depth * pixel
 
 
-class _Run:
+def weights_are_heavy(arch: Arch, layer: QuantizedLayer) -> bool:
+    """Neither the weight region nor all weight buffers together hold the weights of the layer."""
+    scheme, w_bits = layer.scheme, layer_bits(layer)[2]
+    word = arch.vector_size * scheme.weight_bits + scheme.weight_scale_bits
+    buffers = arch.pes * arch.lanes * arch.weight_buffer_words * word
+    return w_bits > region_bits(arch)[0] and w_bits > buffers
+
+
+class RunSizes:
     """The sizes of a run: in_bits and out_bits of every layer, s of every tensor, r of every layer."""
 
     def __init__(self, arch: Arch, layers: list[QuantizedLayer]) -> None:
@@ -67,6 +75,7 @@ class _Run:
         # Tensors 0 and n have one layer only.
         self.s = [max(pair) for pair in zip([*self.in_bits, 0], [0, *self.out_bits], strict=True)]
         self.r = [output_room(arch, layer) for layer in layers]
+        self.heavy = [weights_are_heavy(arch, layer) for layer in layers]
 
     def allows(self, i: int, stays: tuple[bool, ...]) -> bool:
         """Layer i with the tensors that it reads and writes in the global buffer or not."""
@@ -79,8 +88,21 @@ class _Run:
             return self.in_bits[i] + s_out <= self.region or 2 * s_out <= self.region
         return True
 
+    def input_of(self, i: int, stays: tuple[bool, ...]) -> str:
+        """Where the input of layer i lives: in the global buffer already, cached there, or streamed."""
+        if stays[i]:
+            return "gb"
+        # What the output takes where the input may be cached: its whole tensor, or room to pass through.
+        output = self.s[i + 1] if stays[i + 1] else self.r[i]
+        return "cached" if self.in_bits[i] + output <= self.region else "streamed"
+
     def dram_bits(self, stays: tuple[bool, ...]) -> int:
-        read = sum(self.in_bits[i] for i in self.layers if not stays[i])
+        """What the choice costs: inputs streamed beside heavy weights count as if they were read twice."""
+        read = 0
+        for i in self.layers:
+            where = self.input_of(i, stays)
+            if where != "gb":
+                read += self.in_bits[i] * (2 if where == "streamed" and self.heavy[i] else 1)
         written = sum(self.out_bits[i] for i in self.layers if not stays[i + 1])
         return read + written
 
@@ -97,19 +119,13 @@ class _Run:
 
 def placements_of(arch: Arch, layers: list[QuantizedLayer]) -> list[Placement]:
     weight_region, activation_region = region_bits(arch)
-    run = _Run(arch, layers)
+    run = RunSizes(arch, layers)
     stays = run.stays()
     placements = []
     for i, layer in enumerate(layers):
         in_bits, _, w_bits = layer_bits(layer)
-        # What the output takes where the input may be cached: its whole tensor, or room to pass through.
-        output = run.s[i + 1] if stays[i + 1] else run.r[i]
-        if stays[i]:
-            inputs, kept = "gb", run.s[i]
-        elif in_bits + output <= activation_region:
-            inputs, kept = "cached", in_bits
-        else:
-            inputs, kept = "streamed", 0
+        inputs = run.input_of(i, stays)
+        kept = {"gb": run.s[i], "cached": in_bits, "streamed": 0}[inputs]
         if stays[i + 1]:
             kept += run.s[i + 1]
         room = 0 if stays[i + 1] else run.r[i]

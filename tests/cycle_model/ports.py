@@ -1,4 +1,4 @@
-"""docs/machine.md section 5: ports with their queues, and things on their way."""
+"""docs/machine.md section 5: the ports of the crossbar and between PEs, their queues, things on their way."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from cycle_model.program import Fetch
 from cycle_model.tiles import Piece
 
 CLASS = {"psum": 0, "output": 1, "input": 2, "weight": 3}
+Key = tuple[int, int, int, int, int]  # cycle of request, class, leader or PE, layer, index
 
 
 class Delay:
@@ -46,9 +47,9 @@ class OutputTile:
 
 @dataclass(eq=False)
 class Transfer:
-    kind: str  # "output", "input", "weight" on the crossbar; "psum" between PEs; "read", "write" at the DRAM
+    kind: str  # "output", "input", "weight" on the crossbar; "psum" between PEs
     layer: int
-    key: tuple[int, int, int, int, int]
+    key: Key
     ports: list[Port]
     duration: int
     item: Fetch | OutputTile | Piece

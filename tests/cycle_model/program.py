@@ -45,7 +45,8 @@ class LayerProgram:
     mapping: Mapping
     placement: Placement
     streams: dict[str, dict[int, list[Fetch]]] = field(default_factory=dict)
-    ahead: bool = False  # weights are read into the global buffer before a PE has a half for them
+    # Tiles of a weight stream between asking and the end of the crossbar transfer; None: any number.
+    weights_ahead: int | None = 0
     outputs: dict[int, int] = field(default_factory=dict)  # output tiles of each PE
     leaving: dict[int, int] = field(default_factory=dict)  # output tiles and psum pieces of each PE
 
@@ -147,11 +148,11 @@ def _link_chain(mapping: Mapping, pieces: dict[int, list[Piece]]) -> None:
             piece.after, after.before = after, piece
 
 
-def _fetched_ahead(arch: Arch, program: LayerProgram) -> bool:
-    if program.placement.weights != "streamed":
-        return program.placement.weights == "cached"
+def _weights_ahead(arch: Arch, program: LayerProgram) -> int | None:
+    if program.placement.weights == "cached":
+        return None
     largest = [max(fetch.tile.bits for fetch in own) for own in program.streams["weight"].values()]
-    return sum(2 * bits for bits in largest) <= region_bits(arch)[0]
+    return region_bits(arch)[0] // sum(largest)
 
 
 def compile_run(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping]) -> Program:
@@ -179,7 +180,7 @@ def compile_run(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping
             of_layer = [need for need in found if need.layer == program.index]
             program.streams[operand] = _streams(program, operand, of_layer)
     for program in programs:
-        program.ahead = _fetched_ahead(arch, program)
+        program.weights_ahead = _weights_ahead(arch, program)
     return Program(programs, all_blocks)
 
 
@@ -199,7 +200,7 @@ def refusal(arch: Arch, layer: QuantizedLayer, mapping: Mapping, placement: Plac
     streams = set()
     for pe in range(arch.pes):
         for block in blocks_of(arch, 0, layer, mapping, pe, 0):
-            if block.weight_tile.bits > weight_region:
+            if placement.weights != "gb" and block.weight_tile.bits > weight_region:
                 return "weight tile exceeds the weight region"
             if block.weight_tile.macro_words > arch.weight_buffer_words // 2:
                 return "weight tile exceeds half the weight buffer"
@@ -216,5 +217,5 @@ def refusal(arch: Arch, layer: QuantizedLayer, mapping: Mapping, placement: Plac
     if placement.input == "streamed":
         staging += 2 * len(streams) * largest_input
     if placement.output_to_dram:
-        staging += 2 * arch.pes * largest_output
+        staging += arch.output_staging_tiles * arch.pes * largest_output
     return "staging exceeds the activation region" if placement.kept + staging > activation_region else None

@@ -6,6 +6,7 @@ so a layer is computed at once, apart from its timing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,7 +101,9 @@ def accumulate_layer(
     """
     spec = lane_spec(arch, layer.scheme, accumulator_bits)
     geometry = layer.geometry
-    parts = layer.parts(c_split)
+    # One part is all of them, by a slice, which copies nothing.
+    parts: Sequence[slice | NDArray[np.int64]]
+    parts = [slice(None)] if c_split == 1 else layer.parts(c_split)
     psums = np.empty((geometry.pixels, geometry.K), dtype=np.int64)
     overflows = np.empty((geometry.pixels, geometry.K), dtype=np.int32)
     for group in range(geometry.groups):
@@ -177,8 +180,7 @@ def _ppu(
     if not output.scale_bits:
         return ppu_static(psums, multiplier, shift, bias, *common), None
     codes, scales = [], []
-    for group in range(layer.geometry.groups):
-        k = _channels(layer, group)
+    for k in _vector_runs(layer):
         code, scale = ppu_vector(
             np.ascontiguousarray(psums[:, k]),
             multiplier[k],
@@ -186,8 +188,16 @@ def _ppu(
             bias[k],
             *common,
             output.scale_bits,
-            layer.vector_size,
+            min(layer.vector_size, layer.geometry.outputs_per_group),
         )
         codes.append(code)
         scales.append(scale)
     return np.concatenate(codes, axis=1), np.concatenate(scales, axis=1)
+
+
+def _vector_runs(layer: QuantizedLayer) -> list[slice]:
+    """Channels to cut into vectors from their first on: all at once where groups are whole vectors."""
+    per_group = layer.geometry.outputs_per_group
+    if per_group % min(layer.vector_size, per_group) == 0:
+        return [slice(None)]
+    return [_channels(layer, group) for group in range(layer.geometry.groups)]

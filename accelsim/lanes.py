@@ -17,6 +17,7 @@ from accelsim_kernels import (
     LaneSpec,
     accumulate,
     activation_profile,
+    add_psums,
     pack_weights,
     ppu_static,
     ppu_vector,
@@ -121,19 +122,13 @@ def accumulate_layer(
             pixels = np.arange(start, min(start + _PIXELS_AT_ONCE, geometry.pixels))
             rows = slice(start, start + len(pixels))
             gather = layer.gather(group, pixels)
-            count = np.zeros((len(pixels), geometry.outputs_per_group), np.int32)
-            total: NDArray[np.int64] | None = None
-            for g, weights in zip(parts, packed, strict=True):
-                own, overflowed = accumulate(
-                    weights, layer.input_words, layer.input_scales, gather[:, g], spec
-                )
-                count += overflowed
-                if total is None:
-                    total = own
-                else:
-                    total, overflowed = _limit(total + own, spec)
-                    count += overflowed
-            assert total is not None
+            results = (
+                accumulate(weights, layer.input_words, layer.input_scales, gather[:, g], spec)
+                for g, weights in zip(parts, packed, strict=True)
+            )
+            total, count = next(results)
+            for own, overflowed in results:
+                add_psums(total, count, own, overflowed, spec)
             psums[rows, k], overflows[rows, k] = total, count
     return psums, overflows
 
@@ -141,15 +136,6 @@ def accumulate_layer(
 def _channels(layer: QuantizedLayer, group: int) -> slice:
     per_group = layer.geometry.outputs_per_group
     return slice(group * per_group, (group + 1) * per_group)
-
-
-def _limit(exact: NDArray[np.int64], spec: LaneSpec) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """A chain's addition: the exact sum in accumulator_bits, and where it did not fit."""
-    half = 1 << (spec.accumulator_bits - 1)
-    overflowed = ((exact < -half) | (exact >= half)).astype(np.int32)
-    if spec.overflow == WRAP:
-        return ((exact + half) & (2 * half - 1)) - half, overflowed
-    return np.clip(exact, -half, half - 1), overflowed
 
 
 def _zeros(layer: QuantizedLayer) -> tuple[int, int]:

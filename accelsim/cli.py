@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import os
 import sys
@@ -31,6 +33,8 @@ from accelsim.errors import AccelsimError
 
 if TYPE_CHECKING:
     from accelsim.results import Comparison, RunResult
+
+_GC_THRESHOLD = 50_000
 
 # Heavy modules (numba, pandas, matplotlib) are imported by the commands that use them, so --help is quick.
 
@@ -211,6 +215,10 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def main() -> None:
     """Run the command line; exit status 0, or 2 with one clear line on bad input."""
+    # Numba and pandas make a hundred thousand objects that stay: looking for cycles among them, again and
+    # again while they are imported and once more at exit, takes as long as importing them.
+    gc.set_threshold(_GC_THRESHOLD)
+    atexit.register(gc.freeze)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

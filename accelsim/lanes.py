@@ -6,6 +6,7 @@ so a layer is computed at once, apart from its timing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from accelsim_kernels import (
     LaneSpec,
     accumulate,
     activation_profile,
+    add_psums,
     pack_weights,
     ppu_static,
     ppu_vector,
@@ -100,7 +102,9 @@ def accumulate_layer(
     """
     spec = lane_spec(arch, layer.scheme, accumulator_bits)
     geometry = layer.geometry
-    parts = layer.parts(c_split)
+    # One part is all of them, by a slice, which copies nothing.
+    parts: Sequence[slice | NDArray[np.int64]]
+    parts = [slice(None)] if c_split == 1 else layer.parts(c_split)
     psums = np.empty((geometry.pixels, geometry.K), dtype=np.int64)
     overflows = np.empty((geometry.pixels, geometry.K), dtype=np.int32)
     for group in range(geometry.groups):
@@ -118,19 +122,13 @@ def accumulate_layer(
             pixels = np.arange(start, min(start + _PIXELS_AT_ONCE, geometry.pixels))
             rows = slice(start, start + len(pixels))
             gather = layer.gather(group, pixels)
-            count = np.zeros((len(pixels), geometry.outputs_per_group), np.int32)
-            total: NDArray[np.int64] | None = None
-            for g, weights in zip(parts, packed, strict=True):
-                own, overflowed = accumulate(
-                    weights, layer.input_words, layer.input_scales, gather[:, g], spec
-                )
-                count += overflowed
-                if total is None:
-                    total = own
-                else:
-                    total, overflowed = _limit(total + own, spec)
-                    count += overflowed
-            assert total is not None
+            results = (
+                accumulate(weights, layer.input_words, layer.input_scales, gather[:, g], spec)
+                for g, weights in zip(parts, packed, strict=True)
+            )
+            total, count = next(results)
+            for own, overflowed in results:
+                add_psums(total, count, own, overflowed, spec)
             psums[rows, k], overflows[rows, k] = total, count
     return psums, overflows
 
@@ -138,15 +136,6 @@ def accumulate_layer(
 def _channels(layer: QuantizedLayer, group: int) -> slice:
     per_group = layer.geometry.outputs_per_group
     return slice(group * per_group, (group + 1) * per_group)
-
-
-def _limit(exact: NDArray[np.int64], spec: LaneSpec) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """A chain's addition: the exact sum in accumulator_bits, and where it did not fit."""
-    half = 1 << (spec.accumulator_bits - 1)
-    overflowed = ((exact < -half) | (exact >= half)).astype(np.int32)
-    if spec.overflow == WRAP:
-        return ((exact + half) & (2 * half - 1)) - half, overflowed
-    return np.clip(exact, -half, half - 1), overflowed
 
 
 def _zeros(layer: QuantizedLayer) -> tuple[int, int]:
@@ -177,8 +166,7 @@ def _ppu(
     if not output.scale_bits:
         return ppu_static(psums, multiplier, shift, bias, *common), None
     codes, scales = [], []
-    for group in range(layer.geometry.groups):
-        k = _channels(layer, group)
+    for k in _vector_runs(layer):
         code, scale = ppu_vector(
             np.ascontiguousarray(psums[:, k]),
             multiplier[k],
@@ -186,8 +174,16 @@ def _ppu(
             bias[k],
             *common,
             output.scale_bits,
-            layer.vector_size,
+            min(layer.vector_size, layer.geometry.outputs_per_group),
         )
         codes.append(code)
         scales.append(scale)
     return np.concatenate(codes, axis=1), np.concatenate(scales, axis=1)
+
+
+def _vector_runs(layer: QuantizedLayer) -> list[slice]:
+    """Channels to cut into vectors from their first on: all at once where groups are whole vectors."""
+    per_group = layer.geometry.outputs_per_group
+    if per_group % min(layer.vector_size, per_group) == 0:
+        return [slice(None)]
+    return [_channels(layer, group) for group in range(layer.geometry.groups)]

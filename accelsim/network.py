@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -35,6 +37,8 @@ PUBLISHED_ACCUMULATOR_BITS = 24
 
 # Layers whose tensors may wait to be computed.
 _AHEAD = 2
+# How long one thread keeps the interpreter from another, in s.
+_SWITCH_S = 2e-4
 
 Progress = Callable[[str, int, int], None]  # what, done, of
 FloatOutputs = dict[str, np.ndarray]
@@ -106,7 +110,8 @@ def run_network(
     # Values are computed beside mapping and timing, which want only the layers' sizes; one layer at a time.
     jobs: deque[Future[_Computed]] = deque()
     computed: list[_Computed] = []
-    with no_cyclic_gc(), ThreadPoolExecutor(1) as worker:
+    ahead = count if trace.draws_tensors else _AHEAD
+    with no_cyclic_gc(), _worker() as worker:
         choices = mapper.choices(outlines, storages)
         for index, (info, storage, choice) in enumerate(zip(trace.layers, storages, choices, strict=True)):
             spec, layer_of = trace.open_layer(info.name, scheme, arch.vector_size, options)
@@ -115,7 +120,7 @@ def run_network(
             if gated_fraction is not None:
                 computed.append(_assume(spec, gated_fraction))
                 continue
-            if len(jobs) == _AHEAD:
+            while jobs and (len(jobs) == ahead or jobs[0].done()):
                 computed.append(jobs.popleft().result())
             jobs.append(worker.submit(compute, index, layer_of, programs[-1].mapping.c_split))
         recorder = Timeline(arch, programs, title=f"{trace.name} {scheme} {arch.name}") if timeline else None
@@ -156,6 +161,25 @@ def run_network(
         )
     summary["wall_s"] = round(time.perf_counter() - started, 3)
     return RunResult(summary, report, activities, at_published_width, recorder)
+
+
+@contextmanager
+def _worker() -> Iterator[ThreadPoolExecutor]:
+    """One thread beside this one; what it has not begun is dropped where this one fails.
+
+    It wants the interpreter often and for a moment, between compiled loops that take less than Python's 5 ms.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)
+    try:
+        with ThreadPoolExecutor(1) as worker:
+            try:
+                yield worker
+            except BaseException:
+                worker.shutdown(wait=False, cancel_futures=True)
+                raise
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def choose_mapping(

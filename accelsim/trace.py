@@ -52,11 +52,11 @@ class Trace:
     path: Path
     manifest: Manifest
     _file: Any
+    draws_tensors = False  # True where `open_layer` holds none before they are asked for
 
     @classmethod
     def open(cls, path: str | Path) -> Trace:
-        """Open and check every byte, one tensor at a time. Raises AccelsimError: file, layer, tensor, found,
-        expected."""
+        """Open and check every byte, tensor by tensor. Raises AccelsimError: file, layer, found, expected."""
         path = Path(path)
         try:
             header, manifest = _read_header(path)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from threading import Event, Timer
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import GEOMETRIES, small_layers
 
+from accelsim import network
 from accelsim.api import DEFAULT_SCHEMES, compare, cost_table, quantize_options, run
-from accelsim.config import load_arch
+from accelsim.config import Arch, load_arch
 from accelsim.errors import AccelsimError
+from accelsim.lanes import LayerValues
+from accelsim.mapping.program import LayerProgram
+from accelsim.mapping.search import Mapper
+from accelsim.mapping.storage import Storage
 from accelsim.quantize import QuantizeOptions
 from accelsim.scheme import Scheme
 from accelsim.trace import Trace
-from accelsim.workload import FloatLayer, Geometry
+from accelsim.workload import FloatLayer, Geometry, LayerSpec, QuantizedLayer
 
 
 def test_a_path_a_name_and_an_open_trace_are_the_same(trace: Path) -> None:
@@ -198,3 +205,30 @@ def test_without_data_only_values_are_missing(trace: Path) -> None:
         assert other.counts["dot_product.gated"] >= padded
     with pytest.raises(AccelsimError, match=r"gated fraction is 1\.5"):
         run(trace, gated_fraction=1.5)
+
+
+def test_a_layer_that_cannot_be_mapped_ends_the_run_without_the_values_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Four layers wait for their values when the fifth is refused; only one has been begun."""
+    begun, seen, failed = [], [], Event()
+    interval, program, values = sys.getswitchinterval(), Mapper.program, network.compute_values
+
+    def refuse(self: Mapper, layer: LayerSpec, storage: Storage, *, first: bool = False) -> LayerProgram:
+        seen.append(layer.name)
+        if len(seen) == 5:
+            Timer(0.2, failed.set).start()
+            raise AccelsimError("no mapping")
+        return program(self, layer, storage, first=first)
+
+    def wait(arch: Arch, layer: QuantizedLayer, c_split: int = 1) -> LayerValues:
+        begun.append(layer.name)
+        assert failed.wait(60)
+        return values(arch, layer, c_split)
+
+    monkeypatch.setattr(Mapper, "program", refuse)
+    monkeypatch.setattr(network, "compute_values", wait)
+    with pytest.raises(AccelsimError, match="no mapping"):
+        run("resnet18")
+    assert begun == seen[:1]
+    assert sys.getswitchinterval() == pytest.approx(interval)

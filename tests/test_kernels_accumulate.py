@@ -9,10 +9,10 @@ import sys
 
 import numpy as np
 import pytest
-from accelsim_kernels import ERROR, SATURATE, WRAP, LaneSpec, accumulate, pack_weights, tiles
+from accelsim_kernels import ERROR, SATURATE, WRAP, LaneSpec, accumulate, add_psums, pack_weights, tiles
 from accelsim_kernels.accumulate import plan
 from accelsim_kernels.cpu import has_vnni
-from accelsim_kernels.reference import accumulate_reference
+from accelsim_kernels.reference import accumulate_reference, limit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -294,6 +294,20 @@ def test_chunks_of_g_equal_the_whole(mode, chunk, seed, style):
         np.testing.assert_array_equal(overflows, whole[1])
 
 
+@pytest.mark.parametrize("overflow", [SATURATE, WRAP, ERROR])
+@pytest.mark.parametrize("bits", [2, 8, 24, 62])
+def test_psums_of_two_pes_add_up_within_the_accumulator(bits, overflow):
+    spec = spec_of(bits=bits, overflow=overflow)
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    edges = np.array([low, low + 1, -1, 0, 1, high - 1, high])
+    psums, others = np.meshgrid(edges, edges)
+    overflows, other_overflows = np.full((7, 7), 3, np.int32), np.full((7, 7), 4, np.int32)
+    exact = psums + others
+    add_psums(psums, overflows, others, other_overflows, spec)
+    assert np.array_equal(psums, limit(exact, spec))
+    assert np.array_equal(overflows, 7 + ((exact < low) | (exact > high)))
+
+
 @pytest.mark.parametrize(("spec", "signed", "mode"), MODES)
 def test_padding_taps_change_nothing(spec, signed, mode):
     case = draw_case(spec, signed, (17, 6, 16, 10, 11), "extreme", 4, with_initial=True)
@@ -416,6 +430,14 @@ def test_every_code_is_accepted_or_refused_by_its_range(bits, size, signed):
 def test_bad_specs_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         pack_weights(np.ones((1, 1, 1), np.int8), None, spec_of(4, 4, 4, 4)._replace(**change))
+
+
+def test_psums_that_do_not_belong_together_are_refused():
+    psums, counts = np.zeros((2, 3), np.int64), np.zeros((2, 3), np.int32)
+    with pytest.raises(ValueError, match="other psums: got int32"):
+        add_psums(psums, counts, counts, counts, spec_of())
+    with pytest.raises(ValueError, match=r"other overflows: got shape \(2, 2\), expected \(2, 3\)"):
+        add_psums(psums, counts, psums, counts[:, :2], spec_of())
 
 
 def test_bad_calls_are_refused():

@@ -95,6 +95,10 @@ def test_bad_operands_are_refused():
         zero_operand_macs(weights, words[:, :1], np.zeros((1, 1), np.int32))
     with pytest.raises(ValueError, match="weight scales: given, but the lane spec has 0 bits"):
         gated_vectors(weights, np.ones((1, 1), np.uint16), words, None, np.zeros((1, 1), np.int32), spec)
+    with pytest.raises(ValueError, match=r"weight scales: got shape \(1, 2\), expected \(1, 1\)"):
+        weight_profile(weights, np.ones((1, 2), np.uint16))
+    with pytest.raises(ValueError, match=r"activation scales: got shape \(2,\), expected \(3,\)"):
+        activation_profile(words, np.ones(2, np.uint16), np.zeros((1, 1), np.int32))
 
 
 @settings(max_examples=60, deadline=None)

@@ -38,6 +38,8 @@ class SyntheticTrace(Trace):
 
     recipe: Recipe
 
+    draws_tensors = True
+
     @classmethod
     def of(cls, recipe: Recipe, path: str | Path) -> SyntheticTrace:
         """path: the recipe's or the topology's file, or the name the network was asked for by."""

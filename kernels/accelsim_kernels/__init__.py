@@ -3,7 +3,7 @@
 Depends on NumPy and Numba only. `reference.py` holds the slow twin of every function here.
 """
 
-from accelsim_kernels.accumulate import PackedWeights, accumulate, pack_weights
+from accelsim_kernels.accumulate import PackedWeights, accumulate, add_psums, pack_weights
 from accelsim_kernels.counts import (
     Profile,
     activation_profile,
@@ -23,6 +23,7 @@ __all__ = [
     "Profile",
     "accumulate",
     "activation_profile",
+    "add_psums",
     "gated_vectors",
     "pack_weights",
     "ppu_static",

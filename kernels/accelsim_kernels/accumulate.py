@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import config
+from numba import config, njit
 from numpy.typing import NDArray
 
 from accelsim_kernels import packing, tiles
@@ -286,3 +286,37 @@ def accumulate(
     if shape[1] != outputs:
         psums, overflows = psums[:, :outputs].copy(), overflows[:, :outputs].copy()
     return psums, overflows
+
+
+@njit(cache=True, nogil=True)
+def _add(psums, overflows, others, other_overflows, low, high, wrap):
+    for p in range(psums.shape[0]):
+        for k in range(psums.shape[1]):
+            exact = psums[p, k] + others[p, k]
+            limited = min(max(exact, low), high)
+            overflows[p, k] += other_overflows[p, k] + (exact != limited)
+            psums[p, k] = ((exact - low) & (high - low)) + low if wrap else limited
+
+
+def add_psums(
+    psums: NDArray[np.int64],
+    overflows: NDArray[np.int32],
+    others: NDArray[np.int64],
+    other_overflows: NDArray[np.int32],
+    spec: LaneSpec,
+) -> None:
+    """Adds what another PE summed to psums int64[P, K], limited, and its overflows to overflows int32[P, K].
+
+    Works in place, on what `accumulate` returned. A sum that does not fit spec.accumulator_bits is one more
+    overflow.
+    """
+    for name, array, dtype in (
+        ("psums", psums, np.int64),
+        ("overflows", overflows, np.int32),
+        ("other psums", others, np.int64),
+        ("other overflows", other_overflows, np.int32),
+    ):
+        check_array(name, array, (dtype,), 2)
+        check_shape(name, array, psums.shape)
+    low, high = accumulator_range(spec)
+    _add(psums, overflows, others, other_overflows, low, high, spec.overflow == WRAP)

@@ -13,21 +13,41 @@ from numpy.typing import NDArray
 
 from accelsim_kernels.spec import LaneSpec, check_array, check_scales, check_shape, check_spec
 
+_NO_SCALES = np.empty(0, np.uint16)
+
 
 @njit(cache=True, nogil=True)
-def _count_activations(nonzero, live, gather, nonzero_counts, live_counts):
-    """Adds up, under each tap, non-zero codes into int64[G, V] and live words into int64[G].
+def _count_weights(words, scales, live, nonzero):
+    """Adds up, over k, live words into int64[G] and non-zero codes into int64[G, V].
 
-    nonzero: bool[n, V]; live: bool[n].
+    words: uint8[K, G, V]; scales: uint16[K * G] or empty.
     """
-    vector_size = nonzero.shape[1]
+    outputs, vectors, size = words.shape
+    for k in range(outputs):
+        for g in range(vectors):
+            some = np.uint8(0)
+            for v in range(size):
+                some |= words[k, g, v]
+                nonzero[g, v] += words[k, g, v] != 0
+            live[g] += some != 0 and (len(scales) == 0 or scales[k * vectors + g] > 0)
+
+
+@njit(cache=True, nogil=True)
+def _count_activations(words, scales, gather, live, nonzero):
+    """Adds up, under each tap, live words into int64[G] and non-zero codes into int64[G, V].
+
+    words: uint8[n, V]; scales: uint16[n] or empty.
+    """
+    size = words.shape[1]
     for p in range(gather.shape[0]):
         for g in range(gather.shape[1]):
             index = gather[p, g]
             if index >= 0:
-                live_counts[g] += live[index]
-                for v in range(vector_size):
-                    nonzero_counts[g, v] += nonzero[index, v]
+                some = np.uint8(0)
+                for v in range(size):
+                    some |= words[index, v]
+                    nonzero[g, v] += words[index, v] != 0
+                live[g] += some != 0 and (len(scales) == 0 or scales[index] > 0)
 
 
 class Profile(NamedTuple):
@@ -44,11 +64,11 @@ class Profile(NamedTuple):
 def weight_profile(weight_words: NDArray[np.int8], weight_scales: NDArray[np.uint16] | None) -> Profile:
     """Profile over k of weight_words int8[K, G, V] with weight_scales uint16[K, G] or None."""
     check_array("weight words", weight_words, (np.int8,), 3)
-    nonzero = weight_words != 0
-    live = nonzero.any(axis=2)
     if weight_scales is not None:
-        live &= weight_scales > 0
-    return Profile(live.sum(axis=0), nonzero.sum(axis=0))
+        check_shape("weight scales", weight_scales, weight_words.shape[:2])
+    counts = _empty_profile(*weight_words.shape[1:])
+    _count_weights(_bytes(weight_words), _plain(weight_scales), *counts)
+    return counts
 
 
 def activation_profile(
@@ -59,14 +79,24 @@ def activation_profile(
     """Profile over the pixels of gather int32[P, G] of activation_words [n, V], activation_scales [n]."""
     check_array("activation words", activation_words, (np.int8, np.uint8), 2)
     _check_gather(gather, len(activation_words))
-    nonzero = activation_words != 0
-    live = nonzero.any(axis=1)
     if activation_scales is not None:
-        live &= activation_scales > 0
-    vectors = gather.shape[1]
-    counts = Profile(np.zeros(vectors, np.int64), np.zeros((vectors, nonzero.shape[1]), np.int64))
-    _count_activations(nonzero, live, gather, counts.nonzero, counts.live)
+        check_shape("activation scales", activation_scales, (len(activation_words),))
+    counts = _empty_profile(gather.shape[1], activation_words.shape[1])
+    _count_activations(_bytes(activation_words), _plain(activation_scales), gather, *counts)
     return counts
+
+
+def _empty_profile(vectors: int, size: int) -> Profile:
+    return Profile(np.zeros(vectors, np.int64), np.zeros((vectors, size), np.int64))
+
+
+def _bytes(words: NDArray) -> NDArray[np.uint8]:
+    """int8 and uint8 codes alike, so that each loop is compiled once."""
+    return np.ascontiguousarray(words).view(np.uint8)
+
+
+def _plain(scales: NDArray[np.uint16] | None) -> NDArray[np.uint16]:
+    return _NO_SCALES if scales is None else np.ascontiguousarray(scales).reshape(-1)
 
 
 def _check(

@@ -1,7 +1,8 @@
 """A run as Chrome trace events: timeline.json, which opens in Perfetto (docs/results.md).
 
-One cycle is written as one microsecond, the format's unit. Events go to a temporary file as they are told, in
-the order of the event model, which is the same every time; memory stays that of a few thousand events.
+One cycle is written as one microsecond, the format's unit; DRAM transfers may begin and end within one.
+Events go to a temporary file as they are told, in the order of the event model, which is the same every time;
+memory stays that of a few thousand events.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from accelsim.config import Arch
 from accelsim.mapping.program import LayerProgram
 from accelsim.mapping.tiles import Block, WeightTile
-from accelsim.sim.ports import OUTPUT, Key
+from accelsim.sim.ports import OUTPUT, PSUM, Key
 
 # Above so many blocks in a run, blocks of one weight tile that follow without a break are one slice.
 MAX_BLOCKS = 250_000
@@ -49,6 +50,8 @@ class Timeline:
         self._file = tempfile.TemporaryFile()
         self._held: list[str] = []
         self._open: list[_OpenSlice | None] = [None] * arch.pes
+        self._dram_bits, self._dram_used = arch.dram_bits, 0  # a cycle; the port's time so far
+        self._ways = ("in", "out") if arch.psum_port_bits is None else ("in", "out", "psums in", "psums out")
         self._name_tracks(arch)
 
     def write(self, path: Path) -> None:
@@ -126,8 +129,13 @@ class Timeline:
         self._slice(_FIRST_PE + pe, _DRAIN, start, duration, self._layers[layer], args)
 
     def dram(self, key: Key, start: int, duration: int, bits: int) -> None:
+        # Transfers that follow each other share a cycle, each to its bits' share of it.
+        first = max(start * self._dram_bits, self._dram_used)
+        self._dram_used = first + bits
+        begin, end = (round(bit / self._dram_bits, 3) for bit in (first, self._dram_used))
         track = 2 if key[0] == OUTPUT else 1
-        self._slice(_DRAM, track, start, duration, *self._moved(key, bits))
+        if bits:
+            self._slice(_DRAM, track, begin, round(end - begin, 3), *self._moved(key, bits))
 
     def crossbar(
         self, key: Key, bank: int, source: int, targets: list[int], start: int, duration: int, bits: int
@@ -137,10 +145,11 @@ class Timeline:
             args += f', "to_pes": {len(targets)}'
         if bank >= 0:
             self._slice(_BANKS, bank + 1, start, duration, name, args)
+        first = len(self._ways) - 2 if key[0] == PSUM else 0  # of the ways in and out
         if source >= 0:
-            self._slice(_PORTS, 2 * source + 2, start, duration, name, args)
+            self._slice(_PORTS, len(self._ways) * source + first + 2, start, duration, name, args)
         for pe in targets:
-            self._slice(_PORTS, 2 * pe + 1, start, duration, name, args)
+            self._slice(_PORTS, len(self._ways) * pe + first + 1, start, duration, name, args)
 
     def filled(self, pe: int, kind: int, layer: int, position: int, begin: int, resident: int) -> None:
         pass  # the transfer shows it
@@ -170,7 +179,7 @@ class Timeline:
             _LAYERS: ["layer", "global PE row work"],
             _DRAM: ["reads", "writes"],
             _BANKS: [f"bank {bank} ({_bank_use(arch, bank)})" for bank in range(arch.gb_banks)],
-            _PORTS: [f"PE {pe} {way}" for pe in range(arch.pes) for way in ("in", "out")],
+            _PORTS: [f"PE {pe} {way}" for pe in range(arch.pes) for way in self._ways],
         }
         for number, process in enumerate(processes, start=_LAYERS):
             self._metadata(number, 0, "process_name", f'"name": {_quoted(process)}')
@@ -195,7 +204,7 @@ class Timeline:
         args = f'"layer": {name}, "operand": "{operand}", "bits": {bits}, "leader": {leader}'
         return f'"{operand} {name[1:]}', f'{args}, "index": {index}'
 
-    def _slice(self, process: int, track: int, start: int, cycles: int, name: str, args: str) -> None:
+    def _slice(self, process: int, track: int, start: float, cycles: float, name: str, args: str) -> None:
         where = f'"pid": {process}, "tid": {_thread(process, track)}'
         when = f'"ts": {start}, "dur": {cycles}'
         self._event(f'{{"ph": "X", {where}, {when}, "name": {name}, "args": {{{args}}}}},\n')

@@ -77,60 +77,38 @@ def test_every_event_is_of_the_format(tmp_path: Path) -> None:
         processes_of_thread[event["tid"]].add(event["pid"])
         if event["ph"] == "X":
             assert set(event) == {"ph", "pid", "tid", "ts", "dur", "name", "args"}
-            assert type(event["ts"]) is type(event["dur"]) is int
+            within_cycles = event["tid"] // 100_000 == 2  # DRAM, whose transfers share them
+            assert within_cycles or type(event["ts"]) is type(event["dur"]) is int
             assert event["ts"] >= 0 and event["dur"] > 0
     assert all(len(processes) == 1 for processes in processes_of_thread.values())
 
 
 def overlaps(slices: list[Slice]) -> list[tuple[Slice, Slice]]:
-    return [(a, b) for a, b in pairwise(slices) if a["ts"] + a["dur"] > b["ts"]]
+    # Three digits are written.
+    return [(a, b) for a, b in pairwise(slices) if round(a["ts"] + a["dur"], 3) > b["ts"]]
 
 
+@pytest.mark.parametrize("features", ["plain", "all"])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_slices_of_a_track_never_overlap(seed: int, tmp_path: Path) -> None:
-    timings, document = timed(seed, tmp_path / "t.json")
-    for (process, track), own in tracks(document).items():
-        assert process == "DRAM" or not overlaps(own), track
-        assert all(event["ts"] + event["dur"] <= timings[-1].end for event in own)
-
-
-def test_slices_of_a_track_never_overlap_in_machines_with_all_features(tmp_path: Path) -> None:
-    """Psums may have ports of their own; these need tracks of their own."""
-    wrong = {
-        (seed, track): found[0]
-        for seed in SEEDS
-        for (process, track), own in tracks(timed(seed, tmp_path / "t.json", "all")[1]).items()
-        if process != "DRAM" and (found := overlaps(own))
-    }
-    assert not wrong
-
-
-@pytest.mark.parametrize("track", ["reads", "writes"])
-def test_slices_of_dram_never_overlap(track: str, tmp_path: Path) -> None:
+def test_slices_of_a_track_never_overlap(seed: int, features: Features, tmp_path: Path) -> None:
     """A viewer shows slices of a track that overlap as if one were part of the other."""
-    wrong = {
-        seed: found[0]
-        for seed in SEEDS
-        if (found := overlaps(tracks(timed(seed, tmp_path / "t.json")[1])["DRAM", track]))
-    }
-    assert not wrong
+    timings, document = timed(seed, tmp_path / "t.json", features)
+    for track, own in tracks(document).items():
+        assert not overlaps(own), track
+        assert all(event["ts"] + event["dur"] <= timings[-1].end for event in own)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_dram_port_moves_no_more_than_its_width(seed: int, tmp_path: Path) -> None:
-    """Reads and writes share one port, and those that follow each other share cycles."""
+    """Reads and writes share one port, whose cycles those that follow each other share."""
     arch, _, _ = random_run(seed)
     found = tracks(timed(seed, tmp_path / "t.json")[1])
     moved = sorted(
         found["DRAM", "reads"] + found["DRAM", "writes"], key=lambda e: (e["ts"], e["ts"] + e["dur"])
     )
-    for i, first in enumerate(moved):
-        bits = 0
-        for last in moved[i:]:
-            bits += last["args"]["bits"]
-            assert bits <= arch.dram_bits * (last["ts"] + last["dur"] - first["ts"]), (first, last)
-    for before, after in pairwise(moved):
-        assert before["ts"] + before["dur"] <= after["ts"] + 1, (before, after)
+    assert not overlaps(moved)
+    for move in moved:
+        assert abs(move["args"]["bits"] / arch.dram_bits - move["dur"]) <= 0.001, move
 
 
 @pytest.mark.parametrize("seed", SEEDS)

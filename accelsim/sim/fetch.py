@@ -35,6 +35,7 @@ class StreamRun:
         weights, inputs, _ = fabric.bank_groups
         self.bank = stream.number % weights if kind == WEIGHT else weights + stream.number % inputs
         self.asked = self.sent = 0
+        self._next_read = 0  # soonest cycle in which DRAM may be asked for another tile
         self._ahead = run.program.weights_ahead if kind == WEIGHT else _INPUTS_AHEAD
         count = len(stream.fetches)
         self._ready = [UNKNOWN] * count  # cycle from which a tile may leave the global buffer
@@ -49,7 +50,7 @@ class StreamRun:
         recent = slice(max(0, self.sent - self._ahead), self.asked)
         ready = [cycle if cycle == UNKNOWN else max(0, cycle - now) for cycle in self._ready[recent]]
         left = [cycle if cycle == UNKNOWN else max(0, cycle - now) for cycle in self._left[recent]]
-        return self.asked, self.sent, ready, left
+        return self.asked, self.sent, ready, left, max(0, self._next_read - now)
 
     def _key(self, index: int) -> Key:
         return self.kind, self.stream.leader, self.run.index, index
@@ -62,7 +63,7 @@ class StreamRun:
             others_asked = yield self._before.weights_asked
             if clock._now <= others_asked:
                 yield clock.sleep(others_asked + 1)
-        ahead, soonest = self._ahead, 0
+        ahead = self._ahead
         for index, fetch in enumerate(self.stream.fetches):
             if fetch.reads_dram:
                 at = 0
@@ -71,10 +72,10 @@ class StreamRun:
                 elif index >= ahead:
                     while (at := self._left[index - ahead]) == UNKNOWN:
                         yield self._leaves.wait()
-                at = max(at, soonest)
+                at = max(at, self._next_read)
                 if at > clock._now:
                     yield clock.sleep(at)
-                soonest = clock._now + 1
+                self._next_read = clock._now + 1
                 self._read_dram(index, fetch)
             else:
                 self._is_ready(index, clock._now)

@@ -7,7 +7,23 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from accelsim.mapping.arrays import BLOCK, CHUNK, RUN, TILE, WEIGHT_WORDS
+from accelsim.mapping.arrays import (
+    BLOCK,
+    CHUNK,
+    INPUT_TILE,
+    RUN,
+    TILE,
+    WEIGHT_TILE,
+    WEIGHT_WORDS,
+    blocks_of,
+    fetches_of,
+    input_tiles,
+    pixel_runs,
+    positions_of,
+)
+
+# Why a mapping has no layout.
+UNFIT_WEIGHTS, UNFIT_INPUTS, UNFIT_REGION = -1, -2, -3
 
 # Rows of a fetch table; a column is a fetch, weights before inputs, stream by stream.
 BITS = 0
@@ -102,3 +118,59 @@ def fetch_table(s, c, m, table, words, dram_first, dram_again, weight_side, inpu
             if mode == 1:
                 latest[tile] = i
     return True, out, largest_input, active_inputs
+
+
+@njit(cache=True)
+def halves_free(fetch, first_of, dest, owner, start, release, at_first):
+    """Cycle from which the halves that a fetch of one operand fills are free; at_first: of the first two."""
+    free_at = np.int64(0)
+    for n in range(first_of[fetch], first_of[fetch + 1]):
+        at = dest[n]
+        number = at - start[owner[at]]
+        free_at = max(free_at, release[at - 2] if number >= 2 else at_first[number])
+    return free_at
+
+
+@njit(cache=True)
+def input_sharing(s, c):
+    """PEs whose numbers differ by this share inputs; with several groups each has its own."""
+    return c.c_split * c.pixel_split if s.groups == 1 else s.pes
+
+
+@njit(cache=True)
+def operands(s, c, m, taps):
+    """Blocks, and what brings their operands: the layout of one layer at one mapping.
+
+    Returns (0, or which of UNFIT_* it is; blocks as of `arrays.blocks_of`; for weights and inputs positions
+    as of `arrays.positions_of` with streams and fetches as of `arrays.fetches_of`; the fetch table; the first
+    and last fetch of each stream; bits of two of the largest input tile for every stream in use).
+    """
+    run_first, run_last, run_pp, run_offset = pixel_runs(s, c)
+    words, dram_first, dram_again = input_tiles(s, c, taps, run_first, run_last, run_pp)
+    offset, table = blocks_of(s, c, run_first, run_last, run_offset)
+    refused = UNFIT_INPUTS if words.max() > s.input_half else 0
+    if table.shape[1] == 0:
+        refused = UNFIT_WEIGHTS
+    pes = np.arange(s.pes)
+    w_start, w_pos, w_of = positions_of(offset, table, WEIGHT_TILE)
+    i_start, i_pos, i_of = positions_of(offset, table, INPUT_TILE)
+    w_stream, w_fetch, w_dest, w_owner = fetches_of(w_start, w_pos, table, pes // c.pixel_split)
+    i_stream, i_fetch, i_dest, i_owner = fetches_of(i_start, i_pos, table, pes % input_sharing(s, c))
+    bounds = np.zeros((2, len(w_stream) + len(i_stream) - 2), np.int64)
+    fits, facts, largest, active = fetch_table(
+        s,
+        c,
+        m,
+        table,
+        words,
+        dram_first,
+        dram_again,
+        (w_stream, w_fetch, w_dest, w_owner, w_pos),
+        (i_stream, i_fetch, i_dest, i_owner, i_pos),
+        bounds,
+    )
+    if refused == 0 and not fits:
+        refused = UNFIT_REGION
+    weights = w_start, w_pos, w_of, w_stream, w_fetch, w_dest, w_owner
+    inputs = i_start, i_pos, i_of, i_stream, i_fetch, i_dest, i_owner
+    return refused, offset, table, weights, inputs, facts, bounds, 2 * active * largest

@@ -19,7 +19,6 @@ from accelsim.mapping.arrays import (
     FETCHED,
     FIRST,
     FLAGS,
-    INPUT_TILE,
     LANE_GROUPS,
     LANES,
     LAST,
@@ -27,14 +26,9 @@ from accelsim.mapping.arrays import (
     PIXELS,
     POSITION_LAST,
     VECTORS,
-    WEIGHT_TILE,
-    blocks_of,
-    fetches_of,
-    input_tiles,
-    pixel_runs,
-    positions_of,
 )
-from accelsim.mapping.fetch_table import fetch_table
+from accelsim.mapping.fetch_table import UNFIT_REGION, halves_free, input_sharing, operands
+from accelsim.mapping.psum_table import global_pe_done, output_pixel_bits, psum_tiles, slots_to_issue
 from accelsim.mapping.steps import (
     COUNT_DRAM_READ,
     COUNT_DRAM_WRITE,
@@ -50,7 +44,7 @@ from accelsim.mapping.steps import (
     count_block,
 )
 
-UNFIT_WEIGHTS, UNFIT_INPUTS, UNFIT_REGION, UNFIT_STAGING, TOO_SLOW = -1, -2, -3, -4, -5
+UNFIT_STAGING, TOO_SLOW = -4, -5
 _NEVER = np.int64(1) << 60
 _NO_FETCH = np.int64(1) << 40
 
@@ -68,33 +62,14 @@ def run_layer(s, c, m, taps, counts, tail):
     counts: int64[COUNTS], added to; tail: int64[3], set to the cycles from which the next layer may ask for
     weights and fill the halves that its first and its second weight tile take.
     """
-    run_first, run_last, run_pp, run_offset = pixel_runs(s, c)
-    words, dram_first, dram_again = input_tiles(s, c, taps, run_first, run_last, run_pp)
-    if words.max() > s.input_half:
-        return UNFIT_INPUTS, 0
-    offset, table = blocks_of(s, c, run_first, run_last, run_offset)
-    if table.shape[1] == 0:
-        return UNFIT_WEIGHTS, 0
+    refused, offset, table, weights, inputs, facts, bounds, staged_inputs = operands(s, c, m, taps)
+    if refused:
+        return refused, 0
+    w_start, w_pos, w_of, w_stream, w_fetch, w_dest, w_owner = weights
+    i_start, i_pos, i_of, _, i_fetch, i_dest, i_owner = inputs
     pes, pp_count = s.pes, c.pixel_split
-    sharing = c.c_split * pp_count if s.groups == 1 else pes
-    stream_w, stream_i = np.arange(pes) // pp_count, np.arange(pes) % sharing
-    w_start, w_pos, w_of = positions_of(offset, table, WEIGHT_TILE)
-    i_start, i_pos, i_of = positions_of(offset, table, INPUT_TILE)
-    w_stream, w_fetch, w_dest, w_owner = fetches_of(w_start, w_pos, table, stream_w)
-    i_stream, i_fetch, i_dest, i_owner = fetches_of(i_start, i_pos, table, stream_i)
-    weight_streams = len(w_stream) - 1
-    streams = weight_streams + len(i_stream) - 1
-    weight_fetches, input_fetches = len(w_fetch) - 1, len(i_fetch) - 1
-    fetches = weight_fetches + input_fetches
-
-    bounds = np.zeros((2, streams), np.int64)
-    weight_side = (w_stream, w_fetch, w_dest, w_owner, w_pos)
-    input_side = (i_stream, i_fetch, i_dest, i_owner, i_pos)
-    fits, facts, largest_input, active_inputs = fetch_table(
-        s, c, m, table, words, dram_first, dram_again, weight_side, input_side, bounds
-    )
-    if not fits:
-        return UNFIT_REGION, 0
+    weight_streams, streams = len(w_stream) - 1, bounds.shape[1]
+    weight_fetches, fetches = len(w_fetch) - 1, facts.shape[1]
     bits, dram, space, bank, rank, hops = facts[0], facts[1], facts[2], facts[3], facts[4], facts[5]
     next_ask, stop_fetch = bounds[0], bounds[1]
     first_fetch, next_send = next_ask.copy(), next_ask.copy()
@@ -116,44 +91,18 @@ def run_layer(s, c, m, taps, counts, tail):
 
     w_release, i_release = np.full(w_pos.shape[1], _NEVER), np.full(i_pos.shape[1], _NEVER)
     w_resident, i_resident = np.full(w_pos.shape[1], _NEVER), np.full(i_pos.shape[1], _NEVER)
-    # Psum tiles of each PE in order, their pieces, and when they are read out.
-    tile_first = np.zeros(pes + 1, np.int64)
-    piece_first = np.zeros(pes + 1, np.int64)
-    outputs, largest_output = 0, 0
-    for pe in range(pes):
-        tiles, pieces = tile_first[pe], piece_first[pe]
-        sends = pe // pp_count % c.c_split < c.c_split - 1
-        for b in range(offset[pe], offset[pe + 1]):
-            if table[FLAGS, b] & LAST:
-                tiles += 1
-                n = -(-table[PIXELS, b] // m.piece)
-                pieces += n
-                if not sends and (table[FLAGS, b] & LAST_OF_UNIT or not m.staged):
-                    outputs += n
-                    most = min(m.piece, table[PIXELS, b]) * _output_bits(s, m, table, b)
-                    largest_output = max(largest_output, most)
-        tile_first[pe + 1], piece_first[pe + 1] = tiles, pieces
-    staging = m.kept_bits + (2 * active_inputs * largest_input if s.input_mode == 2 else 0)
+    tile_first, piece_first, tile_block, tile_piece, outputs, largest_output = psum_tiles(
+        s, c, m, offset, table
+    )
+    staging = m.kept_bits + (staged_inputs if s.input_mode == 2 else 0)
     if m.output_to_dram:
         staging += m.staging_tiles * pes * largest_output
     if staging > m.activation_region:
         return UNFIT_STAGING, 0
-    tile_block, tile_piece = np.zeros(tile_first[pes], np.int64), np.zeros(tile_first[pes], np.int64)
     tile_written = np.full(tile_first[pes], _NEVER)
     tile_start, tile_read = np.full(tile_first[pes], _NEVER), np.zeros(tile_first[pes], np.int64)
     summed = np.full(piece_first[pes], _NEVER)
-    at_tile = tile_first[:pes].copy()
-    for pe in range(pes):
-        piece = 0
-        for b in range(offset[pe], offset[pe + 1]):
-            if table[FLAGS, b] & LAST:
-                tile_block[at_tile[pe]], tile_piece[at_tile[pe]] = b, piece
-                piece += -(-table[PIXELS, b] // m.piece)
-                at_tile[pe] += 1
-    slots_left = np.zeros(pes, np.int64)
-    for pe in range(pes):
-        for b in range(offset[pe], offset[pe + 1]):
-            slots_left[pe] += block_slots(m, table[PIXELS, b], table[VECTORS, b])[0]
+    slots_left = slots_to_issue(m, offset, table)
     at_block, at_tile = offset[:pes].copy(), tile_first[:pes].copy()
     issue_end = np.full(pes, m.lead)
     drain_tile, drain_piece, drain_end = tile_first[:pes].copy(), np.zeros(pes, np.int64), np.full(pes, -1)
@@ -207,7 +156,7 @@ def run_layer(s, c, m, taps, counts, tail):
                     depth = ahead if weight else 2
                     free_at = np.int64(0)
                     if depth == 0:
-                        free_at = _halves_free(f, w_fetch, w_dest, w_owner, w_start, w_release, half_free)
+                        free_at = halves_free(f, w_fetch, w_dest, w_owner, w_start, w_release, half_free)
                     elif f - first_fetch[stream] >= depth:
                         free_at = left_at[f - depth]
                     if free_at > now:
@@ -231,10 +180,10 @@ def run_layer(s, c, m, taps, counts, tail):
             while next_send[stream] < stop_fetch[stream]:
                 f = next_send[stream]
                 if f < weight_fetches:
-                    free_at = _halves_free(f, w_fetch, w_dest, w_owner, w_start, w_release, half_free)
+                    free_at = halves_free(f, w_fetch, w_dest, w_owner, w_start, w_release, half_free)
                 else:
                     local = f - weight_fetches
-                    free_at = _halves_free(local, i_fetch, i_dest, i_owner, i_start, i_release, no_wait)
+                    free_at = halves_free(local, i_fetch, i_dest, i_owner, i_start, i_release, no_wait)
                 if f < weight_fetches and f > first_fetch[stream]:
                     free_at = max(free_at, m.lead)
                 if max(free_at, ready_at[f]) > now:
@@ -346,10 +295,10 @@ def run_layer(s, c, m, taps, counts, tail):
             if w_pos[POSITION_LAST, w_of[b]] == b:
                 w_release[w_of[b]] = now + weights_read + 1
                 kind_of = _SEND if ahead else _ASK
-                heappush(heap, (w_release[w_of[b]] * 4 + _ACT, stream_w[pe], np.int64(kind_of)))
+                heappush(heap, (w_release[w_of[b]] * 4 + _ACT, pe // pp_count, np.int64(kind_of)))
             if i_pos[POSITION_LAST, i_of[b]] == b:
                 i_release[i_of[b]] = now + last_step + 1
-                key = weight_streams + stream_i[pe]
+                key = weight_streams + pe % input_sharing(s, c)
                 heappush(heap, (i_release[i_of[b]] * 4 + _ACT, key, np.int64(_SEND)))
             if flags & LAST:
                 tile_written[j] = now + last_step + m.write_latency
@@ -401,7 +350,7 @@ def run_layer(s, c, m, taps, counts, tail):
                         q = queue_tail[pe]
                         queue_tail[pe] += 1
                         queue_entries[q] = entries
-                        queue_bits[q] = pixels * _output_bits(s, m, table, b)
+                        queue_bits[q] = pixels * output_pixel_bits(s, m, table, b)
                         queue_values[q] = pixels * (table[CHANNELS, b] if m.staged else table[LANES, b])
                         complete = drain_end[pe] + m.ppu_latency
                         heappush(heap, (complete * 4 + _VISIBLE, np.int64(pe), np.int64(_OUTPUT)))
@@ -480,13 +429,7 @@ def run_layer(s, c, m, taps, counts, tail):
     counts[COUNT_GB_WRITE] += m.global_pe_words
     if written < outputs:
         return UNFIT_REGION, 0
-    by_time = np.argsort(arrivals[:, 0])
-    end, behind = last_write, 0
-    for n in range(arrived - 1, -1, -1):
-        at, values = arrivals[by_time[n], 0], arrivals[by_time[n], 1]
-        behind += values
-        total = s.pixels * s.outputs * s.groups
-        end = max(end, at + -(-m.streaming_elements * behind // (total * m.global_pe_rate)))
+    end = global_pe_done(s, m, arrivals[:arrived], last_write)
     for pe in range(pes):
         last = w_start[pe + 1] - 1
         if last >= w_start[pe]:
@@ -494,25 +437,6 @@ def run_layer(s, c, m, taps, counts, tail):
         if last > w_start[pe]:
             tail[1] = max(tail[1], w_release[last - 1])
     tail -= m.lead
-    end += m.row_cycles
     if end > m.limit:
         return TOO_SLOW, 0
     return end - m.lead, issue_end.max() - m.lead
-
-
-@njit(cache=True)
-def _halves_free(fetch, first_of, dest, owner, start, release, at_first):
-    """Cycle from which the halves that a fetch of one operand fills are free; at_first: of the first two."""
-    free_at = np.int64(0)
-    for n in range(first_of[fetch], first_of[fetch + 1]):
-        at = dest[n]
-        number = at - start[owner[at]]
-        free_at = max(free_at, release[at - 2] if number >= 2 else at_first[number])
-    return free_at
-
-
-@njit(cache=True)
-def _output_bits(s, m, table, b):
-    """Bits of one pixel of the output tile that block b ends."""
-    channels = table[CHANNELS, b] if m.scale_bits else table[LANES, b]
-    return channels * m.code_bits + m.scale_bits * -(-channels // s.vector)

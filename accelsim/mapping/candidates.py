@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 from accelsim.config import Arch
 from accelsim.dataflows import NESTS
@@ -10,7 +14,7 @@ from accelsim.errors import AccelsimError
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.program import is_staged
 from accelsim.mapping.storage import Storage, output_bits
-from accelsim.workload import LayerSpec
+from accelsim.workload import Geometry, LayerSpec
 
 
 def candidates(arch: Arch, layer: LayerSpec) -> Iterator[Mapping]:
@@ -82,7 +86,11 @@ def _weight_tiles(
     arch: Arch, layer: LayerSpec, k_split: int, c_split: int
 ) -> Iterator[tuple[int, int, bool]]:
     """(units_per_tile, chunk_vectors, chunk_inputs); 0 units: chunked weights."""
-    pins, half, vectors = arch.mapping, arch.weight_buffer_words // 2, _part_vectors(layer, c_split)
+    pins, vectors = arch.mapping, _part_vectors(layer, c_split)
+    # A tile has to fit its half, and the global buffer's weight region.
+    scheme, lanes = layer.scheme, min(arch.lanes, layer.geometry.outputs_per_group)
+    word = lanes * (layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits)
+    half = max(1, min(arch.weight_buffer_words // 2, arch.weight_region_bits // word))
     lane_groups = -(-min(arch.unit_channels, layer.geometry.outputs_per_group) // arch.lanes)
     own_units = -(-unit_count(arch, layer) // k_split)
     chunk_inputs = (False, True) if pins.chunk_inputs is None else (pins.chunk_inputs,)
@@ -131,26 +139,35 @@ def _pixel_tiles(
     return sorted(fits)[-4:] or [1]
 
 
-def input_words(layer: LayerSpec, c_split: int, tile_pixels: float, vectors: int | None) -> float:
-    """About how many words an input tile holds; exact away from borders for runs of whole rows."""
-    g = layer.geometry
+def input_words(layer: LayerSpec, c_split: int, tile_pixels: int, vectors: int | None) -> int:
+    """About how many words an input tile of so many pixels holds at most, or one chunk of `vectors` of it."""
+    part = _part_vectors(layer, c_split)
     if layer.folded:
-        return tile_pixels * (vectors or _part_vectors(layer, c_split))
-    share = 1.0 if vectors is None else vectors / _part_vectors(layer, c_split)
-    cv = -(-layer.words_per_position // c_split)
-    if g.R == g.S == 1:
-        return tile_pixels * cv * share
-    reach_h, reach_w = (g.R - 1) * g.dilation[0] + 1, (g.S - 1) * g.dilation[1] + 1
-    whole = int(tile_pixels // g.Q)
-    rest = tile_pixels - whole * g.Q
-    if whole:
-        rows = min(g.H, (whole - 1 + (rest > 0)) * g.stride[0] + reach_h)
-        positions: float = rows * min(g.W, (g.Q - 1) * g.stride[1] + reach_w)
-    else:
-        # A run of less than a row may lie in two.
-        positions = min(g.H, reach_h) * min(g.W, (rest - 1) * g.stride[1] + reach_w)
-        positions += (rest - 1) / g.Q * min(g.W, reach_w) * min(g.H, reach_h)
-    return positions * cv * share
+        return tile_pixels * (vectors or part)
+    geometry, words = layer.geometry, -(-layer.words_per_position // c_split)
+    taps = geometry.R * geometry.S
+    if vectors is None or vectors >= part:
+        return _positions(geometry, tile_pixels, taps) * words
+    under = -(-vectors // words)
+    return _positions(geometry, tile_pixels, under) * -(-vectors // under)
+
+
+@lru_cache(maxsize=1 << 14)
+def _positions(geometry: Geometry, tile_pixels: int, taps: int) -> int:
+    """Input positions under `taps` of the taps of a run of pixels: the most of a few runs."""
+    every, pixels = _taps(geometry), min(tile_pixels, geometry.pixels)
+    first_tap = (geometry.R * geometry.S - taps) // 2
+    runs = -(-geometry.pixels // pixels)
+    most = 0
+    for run in {0, runs // 2, max(0, runs // 2 - 1)}:
+        under = every[run * pixels : (run + 1) * pixels, first_tap : first_tap + taps]
+        most = max(most, len(np.unique(under[under >= 0])))
+    return most
+
+
+@lru_cache(maxsize=64)
+def _taps(geometry: Geometry) -> NDArray[np.int32]:
+    return geometry.tap_positions()
 
 
 def _one_order(

@@ -103,7 +103,12 @@ def _weight_tiles(
         for size in [pins.units_per_tile] if pins.units_per_tile else sorted(sizes):
             yield size, layer.G, False
         # Where not even the inputs of a pixel fit their half, only chunks of them will.
-        if pins.units_per_tile or pins.chunk_inputs is False or vectors <= arch.input_buffer_words // 2:
+        if pins.units_per_tile:
+            return
+        if pins.chunk_inputs is False or vectors <= arch.input_buffer_words // 2:
+            # A PE's only unit comes sooner in halves than whole.
+            if own_units == 1 and vectors > 1:
+                yield 0, -(-vectors // 2), False
             return
         chunk_inputs = (True,)
     sizes = {-(-vectors // parts) for parts in (-(-vectors // half), 2 * -(-vectors // half))}

@@ -9,7 +9,8 @@ from accelsim.synthetic.networks import NETWORKS, Request, network, split_name
 from accelsim.synthetic.recipe import Recipe, is_recipe
 from accelsim.synthetic.scalesim import read_topology
 from accelsim.synthetic.trace import SyntheticTrace
-from accelsim.trace import Trace, find_trace
+from accelsim.trace import Trace
+from accelsim.trace_files import find_trace
 
 
 def open_workload(

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from accelsim.errors import AccelsimError
 from accelsim.quantize import QuantizeOptions, check_float_layer, quantize_layer
 from accelsim.scheme import Scheme
-from accelsim.trace import ITEM_BYTES, Trace, has_manifest, hash_values
+from accelsim.trace import ITEM_BYTES, Trace, hash_values
+from accelsim.trace_files import has_manifest
 from accelsim.trace_format import (
     FLOAT_TENSORS,
     METADATA_KEY,

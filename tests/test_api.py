@@ -17,7 +17,7 @@ from accelsim.config import Arch, load_arch
 from accelsim.errors import AccelsimError
 from accelsim.lanes import LayerValues
 from accelsim.mapping.program import LayerProgram
-from accelsim.mapping.search import Mapper
+from accelsim.mapping.search import Choice, Mapper
 from accelsim.mapping.storage import Storage
 from accelsim.quantize import QuantizeOptions
 from accelsim.scheme import Scheme
@@ -214,12 +214,12 @@ def test_a_layer_that_cannot_be_mapped_ends_the_run_without_the_values_of_others
     begun, seen, failed = [], [], Event()
     interval, program, values = sys.getswitchinterval(), Mapper.program, network.compute_values
 
-    def refuse(self: Mapper, layer: LayerSpec, storage: Storage, *, first: bool = False) -> LayerProgram:
+    def refuse(self: Mapper, choice: Choice, layer: LayerSpec, storage: Storage) -> LayerProgram:
         seen.append(layer.name)
         if len(seen) == 5:
             Timer(0.2, failed.set).start()
             raise AccelsimError("no mapping")
-        return program(self, layer, storage, first=first)
+        return program(self, choice, layer, storage)
 
     def wait(arch: Arch, layer: QuantizedLayer, c_split: int = 1) -> LayerValues:
         begun.append(layer.name)

@@ -50,7 +50,7 @@ NO_HARDWARE = {
     *("errors", "scheme", "workload", "quantize", "quantize_tensor", "quantize_loops", "calibration"),
     "layer_output",
 }
-TRACES = {"trace", "trace_format", "trace_write", "json_fields"}
+TRACES = {"trace", "trace_files", "trace_format", "trace_write", "json_fields"}
 MAY_IMPORT = {
     "errors": set(),
     "scheme": {"errors"},

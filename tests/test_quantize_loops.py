@@ -17,7 +17,8 @@ from accelsim.quantize_tensor import (
     vector_scales,
 )
 from accelsim.scheme import Scheme
-from accelsim.trace import Trace, find_trace
+from accelsim.trace import Trace
+from accelsim.trace_files import find_trace
 
 DTYPES = [np.float32, np.float64]
 

@@ -18,11 +18,12 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from accelsim import trace as trace_module
+from accelsim import trace_files
 from accelsim.errors import AccelsimError
 from accelsim.quantize import QuantizeOptions, quantize_layer
 from accelsim.scheme import Scheme
-from accelsim.trace import Trace, find_trace, trace_info
+from accelsim.trace import Trace, trace_info
+from accelsim.trace_files import find_trace
 from accelsim.trace_write import quantize_trace, write_trace
 from accelsim.workload import FloatLayer, Geometry, GlobalPeWork, QuantizedLayer
 
@@ -195,7 +196,7 @@ def test_find_trace(valid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for folder, name in (("a/model", "one"), ("a", "two"), ("b", "one"), ("b", "three")):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / f"{name}.safetensors").write_bytes(b"")
-    monkeypatch.setattr(trace_module, "trace_folders", lambda: (tmp_path / "a", tmp_path / "b"))
+    monkeypatch.setattr(trace_files, "trace_folders", lambda: (tmp_path / "a", tmp_path / "b"))
     assert find_trace(valid) == valid
     assert find_trace("one") == tmp_path / "a" / "model" / "one.safetensors"
     assert find_trace("three") == tmp_path / "b" / "three.safetensors"

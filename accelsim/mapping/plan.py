@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from accelsim.config import Dataflow
+from accelsim.config import Arch, Dataflow
+from accelsim.errors import AccelsimError
+from accelsim.workload import LayerSpec
 
 
 @dataclass(frozen=True)
@@ -26,3 +28,29 @@ class Mapping:
     chunk_inputs: bool = False
     c_split: int = 1
     dataflow: Dataflow = "os-lws"
+
+
+def check_mapping(arch: Arch, layer: LayerSpec, mapping: Mapping) -> None:
+    """Raise AccelsimError where the machine or the layer has no such mapping, whatever its buffers hold."""
+    where = f"layer {layer.name}: mapping"
+    needed = mapping.k_split * mapping.c_split * mapping.pixel_split
+    if needed > arch.pes:
+        raise AccelsimError(
+            f"{where} k_split {mapping.k_split} x c_split {mapping.c_split} x pixel_split "
+            f"{mapping.pixel_split} needs {needed} PEs, expected at most pes = {arch.pes}"
+        )
+    if mapping.c_split > 1 and not arch.psum_chain:
+        raise AccelsimError(
+            f"{where} c_split is {mapping.c_split}, expected 1 on a machine without psum_chain"
+        )
+    if mapping.dataflow not in arch.dataflows:
+        raise AccelsimError(
+            f"{where} dataflow is {mapping.dataflow}, expected one of {', '.join(arch.dataflows)}"
+        )
+    if mapping.chunk_inputs and mapping.units_per_tile:
+        raise AccelsimError(f"{where} chunk_inputs needs chunked weights, units_per_tile = 0")
+    if layer.vector_size != arch.vector_size:
+        raise AccelsimError(
+            f"layer {layer.name}: quantized in vectors of {layer.vector_size}, "
+            f"expected the machine's vector_size {arch.vector_size}"
+        )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from accelsim.config import Arch
 from accelsim.dataflows import NESTS
 from accelsim.errors import AccelsimError
-from accelsim.mapping.plan import Mapping
+from accelsim.mapping.plan import Mapping, check_mapping
 from accelsim.mapping.storage import (
     Mode,
     Storage,
@@ -325,32 +325,6 @@ def _mark_dram_reads(fetches: list[Fetch], mode: Mode) -> None:
             fetch.dram_bits = len(fresh) * tile.dram_item_bits
     for fetch in fetches:
         fetch.last_of_tile = mode == "streamed" or last[id(fetch.tile)] is fetch
-
-
-def check_mapping(arch: Arch, layer: LayerSpec, mapping: Mapping) -> None:
-    """Raise AccelsimError where the machine or the layer has no such mapping, whatever its buffers hold."""
-    where = f"layer {layer.name}: mapping"
-    needed = mapping.k_split * mapping.c_split * mapping.pixel_split
-    if needed > arch.pes:
-        raise AccelsimError(
-            f"{where} k_split {mapping.k_split} x c_split {mapping.c_split} x pixel_split "
-            f"{mapping.pixel_split} needs {needed} PEs, expected at most pes = {arch.pes}"
-        )
-    if mapping.c_split > 1 and not arch.psum_chain:
-        raise AccelsimError(
-            f"{where} c_split is {mapping.c_split}, expected 1 on a machine without psum_chain"
-        )
-    if mapping.dataflow not in arch.dataflows:
-        raise AccelsimError(
-            f"{where} dataflow is {mapping.dataflow}, expected one of {', '.join(arch.dataflows)}"
-        )
-    if mapping.chunk_inputs and mapping.units_per_tile:
-        raise AccelsimError(f"{where} chunk_inputs needs chunked weights, units_per_tile = 0")
-    if layer.vector_size != arch.vector_size:
-        raise AccelsimError(
-            f"layer {layer.name}: quantized in vectors of {layer.vector_size}, "
-            f"expected the machine's vector_size {arch.vector_size}"
-        )
 
 
 def _check_tiles(arch: Arch, program: LayerProgram) -> None:

@@ -12,8 +12,8 @@ from accelsim.errors import AccelsimError
 from accelsim.mapping.bounds import Bound, layer_bound
 from accelsim.mapping.candidates import candidates, roofline
 from accelsim.mapping.estimate import NO_LEAD, Estimate, Lead, estimate
-from accelsim.mapping.plan import Mapping
-from accelsim.mapping.program import LayerProgram, build_program, check_mapping
+from accelsim.mapping.plan import Mapping, check_mapping
+from accelsim.mapping.program import LayerProgram, build_program
 from accelsim.mapping.storage import Storage
 from accelsim.workload import LayerSpec
 

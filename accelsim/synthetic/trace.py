@@ -19,7 +19,8 @@ from accelsim.quantize import QuantizeOptions, keep_24_bits, quantize_layer
 from accelsim.scheme import Scheme
 from accelsim.synthetic.distributions import generator
 from accelsim.synthetic.recipe import Recipe, RecipeLayer, is_recipe
-from accelsim.trace import Trace, has_manifest
+from accelsim.trace import Trace
+from accelsim.trace_files import has_manifest
 from accelsim.trace_format import Manifest
 from accelsim.trace_write import write_trace
 from accelsim.workload import FloatLayer, LayerSpec, OutputFormat, QuantizedLayer

@@ -170,8 +170,14 @@ def _savings(table: pd.DataFrame, title: str) -> Figure:
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
     """Write stem.svg and stem.png; the same figure gives the same bytes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    svg, png = stem.with_suffix(".svg"), stem.with_suffix(".png")
+    # Not by savefig, which draws everything once more to lay it out, as drawing does by itself.
     # SVGs carry a date and random ids unless told otherwise; PNGs the library's version.
     with matplotlib.rc_context({"svg.hashsalt": "accelsim"}):
-        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
-    figure.savefig(stem.with_suffix(".png"), dpi=120, metadata={"Software": None})
-    return [stem.with_suffix(".svg"), stem.with_suffix(".png")]
+        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
+    figure.dpi = 120
+    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+    return [svg, png]

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import GEOMETRIES, Said, contents
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -201,7 +202,7 @@ def no_space(*arguments: Any, **options: Any) -> None:
 WRITERS: dict[str, tuple[object, str]] = {
     "json": (Path, "write_text"),
     "csv": (pd.DataFrame, "to_csv"),
-    "plot": (__import__("matplotlib.figure").figure.Figure, "savefig"),
+    "plot": (FigureCanvasSVG, "print_svg"),
     "dump": (Path, "write_bytes"),
     "rename": (os, "rename"),
 }

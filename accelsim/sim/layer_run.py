@@ -79,7 +79,9 @@ class LayerRun:
         self.counts: Counter[str] = Counter()  # whole once the layer has ended
         self.buckets: NDArray[np.int64] = np.zeros((arch.pes, len(BUCKETS)), dtype=np.int64)  # likewise
         self.cycles_by_pe = [[0] * len(BUCKETS) for _ in range(arch.pes)]
+        self.accumulator_bits = arch.accumulator_width(layer.scheme)
         self.input_reads = 0
+        self.psum_entries_passed = self.psums_passed = 0  # along chains
         self.bank_reads = self.bank_writes = self.bit_hops = self.dram_reads = self.dram_writes = 0
         self.start = self.end = 0
         self.started = Event(clock)  # previous layer has ended
@@ -211,6 +213,10 @@ class LayerRun:
     def _fold_counts(self) -> None:
         counts = self.counts
         counts["control.cycle"] += self.arch.pes * (self.end - self.start)
+        # Read where they come from, read and written where they are added.
+        counts[f"{self.nest.psum_store}.read"] += 2 * self.psum_entries_passed
+        counts[f"{self.nest.psum_store}.write"] += self.psum_entries_passed
+        counts["psum_adder.add"] += self.psums_passed
         counts["input_buffer.read"] += self.input_reads
         counts["input_register.write"] += self.input_reads
         counts["global_buffer.read"] += self.bank_reads

@@ -24,6 +24,7 @@ class Fabric:
         self.dram = Dram(clock, arch.dram_bits, arch.weight_region_bits)
         self.hops = _Grid(arch.pes)
         self.bank_groups, self.crossbar_bits = arch.bank_groups, arch.crossbar_bits
+        self.psum_bits = arch.psum_bits
         self.pes: list[Pe] = []
 
     def bank_words(self, bits: int) -> int:
@@ -91,18 +92,17 @@ class PsumTransfer:
         run, pixels = tile.run, tile.pieces[piece]
         values = pixels * tile.block.lanes
         self.fabric, self.source, self.target, self.tile, self.piece = fabric, source, target, tile, piece
-        self.bits = values * fabric.arch.accumulator_width(run.layer.scheme)
+        self.bits = values * run.accumulator_bits
         self.key: Key = (PSUM, source.index, run.index, index)
         run.bit_hops += self.bits * fabric.hops.between(source.index, target.index)
-        run.counts[f"{run.nest.psum_store}.read"] += 2 * pixels
-        run.counts[f"{run.nest.psum_store}.write"] += pixels
-        run.counts["psum_adder.add"] += values
+        run.psum_entries_passed += pixels
+        run.psums_passed += values
 
     def send(self) -> None:
         crossbar = self.fabric.crossbar
         ports = (crossbar.psum_out_port(self.source.index), crossbar.psum_in_port(self.target.index))
         # The banks and adders at either end handle an entry a cycle.
-        duration = max(self.tile.pieces[self.piece], -(-self.bits // self.fabric.arch.psum_bits))
+        duration = max(self.tile.pieces[self.piece], -(-self.bits // self.fabric.psum_bits))
         crossbar.request(self.key, ports, duration, self.granted)
 
     def granted(self, start: int, duration: int) -> None:

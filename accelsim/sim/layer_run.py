@@ -134,9 +134,10 @@ class LayerRun:
             if not item.needs_rows:
                 streaming += item.elements
         end, behind = last_write, 0
-        for cycle, values in sorted(self._arrivals, reverse=True):
-            behind += values
-            end = max(end, cycle - -streaming * behind // (outputs * rate))
+        if streaming:
+            for cycle, values in sorted(self._arrivals, reverse=True):
+                behind += values
+                end = max(end, cycle - -streaming * behind // (outputs * rate))
         return end + row_work_cycles(self.arch, self.layer)
 
     # Facts that many blocks share, looked up once.

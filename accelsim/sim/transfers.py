@@ -48,7 +48,7 @@ class OutputTransfer:
     def send(self) -> None:
         fabric, run, pe, bits = self.fabric, self.run, self.source.index, self.tile.bits
         run.bank_writes += fabric.bank_words(bits)
-        run.bit_hops += bits * fabric.hops.unicast(pe)
+        run.bit_hops += bits * fabric.hops.unicast[pe]
         ports = (self.bank, fabric.crossbar.out_port(pe))
         fabric.crossbar.request(self.key, ports, -(-bits // fabric.crossbar_bits), self.granted)
 
@@ -124,9 +124,7 @@ class _Grid:
         self.side = 1
         while self.side * self.side < pes:
             self.side += 1
-
-    def unicast(self, pe: int) -> int:
-        return 1 + pe % self.side + pe // self.side
+        self.unicast = [1 + pe % self.side + pe // self.side for pe in range(pes)]
 
     def between(self, source: int, target: int) -> int:
         return abs(source % self.side - target % self.side) + abs(source // self.side - target // self.side)

@@ -263,8 +263,9 @@ def test_weights_of_later_layers_by_hand():
     machine = Machine(hand_arch(), layers, [ONE_TILE] * 3)
     # Layer 0 as above, and its output in the buffer, at 51, ends it. Weights of 128 bits, when DRAM has
     # nothing else to do: 8-9 and 10-11, buffer 20 and 22. Those of layer 1 follow on the crossbar at 29-32.
-    # Those of layer 2 wait until layer 0's are released at 35, after the first step of its second vector:
-    # 36-39. Inputs of 96 bits come from the buffer when the layer before has ended.
+    # Layer 0's are released at 35, after the first step of its second vector, but those of layer 2 also wait
+    # for layer 1 to begin, at 51: its input, requested in the same cycle, has the port first, 52-54, then they
+    # have it, 55-58. Inputs of 96 bits come from the buffer when the layer before has ended.
     times = fetch_times(machine)
     assert times == {
         "0 input 0.0": (0, 14, 21),
@@ -272,7 +273,7 @@ def test_weights_of_later_layers_by_hand():
         "1 input 0.0": (51, None, 55),
         "1 weight 0.0": (1, 20, 33),
         "2 input 0.0": (74, None, 78),
-        "2 weight 0.0": (2, 22, 40),
+        "2 weight 0.0": (2, 22, 59),
     }
     # Layer 1: input 52-54, arrives 57, steps 57 .. 59, last write 62, drain 63-65, complete 68, crossbar
     # 69-71, in the buffer 74. Layer 2 the same 23 cycles later, and DRAM 98 and 99, done 100.

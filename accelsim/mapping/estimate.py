@@ -82,7 +82,9 @@ def estimate(
     named = {
         name.replace("psum.", f"{store}."): int(n) for name, n in zip(steps.COUNTS, counts, strict=True) if n
     }
-    left = Lead(*(max(0, int(cycles - cycle)) for cycle in tail))
+    ask, *halves = (max(0, int(cycles - cycle)) for cycle in tail)
+    # Weights of the next layer may be asked for before this one begins, but not sent.
+    left = Lead(ask, *(min(half, int(cycles)) for half in halves))
     return Estimate(int(cycles), int(issued), Counter(named), left)
 
 

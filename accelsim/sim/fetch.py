@@ -118,11 +118,12 @@ class StreamRun:
         self._got_ready.notify()
 
     def _send(self) -> Process:
-        clock = self.fabric.clock
+        clock, weights = self.fabric.clock, self.kind == WEIGHT
         for index, fetch in enumerate(self.stream.fetches):
-            if index == 1 and not self.run.started.triggered:
-                # The layer's first inputs come before its second weights.
-                yield self.run.started
+            # A layer's first inputs come before its second weights, and before the first of the next layer.
+            needed = self.run if index else self._before
+            if weights and needed is not None and not needed.started.triggered:
+                yield needed.started
             while (ready := self._ready[index]) == UNKNOWN:
                 yield self._got_ready.wait()
             at = yield from self._halves_free(fetch)

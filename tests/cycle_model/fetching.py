@@ -104,9 +104,11 @@ class Fetching:
                     break
                 if not self._halves_released(fetch):
                     break
-                begun = self._layer_has_begun(fetch.layer, now)
-                if fetch.operand == "weight" and fetch.index > 0 and not begun:
-                    break
+                if fetch.operand == "weight":
+                    # A stream's first tile may cross while the layer before runs, others in their own layer.
+                    needed = fetch.layer if fetch.index > 0 else max(0, fetch.layer - 1)
+                    if not self._layer_has_begun(needed, now):
+                        break
                 stream.sent += 1
                 for pe, position in fetch.positions.items():
                     # Nobody may use the old tile any more; a fetch too early shows as a missing word.

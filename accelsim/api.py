@@ -171,8 +171,8 @@ def explain_mapping(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """(candidates of one layer, best first; what bounds it): what the mapper chose, and from what.
 
-    Cycles are the mapper's model of the layer by itself, its first weights fetched ahead where a layer comes
-    before it; energy is of what depends on the mapping. Raises AccelsimError on bad input.
+    Cycles are the mapper's model of the layer, its first weights fetched ahead as far as the layers before it
+    allow; energy is of what depends on the mapping. Raises AccelsimError on bad input.
     """
     import pandas as pd
 

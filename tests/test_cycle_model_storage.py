@@ -264,8 +264,8 @@ def test_weights_of_later_layers_by_hand():
     # Layer 0 as above, and its output in the buffer, at 51, ends it. Weights of 128 bits, when DRAM has
     # nothing else to do: 8-9 and 10-11, buffer 20 and 22. Those of layer 1 follow on the crossbar at 29-32.
     # Layer 0's are released at 35, after the first step of its second vector, but those of layer 2 also wait
-    # for layer 1 to begin, at 51: its input, requested in the same cycle, has the port first, 52-54, then they
-    # have it, 55-58. Inputs of 96 bits come from the buffer when the layer before has ended.
+    # for layer 1 to begin, at 51: its input, requested in the same cycle, has the port first, 52-54, and then
+    # they, 55-58. Inputs of 96 bits come from the buffer when the layer before has ended.
     times = fetch_times(machine)
     assert times == {
         "0 input 0.0": (0, 14, 21),

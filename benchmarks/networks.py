@@ -40,7 +40,7 @@ BY_LAYERS = ["bert-base:8", "bert-base:24", "bert-base:48", "bert-base"]  # 8 la
 BY_PES = ["pes=4", "pes=16", "pes=64"]
 # (column, format); a None value is a dash.
 COLUMNS = [
-    ("network", "<18"), ("scheme", "<9"), ("layers", ">7"), ("gmacs", ">8.2f"), ("wall_s", ">8.2f"),
+    ("network", "<20"), ("scheme", "<9"), ("layers", ">7"), ("gmacs", ">8.2f"), ("wall_s", ">8.2f"),
     ("cpu_s", ">8.2f"), ("values_s", ">10.2f"), ("mapping_s", ">11.2f"), ("timing_s", ">10.2f"),
     ("mmacs_per_s", ">13.0f"), ("kevents_per_s", ">15.0f"), ("kblocks_per_s", ">15.0f"), ("rss_mb", ">8.0f"),
     ("cycles", ">12,"), ("utilization", ">13.3f"), ("bound_utilization", ">19.3f"),

@@ -259,6 +259,12 @@ def _sum(values: Sequence[int | None]) -> int | None:
     return sum(known) if len(known) == len(values) else None
 
 
+def _pe_cycle_shares(report: Report) -> dict[str, float]:
+    """Of all cycles of all PEs the share of each bucket."""
+    by_bucket = report.buckets.groupby("bucket", sort=False)["cycles"].sum()
+    return {str(name): float(share) for name, share in (by_bucket / by_bucket.sum()).items()}
+
+
 def summary_of(
     report: Report,
     activities: Sequence[LayerActivity],
@@ -287,6 +293,7 @@ def summary_of(
         "cycles": cycles,
         "utilization": macs / (cycles * peak_macs),
         "bound_utilization": macs / (int(report.layers["bound_cycles"].sum()) * peak_macs),
+        "pe_cycle_shares": _pe_cycle_shares(report),
         "energy_pj": energy,
         "area_um2": area,
         "fj_per_op": {scope: pj / (2 * macs) * 1e3 for scope, pj in energy.items()},

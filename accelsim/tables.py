@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 _SCOPES = ("datapath", "pe", "array", "system")
 _PIPED_WIDTH = 240
+# Where a PE's cycles go beside its steps, by buckets.
+_WAITS = {
+    "waiting for weights": ("weight_wait",),
+    "waiting for inputs": ("input_wait",),
+    "waiting for outputs": ("output_wait",),
+    "draining, idle, pads": ("drain", "idle", "accumulate_stall"),
+}
 _MOST_NAMES = 6
 
 
@@ -74,6 +81,9 @@ def summary_table(runs: Sequence[RunResult], comparison: pd.DataFrame | None = N
     line("cycles", [f"{s['cycles']:,}{saved('cycles', i)}" for i, s in enumerate(summaries)])
     line("utilization", [f"{s['utilization']:.3f}" for s in summaries])
     line("utilization at every layer's bound", [f"{s['bound_utilization']:.3f}" for s in summaries])
+    for name, buckets in _WAITS.items():
+        shares = [sum(s["pe_cycle_shares"][bucket] for bucket in buckets) for s in summaries]
+        line(f"PE cycles: {name} (%)", [f"{100 * share:.1f}" for share in shares])
     line("SQNR, psums (dB)", [_text(s["sqnr_db"]) for s in summaries])
     line("SQNR, PPU outputs (dB)", [_text(s["ppu_sqnr_db"]) for s in summaries])
     line("overflows", [f"{_text(s['overflows'])} at {s['accumulator_bits']} bits" for s in summaries])

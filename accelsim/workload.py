@@ -225,17 +225,22 @@ class LayerSpec:
     def taps(self) -> NDArray[np.int32]:
         return self.geometry.tap_positions()
 
+    def check_parts(self, c_split: int) -> None:
+        """Raise AccelsimError where the reduction has fewer vectors to cut than parts."""
+        pieces = self.G if self.folded else self.words_per_position
+        if not 1 <= c_split <= pieces:
+            raise AccelsimError(
+                f"layer {self.name}: mapping c_split is {c_split}, expected at most {pieces}, its vectors"
+            )
+
     def parts(self, c_split: int) -> list[NDArray[np.int64]]:
         """The g of each part of the reduction cut over `c_split` PEs, ascending (docs/machine.md section 4).
 
         A folded layer's vectors are cut as they stand, another's channels, at all taps. Raises
         AccelsimError where there are fewer to cut than parts.
         """
+        self.check_parts(c_split)
         pieces = self.G if self.folded else self.words_per_position
-        if not 1 <= c_split <= pieces:
-            raise AccelsimError(
-                f"layer {self.name}: mapping c_split is {c_split}, expected at most {pieces}, its vectors"
-            )
         blocks = np.array_split(np.arange(pieces), c_split)
         if self.folded:
             return blocks

@@ -170,3 +170,19 @@ def test_in_a_network_the_model_is_close(scheme: str) -> None:
                 assert timing.cycles >= bound.cycles, timing.layer.name
     print(f"{scheme}: median {np.median(errors):.2%}, 99 % {np.quantile(errors, 0.99):.2%}")
     assert np.median(errors) < 0.001 and np.quantile(errors, 0.99) < 0.09
+
+
+def test_a_pin_that_cuts_more_than_there_is_names_the_layer() -> None:
+    arch, layer = load_arch("magnet16", ["mapping.c_split=3"]), layer_of(Geometry(1, 32, 4, 4, 32))
+    with pytest.raises(AccelsimError, match="layer layer: mapping c_split is 3, expected at most 2"):
+        Mapper(arch).choose(layer, decide_storage(arch, [layer])[0])
+
+
+def test_streamed_tiles_find_their_staging_in_a_small_global_buffer() -> None:
+    """The largest tiles that fit the PEs would not."""
+    arch = load_arch("magnet16", ["global_buffer_kb=64", "gb_weight_kb=16"])
+    layer = layer_of(Geometry(1, 64, 56, 56, 128))
+    storage = decide_storage(arch, [layer])[0]
+    assert storage.input == "streamed" and storage.output_to_dram
+    choice = Mapper(arch).choose(layer, storage)
+    assert choice.best.estimate.cycles < 1.5 * choice.bound.cycles

@@ -13,11 +13,11 @@ from accelsim.dataflows import NESTS
 from accelsim.errors import AccelsimError
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.program import is_staged
-from accelsim.mapping.storage import Storage, output_bits
+from accelsim.mapping.storage import Storage, output_bits, output_staging_bits
 from accelsim.workload import Geometry, LayerSpec
 
 
-def candidates(arch: Arch, layer: LayerSpec) -> Iterator[Mapping]:
+def candidates(arch: Arch, layer: LayerSpec, storage: Storage) -> Iterator[Mapping]:
     """All of them but for those another one surely beats; what is pinned is kept.
 
     Left out: splits that leave half of the PEs idle where a finer one exists, most sizes of tiles between
@@ -38,7 +38,9 @@ def candidates(arch: Arch, layer: LayerSpec) -> Iterator[Mapping]:
         for k_split, c_split, pixel_split in splits(arch, layer):
             for units, chunk, chunk_inputs in _weight_tiles(arch, layer, k_split, c_split):
                 vectors = min(chunk, _part_vectors(layer, c_split)) if chunk_inputs else None
-                for tile_pixels in _pixel_tiles(arch, layer, dataflow, c_split, pixel_split, vectors):
+                for tile_pixels in _pixel_tiles(
+                    arch, layer, storage, dataflow, c_split, pixel_split, vectors
+                ):
                     one_order = _one_order(arch, layer, k_split, pixel_split, units, tile_pixels)
                     for order in (pins.order,) if pins.order else ("KP",) if one_order else ("KP", "PK"):
                         yield Mapping(
@@ -121,9 +123,18 @@ def _weight_tiles(
 
 
 def _pixel_tiles(
-    arch: Arch, layer: LayerSpec, dataflow: str, c_split: int, pixel_split: int, vectors: int | None
+    arch: Arch,
+    layer: LayerSpec,
+    storage: Storage,
+    dataflow: str,
+    c_split: int,
+    pixel_split: int,
+    vectors: int | None,
 ) -> list[int]:
-    """Runs of whole d-tiles in powers of two up to what an input half holds; or parts of a d-tile."""
+    """Runs of whole d-tiles in powers of two up to what an input half holds; or parts of a d-tile.
+
+    What is streamed also has to find its staging in the global buffer.
+    """
     if arch.mapping.tile_pixels:
         return [arch.mapping.tile_pixels]
     depth = arch.accumulation_collector_depth
@@ -131,16 +142,28 @@ def _pixel_tiles(
         depth = NESTS[dataflow].tile_pixels(arch)  # type: ignore[index]
     half = arch.input_buffer_words // 2
     own = -(-layer.geometry.pixels // pixel_split)
+    word = layer.vector_size * layer.scheme.activation_bits + layer.scheme.activation_scale_bits
+    streams = c_split * pixel_split if layer.geometry.groups == 1 else arch.pes
+    room = arch.activation_region_bits - storage.kept_bits
+
+    def fit(size: int) -> bool:
+        words, staging = input_words(layer, c_split, size, vectors), 0
+        if storage.input == "streamed":
+            staging += 2 * streams * words * word
+        if storage.output_to_dram:
+            staging += output_staging_bits(arch, layer, size)
+        return words <= 1.1 * half and staging <= room
+
     sizes = {min(own, depth << power) for power in range(max(1, (-(-own // depth)).bit_length() + 1))}
     if vectors is not None:
         # A chunk of a longer run would be sent again for every d-tile of it.
         sizes = {min(own, depth)}
     sizes |= {-(-size // 2) for size in sizes} | {-(-size // 3) for size in sizes}
-    fits = [size for size in sizes if input_words(layer, c_split, size, vectors) <= 1.1 * half]
+    fits = [size for size in sizes if fit(size)]
     small = min(sizes)
     while not fits and small > 1:
         small = -(-small // 2)
-        fits = [small] if input_words(layer, c_split, small, vectors) <= 1.1 * half else []
+        fits = [small] if fit(small) else []
     return sorted(fits)[-4:] or [1]
 
 

@@ -43,6 +43,7 @@ def check_mapping(arch: Arch, layer: LayerSpec, mapping: Mapping) -> None:
         raise AccelsimError(
             f"{where} c_split is {mapping.c_split}, expected 1 on a machine without psum_chain"
         )
+    layer.check_parts(mapping.c_split)
     if mapping.dataflow not in arch.dataflows:
         raise AccelsimError(
             f"{where} dataflow is {mapping.dataflow}, expected one of {', '.join(arch.dataflows)}"

@@ -368,7 +368,8 @@ def _check_tiles(arch: Arch, program: LayerProgram) -> None:
     if staging > arch.activation_region_bits:
         raise AccelsimError(
             f"layer {name}: what it keeps in the global buffer and streams through it needs {staging} bits, "
-            f"expected at most {arch.activation_region_bits} (its activation region; see global_buffer_kb)"
+            f"expected at most {arch.activation_region_bits} (its activation region; see global_buffer_kb, "
+            "gb_weight_kb, output_staging_tiles)"
         )
 
 

@@ -121,7 +121,7 @@ class Mapper:
 
     def _search(self, layer: LayerSpec, storage: Storage, lead: Lead) -> Choice:
         arch = self._arch
-        found = list(dict.fromkeys(candidates(arch, layer)))
+        found = list(dict.fromkeys(candidates(arch, layer, storage)))
         for mapping in found:
             check_mapping(arch, layer, mapping)
         by_split: dict[tuple[int, int, int], list[tuple[float, int]]] = {}

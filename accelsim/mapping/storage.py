@@ -47,11 +47,13 @@ def weight_bits(layer: LayerSpec) -> int:
     return layer.geometry.K * layer.G * word
 
 
-def output_staging_bits(arch: Arch, layer: LayerSpec) -> int:
-    """Room in the global buffer for output tiles on their way to DRAM, whatever the mapping."""
+def output_staging_bits(arch: Arch, layer: LayerSpec, tile_pixels: int | None = None) -> int:
+    """Room in the global buffer for output tiles on their way to DRAM; tile_pixels: of a tile, at most D."""
     channels, output = arch.unit_channels, layer.output
     pixel = channels * output.bits + -(-channels // arch.vector_size) * output.scale_bits
-    return arch.output_staging_tiles * arch.pes * arch.accumulation_collector_depth * pixel
+    depth = arch.accumulation_collector_depth
+    pixels = depth if tile_pixels is None else min(depth, tile_pixels)
+    return arch.output_staging_tiles * arch.pes * pixels * pixel
 
 
 def decide_storage(arch: Arch, layers: Sequence[LayerSpec]) -> list[Storage]:

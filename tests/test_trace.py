@@ -9,7 +9,7 @@ import os
 import pickle
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ from safetensors.numpy import load_file, save_file
 
 from accelsim import trace_files
 from accelsim.errors import AccelsimError
+from accelsim.open_workload import open_workload
 from accelsim.quantize import QuantizeOptions, quantize_layer
 from accelsim.scheme import Scheme
 from accelsim.trace import Trace, trace_info
 from accelsim.trace_files import find_trace
 from accelsim.trace_write import quantize_trace, write_trace
-from accelsim.workload import FloatLayer, Geometry, GlobalPeWork, QuantizedLayer
+from accelsim.workload import FloatLayer, Geometry, GlobalPeWork, LayerSpec, QuantizedLayer
 
 S4, S8 = Scheme.parse("4/4/4/4"), Scheme.parse("8/8/-/-")
 OPTIONS = QuantizeOptions(gamma_calibration="max", elements="float_scale")
@@ -190,6 +191,27 @@ def test_unknown_layer(valid: Path) -> None:
 
 
 # --- finding ----------------------------------------------------------------------------------------------
+
+
+def test_an_outline_is_the_layer_without_its_gamma(tmp_path: Path) -> None:
+    """Where operands live, and the mapping, are decided by outlines: they must say what the layer will be."""
+    scheme, never = Scheme.parse("4/4/4/4"), QuantizeOptions(fold="never")
+    floats = Trace.open(find_trace("digits"))
+    stored = tmp_path / "stored.safetensors"
+    quantize_trace(floats, stored, [scheme], 16, never)
+    for trace, options in (
+        (floats, None),
+        (floats, never),
+        (Trace.open(stored), None),
+        (Trace.open(stored), QuantizeOptions()),
+        (open_workload("bert-base"), None),
+    ):
+        for info in trace.layers[:8]:
+            outline = trace.layer_outline(info.name, scheme, 16, options)
+            spec, _ = trace.open_layer(info.name, scheme, 16, options)
+            same = {field.name for field in fields(LayerSpec)} - {"output"}
+            assert all(getattr(outline, name) == getattr(spec, name) for name in same), info.name
+            assert replace(outline.output, gamma=1.0) == replace(spec.output, gamma=1.0)
 
 
 def test_find_trace(valid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

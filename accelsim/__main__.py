@@ -1,5 +1,5 @@
 """`python -m accelsim` is the command line."""
 
-from accelsim.cli import main
+from accelsim.cli.main import main
 
 main()

@@ -1,6 +1,6 @@
 """Everything the command line does, from Python; results come back as DataFrames.
 
->>> from accelsim.api import compare                                            # doctest: +SKIP
+>>> from accelsim.api import compare
 >>> compare("digits", schemes=["8/8/-/-", "4/4/4/4"]).to_frame()                # doctest: +SKIP
 """
 
@@ -11,23 +11,17 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelsim.config import Arch, load_arch
 from accelsim.costs import CostLibrary, Technology
 from accelsim.errors import AccelsimError
-from accelsim.inventory import SCOPES, technology_of
-from accelsim.network import (
-    PUBLISHED_ACCUMULATOR_BITS,
-    Progress,
-    choose_mapping,
-    float_outputs,
-    run_network,
-)
-from accelsim.open_workload import open_workload
-from accelsim.quantize import QuantizeOptions
-from accelsim.report import area_um2_at
-from accelsim.results import Comparison, RunResult
-from accelsim.scheme import Scheme
-from accelsim.trace import Trace
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch, load_arch
+from accelsim.network import PUBLISHED_ACCUMULATOR_BITS, Progress, choose_mapping, float_outputs, run_network
+from accelsim.open import open_workload
+from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.report.inventory import SCOPES, technology_of
+from accelsim.report.price import area_um2_at
+from accelsim.report.results import Comparison, RunResult
+from accelsim.trace.file import Trace
 
 if TYPE_CHECKING:
     import pandas as pd

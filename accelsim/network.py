@@ -14,23 +14,24 @@ from itertools import islice
 import numpy as np
 
 from accelsim import __version__
-from accelsim.config import Arch
+from accelsim.compute.activity import LayerActivity, lane_counts
+from accelsim.compute.lanes import LayerValues, accumulate_layer, compute_values
 from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
-from accelsim.inventory import action_prices_pj, build_inventory, technology_of
-from accelsim.lanes import LayerValues, accumulate_layer, compute_values
-from accelsim.layer_output import apply_activation, dequantize_output, float_output, sqnr_db
-from accelsim.mapping.program import LayerProgram
-from accelsim.mapping.search import Choice, Mapper
-from accelsim.mapping.storage import Storage, decide_storage
-from accelsim.quantize import QuantizeOptions
-from accelsim.report import price
-from accelsim.results import RunResult, summary_of
-from accelsim.scheme import Scheme
-from accelsim.sim.run import LayerActivity, LayerTiming, lane_counts, no_cyclic_gc, time_programs
-from accelsim.timeline import Timeline
-from accelsim.trace import Trace
-from accelsim.workload import LayerSpec, QuantizedLayer
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch
+from accelsim.mapping.layout.program import LayerProgram
+from accelsim.mapping.residency import Storage, decide_storage
+from accelsim.mapping.search.mapper import Choice, Mapper
+from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.quantize.reference import apply_activation, dequantize_output, float_output, sqnr_db
+from accelsim.report.inventory import action_prices_pj, build_inventory, technology_of
+from accelsim.report.price import price
+from accelsim.report.results import RunResult, summary_of
+from accelsim.report.timeline import Timeline
+from accelsim.sim.run import LayerTiming, no_cyclic_gc, time_programs
+from accelsim.trace.file import Trace
+from accelsim.workload.layer import LayerSpec, QuantizedLayer
 
 # Published per-vector PEs accumulate in 24 bits; every comparison shows what that would mean here.
 PUBLISHED_ACCUMULATOR_BITS = 24

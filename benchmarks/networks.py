@@ -30,7 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from accelsim.open_workload import open_workload
+from accelsim.open import open_workload
 from accelsim.synthetic.trace import SyntheticTrace, write_recipe
 
 NETWORKS = ["resnet50", "bert-base"]
@@ -53,7 +53,7 @@ def worker(request: Row) -> None:
     import accelsim.network as network
     import accelsim.sim.run as sim
     from accelsim.api import run
-    from accelsim.mapping.search import Mapper
+    from accelsim.mapping.search.mapper import Mapper
     from accelsim.sim.clock import Clock
 
     seconds = {"values_s": 0.0, "mapping_s": 0.0, "timing_s": 0.0}

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accelsim.cli import main
-from accelsim.trace_write import write_trace
-from accelsim.workload import FloatLayer, Geometry, GlobalPeWork
+from accelsim.cli.main import main
+from accelsim.trace.write import write_trace
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import FloatLayer, GlobalPeWork
 
 # A folded first layer, ragged channels with padding and strides, groups, and a matmul with its softmax.
 GEOMETRIES = {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from accelsim.config import Arch
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import Mapping
-from accelsim.scheme import Scheme
-from accelsim.workload import Geometry, GlobalPeWork, OutputFormat, QuantizedLayer
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import GlobalPeWork, OutputFormat, QuantizedLayer
 
 
 def hand_arch(**changes: object) -> Arch:

@@ -12,11 +12,12 @@ from cycle_model.placement import Placement, layer_bits, placements_of, region_b
 from cycle_model.program import refusal
 from numpy.random import Generator
 
-from accelsim.config import Arch
 from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import Mapping
-from accelsim.scheme import Scheme
-from accelsim.workload import Geometry, GlobalPeWork, OutputFormat, QuantizedLayer
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import GlobalPeWork, OutputFormat, QuantizedLayer
 
 MOST_STEPS = 700  # of one layer, over all PEs
 MOST_BITS = 24_000  # of the operands and the output of one layer

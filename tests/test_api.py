@@ -13,16 +13,17 @@ from conftest import GEOMETRIES, small_layers
 
 from accelsim import network
 from accelsim.api import DEFAULT_SCHEMES, compare, cost_table, quantize_options, run
-from accelsim.config import Arch, load_arch
+from accelsim.compute.lanes import LayerValues
 from accelsim.errors import AccelsimError
-from accelsim.lanes import LayerValues
-from accelsim.mapping.program import LayerProgram
-from accelsim.mapping.search import Choice, Mapper
-from accelsim.mapping.storage import Storage
-from accelsim.quantize import QuantizeOptions
-from accelsim.scheme import Scheme
-from accelsim.trace import Trace
-from accelsim.workload import FloatLayer, Geometry, LayerSpec, QuantizedLayer
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch, load_arch
+from accelsim.mapping.layout.program import LayerProgram
+from accelsim.mapping.residency import Storage
+from accelsim.mapping.search.mapper import Choice, Mapper
+from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.trace.file import Trace
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import FloatLayer, LayerSpec, QuantizedLayer
 
 
 def test_a_path_a_name_and_an_open_trace_are_the_same(trace: Path) -> None:

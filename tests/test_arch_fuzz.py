@@ -10,10 +10,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accelsim.config import Arch, load_arch
 from accelsim.errors import AccelsimError
+from accelsim.machine.arch import Arch, load_arch
 
-PRESET = (resources.files("accelsim.presets") / "magnet16.yaml").read_text("utf-8")
+PRESET = (resources.files("accelsim.machine.presets") / "magnet16.yaml").read_text("utf-8")
 LINES = PRESET.splitlines()
 KEYS = [line.split(":")[0] for line in LINES if not line.startswith("#")]
 FUZZ = settings(max_examples=250, deadline=3000, suppress_health_check=[HealthCheck.function_scoped_fixture])

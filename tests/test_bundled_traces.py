@@ -14,8 +14,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from accelsim.layer_output import apply_activation, float_output
-from accelsim.trace import Trace
+from accelsim.quantize.reference import apply_activation, float_output
+from accelsim.trace.file import Trace
 
 TRACES = Path(__file__).parents[1] / "traces"
 DIGITS = TRACES / "digits" / "digits.safetensors"

@@ -17,8 +17,9 @@ import yaml
 from conftest import GEOMETRIES, Said, contents
 from safetensors.numpy import load_file
 
-from accelsim import __version__, progress
+from accelsim import __version__
 from accelsim.api import DEFAULT_SCHEMES
+from accelsim.cli import progress
 
 Cli = Callable[..., Said]
 TABLES = {"summary.json", "layers.csv", "components.csv", "area.csv", "buckets.csv"}

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from accelsim.config import Arch, load_arch, presets
 from accelsim.errors import AccelsimError
-from accelsim.scheme import Scheme
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch, load_arch, presets
 
-PRESET = (resources.files("accelsim.presets") / "magnet16.yaml").read_text("utf-8")
+PRESET = (resources.files("accelsim.machine.presets") / "magnet16.yaml").read_text("utf-8")
 
 
 def load(folder: Path, text: str, *overrides: str) -> Arch:

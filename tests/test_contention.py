@@ -7,16 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import describe, random_run
 
-from accelsim.config import Arch, load_arch
 from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch, load_arch
 from accelsim.mapping.bounds import layer_bound
+from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import Mapping
-from accelsim.mapping.program import build_program
-from accelsim.mapping.search import Mapper
-from accelsim.mapping.storage import Storage, decide_storage
-from accelsim.scheme import Scheme
+from accelsim.mapping.residency import Storage, decide_storage
+from accelsim.mapping.search.mapper import Mapper
 from accelsim.sim.run import LayerTiming, time_programs
-from accelsim.workload import Geometry, GlobalPeWork, LayerSpec, OutputFormat
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import GlobalPeWork, LayerSpec, OutputFormat
 
 
 def layer_of(geometry: Geometry, work: tuple[GlobalPeWork, ...] = ()) -> LayerSpec:

@@ -9,9 +9,9 @@ from itertools import pairwise
 import pytest
 from machines import Features, describe, random_run
 
-from accelsim.config import Arch
-from accelsim.mapping.program import LayerProgram, build_program
-from accelsim.mapping.storage import decide_storage
+from accelsim.machine.arch import Arch
+from accelsim.mapping.layout.program import LayerProgram, build_program
+from accelsim.mapping.residency import decide_storage
 from accelsim.sim.ports import INPUT, OUTPUT, PSUM, WEIGHT, Key
 from accelsim.sim.run import time_programs
 

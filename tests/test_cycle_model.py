@@ -17,7 +17,7 @@ from hand_machine import ONE_TILE, hand_arch, hand_layer
 from machines import DATAFLOWS
 
 from accelsim.mapping.plan import Mapping
-from accelsim.workload import GlobalPeWork
+from accelsim.workload.layer import GlobalPeWork
 
 
 def test_one_block_by_hand():

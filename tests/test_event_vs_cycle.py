@@ -19,11 +19,11 @@ from cycle_model.program import LayerProgram
 from hand_machine import hand_arch, hand_layer
 from machines import Features, describe, pick, random_run
 
-from accelsim.config import Arch
+from accelsim.compute.activity import simulate
+from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import Mapping
-from accelsim.mapping.storage import decide_storage
-from accelsim.sim.run import simulate
-from accelsim.workload import QuantizedLayer
+from accelsim.mapping.residency import decide_storage
+from accelsim.workload.layer import QuantizedLayer
 
 SEEDS = 360
 BATCH = 20

@@ -9,12 +9,13 @@ from accelsim_kernels.reference import (
     zero_operand_macs_reference,
 )
 
-from accelsim.config import load_arch
-from accelsim.lanes import compute_values, lane_spec
-from accelsim.layer_output import ppu_constants
-from accelsim.quantize import quantize_layer
-from accelsim.scheme import Scheme
-from accelsim.workload import FloatLayer, Geometry, QuantizedLayer
+from accelsim.compute.lanes import compute_values, lane_spec
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import load_arch
+from accelsim.quantize.layers import quantize_layer
+from accelsim.quantize.reference import ppu_constants
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import FloatLayer, QuantizedLayer
 
 
 def grouped_layer(channels: int, outputs: int, groups: int, seed: int) -> QuantizedLayer:

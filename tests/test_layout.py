@@ -32,13 +32,14 @@ def imports(name: str) -> set[str]:
     return found
 
 
+def room(module: str) -> str:
+    """The first name below accelsim: the room a module stands in. accelsim itself is ""."""
+    return module.split(".")[1] if "." in module else ""
+
+
 def own(name: str) -> set[str]:
-    """Parts of accelsim that module `name` imports: {"sim", "config"}."""
-    return {
-        module.split(".")[1] if "." in module else ""
-        for module in imports(name)
-        if module.split(".")[0] == "accelsim"
-    }
+    """Rooms that module `name` imports from: {"sim", "machine"}."""
+    return {room(module) for module in imports(name) if module.split(".")[0] == "accelsim"}
 
 
 def members(part: str) -> list[str]:
@@ -46,26 +47,29 @@ def members(part: str) -> list[str]:
     return [name for name in SOURCES if name == prefix or name.startswith(prefix + ".")]
 
 
-NO_HARDWARE = {
-    *("errors", "scheme", "workload", "quantize", "quantize_tensor", "quantize_loops", "calibration"),
-    "layer_output",
-}
-TRACES = {"trace", "trace_files", "trace_format", "trace_write", "json_fields"}
+# Which rooms may be entered from which; each from itself, and for the version from all.
+WHAT = {"errors", "formats", "workload", "quantize", "trace"}
+WHEN = {"errors", "formats", "workload", "machine", "mapping", "sim"}
 MAY_IMPORT = {
     "errors": set(),
-    "scheme": {"errors"},
-    "workload": {"errors", "scheme"},
-    **dict.fromkeys(sorted(NO_HARDWARE - {"errors", "scheme", "workload"}), NO_HARDWARE),
-    **dict.fromkeys(sorted(TRACES), NO_HARDWARE | TRACES),
-    "synthetic": NO_HARDWARE | TRACES | {"synthetic"},
-    "open_workload": NO_HARDWARE | TRACES | {"synthetic"},
-    "config": {"errors", "scheme", "presets"},
-    "costs": {"errors", "costs"},
-    "dataflows": {"config", "dataflows"},
-    "mapping": {"errors", "scheme", "workload", "config", "dataflows", "mapping"},
-    "lanes": {"errors", "scheme", "workload", "config", "layer_output"},
-    "sim": {"errors", "scheme", "workload", "config", "dataflows", "lanes", "mapping", "sim"},
-    "inventory": {"errors", "scheme", "config", "costs", "dataflows"},
+    "formats": {"errors"},
+    "workload": {"errors", "formats"},
+    "quantize": {"errors", "formats", "workload"},
+    "trace": WHAT,
+    "synthetic": WHAT,
+    "open": {"errors", "trace", "synthetic"},
+    "machine": {"errors", "formats"},
+    "mapping": {"errors", "formats", "workload", "machine"},
+    "sim": {"errors", "workload", "machine", "mapping"},
+    "compute": WHEN | {"quantize"},
+    "costs": {"errors"},
+    "characterise": {"errors", "machine", "costs"},
+    "report": WHEN | {"compute", "costs"},
+    "rtl": WHEN | {"quantize", "compute", "costs", "report"},
+    "network": WHAT | WHEN | {"compute", "costs", "report"},
+    "api": WHAT | {"open", "machine", "mapping", "costs", "characterise", "report", "rtl", "network"},
+    "cli": WHAT | {"synthetic", "open", "report", "api"},
+    "__main__": {"cli"},
 }
 
 
@@ -73,7 +77,27 @@ MAY_IMPORT = {
 def test_arrows_point_one_way(part: str) -> None:
     assert members(part)
     for name in members(part):
-        assert own(name) <= MAY_IMPORT[part], name
+        assert own(name) <= MAY_IMPORT[part] | {part, ""}, name
+
+
+def test_every_module_stands_in_a_room() -> None:
+    assert {room(name) for name in SOURCES if name.startswith("accelsim.")} == set(MAY_IMPORT)
+
+
+def test_no_arrow_runs_back_up() -> None:
+    """Prints the rooms from the ground up: each may be entered only from those below it."""
+    graph = {
+        part: {target for name in members(part) for target in own(name)} - {part, ""} for part in MAY_IMPORT
+    }
+    floors: list[list[str]] = []
+    done: set[str] = set()
+    while ready := sorted(part for part, needs in graph.items() if part not in done and needs <= done):
+        floors.append(ready)
+        done |= set(ready)
+    for number, rooms in enumerate(floors):
+        for part in rooms:
+            print(f"{number:2} {part:13} {', '.join(sorted(graph[part]))}")
+    assert done == set(graph)
 
 
 def test_kernels_stand_alone() -> None:
@@ -85,21 +109,19 @@ def test_kernels_stand_alone() -> None:
 
 
 def test_only_the_report_knows_counts_and_prices() -> None:
-    both = {name for name in SOURCES if {"sim", "costs"} <= own(name)}
-    assert both == {"accelsim.report", "accelsim.network"}
+    both = {room(name) for name in SOURCES if {"sim", "costs"} <= own(name)}
+    assert both == {"report", "network"}
     assert not any("costs" in own(name) for name in members("sim") + members("mapping"))
     assert not any({"sim", "mapping"} & own(name) for name in members("costs"))
 
 
 def test_one_reader_of_yaml_and_one_simpy_clock() -> None:
-    assert {name for name in SOURCES if "yaml" in imports(name)} == {"accelsim.config"}
+    assert {name for name in SOURCES if "yaml" in imports(name)} == {"accelsim.machine.arch"}
     assert {name.split(".")[1] for name in SOURCES if "simpy" in imports(name)} == {"sim"}
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:
     graph = {name: imports(name) & set(SOURCES) - {name} for name in SOURCES}
-    # results and tables name each other's types under TYPE_CHECKING only; those are not in the way.
-    graph["accelsim.tables"] = graph["accelsim.plots"] = set()
     done: set[str] = set()
     while ready := {name for name, needs in graph.items() if name not in done and needs <= done}:
         done |= ready
@@ -109,13 +131,13 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 def test_modules_are_short() -> None:
     lines = {name: len(path.read_text("utf-8").splitlines()) for name, path in SOURCES.items()}
     # One compiled loop over one heap of events; its parts would share all of its forty arrays.
-    assert lines.pop("accelsim.mapping.model") < 450
+    assert lines.pop("accelsim.mapping.search.model") < 450
     assert not {name for name, count in lines.items() if count > 400}
 
 
 def test_the_command_line_starts_without_heavy_modules() -> None:
     heavy = ["numba", "pandas", "matplotlib", "scipy", "simpy", "safetensors"]
-    program = f"import sys, accelsim.cli; print([name for name in {heavy} if name in sys.modules])"
+    program = f"import sys, accelsim.cli.main; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n", done.stderr
 

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 from machines import describe, random_run
 
-from accelsim.config import Arch, load_arch
 from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch, load_arch
 from accelsim.mapping.bounds import layer_bound
-from accelsim.mapping.estimate import estimate
+from accelsim.mapping.layout.program import build_program, check_mapping
 from accelsim.mapping.plan import Mapping
-from accelsim.mapping.program import build_program, check_mapping
-from accelsim.mapping.search import Mapper
-from accelsim.mapping.storage import decide_storage
-from accelsim.open_workload import open_workload
-from accelsim.scheme import Scheme
+from accelsim.mapping.residency import decide_storage
+from accelsim.mapping.search.estimate import estimate
+from accelsim.mapping.search.mapper import Mapper
+from accelsim.open import open_workload
 from accelsim.sim.run import time_programs
-from accelsim.workload import Geometry, LayerSpec, OutputFormat
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import LayerSpec, OutputFormat
 
 SEEDS = 150
 

@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 from machines import Features, describe, random_arch, random_layer, random_run, random_scheme
 
-from accelsim.config import Arch, load_arch
 from accelsim.costs import CostLibrary
-from accelsim.dataflows import NESTS
 from accelsim.errors import AccelsimError
-from accelsim.inventory import action_prices_pj, build_inventory, technology_of
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.dataflows import NESTS
 from accelsim.mapping.bounds import layer_bound
-from accelsim.mapping.candidates import unit_count
-from accelsim.mapping.estimate import NO_LEAD, Lead, estimate
+from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import Mapping
-from accelsim.mapping.program import build_program
-from accelsim.mapping.search import Mapper
-from accelsim.mapping.steps import COUNTS
-from accelsim.mapping.storage import Storage, decide_storage
-from accelsim.open_workload import open_workload
-from accelsim.scheme import Scheme
+from accelsim.mapping.residency import Storage, decide_storage
+from accelsim.mapping.search.candidates import unit_count
+from accelsim.mapping.search.estimate import NO_LEAD, Lead, estimate
+from accelsim.mapping.search.mapper import Mapper
+from accelsim.mapping.search.steps import COUNTS
+from accelsim.open import open_workload
+from accelsim.report.inventory import action_prices_pj, build_inventory, technology_of
 from accelsim.sim.run import LayerTiming, time_programs
-from accelsim.workload import LayerSpec
+from accelsim.workload.layer import LayerSpec
 
 STREAMED, RESIDENT = Storage("streamed", "streamed", True), Storage("gb", "gb", False)
 BATCH = 25

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from machines import random_arch, random_layer, random_scheme
 
-from accelsim.config import Arch, load_arch
 from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch, load_arch
+from accelsim.mapping.layout.program import LayerProgram
 from accelsim.mapping.plan import Mapping
-from accelsim.mapping.program import LayerProgram
-from accelsim.mapping.search import Mapper
-from accelsim.mapping.storage import Storage, decide_storage
-from accelsim.scheme import Scheme
-from accelsim.workload import Geometry, LayerSpec, OutputFormat
+from accelsim.mapping.residency import Storage, decide_storage
+from accelsim.mapping.search.mapper import Mapper
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import LayerSpec, OutputFormat
 
 CACHED = Storage("cached", "cached", True)
 

@@ -12,21 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accelsim.calibration import entropy_ranges, find_ranges, mse_ranges, sample
 from accelsim.errors import AccelsimError
-from accelsim.layer_output import convolve
-from accelsim.quantize import (
-    QuantizeOptions,
+from accelsim.formats.scheme import Scheme
+from accelsim.quantize.arrays import QuantizeOptions, quantize_tensor
+from accelsim.quantize.layers import quantize_layer
+from accelsim.quantize.ranges import entropy_ranges, find_ranges, mse_ranges, sample
+from accelsim.quantize.reference import (
     apply_activation,
+    convolve,
     dequantize_output,
     float_output,
     ppu_constants,
-    quantize_layer,
-    quantize_tensor,
     sqnr_db,
 )
-from accelsim.scheme import Scheme
-from accelsim.workload import FloatLayer, Geometry, OutputFormat, QuantizedLayer
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import FloatLayer, OutputFormat, QuantizedLayer
 
 SHARED = Path(__file__).parents[2] / "shared"
 PLAIN = QuantizeOptions("max", "max", 99.99, "max", "float_scale", "nearest")
@@ -715,7 +715,7 @@ def test_defaults_rescue_small_vectors() -> None:
 @pytest.mark.parametrize("name", ["ffn_up", "ffn_down"])
 def test_defaults_on_a_transformer_layer(name: str) -> None:
     """Clipping the few large activations of a transformer costs more than it gains."""
-    from accelsim.trace import Trace
+    from accelsim.trace.file import Trace
 
     path = Path(__file__).parents[1] / "traces" / "minilm" / "minilm_layer0.safetensors"
     if not path.exists():

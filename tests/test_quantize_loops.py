@@ -7,8 +7,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from accelsim.calibration import mse_ranges, plain_mse_ranges
-from accelsim.quantize_tensor import (
+from accelsim.formats.scheme import Scheme
+from accelsim.quantize.arrays import (
     QuantizeOptions,
     encode,
     quantize_tensor,
@@ -16,9 +16,9 @@ from accelsim.quantize_tensor import (
     tensor_scale,
     vector_scales,
 )
-from accelsim.scheme import Scheme
-from accelsim.trace import Trace
-from accelsim.trace_files import find_trace
+from accelsim.quantize.ranges import mse_ranges, plain_mse_ranges
+from accelsim.trace.file import Trace
+from accelsim.trace.find import find_trace
 
 DTYPES = [np.float32, np.float64]
 

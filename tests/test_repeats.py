@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from accelsim.config import Arch, load_arch
-from accelsim.mapping.program import LayerProgram
-from accelsim.mapping.search import Mapper
-from accelsim.mapping.storage import decide_storage
-from accelsim.scheme import Scheme
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch, load_arch
+from accelsim.mapping.layout.program import LayerProgram
+from accelsim.mapping.residency import decide_storage
+from accelsim.mapping.search.mapper import Mapper
 from accelsim.sim import run as sim_run
 from accelsim.sim.repeats import find_repeat
-from accelsim.workload import Geometry, GlobalPeWork, LayerSpec, OutputFormat
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import GlobalPeWork, LayerSpec, OutputFormat
 
 
 def layer(name: str, geometry: Geometry, work: tuple[GlobalPeWork, ...] = ()) -> LayerSpec:

@@ -11,16 +11,17 @@ import pytest
 from conftest import GEOMETRIES
 
 from accelsim.api import compare, run
-from accelsim.config import load_arch
 from accelsim.costs import CostLibrary
-from accelsim.inventory import build_inventory, technology_of
-from accelsim.mapping.search import Mapper
-from accelsim.mapping.storage import decide_storage
-from accelsim.quantize import quantize_layer
-from accelsim.results import RunResult
-from accelsim.scheme import Scheme
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import load_arch
+from accelsim.mapping.residency import decide_storage
+from accelsim.mapping.search.mapper import Mapper
+from accelsim.quantize.layers import quantize_layer
+from accelsim.report.inventory import build_inventory, technology_of
+from accelsim.report.results import RunResult
 from accelsim.sim.run import time_programs
-from accelsim.workload import FloatLayer, Geometry
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import FloatLayer
 
 SCOPES = ["datapath", "pe", "array", "system"]
 BUCKETS = ["compute", "accumulate_stall", "output_wait", "weight_wait", "input_wait", "drain", "idle"]

@@ -22,8 +22,8 @@ from safetensors.numpy import load_file
 
 from accelsim.api import run
 from accelsim.errors import AccelsimError
-from accelsim.results import RunResult, result_folder
-from accelsim.workload import Geometry
+from accelsim.report.results import RunResult, result_folder
+from accelsim.workload.geometry import Geometry
 
 Cli = Callable[..., Said]
 

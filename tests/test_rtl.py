@@ -12,15 +12,15 @@ import pytest
 from rtl.cosim import CONFIGURATIONS, Configuration, cosimulate, missing_tool
 from rtl.tiles import random_layer, random_program, random_run, trace_layers
 
-from accelsim.config import load_arch
+from accelsim.compute.lanes import accumulate_layer, lane_spec
 from accelsim.errors import AccelsimError
-from accelsim.lanes import accumulate_layer, lane_spec
-from accelsim.mapping.tiles import Block
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import load_arch
+from accelsim.mapping.layout.tiles import Block
 from accelsim.rtl.emit import TESTBENCH, TOP, emit, modules, parameters
 from accelsim.rtl.pe_run import cut_program, run_pe
 from accelsim.rtl.synth import compare_area, synth, synth_frame
 from accelsim.rtl.vectors import hex_lines, make_vectors
-from accelsim.scheme import Scheme
 
 needs_verilator = pytest.mark.skipif(missing_tool() is not None, reason=str(missing_tool()))
 needs_icarus = pytest.mark.skipif(shutil.which("iverilog") is None, reason="iverilog is not installed")
@@ -178,7 +178,7 @@ def test_synthesis_counts_cells(tmp_path: Path) -> None:
     frame = synth_frame(rows)
     assert "area" not in frame and frame["cells"].max() == by_name["pe_top"].cells
     from accelsim.costs import CostLibrary
-    from accelsim.inventory import technology_of
+    from accelsim.report.inventory import technology_of
 
     table = compare_area(rows, arch, scheme, CostLibrary(technology_of(arch)))
     assert {"dot_product", "vector_mac", "ppu", "sequencers"} <= set(table["module"])

@@ -13,12 +13,12 @@ import pytest
 from conftest import Said, contents
 from machines import Features, random_run
 
-from accelsim.config import load_arch
-from accelsim.mapping.program import LayerProgram, build_program
-from accelsim.mapping.storage import decide_storage
+from accelsim.machine.arch import load_arch
+from accelsim.mapping.layout.program import LayerProgram, build_program
+from accelsim.mapping.residency import decide_storage
+from accelsim.report.timeline import Timeline
 from accelsim.sim.layer_run import BUCKETS
 from accelsim.sim.run import LayerTiming, time_programs
-from accelsim.timeline import Timeline
 
 Cli = Callable[..., Said]
 Slice = dict[str, Any]

@@ -18,15 +18,17 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from accelsim import trace_files
 from accelsim.errors import AccelsimError
-from accelsim.open_workload import open_workload
-from accelsim.quantize import QuantizeOptions, quantize_layer
-from accelsim.scheme import Scheme
-from accelsim.trace import Trace, trace_info
-from accelsim.trace_files import find_trace
-from accelsim.trace_write import quantize_trace, write_trace
-from accelsim.workload import FloatLayer, Geometry, GlobalPeWork, LayerSpec, QuantizedLayer
+from accelsim.formats.scheme import Scheme
+from accelsim.open import open_workload
+from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.quantize.layers import quantize_layer
+from accelsim.trace import find as trace_files
+from accelsim.trace.file import Trace, trace_info
+from accelsim.trace.find import find_trace
+from accelsim.trace.write import quantize_trace, write_trace
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import FloatLayer, GlobalPeWork, LayerSpec, QuantizedLayer
 
 S4, S8 = Scheme.parse("4/4/4/4"), Scheme.parse("8/8/-/-")
 OPTIONS = QuantizeOptions(gamma_calibration="max", elements="float_scale")

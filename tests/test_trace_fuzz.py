@@ -14,11 +14,12 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from accelsim.errors import AccelsimError
-from accelsim.quantize import quantize_layer
-from accelsim.scheme import Scheme
-from accelsim.trace import Trace, trace_info
-from accelsim.trace_write import write_trace
-from accelsim.workload import FloatLayer, Geometry
+from accelsim.formats.scheme import Scheme
+from accelsim.quantize.layers import quantize_layer
+from accelsim.trace.file import Trace, trace_info
+from accelsim.trace.write import write_trace
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import FloatLayer
 
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

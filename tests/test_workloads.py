@@ -17,16 +17,17 @@ import pytest
 from conftest import Said
 
 from accelsim.errors import AccelsimError
-from accelsim.open_workload import open_workload
-from accelsim.quantize import default_output
-from accelsim.quantize_tensor import QuantizeOptions
-from accelsim.scheme import Scheme
+from accelsim.formats.scheme import Scheme
+from accelsim.open import open_workload
+from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.quantize.layers import default_output
 from accelsim.synthetic.distributions import Distribution, generator
 from accelsim.synthetic.networks import NETWORKS
 from accelsim.synthetic.recipe import Recipe
 from accelsim.synthetic.trace import SyntheticTrace, write_recipe, write_tensors
-from accelsim.trace import Trace
-from accelsim.workload import Geometry, GlobalPeWork
+from accelsim.trace.file import Trace
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import GlobalPeWork
 
 SHIPPED = Path("/work/shared/data/workloads")
 V = 16

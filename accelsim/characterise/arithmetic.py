@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from accelsim.characterise.block import (
-    Block,
-    combinational,
-    elements,
-    index_bits,
-    output,
-    port,
-    signed,
-)
+from accelsim.characterise.block import Block, combinational, elements, index_bits, output, port, signed
 from accelsim.characterise.carry_save import CarrySave
 from accelsim.characterise.roles import WIDEST_OR, Roles
 

@@ -17,13 +17,7 @@ from accelsim.characterise.cells import DELAY_TABLES, Cell
 from accelsim.characterise.library import Library
 from accelsim.characterise.netlist import Netlist, netlist_of
 from accelsim.characterise.recipe import Recipe
-from accelsim.characterise.roles import (
-    FANOUT,
-    PLAIN_ADDERS,
-    PLAIN_FULL_ADDER,
-    PLAIN_HALF_ADDER,
-    Roles,
-)
+from accelsim.characterise.roles import FANOUT, PLAIN_ADDERS, PLAIN_FULL_ADDER, PLAIN_HALF_ADDER, Roles
 from accelsim.errors import AccelsimError
 
 # Map for area under the target delay, buffer nets of many loads, then size up and down.

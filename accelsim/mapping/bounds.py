@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from accelsim.config import Arch
-from accelsim.mapping.storage import Storage, input_bits, output_bits, weight_bits
-from accelsim.workload import LayerSpec
+from accelsim.machine.arch import Arch
+from accelsim.mapping.residency import Storage, input_bits, output_bits, weight_bits
+from accelsim.workload.layer import LayerSpec
 
 
 @dataclass(frozen=True)

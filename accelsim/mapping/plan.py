@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from accelsim.config import Arch, Dataflow
 from accelsim.errors import AccelsimError
-from accelsim.workload import LayerSpec
+from accelsim.machine.arch import Arch, Dataflow
+from accelsim.workload.layer import LayerSpec
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from accelsim.config import Arch
 from accelsim.errors import AccelsimError
-from accelsim.mapping.search import Mapper
-from accelsim.mapping.storage import decide_storage
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch
+from accelsim.mapping.residency import decide_storage
+from accelsim.mapping.search.mapper import Mapper
 from accelsim.rtl.pe_run import cut_program, run_pe
 from accelsim.rtl.vectors import RECORDS, Vectors, make_vectors
-from accelsim.scheme import Scheme
-from accelsim.workload import OutputFormat, QuantizedLayer
+from accelsim.workload.layer import OutputFormat, QuantizedLayer
 
 TOP, TESTBENCH = "pe_top", "tb_pe_top"
 _SIGNS = {"unsigned": 0, "signed": 1, "both": 2}

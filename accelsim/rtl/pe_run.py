@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from accelsim.config import Arch
 from accelsim.errors import AccelsimError
-from accelsim.mapping.program import LayerProgram, PeProgram, Position
-from accelsim.mapping.storage import Storage
-from accelsim.mapping.tiles import Block
+from accelsim.machine.arch import Arch
+from accelsim.mapping.layout.program import LayerProgram, PeProgram, Position
+from accelsim.mapping.layout.tiles import Block
+from accelsim.mapping.residency import Storage
 from accelsim.sim.clock import UNKNOWN, Clock, Process
 from accelsim.sim.drain import Drain, OutputTile
 from accelsim.sim.layer_run import LayerRun

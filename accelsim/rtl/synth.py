@@ -12,10 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from accelsim.config import Arch
 from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch
 from accelsim.rtl.emit import TESTBENCH, TOP
-from accelsim.scheme import Scheme
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -182,7 +182,7 @@ def compare_area(rows: list[Synthesised], arch: Arch, scheme: Scheme, library: C
     """
     import pandas as pd
 
-    from accelsim.inventory import build_inventory
+    from accelsim.report.inventory import build_inventory
 
     parts = {part.name: part for part in build_inventory(arch, scheme, library)}
     table = []

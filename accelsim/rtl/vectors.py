@@ -13,12 +13,12 @@ import numpy as np
 from accelsim_kernels.reference import accumulate_reference, ppu_static_reference, ppu_vector_reference
 from numpy.typing import NDArray
 
-from accelsim.config import Arch
-from accelsim.lanes import lane_spec
-from accelsim.layer_output import ppu_constants
-from accelsim.mapping.tiles import Block, InputTile, WeightTile
+from accelsim.compute.lanes import lane_spec
+from accelsim.machine.arch import Arch
+from accelsim.mapping.layout.tiles import Block, InputTile, WeightTile
+from accelsim.quantize.reference import ppu_constants
 from accelsim.rtl.pe_run import PeRun
-from accelsim.workload import QuantizedLayer
+from accelsim.workload.layer import QuantizedLayer
 
 Field = tuple[NDArray[np.integer], int]  # values [records, n] and the bits each takes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from accelsim.config import Arch
+from accelsim.machine.arch import Arch
 from accelsim.sim.clock import Clock, Process
 from accelsim.sim.drain import Drain, OutputTile, PsumTile
 from accelsim.sim.fetch import StreamRun

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from accelsim.config import Arch
-from accelsim.mapping.tiles import Block
+from accelsim.machine.arch import Arch
+from accelsim.mapping.layout.tiles import Block
 from accelsim.sim.clock import UNKNOWN, Clock, Signal
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.recorder import Recorder

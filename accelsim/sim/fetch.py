@@ -12,7 +12,7 @@ from typing import Any
 
 from simpy.events import Event
 
-from accelsim.mapping.program import Fetch, Stream
+from accelsim.mapping.layout.program import Fetch, Stream
 from accelsim.sim.clock import UNKNOWN, Process, Signal
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.ports import INPUT, WEIGHT, Key

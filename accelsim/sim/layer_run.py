@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from simpy.events import Event
 
-from accelsim.config import Arch
-from accelsim.dataflows import NESTS
-from accelsim.mapping.program import LayerProgram, is_staged, output_tile_bits
-from accelsim.mapping.tiles import Block, InputTile
+from accelsim.machine.arch import Arch
+from accelsim.machine.dataflows import NESTS
+from accelsim.mapping.layout.program import LayerProgram, is_staged, output_tile_bits
+from accelsim.mapping.layout.tiles import Block, InputTile
 from accelsim.sim.clock import Clock
-from accelsim.workload import LayerSpec
+from accelsim.workload.layer import LayerSpec
 
 BUCKETS = (
     "compute",

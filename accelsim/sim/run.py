@@ -11,18 +11,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.config import Arch
-from accelsim.dataflows import NESTS
-from accelsim.lanes import LayerValues, compute_values
+from accelsim.machine.arch import Arch
+from accelsim.mapping.layout.program import LayerProgram
 from accelsim.mapping.plan import Mapping
-from accelsim.mapping.program import LayerProgram, build_program
-from accelsim.mapping.storage import Storage, decide_storage
+from accelsim.mapping.residency import Storage
 from accelsim.sim.array import Array
 from accelsim.sim.clock import Clock
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.recorder import Recorder
 from accelsim.sim.repeats import Repeat, find_repeat
-from accelsim.workload import LayerSpec, QuantizedLayer
+from accelsim.workload.layer import LayerSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,63 +38,6 @@ class LayerTiming:
     end: int
     buckets: NDArray[np.int64]
     counts: Counter[str]
-
-
-@dataclass(frozen=True, eq=False)
-class LayerActivity:
-    """What one layer did: its timing, all counts, and where they are kept its operands and values."""
-
-    layer: LayerSpec
-    timing: LayerTiming
-    counts: Counter[str]
-    overflows: int | None
-    zero_operand_macs: int
-    operands: QuantizedLayer | None
-    values: LayerValues | None
-
-    @property
-    def mapping(self) -> Mapping:
-        return self.timing.mapping
-
-    @property
-    def storage(self) -> Storage:
-        return self.timing.storage
-
-    @property
-    def cycles(self) -> int:
-        return self.timing.cycles
-
-    @property
-    def end(self) -> int:
-        return self.timing.end
-
-    @property
-    def buckets(self) -> NDArray[np.int64]:
-        return self.timing.buckets
-
-    @property
-    def psums(self) -> NDArray[np.int64]:
-        """int64[pixels, K]. Raises ValueError where values were not kept."""
-        if self.values is None:
-            raise ValueError(f"layer {self.layer.name}: its values were not kept")
-        return self.values.psums
-
-
-def simulate(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping]) -> list[LayerActivity]:
-    """Compute and time `layers`, one after another, with the given mappings.
-
-    Raises AccelsimError when a layer overflows with `overflow: error`.
-    """
-    specs = [layer.spec for layer in layers]
-    programs = [
-        build_program(arch, layer, mapping, storage)
-        for layer, mapping, storage in zip(specs, mappings, decide_storage(arch, specs), strict=True)
-    ]
-    values = [
-        compute_values(arch, layer, mapping.c_split) for layer, mapping in zip(layers, mappings, strict=True)
-    ]
-    timings = time_programs(arch, programs)
-    return [join(*parts) for parts in zip(timings, layers, values, strict=True)]
 
 
 def time_programs(
@@ -176,29 +117,3 @@ def no_cyclic_gc() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def join(timing: LayerTiming, operands: QuantizedLayer, values: LayerValues) -> LayerActivity:
-    """One layer's activity, with its tensors."""
-    counts = lane_counts(timing, values.gated_steps)
-    return LayerActivity(
-        timing.layer, timing, counts, values.overflows, values.zero_operand_macs, operands, values
-    )
-
-
-def lane_counts(timing: LayerTiming, gated_steps: int) -> Counter[str]:
-    """All counts of a layer of which so many lane steps are gated."""
-    scheme = timing.layer.scheme
-    held = NESTS[timing.mapping.dataflow].weight_operand_held
-    operate = "dot_product.op" if held else "dot_product.op_changing"
-    switched = timing.counts["accumulator.add"] - gated_steps
-    counts = timing.counts + Counter({"dot_product.gated": gated_steps})
-    for action, present in (
-        (operate, True),
-        ("pipeline_register.write", True),
-        ("scale_product.op", bool(scheme.weight_scale_bits and scheme.activation_scale_bits)),
-        ("scale_multiply.op", scheme.has_scales),
-    ):
-        if present and switched:
-            counts[action] = switched
-    return Counter(dict(sorted(counts.items())))

@@ -6,7 +6,7 @@ docs/machine.md section 5 has something happen to it.
 
 from __future__ import annotations
 
-from accelsim.config import Arch
+from accelsim.machine.arch import Arch
 from accelsim.sim.clock import Clock
 from accelsim.sim.drain import Drain, OutputTile, PsumTile
 from accelsim.sim.layer_run import LayerRun

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from accelsim.synthetic.recipe import RecipeLayer
-from accelsim.workload import Geometry, GlobalPeWork
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import GlobalPeWork
 
 IMAGE = 224
 CLASSES = 1000

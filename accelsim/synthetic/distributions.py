@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.json_fields import check_keys, choice, fail, show, value_of
+from accelsim.trace.json_fields import check_keys, choice, fail, show, value_of
 
 GENERATOR_VERSION = 1
 """Changes whenever the same recipe would give other tensors."""

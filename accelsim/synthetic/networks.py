@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from accelsim.errors import AccelsimError
-from accelsim.json_fields import show
 from accelsim.synthetic.convolutional import mobilenet_v2, resnet18, resnet50
 from accelsim.synthetic.distributions import Distribution
 from accelsim.synthetic.parameters import CONVOLUTIONAL, DECODER, TRANSFORMER
 from accelsim.synthetic.recipe import MAX_SEED, Recipe, RecipeLayer
 from accelsim.synthetic.transformers import bert_base, bert_large, llama_block, vit_b16
+from accelsim.trace.json_fields import show
 
 MAX_BATCH, MAX_SEQ = 1 << 12, 1 << 16
 

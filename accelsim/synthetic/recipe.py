@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from accelsim.errors import AccelsimError
-from accelsim.json_fields import check_keys, fail, integer, load_json, show, value_of
 from accelsim.synthetic.distributions import GENERATOR_VERSION, Distribution
-from accelsim.trace_format import LayerInfo, check_layer_name, check_provenance, parse_layer
-from accelsim.workload import Geometry, GlobalPeWork
+from accelsim.trace.json_fields import check_keys, fail, integer, load_json, show, value_of
+from accelsim.trace.manifest import LayerInfo, check_layer_name, check_provenance, parse_layer
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import GlobalPeWork
 
 FORMAT, VERSION = "accelsim-recipe", 1
 MAX_SEED = (1 << 63) - 1

@@ -10,12 +10,12 @@ import re
 from pathlib import Path
 
 from accelsim.errors import AccelsimError
-from accelsim.json_fields import fail, show
 from accelsim.synthetic.networks import Request
 from accelsim.synthetic.parameters import CONVOLUTIONAL, TRANSFORMER
 from accelsim.synthetic.recipe import Recipe, RecipeLayer
-from accelsim.trace_format import check_layer_name
-from accelsim.workload import Geometry
+from accelsim.trace.json_fields import fail, show
+from accelsim.trace.manifest import check_layer_name
+from accelsim.workload.geometry import Geometry
 
 MAX_BYTES = 4 << 20
 MAX_SIZE = 1 << 24

@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import AccelsimError
-from accelsim.quantize import QuantizeOptions, keep_24_bits, quantize_layer
-from accelsim.scheme import Scheme
+from accelsim.formats.scheme import Scheme
+from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.quantize.layers import keep_24_bits, quantize_layer
 from accelsim.synthetic.distributions import generator
 from accelsim.synthetic.recipe import Recipe, RecipeLayer, is_recipe
-from accelsim.trace import Trace
-from accelsim.trace_files import has_manifest
-from accelsim.trace_format import Manifest
-from accelsim.trace_write import write_trace
-from accelsim.workload import FloatLayer, LayerSpec, OutputFormat, QuantizedLayer
+from accelsim.trace.file import Trace
+from accelsim.trace.find import has_manifest
+from accelsim.trace.manifest import Manifest
+from accelsim.trace.write import write_trace
+from accelsim.workload.layer import FloatLayer, LayerSpec, OutputFormat, QuantizedLayer
 
 SUFFIXES = (".json", ".csv")
 MAX_STORED_VALUES = 1 << 28

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from accelsim.synthetic.recipe import RecipeLayer
-from accelsim.workload import Geometry, GlobalPeWork
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import GlobalPeWork
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from accelsim.config import Arch
+from accelsim.machine.arch import Arch
 from cycle_model.ports import Key, OutputTile
 from cycle_model.program import Fetch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from accelsim.config import Arch
+from accelsim.machine.arch import Arch
 from cycle_model.layer_run import LayerRun
 from cycle_model.pe import Half, Pe
 from cycle_model.placement import region_bits

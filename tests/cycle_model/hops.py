@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from accelsim.config import Arch
+from accelsim.machine.arch import Arch
 
 
 def _side(arch: Arch) -> int:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from accelsim.config import Arch
+from accelsim.machine.arch import Arch
 from cycle_model.program import LayerProgram
 
 BUCKETS = ("compute", "accumulate_stall", "output_wait", "weight_wait", "input_wait", "drain", "idle")

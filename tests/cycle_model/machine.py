@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.config import Arch
+from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import Mapping
-from accelsim.workload import QuantizedLayer
+from accelsim.workload.layer import QuantizedLayer
 from cycle_model.dram import Dram, DramTransfer
 from cycle_model.fetching import Fetching
 from cycle_model.hops import hops_between, hops_into

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from accelsim.config import Arch
+from accelsim.machine.arch import Arch
 from cycle_model.layer_run import COMPUTE, DRAIN, IDLE, INPUT_WAIT, OUTPUT_WAIT, STALL, WEIGHT_WAIT, LayerRun
 from cycle_model.placement import ceil_div
 from cycle_model.ports import Delay, OutputTile

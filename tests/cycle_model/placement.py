@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 
-from accelsim.config import Arch
-from accelsim.workload import QuantizedLayer
+from accelsim.machine.arch import Arch
+from accelsim.workload.layer import QuantizedLayer
 
 LONGEST_RUN = 16  # all 2^(n-1) choices are tried
 

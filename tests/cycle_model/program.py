@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from accelsim.config import Arch
+from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import Mapping
-from accelsim.workload import QuantizedLayer
+from accelsim.workload.layer import QuantizedLayer
 from cycle_model.placement import Placement, ceil_div, placements_of, region_bits
 from cycle_model.tiles import (
     Block,

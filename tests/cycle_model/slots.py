@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from accelsim.config import Arch
+from accelsim.machine.arch import Arch
 from cycle_model.tiles import runs
 
 

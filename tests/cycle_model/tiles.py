@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from accelsim.config import Arch
+from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import Mapping
-from accelsim.workload import QuantizedLayer
+from accelsim.workload.layer import QuantizedLayer
 from cycle_model.placement import ceil_div
 
 

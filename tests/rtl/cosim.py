@@ -17,11 +17,11 @@ import numpy as np
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from accelsim.config import Arch, load_arch
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch, load_arch
 from accelsim.rtl.emit import TESTBENCH, write_modules, write_testbench
 from accelsim.rtl.vectors import Vectors, make_vectors
-from accelsim.scheme import Scheme
-from accelsim.workload import OutputFormat
+from accelsim.workload.layer import OutputFormat
 from rtl.tiles import random_layer, random_run, trace_layers
 
 

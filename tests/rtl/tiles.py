@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from accelsim.config import Arch
 from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch
+from accelsim.mapping.layout.program import LayerProgram, build_program
 from accelsim.mapping.plan import Mapping
-from accelsim.mapping.program import LayerProgram, build_program
-from accelsim.mapping.storage import Storage
+from accelsim.mapping.residency import Storage
 from accelsim.rtl.pe_run import PeRun, cut_program, run_pe
-from accelsim.scheme import Scheme
-from accelsim.trace import Trace
-from accelsim.workload import Geometry, OutputFormat, QuantizedLayer
+from accelsim.trace.file import Trace
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import OutputFormat, QuantizedLayer
 
 TRACES = Path(__file__).parents[2] / "traces"
 TRACE_LAYERS = {

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from accelsim.trace_write import write_trace
-from accelsim.workload import FloatLayer, Geometry, GlobalPeWork
+from accelsim.trace.write import write_trace
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import FloatLayer, GlobalPeWork
 
 HERE = Path(__file__).parent
 HELD_OUT_EVERY = 5  # images 4, 9, 14, ... are held out: 359 of 1797

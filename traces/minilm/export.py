@@ -16,8 +16,9 @@ import numpy as np
 from encoder import HEADS, Array, Encoder, Matmul, ordered_matmul
 from numpy.typing import NDArray
 
-from accelsim.trace_write import write_trace
-from accelsim.workload import FloatLayer, Geometry, GlobalPeWork
+from accelsim.trace.write import write_trace
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import FloatLayer, GlobalPeWork
 
 HERE = Path(__file__).parent
 LAYER = 0

@@ -1,0 +1,58 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from accelsim.quantize.arrays import QuantizeOptions
+
+TraceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="TRACE",
+        help="A trace file, a bundled trace, a network such as resnet50 or a SCALE-Sim topology (.csv).",
+    ),
+]
+ArchOption = Annotated[str, typer.Option("--arch", help="A preset or an arch file.")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="Result folder [default: results/TRACE; of a run results/TRACE-SCHEME]."),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change an arch parameter; repeats.")
+]
+QuantizeOption = Annotated[
+    list[str] | None,
+    typer.Option("--quantize", metavar="KEY=VALUE", help="Change how a float trace is quantized; repeats."),
+]
+CostsOption = Annotated[
+    Path | None, typer.Option("--costs", help="Folder of cost tables [default: those of the package].")
+]
+DumpOption = Annotated[
+    bool, typer.Option("--dump", help="Also write outputs.safetensors: operands, psums, outputs.")
+]
+DataOption = Annotated[
+    bool, typer.Option("--data/--no-data", help="Compute values, or only cycles, area and energy.")
+]
+GatedOption = Annotated[
+    float | None,
+    typer.Option(
+        "--gated-fraction", help="With --no-data: share of lane steps taken for gated [default: 0]."
+    ),
+]
+TimelineOption = Annotated[
+    bool, typer.Option("--timeline", help="Also write timeline.json: what happens when, for Perfetto.")
+]
+PlotOption = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw energy, area and cycle charts.")]
+
+
+def quantize_options_of(items: list[str] | None) -> QuantizeOptions | None:
+    if not items:
+        return None
+    from accelsim.api import quantize_options
+
+    return quantize_options(items)

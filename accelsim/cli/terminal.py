@@ -1,0 +1,184 @@
+"""Tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from accelsim.report.results import RunResult
+
+_SCOPES = ("datapath", "pe", "array", "system")
+_PIPED_WIDTH = 240
+# Where a PE's cycles go beside its steps, by buckets.
+_WAITS = {
+    "waiting for weights": ("weight_wait",),
+    "waiting for inputs": ("input_wait",),
+    "waiting for outputs": ("output_wait",),
+    "draining, idle, pads": ("drain", "idle", "accumulate_stall"),
+}
+_MOST_NAMES = 6
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # the command line decides what that means
+
+
+def _console() -> Console:
+    # Nothing printed here is markup: names come from users' files.
+    console = _Console(markup=False, highlight=False)
+    # Piped into a file there is no terminal to measure; 80 columns would cut the numbers.
+    return console if console.is_terminal else _Console(markup=False, highlight=False, width=_PIPED_WIDTH)
+
+
+def print_frame(frame: pd.DataFrame) -> None:
+    """One row a line, unit in the column name."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in frame.columns:
+        numeric = frame[column].dtype.kind in "iuf"
+        table.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(_text(value) for value in row))
+    _console().print(table)
+
+
+def print_mapping(values: Mapping[str, Any]) -> None:
+    """Name and value, one a line; nested mappings are flattened with dots."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in _flat("", values):
+        table.add_row(name, _text(value))
+    _console().print(table)
+
+
+def summary_table(runs: Sequence[RunResult], comparison: pd.DataFrame | None = None) -> None:
+    """Metrics down, schemes across; with a comparison also what each saves against the first."""
+    first = runs[0].summary
+    synthetic = ", synthetic tensors" if first["synthetic"] else ""
+    title = f"{first['trace']} on {first['arch']}: {first['macs']:,} MACs{synthetic}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("metric")
+    for run in runs:
+        table.add_column(run.summary["scheme"], justify="right")
+
+    def line(name: str, values: Sequence[str]) -> None:
+        table.add_row(name, *values)
+
+    def saved(key: str, index: int) -> str:
+        if comparison is None or index == 0:
+            return ""
+        return f"  ({comparison[key + '_saved_percent'].iloc[index]:+.1f} % saved)"
+
+    summaries = [run.summary for run in runs]
+    line("cycles", [f"{s['cycles']:,}{saved('cycles', i)}" for i, s in enumerate(summaries)])
+    line("utilization", [f"{s['utilization']:.3f}" for s in summaries])
+    line("utilization at every layer's bound", [f"{s['bound_utilization']:.3f}" for s in summaries])
+    for name, buckets in _WAITS.items():
+        shares = [sum(s["pe_cycle_shares"][bucket] for bucket in buckets) for s in summaries]
+        line(f"PE cycles: {name} (%)", [f"{100 * share:.1f}" for share in shares])
+    line("SQNR, psums (dB)", [_text(s["sqnr_db"]) for s in summaries])
+    line("SQNR, PPU outputs (dB)", [_text(s["ppu_sqnr_db"]) for s in summaries])
+    line("overflows", [f"{_text(s['overflows'])} at {s['accumulator_bits']} bits" for s in summaries])
+    table.add_section()
+    for scope in _SCOPES:
+        line(
+            f"energy, {scope} (uJ)",
+            [
+                f"{s['energy_pj'][scope] / 1e6:.4g}{saved(f'energy_{scope}', i)}"
+                for i, s in enumerate(summaries)
+            ],
+        )
+    for scope in _SCOPES:
+        line(f"fJ/op, {scope}", [f"{s['fj_per_op'][scope]:.1f}" for s in summaries])
+    table.add_section()
+    for scope in _SCOPES[:-1]:
+        line(
+            f"area, {'one ' if scope != 'array' else ''}{scope} (um2)",
+            [f"{s['area_um2'][scope]:,.0f}{saved(f'area_{scope}', i)}" for i, s in enumerate(summaries)],
+        )
+    line("TOPS/mm2 (peak)", [f"{s['tops_per_mm2']:.3f} ({s['peak_tops_per_mm2']:.3f})" for s in summaries])
+    if comparison is not None:
+        table.add_section()
+        area = comparison["area_pe_datapath_and_sram_um2"]
+        line("area, datapath + SRAM (um2)", [_against(area, index) for index in range(len(runs))])
+        narrow = comparison["area_pe_24bit_um2"]
+        line("area, one pe, 24-bit acc. (um2)", [_against(narrow, index) for index in range(len(runs))])
+        line("overflows at 24 bits", [_text(value) for value in comparison["overflows_24bit"]])
+        line("SQNR at 24 bits (dB)", [_text(value) for value in comparison["sqnr_db_24bit"]])
+    console = _console()
+    console.print(table)
+    for note in _notes(runs, comparison is not None):
+        console.print(note, style="dim", soft_wrap=True)
+
+
+def _against(series: pd.Series, index: int) -> str:
+    value, base = series.iloc[index], series.iloc[0]
+    return f"{value:,.0f}" + (f"  ({100 * (1 - value / base):+.1f} % saved)" if index else "")
+
+
+def _notes(runs: Sequence[RunResult], compared: bool) -> list[str]:
+    notes = []
+    if compared:
+        notes.append(
+            "Port widths are the same for every scheme: cycles and energy saved contain a bandwidth effect."
+        )
+        notes.append("Cycles also contain the mapper's choices, made for each scheme; see layers.csv.")
+        notes += _moved(runs)
+    assumed = runs[0].summary["assumed_gated_fraction"]
+    if assumed is not None:
+        notes.append(
+            f"No values computed: {assumed:g} of the lane steps are taken for gated, and all in padding."
+        )
+    for run in runs:
+        shares = sorted(run.summary["energy_standing"].items(), key=lambda item: -item[1])
+        rests = ", ".join(f"{share:.0%} {standing}" for standing, share in shares)
+        notes.append(f"{run.summary['scheme']}: system energy rests on {rests}.")
+        notes += [f"{run.summary['scheme']}: warning: {warning}." for warning in run.summary["warnings"]]
+    return notes
+
+
+def _moved(runs: Sequence[RunResult]) -> list[str]:
+    """Layers whose operands live elsewhere than in the first run: a step in DRAM traffic, not a slope."""
+    columns = ["weights_from", "input_from", "output_to"]
+    base = runs[0].layers
+    notes = []
+    for run in runs[1:]:
+        differs = (run.layers[columns] != base[columns]).any(axis=1)
+        if differs.any():
+            moved = list(run.layers.loc[differs, "layer"])
+            names = ", ".join(moved[:_MOST_NAMES])
+            if len(moved) > _MOST_NAMES:
+                names += f" and {len(moved) - _MOST_NAMES} more layers"
+            first = runs[0].summary["scheme"]
+            notes.append(f"{run.summary['scheme']}: operands live elsewhere than at {first} in {names}.")
+    return notes
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            rows += _flat(f"{prefix}{name}.", value)
+        else:
+            rows.append((f"{prefix}{name}", value))
+    return rows
+
+
+def _text(value: Any) -> str:
+    if value is None or value != value:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, int) or type(value).__module__ == "numpy":
+        return f"{value:,}" if not isinstance(value, str) else value
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,189 @@
+"""What the lanes and PPUs compute: a layer's integers, bit for bit (docs/machine.md section 2).
+
+Values do not depend on when anything happens, and of the mapping only on how the reduction is cut over PEs;
+so a layer is computed at once, apart from its timing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from accelsim_kernels import (
+    ERROR,
+    SATURATE,
+    WRAP,
+    LaneSpec,
+    accumulate,
+    activation_profile,
+    add_psums,
+    pack_weights,
+    ppu_static,
+    ppu_vector,
+    weight_profile,
+)
+from numpy.typing import NDArray
+
+from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch
+from accelsim.quantize.reference import ppu_constants
+from accelsim.workload.layer import QuantizedLayer
+
+_OVERFLOW = {"saturate": SATURATE, "wrap": WRAP, "error": ERROR}
+_PIXELS_AT_ONCE = 4096  # bounds the table of taps; several times what one call of the kernel wants
+
+
+@dataclass(frozen=True, eq=False)
+class LayerValues:
+    """Integers of one layer.
+
+    psums: int64[pixels, K]; overflow_map: int32[pixels, K], accumulations that overflowed; output: int16
+    [pixels, K] PPU codes; output_scales: uint16[pixels, groups * ceil(K/groups/V)] or None;
+    gated_steps: lane steps (k, pixel, g) whose dot product does not switch; zero_operand_macs: element MACs
+    with a zero operand, padding of vectors and images included.
+    """
+
+    psums: NDArray[np.int64]
+    overflow_map: NDArray[np.int32]
+    output: NDArray[np.int16]
+    output_scales: NDArray[np.uint16] | None
+    gated_steps: int
+    zero_operand_macs: int
+
+    @property
+    def overflows(self) -> int:
+        return int(self.overflow_map.sum())
+
+
+def lane_spec(arch: Arch, scheme: Scheme, accumulator_bits: int | None = None) -> LaneSpec:
+    """The widths of a machine's lanes at a scheme, or with another accumulator width."""
+    return LaneSpec(
+        weight_bits=scheme.weight_bits,
+        activation_bits=scheme.activation_bits,
+        weight_scale_bits=scheme.weight_scale_bits,
+        activation_scale_bits=scheme.activation_scale_bits,
+        scale_product_shift=scheme.scale_product_shift,
+        scale_product_bits=scheme.scale_product_bits,
+        product_shift=arch.product_shift,
+        accumulator_bits=accumulator_bits or arch.accumulator_width(scheme),
+        overflow=_OVERFLOW[arch.overflow],
+    )
+
+
+def compute_values(arch: Arch, layer: QuantizedLayer, c_split: int = 1) -> LayerValues:
+    """Psums, counts and PPU outputs of a layer whose reduction is cut over chains of `c_split` PEs.
+
+    Raises AccelsimError when an accumulator overflows with `overflow: error`, naming pixel and channel.
+    """
+    psums, overflows = accumulate_layer(arch, layer, c_split=c_split)
+    spec = lane_spec(arch, layer.scheme)
+    if spec.overflow == ERROR and overflows.any():
+        pixel, channel = np.argwhere(overflows)[0]
+        raise AccelsimError(
+            f"layer {layer.name}: the accumulator of {spec.accumulator_bits} bits overflows at "
+            f"pixel {pixel}, channel {channel} (overflow: error)"
+        )
+    output, scales = _ppu(arch, layer, psums)
+    return LayerValues(psums, overflows, output, scales, *_zeros(layer))
+
+
+def accumulate_layer(
+    arch: Arch,
+    layer: QuantizedLayer,
+    accumulator_bits: int | None = None,
+    c_split: int = 1,
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """(psums int64[pixels, K], overflows int32[pixels, K]), also with another accumulator width.
+
+    Each PE of a chain sums its own vectors from zero; then the psums are added from the first to the last,
+    limited every time.
+    """
+    spec = lane_spec(arch, layer.scheme, accumulator_bits)
+    geometry = layer.geometry
+    # One part is all of them, by a slice, which copies nothing.
+    parts: Sequence[slice | NDArray[np.int64]]
+    parts = [slice(None)] if c_split == 1 else layer.parts(c_split)
+    psums = np.empty((geometry.pixels, geometry.K), dtype=np.int64)
+    overflows = np.empty((geometry.pixels, geometry.K), dtype=np.int32)
+    for group in range(geometry.groups):
+        k = _channels(layer, group)
+        scales = None if layer.weight_scales is None else layer.weight_scales[k]
+        packed = [
+            pack_weights(
+                np.ascontiguousarray(layer.weight_words[k][:, g]),
+                None if scales is None else np.ascontiguousarray(scales[:, g]),
+                spec,
+            )
+            for g in parts
+        ]
+        for start in range(0, geometry.pixels, _PIXELS_AT_ONCE):
+            pixels = np.arange(start, min(start + _PIXELS_AT_ONCE, geometry.pixels))
+            rows = slice(start, start + len(pixels))
+            gather = layer.gather(group, pixels)
+            results = (
+                accumulate(weights, layer.input_words, layer.input_scales, gather[:, g], spec)
+                for g, weights in zip(parts, packed, strict=True)
+            )
+            total, count = next(results)
+            for own, overflowed in results:
+                add_psums(total, count, own, overflowed, spec)
+            psums[rows, k], overflows[rows, k] = total, count
+    return psums, overflows
+
+
+def _channels(layer: QuantizedLayer, group: int) -> slice:
+    per_group = layer.geometry.outputs_per_group
+    return slice(group * per_group, (group + 1) * per_group)
+
+
+def _zeros(layer: QuantizedLayer) -> tuple[int, int]:
+    """(gated lane steps, element MACs with a zero operand), from a profile of either operand."""
+    geometry = layer.geometry
+    live = nonzero = 0
+    for group in range(geometry.groups):
+        k = _channels(layer, group)
+        scales = None if layer.weight_scales is None else layer.weight_scales[k]
+        weights = weight_profile(layer.weight_words[k], scales)
+        for start in range(0, geometry.pixels, _PIXELS_AT_ONCE):
+            pixels = np.arange(start, min(start + _PIXELS_AT_ONCE, geometry.pixels))
+            inputs = activation_profile(layer.input_words, layer.input_scales, layer.gather(group, pixels))
+            live += int(weights.live @ inputs.live)
+            nonzero += int(np.vdot(weights.nonzero, inputs.nonzero))
+    steps = geometry.pixels * geometry.K * layer.G
+    return steps - live, steps * layer.vector_size - nonzero
+
+
+def _ppu(
+    arch: Arch, layer: QuantizedLayer, psums: NDArray[np.int64]
+) -> tuple[NDArray[np.int16], NDArray[np.uint16] | None]:
+    """The PPU's integer outputs of every psum; vectors of k never mix groups."""
+    output = layer.output
+    multiplier, shift, bias = ppu_constants(layer, arch.product_shift)
+    relu = layer.activation == "relu"
+    common = (relu, output.fraction_bits, output.qmin, output.qmax)
+    if not output.scale_bits:
+        return ppu_static(psums, multiplier, shift, bias, *common), None
+    codes, scales = [], []
+    for k in _vector_runs(layer):
+        code, scale = ppu_vector(
+            np.ascontiguousarray(psums[:, k]),
+            multiplier[k],
+            shift[k],
+            bias[k],
+            *common,
+            output.scale_bits,
+            min(layer.vector_size, layer.geometry.outputs_per_group),
+        )
+        codes.append(code)
+        scales.append(scale)
+    return np.concatenate(codes, axis=1), np.concatenate(scales, axis=1)
+
+
+def _vector_runs(layer: QuantizedLayer) -> list[slice]:
+    """Channels to cut into vectors from their first on: all at once where groups are whole vectors."""
+    per_group = layer.geometry.outputs_per_group
+    if per_group % min(layer.vector_size, per_group) == 0:
+        return [slice(None)]
+    return [_channels(layer, group) for group in range(layer.geometry.groups)]

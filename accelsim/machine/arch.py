@@ -1,0 +1,332 @@
+"""Arch files: the machine's parameters (docs/machine.md section 3). The only place that reads YAML."""
+
+from __future__ import annotations
+
+import math
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+
+# The longest reduction of ResNet-50, 3*3*512 products: what `accumulator_bits: auto` is sized for.
+LONGEST_REDUCTION = 4608
+_MAX_FILE_BYTES = 1 << 18
+_MAX_NAME = 200
+MIN_ACCUMULATOR_BITS, MAX_ACCUMULATOR_BITS = 24, 62
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+Dataflow = Literal["os-lws", "os", "ws-los", "ws"]
+
+
+class PpuLatency(_Strict):
+    """Cycles from a collector read to the out FIFO, by kind of output scale."""
+
+    static: int = Field(ge=1, le=1000)
+    per_vector: int = Field(ge=1, le=1000)
+
+
+class MappingPins(_Strict):
+    """What the mapper minimises, and choices taken from it; None leaves them free."""
+
+    objective: Literal["cycles", "energy", "edp"] = "cycles"
+    dataflow: Dataflow | None = None
+    k_split: int | None = Field(default=None, ge=1)
+    c_split: int | None = Field(default=None, ge=1)
+    pixel_split: int | None = Field(default=None, ge=1)
+    order: Literal["KP", "PK"] | None = None
+    tile_pixels: int | None = Field(default=None, ge=1)
+    units_per_tile: int | None = Field(default=None, ge=0)
+    chunk_vectors: int | None = Field(default=None, ge=1)
+    chunk_inputs: bool | None = None
+
+
+class Arch(_Strict):
+    """One machine, in the names of the arch file: depths in words, ports in bits, times in cycles."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.+() -]{1,64}$")
+    vector_size: int = Field(ge=1, le=128)
+    lanes: int = Field(ge=1, le=256)
+    pes: int = Field(ge=1, le=1024)
+    weight_buffer_words: int = Field(ge=2, le=1 << 20)
+    input_buffer_words: int = Field(ge=2, le=1 << 20)
+    accumulation_collector_depth: int = Field(ge=1, le=1024)
+    dataflows: tuple[Dataflow, ...] = Field(("os-lws",), min_length=1, strict=False)
+    weight_collector_depth: int = Field(16, ge=1, le=1024)
+    accumulation_buffer_words: int = Field(512, ge=2, le=1 << 16)
+    psum_chain: bool = True
+    accumulator_bits: int | Literal["auto"] = "auto"
+    product_shift: int = Field(0, ge=0, le=32)
+    overflow: Literal["saturate", "wrap", "error"] = "saturate"
+    activation_sign: Literal["both", "signed", "unsigned"] = "both"
+    accumulate_latency: int = Field(2, ge=1, le=4)
+    local_accumulate_latency: int = Field(1, ge=1, le=4)
+    ppu_latency_cycles: PpuLatency
+    out_fifo_words: int = Field(ge=1, le=1 << 16)
+    global_buffer_kb: int = Field(ge=1, le=1 << 20)
+    gb_banks: int = Field(ge=3, le=256)
+    gb_bank_bits: int = Field(ge=1, le=4096)
+    gb_weight_banks: int | None = Field(None, ge=1)
+    gb_output_banks: int | None = Field(None, ge=1)
+    gb_weight_kb: int | None = Field(None, ge=1)
+    pe_port_bits: int = Field(ge=1, le=4096)
+    psum_port_bits: int | None = Field(None, ge=1, le=4096)
+    noc_latency_cycles: int = Field(ge=0, le=1000)
+    dram_bits_per_cycle: int = Field(ge=1, le=1 << 16)
+    dram_efficiency: float = Field(gt=0, le=1)
+    dram_latency_cycles: int = Field(ge=0, le=100000)
+    output_staging_tiles: int = Field(8, ge=1, le=64)
+    global_pe_elements_per_cycle: int = Field(ge=1, le=1 << 16)
+    clock_ghz: float = Field(gt=0, le=10)
+    voltage_v: float = Field(gt=0, le=2)
+    node_nm: float = Field(gt=0, le=250)
+    placement_utilization: float = Field(gt=0, le=1)
+    sram_device: str = "itrs-lstp"
+    dram_kind: str = "lpddr4"
+    fold: Literal["auto", "never"] = "auto"
+    mapping: MappingPins = MappingPins()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if max(self.vector_size, self.lanes) % min(self.vector_size, self.lanes):
+            raise ValueError(
+                f"vector_size {self.vector_size} and lanes {self.lanes}: expected one to divide the other"
+            )
+        for name in ("weight_buffer_words", "input_buffer_words", "accumulation_buffer_words"):
+            if getattr(self, name) % 2:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected an even number (two halves)")
+        if self.out_fifo_words < self.accumulation_collector_depth:
+            raise ValueError(
+                f"out_fifo_words is {self.out_fifo_words}, expected at least accumulation_collector_depth "
+                f"= {self.accumulation_collector_depth}: a drain reserves a whole d-tile"
+            )
+        if len(set(self.dataflows)) != len(self.dataflows):
+            raise ValueError(f"dataflows are {', '.join(self.dataflows)}, expected each once")
+        if min(self.bank_groups) < 1:
+            raise ValueError(
+                f"gb_weight_banks and gb_output_banks leave {self.bank_groups[1]} of {self.gb_banks} banks "
+                "for inputs, expected at least 1"
+            )
+        if self.gb_weight_kb is not None and self.gb_weight_kb >= self.global_buffer_kb:
+            raise ValueError(
+                f"gb_weight_kb is {self.gb_weight_kb}, expected less than global_buffer_kb "
+                f"= {self.global_buffer_kb}: activations live in the rest"
+            )
+        if self.accumulator_bits != "auto" and not 2 <= self.accumulator_bits <= MAX_ACCUMULATOR_BITS:
+            raise ValueError(
+                f"accumulator_bits is {self.accumulator_bits}, expected auto or 2 to {MAX_ACCUMULATOR_BITS}"
+            )
+        if self.dram_bits < 1:
+            raise ValueError("dram_bits_per_cycle * dram_efficiency is below 1 bit per cycle")
+        return self
+
+    @property
+    def unit_channels(self) -> int:
+        """KU: output channels of a unit."""
+        return max(self.vector_size, self.lanes)
+
+    @property
+    def dram_bits(self) -> int:
+        """Bits the DRAM port moves in a cycle, floor(peak * efficiency)."""
+        return math.floor(self.dram_bits_per_cycle * self.dram_efficiency)
+
+    @property
+    def crossbar_bits(self) -> int:
+        return min(self.gb_bank_bits, self.pe_port_bits)
+
+    @property
+    def psum_bits(self) -> int:
+        """Width of the ports that psums use from PE to PE."""
+        return self.psum_port_bits or self.pe_port_bits
+
+    @property
+    def global_buffer_bits(self) -> int:
+        return self.global_buffer_kb * 8192
+
+    @property
+    def weight_region_bits(self) -> int:
+        """Bits of the global buffer that hold weights: the share of the weight banks where not given."""
+        if self.gb_weight_kb is not None:
+            return self.gb_weight_kb * 8192
+        return self.global_buffer_bits * self.bank_groups[0] // self.gb_banks
+
+    @property
+    def activation_region_bits(self) -> int:
+        return self.global_buffer_bits - self.weight_region_bits
+
+    @property
+    def bank_groups(self) -> tuple[int, int, int]:
+        """Banks for (weights, inputs, outputs)."""
+        weights = self.gb_weight_banks or max(1, self.gb_banks // 4)
+        outputs = self.gb_output_banks or max(1, self.gb_banks // 4)
+        return weights, self.gb_banks - weights - outputs, outputs
+
+    def activation_operand_bits(self, scheme: Scheme) -> int:
+        """Width of the multiplier's activation operand; one bit more when both signs are served."""
+        return scheme.activation_bits + (self.activation_sign == "both")
+
+    def accumulator_width(self, scheme: Scheme) -> int:
+        """accumulator_bits, or for `auto` the width that holds LONGEST_REDUCTION worst-case products.
+
+        Raises AccelsimError when that is more than MAX_ACCUMULATOR_BITS.
+        """
+        if self.accumulator_bits != "auto":
+            return self.accumulator_bits
+        signs = {"both": (True, False), "signed": (True,), "unsigned": (False,)}[self.activation_sign]
+        qmax_a = max(scheme.activation_max(signed) for signed in signs)
+        bound = LONGEST_REDUCTION * scheme.weight_max * qmax_a * scheme.max_scale_product
+        width = max(MIN_ACCUMULATOR_BITS, (bound >> self.product_shift).bit_length() + 1)
+        if width > MAX_ACCUMULATOR_BITS:
+            raise AccelsimError(
+                f"arch {self.name}, scheme {scheme}: accumulator_bits auto gives {width}, "
+                f"expected at most {MAX_ACCUMULATOR_BITS}; raise product_shift or use :spN"
+            )
+        return width
+
+    def check_scheme(self, scheme: Scheme) -> None:
+        """Refuse a scheme whose staged outputs cannot pass the out FIFO. Raises AccelsimError."""
+        if scheme.activation_scale_bits and self.vector_size > self.lanes:
+            need = self.accumulation_collector_depth * self.vector_size // self.lanes
+            if self.out_fifo_words < need:
+                raise AccelsimError(
+                    f"arch {self.name}, scheme {scheme}: out_fifo_words is {self.out_fifo_words}, expected "
+                    f"at least {need} (d-tile of {self.accumulation_collector_depth} x vector_size / lanes)"
+                )
+
+
+def presets() -> list[str]:
+    """Names of the machines that come with the package."""
+    files = resources.files("accelsim.machine.presets").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def load_arch(name: str | Path, overrides: list[str] | None = None) -> Arch:
+    """A preset by name or an arch file by path, with `KEY=VALUE` overrides (nested: `mapping.order=PK`).
+
+    An arch file may start from another with `base: <preset>` and give only what differs.
+    Raises AccelsimError naming the file, the key and what was expected.
+    """
+    where = f"arch {str(name)[:_MAX_NAME]}"
+    data = _read(name, where, depth=0)
+    for item in overrides or []:
+        _override(data, item)
+    try:
+        return Arch.model_validate(data)
+    except ValidationError as error:
+        raise AccelsimError(f"{where}: {_first_problem(error)}") from None
+
+
+def _read(name: str | Path, where: str, depth: int) -> dict[str, Any]:
+    if depth > 8:
+        raise AccelsimError(f"{where}: 'base' refers back to itself")
+    if str(name) in presets():
+        path = None
+        text = (resources.files("accelsim.machine.presets") / f"{name}.yaml").read_text("utf-8")
+    else:
+        path = Path(name)
+        text = _file_text(path, where)
+    data = load_yaml(text, where)
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise AccelsimError(f"{where}: expected a mapping of parameter names to values")
+    base = data.pop("base", None)
+    if base is not None:
+        if not isinstance(base, str) or len(base) > _MAX_NAME:
+            raise AccelsimError(f"{where}: base is {_shown(base)}, expected the name of a preset or file")
+        # A base file is looked for beside the file that names it.
+        beside = path.parent / base if path is not None else Path(base)
+        found = base if base in presets() or not beside.is_file() else beside
+        merged = _read(found, f"{where}, base {base}", depth + 1)
+        data.setdefault("name", path.stem if path is not None else str(name))
+        data = merged | data
+    return data
+
+
+def _file_text(path: Path, where: str) -> str:
+    try:
+        size = path.stat().st_size if "\0" not in str(path) and path.is_file() else None
+        if size is not None and size <= _MAX_FILE_BYTES:
+            return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise AccelsimError(f"{where}: cannot be read as UTF-8 text: {reason}") from None
+    if size is None:
+        raise AccelsimError(f"{where}: no such file or preset; presets are {', '.join(presets())}")
+    raise AccelsimError(f"{where}: {size} bytes, expected at most {_MAX_FILE_BYTES}")
+
+
+def load_yaml(text: str, where: str) -> Any:
+    """Plain YAML: no anchors, which can make a small file expand without end, and no key twice."""
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
+            raise AccelsimError(f"{where}: YAML aliases are not allowed, expected plain values")
+        return yaml.load(text, Loader=_Loader)
+    except AccelsimError:
+        raise
+    # PyYAML lets errors of its constructors through as they are: int(''), dates that do not exist, ...
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        raise AccelsimError(f"{where}: not valid YAML: {str(error)[:200]}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key is not None and key in seen:
+                raise yaml.YAMLError(f"key '{key}' is given twice, line {key_node.start_mark.line + 1}")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 takes 1e-3 for text because it has no dot.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _override(data: dict[str, Any], item: str) -> None:
+    where = f"--set {item[:80]}"
+    key, equals, text = item.partition("=")
+    if not equals or not key.strip() or not text.strip():
+        raise AccelsimError(f"{where}: expected KEY=VALUE")
+    value = load_yaml(text, where)
+    *parents, leaf = key.strip().split(".")
+    for parent in parents:
+        nested = data.get(parent) or {}
+        if not isinstance(nested, dict):
+            raise AccelsimError(f"{where}: {parent} has no keys of its own")
+        data[parent] = dict(nested)
+        data = data[parent]
+    data[leaf] = value
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits
+        text = "a value too long to print"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"] if part not in ("int", "literal['auto']"))
+    if problem["type"] == "extra_forbidden":
+        nested: dict[str, type[BaseModel]] = {"mapping": MappingPins, "ppu_latency_cycles": PpuLatency}
+        owner: type[BaseModel] = nested.get(where.partition(".")[0], Arch)
+        return f"unknown key '{where[:60]}'; known keys are {', '.join(owner.model_fields)}"
+    if problem["type"] == "missing":
+        return f"key '{where}' is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where} = {_shown(problem['input'])}: {message}" if where else message

@@ -1,0 +1,57 @@
+"""One door to everything that can be simulated: traces, recipes, topology files and networks by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accelsim.errors import AccelsimError
+from accelsim.synthetic.networks import NETWORKS, Request, network, split_name
+from accelsim.synthetic.recipe import Recipe, is_recipe
+from accelsim.synthetic.scalesim import read_topology
+from accelsim.synthetic.trace import SyntheticTrace
+from accelsim.trace.file import Trace
+from accelsim.trace.find import find_trace
+
+
+def open_workload(
+    name_or_path: str | Path,
+    *,
+    seq: int | None = None,
+    batch: int | None = None,
+    seed: int | None = None,
+) -> Trace:
+    """A trace, ready to be asked for layers.
+
+    name_or_path: a trace file, a recipe file, a SCALE-Sim topology (.csv), a bundled trace's name, or a
+    network's (`resnet50`, `bert-base`, `bert-base@seq=384,batch=4`). seq, batch, seed: sizes and randomness
+    of a network; a topology takes batch and seed. Raises AccelsimError on bad input, with one clear line.
+    """
+    path, request = Path(name_or_path), Request(seq, batch, seed)
+    try:
+        is_file = path.is_file()
+    except (OSError, ValueError):  # too long a name, an embedded NUL byte
+        is_file = False
+    if is_file and path.suffix.lower() == ".csv":
+        return SyntheticTrace.of(read_topology(path, request), path)
+    if not is_file:
+        name, asked = split_name(str(name_or_path)) if _is_network(name_or_path) else ("", Request())
+        if name:
+            merged = {**asked.given(), **request.given()}
+            both = set(asked.given()) & set(request.given())
+            if both:
+                raise AccelsimError(f"network {name}: {min(both)} is given in the name and beside it")
+            asked = Request(**merged)
+            return SyntheticTrace.of(network(name, asked), name + asked.suffix())
+    try:
+        found = find_trace(name_or_path)
+    except AccelsimError as error:
+        raise AccelsimError(f"{error}; networks: {', '.join(NETWORKS)}") from None
+    if given := request.given():
+        raise AccelsimError(
+            f"trace {name_or_path}: {', '.join(given)} given, expected none: the file says what it holds"
+        )
+    return SyntheticTrace.of(Recipe.open(found), found) if is_recipe(found) else Trace.open(found)
+
+
+def _is_network(name_or_path: str | Path) -> bool:
+    return str(name_or_path).partition("@")[0] in NETWORKS

@@ -1,0 +1,253 @@
+"""Quantizing plain arrays: codes, per-vector integer scales and coarse gammas.
+
+The rules are those of VS-Quant (MLSys 2021, sections 4 and 5) as written in docs/quantization.md.
+quantize.py applies them to layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.errors import AccelsimError
+from accelsim.quantize.loops import encode_runs, loop_floats, vector_maxima
+from accelsim.quantize.ranges import GAMMA_METHODS, RANGE_METHODS, find_ranges, sample, thin
+
+GRANULARITIES = ("tensor", "channel", "vector", "two_level")
+_CHOICES = {
+    "weight_calibration": RANGE_METHODS,
+    "activation_calibration": RANGE_METHODS,
+    "gamma_calibration": GAMMA_METHODS,
+    "elements": ("float_scale", "integer_scale"),
+    "scale_rounding": ("nearest", "up_from_zero"),
+    "fold": ("auto", "never"),
+}
+_GAMMA_VECTORS = 1 << 14
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How ranges are chosen and elements rounded. Raises AccelsimError for an unknown choice.
+
+    weight_calibration, activation_calibration: static range of a weight channel, of an activation tensor.
+    percentile: of magnitudes, or of vector scales, where a method is "percentile".
+    gamma_calibration: coarse gamma of an activation tensor with per-vector scales. (Weights know their
+    vectors in advance: their gamma is always the channel's largest scale over 2^M - 1.)
+    elements: codes are x / s ("float_scale") or x / (s_q * gamma) ("integer_scale").
+    scale_rounding: s_q to nearest, or to 1 where it would be 0 in a vector that is not all zero.
+    """
+
+    weight_calibration: str = "mse"
+    activation_calibration: str = "max"
+    percentile: float = 99.99
+    gamma_calibration: str = "max"
+    elements: str = "integer_scale"
+    scale_rounding: str = "up_from_zero"
+    fold: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise AccelsimError(
+                    f"quantize options: {name} is {getattr(self, name)!r}, "
+                    f"expected one of {', '.join(choices)}"
+                )
+        if not (isinstance(self.percentile, (int, float)) and 0 < self.percentile <= 100):
+            raise AccelsimError(
+                f"quantize options: percentile is {self.percentile!r}, expected more than 0 and at most 100"
+            )
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> QuantizeOptions:
+        """Options from a plain dict. Raises AccelsimError for an unknown key."""
+        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
+        if unknown:
+            known = ", ".join(cls.__dataclass_fields__)
+            raise AccelsimError(f"quantize options: unknown key '{unknown[0]}', expected {known}")
+        return cls(**values)
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedTensor:
+    """A matrix of codes with its scales, for software studies.
+
+    codes: int16[rows, n]; scales: float64[1, 1], [rows, 1] or [rows, G], what a code is multiplied by;
+    scale_codes: uint16[rows, G] and gamma: float64[rows] for two levels (scales = scale_codes * gamma).
+    """
+
+    codes: NDArray[np.int16]
+    scales: NDArray[np.float64]
+    vector_size: int
+    scale_codes: NDArray[np.uint16] | None = None
+    gamma: NDArray[np.float64] | None = None
+
+    def dequantize(self) -> NDArray[np.float64]:
+        """float64[rows, n]."""
+        scales = self.scales
+        if scales.shape[1] > 1:
+            scales = np.repeat(scales, self.vector_size, axis=1)[:, : self.codes.shape[1]]
+        return self.codes * scales
+
+
+def quantize_tensor(
+    values: NDArray[np.floating],
+    bits: int,
+    granularity: str,
+    *,
+    signed: bool = True,
+    vector_size: int = 16,
+    scale_bits: int = 0,
+    options: QuantizeOptions | None = None,
+) -> QuantizedTensor:
+    """Quantize float[rows, n], reduction last, at one granularity of docs/quantization.md.
+
+    "tensor" and "channel" (a row) use `options.weight_calibration`; "vector" (single level, float scales: no
+    hardware here multiplies by them) and "two_level" (gamma per row) cut rows into vectors of `vector_size`.
+    """
+    options = options or QuantizeOptions()
+    if granularity not in GRANULARITIES:
+        raise AccelsimError(f"granularity '{granularity}': expected one of {', '.join(GRANULARITIES)}")
+    low, qmax = code_range(bits, signed)
+    rows, n = values.shape
+    if granularity in ("tensor", "channel"):
+        magnitudes = np.abs(values.astype(np.float64)).reshape(1 if granularity == "tensor" else rows, -1)
+        ranges = find_ranges(magnitudes, options.weight_calibration, qmax, options.percentile)
+        scale = np.where(ranges > 0, ranges / qmax, 1.0)[:, None]
+        return QuantizedTensor(encode(values, scale, low, qmax).astype(np.int16), scale, n)
+    vectors = cut_vectors(values, vector_size)
+    s = vector_scales(vectors, qmax)
+    if granularity == "vector":
+        codes = encode(vectors, s[:, :, None], low, qmax).reshape(rows, -1)[:, :n]
+        return QuantizedTensor(codes.astype(np.int16), s, vector_size)
+    gamma = channel_gamma(s, scale_bits)
+    scale_codes = integer_scales(s, gamma[:, None], scale_bits, options.scale_rounding)
+    divisors = element_scales(s, scale_codes, gamma[:, None], options)
+    codes = encode(vectors, divisors[:, :, None], low, qmax).reshape(rows, -1)[:, :n]
+    effective = scale_codes * gamma[:, None]
+    return QuantizedTensor(codes.astype(np.int16), effective, vector_size, scale_codes, gamma)
+
+
+def code_range(bits: int, signed: bool) -> tuple[int, int]:
+    """(lowest, highest) code: symmetric when signed, from 0 when unsigned."""
+    qmax = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1
+    return (-qmax if signed else 0), qmax
+
+
+def cut_vectors(values: NDArray[np.floating], vector_size: int) -> NDArray[np.floating]:
+    """float[..., n] as float[..., ceil(n / V), V], padded with zeros at the end."""
+    n = values.shape[-1]
+    vectors = -(-n // vector_size)
+    if vectors * vector_size != n:
+        padded = np.zeros((*values.shape[:-1], vectors * vector_size), values.dtype)
+        padded[..., :n] = values
+        values = padded
+    return values.reshape(*values.shape[:-1], vectors, vector_size)
+
+
+def vector_scales(vectors: NDArray[np.floating], qmax: int) -> NDArray[np.float64]:
+    """s = max|x| / qmax of every vector: float[..., V] to float64[...]."""
+    return vector_maxima(vectors).astype(np.float64) / qmax
+
+
+def channel_gamma(scales: NDArray[np.float64], scale_bits: int) -> NDArray[np.float64]:
+    """gamma = max(s) / (2^M - 1) of every row of float64[rows, G]; 1 for all-zero rows."""
+    gamma = scales.max(axis=1) / ((1 << scale_bits) - 1)
+    return np.where(gamma > 0, gamma, 1.0)
+
+
+def integer_scales(
+    scales: NDArray[np.float64], gamma: NDArray[np.float64] | float, scale_bits: int, rounding: str
+) -> NDArray[np.uint16]:
+    """s_q = clip(round(s / gamma), 0, 2^M - 1), half to even; "up_from_zero": at least 1 where s > 0."""
+    codes = np.clip(np.rint(scales / gamma), 0, (1 << scale_bits) - 1)
+    if rounding == "up_from_zero":
+        codes = np.where(scales > 0, np.maximum(codes, 1), codes)
+    return codes.astype(np.uint16)
+
+
+def element_scales(
+    scales: NDArray[np.float64],
+    codes: NDArray[np.uint16],
+    gamma: NDArray[np.float64] | float,
+    options: QuantizeOptions,
+) -> NDArray[np.float64]:
+    """s', what elements are divided by: s itself, or s_q * gamma, as `options.elements` says."""
+    return scales if options.elements == "float_scale" else codes.astype(np.float64) * gamma
+
+
+def encode(
+    values: NDArray[np.floating], scale: NDArray[np.float64], low: int, qmax: int
+) -> NDArray[np.int8] | NDArray[np.uint8]:
+    """x_q = clip(round(x / scale), low, qmax), half to even, in float64; 0 where the scale is 0.
+
+    int8 when low < 0 else uint8. scale broadcasts against values and has last axis 1.
+    """
+    codes: NDArray[np.int8] | NDArray[np.uint8]
+    codes = np.empty(values.shape, np.int8) if low < 0 else np.empty(values.shape, np.uint8)
+    if scale.size != 1:
+        # A scale for each run: leading axes in full, so that only a tail of ones is left to broadcast.
+        lead = max(axis for axis in range(scale.ndim) if scale.shape[axis] > 1) + 1
+        if scale.shape[:lead] != values.shape[:lead]:
+            scale = np.broadcast_to(scale, (*values.shape[:lead], *scale.shape[lead:])).copy()
+    encode_runs(loop_floats(values).reshape(-1), loop_floats(scale).reshape(-1), low, qmax, codes.reshape(-1))
+    return codes
+
+
+def tensor_gamma(
+    chunks: Iterable[NDArray[np.floating]], bits: int, signed: bool, scale_bits: int, options: QuantizeOptions
+) -> float:
+    """Static gamma of one activation tensor with per-vector scales, from calibration vectors float[n, V].
+
+    max: the largest scale / (2^M - 1). percentile: of the scales of vectors that are not all zero. mse: the
+    fraction of the max gamma with the least squared error of the codes the options make. All-zero: 1.
+    """
+    low, qmax = code_range(bits, signed)
+    levels = (1 << scale_bits) - 1
+    kept: list[NDArray[np.float64]] = []
+
+    def watched() -> Iterator[NDArray[np.floating]]:
+        for chunk in chunks:
+            s = vector_scales(chunk, qmax)
+            kept.append(s[s > 0])
+            # Only the search by MSE looks at the vectors themselves.
+            yield chunk[s > 0] if options.gamma_calibration == "mse" else chunk[:0]
+
+    vectors, _ = thin(watched(), _GAMMA_VECTORS)
+    scales = np.concatenate(kept) if kept else np.zeros(0)
+    if not scales.size:
+        return 1.0
+    largest = float(scales.max()) / levels
+    if options.gamma_calibration == "percentile":
+        return float(np.percentile(scales, options.percentile)) / levels
+    if options.gamma_calibration == "max":
+        return largest
+
+    s = vector_scales(vectors, qmax)
+
+    def error(exponent: float) -> float:
+        gamma = largest * 2.0**-exponent
+        scale_codes = integer_scales(s, gamma, scale_bits, options.scale_rounding)
+        effective = scale_codes * gamma
+        codes = encode(vectors, element_scales(s, scale_codes, gamma, options)[:, None], low, qmax)
+        return float(np.square(codes * effective[:, None] - vectors).sum())
+
+    coarse = [step / 2 for step in range(13)]
+    best = min(coarse, key=error)
+    fine = [best + step / 8 for step in (0, -3, -2, -1, 1, 2, 3) if best + step / 8 >= 0]
+    return largest * 2.0 ** -min(fine, key=error)
+
+
+def tensor_scale(
+    chunks: Iterable[NDArray[np.floating]], bits: int, signed: bool, options: QuantizeOptions
+) -> float:
+    """Static scale of one activation tensor, range / qmax; 1 for an all-zero tensor."""
+    _, qmax = code_range(bits, signed)
+    if options.activation_calibration == "max":
+        largest = max((float(vector_maxima(chunk.reshape(1, -1))[0]) for chunk in chunks), default=0.0)
+        return largest / qmax if largest > 0 else 1.0
+    ranges = find_ranges(sample(chunks)[None], options.activation_calibration, qmax, options.percentile)
+    return float(ranges[0]) / qmax if ranges[0] > 0 else 1.0

@@ -1,0 +1,263 @@
+"""Turning float layers into hardware words.
+
+docs/quantization.md says which choices the defaults make, and by how much they are better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+from accelsim.quantize.arrays import (
+    QuantizedTensor,
+    QuantizeOptions,
+    channel_gamma,
+    code_range,
+    cut_vectors,
+    element_scales,
+    encode,
+    integer_scales,
+    quantize_tensor,
+    tensor_gamma,
+    tensor_scale,
+    vector_scales,
+)
+from accelsim.quantize.ranges import find_ranges
+from accelsim.quantize.reference import (
+    apply_activation,
+    dequantize_output,
+    float_output,
+    output_chunks,
+    ppu_constants,
+    sqnr_db,
+)
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import ACTIVATIONS, OPS, FloatLayer, OutputFormat, QuantizedLayer
+
+__all__ = [
+    "QuantizeOptions",
+    "QuantizedTensor",
+    "apply_activation",
+    "check_float_layer",
+    "dequantize_output",
+    "float_output",
+    "input_vectors",
+    "ppu_constants",
+    "quantize_layer",
+    "quantize_tensor",
+    "sqnr_db",
+    "weight_vectors",
+]
+
+
+def weight_vectors(weight: NDArray[np.floating], vector_size: int, folded: bool) -> NDArray[np.floating]:
+    """float[K, C/groups, R, S] as float[K, G, V], g in the order r, s, c // V (folded: (r, s, c) // V)."""
+    ordered = weight.transpose(0, 2, 3, 1)
+    if folded:
+        return cut_vectors(ordered.reshape(len(weight), -1), vector_size)
+    return cut_vectors(ordered, vector_size).reshape(len(weight), -1, vector_size)
+
+
+def input_vectors(
+    inputs: NDArray[np.floating], geometry: Geometry, vector_size: int, folded: bool
+) -> NDArray[np.floating]:
+    """float[N, C, H, W] as float[words, V] in the word order of workload.QuantizedLayer.
+
+    N, C, H, W and the groups follow `geometry`. Folded: the im2col words, zeros under padded taps.
+    """
+    g = geometry
+    positions = inputs.transpose(0, 2, 3, 1).reshape(-1, g.groups, g.channels_per_group)
+    if not folded:
+        return cut_vectors(positions, vector_size).reshape(-1, vector_size)
+    taps = g.tap_positions()
+    patches = positions[taps]
+    patches[taps < 0] = 0
+    rows = patches.transpose(0, 2, 1, 3).reshape(g.pixels, g.groups, -1)
+    return cut_vectors(rows, vector_size).reshape(-1, vector_size)
+
+
+def check_float_layer(layer: FloatLayer) -> None:
+    """Raise AccelsimError unless op, shapes, values and signs of the layer are what FloatLayer promises."""
+
+    def fail(tensor: str, found: object, expected: object) -> None:
+        raise AccelsimError(f"layer {layer.name}: {tensor} {found}, expected {expected}")
+
+    g = layer.geometry
+    if layer.op not in OPS:
+        fail("op", f"is '{layer.op}'", f"one of {', '.join(OPS)}")
+    if layer.activation not in ACTIVATIONS:
+        fail("activation", f"is '{layer.activation}'", f"one of {', '.join(ACTIVATIONS)}")
+    exact = {
+        "weight": (g.K, g.channels_per_group, g.R, g.S),
+        "input": (g.N, g.C, g.H, g.W),
+        "bias": (g.K,),
+    }
+    for name in ("weight", "input", "bias", "calibration_input", "calibration_weight"):
+        values = getattr(layer, name)
+        if values is None:
+            continue
+        if name in exact and values.shape != exact[name]:
+            fail(name, f"has shape {list(values.shape)}", list(exact[name]))
+        if name not in exact and (values.ndim != 4 or not values.size):
+            fail(name, f"has shape {list(values.shape)}", "four dimensions, none of them 0")
+        if not np.isfinite(values).all():
+            fail(name, "holds NaN or infinity", "finite numbers")
+        if name in ("input", "calibration_input") and not layer.input_signed and values.min() < 0:
+            fail(name, f"holds {values.min():.6g}", "no negative value because input_signed is false")
+    if layer.calibration_weight is not None and not layer.weight_is_activation:
+        fail("calibration_weight", "is given", "none because the weight is not an activation")
+    if layer.calibration_weight is None and layer.calibration_input is not None:
+        if layer.calibration_input.shape[1] != g.C and not layer.weight_is_activation:
+            fail("calibration_input", f"has {layer.calibration_input.shape[1]} channels", g.C)
+
+
+def quantize_layer(
+    layer: FloatLayer,
+    scheme: Scheme,
+    vector_size: int,
+    options: QuantizeOptions | None = None,
+    *,
+    output: OutputFormat | None = None,
+) -> QuantizedLayer:
+    """Hardware words of one layer. `output` is the consumer's format; None makes one from the scheme.
+
+    Raises AccelsimError, naming layer and tensor, for values or shapes that do not fit, and for an output
+    format that leaves the PPU no fraction bits.
+    """
+    options = options or QuantizeOptions()
+    if vector_size < 1:
+        raise AccelsimError(f"layer {layer.name}: vector size is {vector_size}, expected at least 1")
+    check_float_layer(layer)
+    folded = layer.geometry.folded(vector_size, options.fold)
+    if output is None:
+        output = default_output(layer, scheme, vector_size, options)
+    if output.fraction_bits < 0:
+        raise AccelsimError(
+            f"layer {layer.name}: output format of {output.bits} bits with {output.scale_bits}-bit scales "
+            f"leaves the PPU {output.fraction_bits} fraction bits, expected at least 0"
+        )
+    weight_words, weight_scales, weight_gamma = _quantize_weight(layer, scheme, vector_size, options, folded)
+    input_words, input_scales, input_gamma = _quantize_input(layer, scheme, vector_size, options, folded)
+    return QuantizedLayer(
+        name=layer.name,
+        op=layer.op,
+        geometry=layer.geometry,
+        scheme=scheme,
+        vector_size=vector_size,
+        fold=options.fold,
+        weight_words=weight_words,
+        weight_scales=weight_scales,
+        weight_gamma=weight_gamma,
+        input_words=input_words,
+        input_scales=input_scales,
+        input_gamma=input_gamma,
+        input_signed=layer.input_signed,
+        bias=layer.bias,
+        activation=layer.activation,
+        output=output,
+        weight_is_activation=layer.weight_is_activation,
+        global_pe=layer.global_pe,
+        provenance={"options": asdict(options)},
+    )
+
+
+def _quantize_weight(
+    layer: FloatLayer, scheme: Scheme, vector_size: int, options: QuantizeOptions, folded: bool
+) -> tuple[NDArray[np.int8], NDArray[np.uint16] | None, NDArray[np.float64]]:
+    """(weight_words, weight_scales, weight_gamma) of workload.QuantizedLayer.
+
+    A weight-side activation exists only at run time: one static scale or gamma for the whole tensor.
+    """
+    bits, scale_bits, channels = scheme.weight_bits, scheme.weight_scale_bits, layer.geometry.K
+    low, qmax = code_range(bits, True)
+    vectors = weight_vectors(layer.weight, vector_size, folded)
+    seen = layer.weight if layer.calibration_weight is None else layer.calibration_weight
+    if not scale_bits:
+        if layer.weight_is_activation:
+            gamma = np.full(channels, tensor_scale([seen], bits, True, options))
+        else:
+            magnitudes = np.abs(layer.weight.reshape(channels, -1))
+            ranges = find_ranges(magnitudes, options.weight_calibration, qmax, options.percentile)
+            gamma = np.where(ranges > 0, ranges / qmax, 1.0)
+        return encode(vectors, gamma[:, None, None], low, qmax).astype(np.int8, copy=False), None, gamma
+    s = vector_scales(vectors, qmax)
+    if layer.weight_is_activation:
+        chunks = [weight_vectors(seen, vector_size, folded).reshape(-1, vector_size)]
+        gamma = np.full(channels, tensor_gamma(chunks, bits, True, scale_bits, options))
+    else:
+        gamma = channel_gamma(s, scale_bits)
+    scales = integer_scales(s, gamma[:, None], scale_bits, options.scale_rounding)
+    divisors = element_scales(s, scales, gamma[:, None], options)
+    codes = encode(vectors, divisors[:, :, None], low, qmax)
+    return codes.astype(np.int8, copy=False), scales, gamma
+
+
+def _quantize_input(
+    layer: FloatLayer, scheme: Scheme, vector_size: int, options: QuantizeOptions, folded: bool
+) -> tuple[NDArray[np.int8] | NDArray[np.uint8], NDArray[np.uint16] | None, float]:
+    """(input_words, input_scales, input_gamma) of workload.QuantizedLayer; static scale or gamma."""
+    bits, scale_bits, signed = scheme.activation_bits, scheme.activation_scale_bits, layer.input_signed
+    low, qmax = code_range(bits, signed)
+    vectors = input_vectors(layer.input, layer.geometry, vector_size, folded)
+    seen = layer.input if layer.calibration_input is None else layer.calibration_input
+    if not scale_bits:
+        gamma = tensor_scale(iter(seen), bits, signed, options)
+        return encode(vectors, np.array([[gamma]]), low, qmax), None, gamma
+    gamma = tensor_gamma(_vector_chunks(layer, seen, vector_size, folded), bits, signed, scale_bits, options)
+    s = vector_scales(vectors, qmax)
+    scales = integer_scales(s, gamma, scale_bits, options.scale_rounding)
+    divisors = element_scales(s, scales, gamma, options)
+    return encode(vectors, divisors[:, None], low, qmax), scales, gamma
+
+
+def _vector_chunks(
+    layer: FloatLayer, inputs: NDArray[np.float32], vector_size: int, folded: bool
+) -> Iterator[NDArray[np.floating]]:
+    """Input vectors of a calibration set, one image at a time: im2col of a whole set would not fit."""
+    _, channels, height, width = inputs.shape
+    weight = layer.weight if layer.calibration_weight is None else layer.calibration_weight
+    depth = weight.shape[1] if channels % weight.shape[1] == 0 else layer.geometry.channels_per_group
+    groups = channels // depth
+    geometry = replace(layer.geometry, N=1, C=channels, H=height, W=width, K=groups, groups=groups)
+    for image in inputs:
+        yield input_vectors(image[None], geometry, vector_size, folded)
+
+
+def default_output(
+    layer: FloatLayer, scheme: Scheme, vector_size: int, options: QuantizeOptions
+) -> OutputFormat:
+    """{A, signed unless relu, as} with gamma calibrated on the float output after the activation.
+
+    Calibration operands are used where the layer has them; vectors run over V consecutive k of one pixel and
+    group. gamma keeps 24 significant bits: float sums differ in their last bits from one BLAS to another, and
+    a trace should not.
+    """
+    signed = layer.activation != "relu"
+    bits, scale_bits = scheme.activation_bits, scheme.activation_scale_bits
+    inputs, weight = layer.input, layer.weight
+    if layer.calibration_input is not None:
+        if not layer.weight_is_activation:
+            inputs = layer.calibration_input
+        elif layer.calibration_weight is not None:
+            inputs, weight = layer.calibration_input, layer.calibration_weight
+    groups = inputs.shape[1] // weight.shape[1]
+    chunks = (apply_activation(y, layer.activation) for y in output_chunks(layer, inputs, weight))
+    if scale_bits:
+        by_group = (y.reshape(len(y), groups, -1) for y in chunks)
+        vectors = (cut_vectors(y, vector_size).reshape(-1, vector_size) for y in by_group)
+        gamma = tensor_gamma(vectors, bits, signed, scale_bits, options)
+    else:
+        gamma = tensor_scale(chunks, bits, signed, options)
+    return OutputFormat(bits, signed, scale_bits, keep_24_bits(gamma))
+
+
+def keep_24_bits(gamma: float) -> float:
+    """gamma > 0 rounded to 24 significant bits."""
+    fraction, exponent = math.frexp(gamma)
+    return math.ldexp(round(math.ldexp(fraction, 24)), exponent - 24)

@@ -1,0 +1,280 @@
+"""What a machine is made of: every component with its instances, its price and the actions that cost energy.
+
+Knows the machine and the cost library, not the simulation. Scopes nest: datapath (lanes with their
+registers), pe (collectors, buffers, PPU, control), array (crossbar, global buffer, global PE), system (DRAM).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from accelsim.costs import ComponentCost, CostLibrary, Technology
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch
+from accelsim.machine.dataflows import NESTS
+
+SCOPES = ("datapath", "pe", "array", "system")
+
+# The PPU's internal value z is limited to 24 bits (docs/machine.md section 2).
+PPU_VALUE_BITS = 24
+_LOOP_COUNTER_BITS = 16
+# Of a channel: multiplier 16, shift 6, bias 24 (docs/machine.md section 2, PPU).
+PPU_CONSTANT_BITS = 46
+# A product of a value and a reciprocal, before its shift (accelsim/rtl/ppu.sv).
+_RESCALED_BITS = 41
+_RECIPROCAL_BITS, _EXPONENT_BITS, _MAGNITUDE_BITS = 16, 4, 23
+
+
+@dataclass(frozen=True)
+class Part:
+    """`instances` of a component in the whole array.
+
+    actions: cost action -> the simulator's counts ("component.action") it is charged for.
+    cycle_action: cost action charged to every instance in every cycle, or None.
+    """
+
+    name: str
+    scope: str
+    instances: int
+    cost: ComponentCost
+    actions: Mapping[str, tuple[str, ...]]
+    cycle_action: str | None = None
+
+
+def technology_of(arch: Arch) -> Technology:
+    """Raises AccelsimError for a node, supply or SRAM device the tables do not cover."""
+    return Technology(node_nm=arch.node_nm, voltage_v=arch.voltage_v, sram_device=arch.sram_device)
+
+
+def dot_bits(arch: Arch, scheme: Scheme) -> int:
+    """Width of a dot product of V products of weight and activation operands."""
+    return scheme.weight_bits + arch.activation_operand_bits(scheme) + (arch.vector_size - 1).bit_length()
+
+
+def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
+    """Every part of the array, innermost scope first. Raises AccelsimError where no price exists."""
+    pe_parts = [*_datapath(arch, scheme, library), *_pe(arch, scheme, library)]
+    pe_area_um2 = sum(part.instances * part.cost.area_um2 for part in pe_parts) / arch.pes
+    return [*pe_parts, *_array(arch, scheme, library, pe_area_um2), _dram(arch, library)]
+
+
+def action_prices_pj(inventory: list[Part], clock_ghz: float = 1.0) -> dict[str, float]:
+    """Energy of one count of each of the simulator's actions, and under "cycle" of a cycle of the array."""
+    prices = {"cycle": 0.0}
+    for part in inventory:
+        for action, counted in part.actions.items():
+            for name in counted:
+                prices[name] = prices.get(name, 0.0) + part.cost.energy_pj[action]
+        idle = part.cost.energy_pj[part.cycle_action] if part.cycle_action else 0.0
+        prices["cycle"] += part.instances * (idle + part.cost.leakage_uw * 1e-3 / clock_ghz)
+    return prices
+
+
+def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
+    lanes = arch.lanes * arch.pes
+    vector = arch.vector_size
+    dot = dot_bits(arch, scheme)
+    product_bits = dot + scheme.scale_bits if scheme.has_scales else 0
+    weight_bits = vector * scheme.weight_bits
+    activation_bits = vector * scheme.activation_bits
+    pipeline_bits = dot + scheme.scale_bits + product_bits + arch.accumulator_width(scheme)
+    parts = [
+        Part(
+            "dot_product",
+            "datapath",
+            lanes,
+            _dot_product(arch, scheme, library),
+            {
+                "op": ("dot_product.op",),
+                "gated": ("dot_product.gated",),
+                **({"op_changing": ("dot_product.op_changing",)} if _changing(arch) else {}),
+            },
+        ),
+        Part(
+            "weight_zero_detect",
+            "datapath",
+            lanes,
+            library.zero_detect(weight_bits + scheme.weight_scale_bits),
+            {"op": ("weight_register.write",)},
+        ),
+        Part(
+            "input_zero_detect",
+            "datapath",
+            arch.pes,
+            library.zero_detect(activation_bits + scheme.activation_scale_bits),
+            {"op": ("input_register.write",)},
+        ),
+        Part(
+            "accumulator",
+            "datapath",
+            lanes,
+            library.accumulator(arch.accumulator_width(scheme)),
+            {"add": ("accumulator.add",)},
+        ),
+        _register("weight_register", "datapath", lanes, weight_bits + scheme.weight_scale_bits, library),
+        _register(
+            "input_register", "datapath", arch.pes, activation_bits + scheme.activation_scale_bits, library
+        ),
+        _register("pipeline_register", "datapath", lanes, pipeline_bits, library),
+    ]
+    if scheme.has_scales:
+        cost = library.scale_product(
+            scheme.weight_scale_bits, scheme.activation_scale_bits, scheme.scale_product_bits
+        )
+        parts.insert(1, Part("scale_product", "datapath", lanes, cost, {"op": ("scale_product.op",)}))
+        multiply = library.scale_multiply(dot, scheme.scale_bits)
+        parts.insert(2, Part("scale_multiply", "datapath", lanes, multiply, {"op": ("scale_multiply.op",)}))
+    if "ws-los" in arch.dataflows:
+        words = arch.weight_collector_depth
+        width = weight_bits + scheme.weight_scale_bits
+        parts.append(_array_of_latches("weight_collector", lanes, width, words, library, "datapath"))
+    if _changing(arch):
+        bits = arch.lanes * arch.accumulator_width(scheme)
+        parts.append(_register("local_accumulator", "datapath", arch.pes, bits, library))
+    return parts
+
+
+def _changing(arch: Arch) -> bool:
+    """True for a machine with a dataflow whose weight operand changes at every step."""
+    return not all(NESTS[name].weight_operand_held for name in arch.dataflows)
+
+
+def _dot_product(arch: Arch, scheme: Scheme, library: CostLibrary) -> ComponentCost:
+    shape = arch.vector_size, scheme.weight_bits, arch.activation_operand_bits(scheme)
+    held = library.dot_product(*shape, held_operand=True)
+    if not _changing(arch):
+        return held
+    changing = library.dot_product(*shape, held_operand=False).energy_pj["op"]
+    return replace(held, energy_pj={**held.energy_pj, "op_changing": changing})
+
+
+def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
+    vector, lanes, pes, depth = arch.vector_size, arch.lanes, arch.pes, arch.accumulation_collector_depth
+    accumulator = arch.accumulator_width(scheme)
+    scale_bits = scheme.activation_scale_bits
+    staged = bool(scale_bits) and vector > lanes
+    entry_bits = lanes * scheme.activation_bits + scale_bits * max(1, lanes // vector)
+    addresses = (
+        (arch.weight_buffer_words - 1).bit_length(),
+        (arch.input_buffer_words - 1).bit_length(),
+        max(1, (2 * depth - 1).bit_length()),
+        _LOOP_COUNTER_BITS,
+        _LOOP_COUNTER_BITS,
+    )
+    constants = library.register(PPU_CONSTANT_BITS)
+    pipeline = library.register(_ppu_register_bits(arch, scheme, entry_bits))
+    parts = [
+        *_psum_storage(arch, accumulator, library),
+        _sram(
+            "weight_buffer",
+            "pe",
+            2 * lanes * pes,
+            arch.weight_buffer_words // 2,
+            vector * scheme.weight_bits + scheme.weight_scale_bits,
+            library,
+        ),
+        _sram(
+            "input_buffer",
+            "pe",
+            2 * pes,
+            arch.input_buffer_words // 2,
+            vector * scheme.activation_bits + scale_bits,
+            library,
+        ),
+        Part("ppu", "pe", pes, library.ppu(lanes, accumulator, scheme.activation_bits), {"op": ("ppu.op",)}),
+        Part("ppu_register", "pe", pes * lanes, pipeline, {"write": ("ppu.op",)}, "idle"),
+        # Those of one lane group; loading them is not counted.
+        Part("ppu_constants", "pe", pes * lanes, constants, {}, "idle"),
+        _array_of_latches("out_fifo", pes, entry_bits, arch.out_fifo_words, library),
+        Part("control", "pe", pes, library.control(addresses), {"cycle": ("control.cycle",)}),
+    ]
+    if scale_bits:
+        cost = library.ppu_vector_scale(vector, scale_bits)
+        units = pes * max(1, lanes // vector)
+        parts.append(Part("ppu_vector_scale", "pe", units, cost, {"op": ("ppu_vector_scale.op",)}))
+    if staged:
+        # The last lane group of a unit is never staged; of the earlier ones also the largest magnitude is.
+        rows = depth * (vector // lanes - 1)
+        parts.append(_array_of_latches("ppu_staging", pes, lanes * PPU_VALUE_BITS, rows, library))
+        largest = library.array(_MAGNITUDE_BITS, depth)
+        actions = {"read": ("ppu_staging.write",), "write": ("ppu_staging.write",)}
+        parts.append(Part("ppu_staging_max", "pe", pes, largest, actions, "idle"))
+    if arch.psum_chain:
+        adder = library.accumulator(accumulator)
+        parts.append(Part("psum_adder", "pe", pes * lanes, adder, {"add": ("psum_adder.add",)}))
+    return parts
+
+
+def _psum_storage(arch: Arch, accumulator: int, library: CostLibrary) -> list[Part]:
+    """Collector or buffer of psums, or both: what the machine's dataflows need."""
+    stores = {NESTS[name].psum_store for name in arch.dataflows}
+    parts, width = [], arch.lanes * accumulator
+    if "accumulation_collector" in stores:
+        depth = arch.accumulation_collector_depth
+        parts.append(_array_of_latches("accumulation_collector", 2 * arch.pes, width, depth, library))
+    if "accumulation_buffer" in stores:
+        # A read and a write a cycle: a half is two single-port macros, of even and of odd entries.
+        words = max(1, arch.accumulation_buffer_words // 4)
+        parts.append(_sram("accumulation_buffer", "pe", 4 * arch.pes, words, width, library))
+    return parts
+
+
+def _ppu_register_bits(arch: Arch, scheme: Scheme, entry_bits: int) -> int:
+    """Pipeline registers of the PPU for each lane: those of accelsim/rtl/ppu.sv that the latency asks for."""
+    lanes, value = arch.lanes, PPU_VALUE_BITS
+    after = [
+        0,
+        lanes * (arch.accumulator_width(scheme) + PPU_CONSTANT_BITS),
+        2 * lanes * value,
+        lanes * value,
+    ]
+    scale, latency = scheme.activation_scale_bits, arch.ppu_latency_cycles.static
+    if scale:
+        latency = arch.ppu_latency_cycles.per_vector
+        vectors = max(1, lanes // arch.vector_size)
+        after += [
+            vectors * _MAGNITUDE_BITS + lanes * value,
+            vectors * scale + lanes * value,
+            vectors * (scale + _RECIPROCAL_BITS + _EXPONENT_BITS) + lanes * value,
+            vectors * (scale + _EXPONENT_BITS) + lanes * _RESCALED_BITS,
+        ]
+    longer = max(0, latency - len(after)) * entry_bits
+    return max(1, -(-(sum(after[:latency]) + longer) // lanes))
+
+
+def _array(arch: Arch, scheme: Scheme, library: CostLibrary, pe_area_um2: float) -> list[Part]:
+    bank_words = max(1, arch.global_buffer_bits // arch.gb_banks // arch.gb_bank_bits)
+    noc = library.noc(
+        arch.pes, arch.pe_port_bits + (arch.psum_port_bits or 0), pe_area_um2, arch.placement_utilization
+    )
+    # One elementwise unit is priced as a PPU lane: the cost tables have nothing closer.
+    lane = library.ppu(arch.global_pe_elements_per_cycle, PPU_VALUE_BITS, scheme.activation_bits)
+    global_pe = replace(lane, standing="assumption")
+    return [
+        Part("noc", "array", 1, noc, {"bit_hop": ("noc.bit_hop",)}),
+        _sram("global_buffer", "array", arch.gb_banks, bank_words, arch.gb_bank_bits, library),
+        Part("global_pe", "array", 1, global_pe, {"op": ("global_pe.element",)}),
+    ]
+
+
+def _dram(arch: Arch, library: CostLibrary) -> Part:
+    counts = {"bit": ("dram.read_bit", "dram.write_bit")}
+    return Part("dram", "system", 1, library.dram(arch.dram_kind), counts)
+
+
+def _register(name: str, scope: str, instances: int, bits: int, library: CostLibrary) -> Part:
+    return Part(name, scope, instances, library.register(bits), {"write": (f"{name}.write",)}, "idle")
+
+
+def _array_of_latches(
+    name: str, instances: int, width_bits: int, depth: int, library: CostLibrary, scope: str = "pe"
+) -> Part:
+    cost = library.array(width_bits, depth)
+    actions = {"read": (f"{name}.read",), "write": (f"{name}.write",)}
+    return Part(name, scope, instances, cost, actions, "idle")
+
+
+def _sram(name: str, scope: str, instances: int, words: int, width_bits: int, library: CostLibrary) -> Part:
+    cost = library.sram(words, width_bits)
+    return Part(name, scope, instances, cost, {"read": (f"{name}.read",), "write": (f"{name}.write",)})

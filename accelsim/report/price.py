@@ -1,0 +1,238 @@
+"""Activity times prices: the tables of a run. Simulation counts, costs price, this module multiplies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from accelsim.compute.activity import LayerActivity
+from accelsim.costs import CostLibrary
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch
+from accelsim.mapping.bounds import layer_bound
+from accelsim.report.inventory import SCOPES, Part, build_inventory
+from accelsim.sim.layer_run import BUCKETS, row_work_cycles
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PJ_PER_UW_NS = 1e-3
+_CHIP_SCOPES = SCOPES[:-1]
+# Parts whose delay must fit a clock period; the PPU and the macros quote their slowest stage.
+_STAGES = (
+    "dot_product",
+    "scale_product",
+    "scale_multiply",
+    "accumulator",
+    "ppu",
+    "ppu_vector_scale",
+    "weight_buffer",
+    "input_buffer",
+    "global_buffer",
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Tables of one run on one machine and scheme.
+
+    layers: one row a layer; components: one row a (layer, component, action) with its energy; area: one row a
+    component; buckets: one row a (layer, pe, bucket). Energies are of the whole array, in pJ.
+    """
+
+    arch: Arch
+    scheme: Scheme
+    layers: pd.DataFrame
+    components: pd.DataFrame
+    area: pd.DataFrame
+    buckets: pd.DataFrame
+    warnings: tuple[str, ...]
+
+    def energy_pj(self, scope: str) -> float:
+        """Energy of `scope` with the scopes inside it, pJ."""
+        inside = SCOPES[: SCOPES.index(scope) + 1]
+        return float(self.components.loc[self.components["scope"].isin(inside), "energy_pj"].sum())
+
+    def area_um2(self, scope: str) -> float:
+        """Placed area of one datapath, one PE, or the array, um2."""
+        inside = SCOPES[: SCOPES.index(scope) + 1]
+        total = float(self.area.loc[self.area["scope"].isin(inside), "placed_area_um2"].sum())
+        return total if scope == "array" else total / self.arch.pes
+
+    def standing_share(self) -> dict[str, float]:
+        """Share of the system energy that rests on each kind of figure: synthesis, cacti, assumption, ..."""
+        by_standing = self.components.groupby("standing")["energy_pj"].sum()
+        return {str(k): float(v) for k, v in (by_standing / by_standing.sum()).items()}
+
+
+def price(arch: Arch, scheme: Scheme, activities: Sequence[LayerActivity], library: CostLibrary) -> Report:
+    """Price what was counted. Raises AccelsimError where the tables have no price for a component."""
+    import pandas as pd
+
+    inventory = build_inventory(arch, scheme, library)
+    components = pd.DataFrame(
+        [row for activity in activities for row in _component_rows(arch, inventory, activity, library)]
+    )
+    return Report(
+        arch,
+        scheme,
+        _layer_frame(arch, activities, components),
+        components,
+        pd.DataFrame([_area_row(arch, part) for part in inventory]),
+        _bucket_frame(activities),
+        tuple(_clock_warnings(arch, inventory)),
+    )
+
+
+def area_um2_at(arch: Arch, scheme: Scheme, library: CostLibrary, scope: str) -> float:
+    """Placed area of one datapath, one PE or the array, without running anything."""
+    inside = SCOPES[: SCOPES.index(scope) + 1]
+    parts = [part for part in build_inventory(arch, scheme, library) if part.scope in inside]
+    total = sum(part.instances * part.cost.area_um2 for part in parts) / arch.placement_utilization
+    return total if scope == "array" else total / arch.pes
+
+
+def _component_rows(
+    arch: Arch, inventory: Sequence[Part], activity: LayerActivity, library: CostLibrary
+) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    dynamic = dict.fromkeys(_CHIP_SCOPES, 0.0)
+    period_ns = 1 / arch.clock_ghz
+
+    def add(scope: str, component: str, action: str, count: float, each_pj: float, standing: str) -> float:
+        energy = count * each_pj
+        rows.append(
+            {
+                "layer": activity.layer.name,
+                "scope": scope,
+                "component": component,
+                "action": action,
+                "count": count,
+                "energy_per_action_pj": each_pj,
+                "energy_pj": energy,
+                "standing": standing,
+            }
+        )
+        return energy
+
+    for part in inventory:
+        cost = part.cost
+        spent = 0.0
+        for action, counted in part.actions.items():
+            count = sum(activity.counts[name] for name in counted)
+            spent += add(part.scope, part.name, action, count, cost.energy_pj[action], cost.standing)
+        if part.cycle_action:
+            count = part.instances * activity.cycles
+            each = cost.energy_pj[part.cycle_action]
+            spent += add(part.scope, part.name, part.cycle_action, count, each, cost.standing)
+        if cost.leakage_uw:
+            each = part.instances * cost.leakage_uw * period_ns * _PJ_PER_UW_NS
+            add(part.scope, part.name, "leakage", activity.cycles, each, cost.standing)
+        if part.scope in dynamic:
+            dynamic[part.scope] += spent
+    clock = library.clock_tree()
+    for scope, spent in dynamic.items():
+        add(scope, "clock_tree", "dynamic_pj", spent, clock.energy_pj["dynamic_pj"], clock.standing)
+    return rows
+
+
+def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    by_scope = components.groupby(["layer", "scope"])["energy_pj"].sum().to_dict()
+    peak = arch.pes * arch.lanes * arch.vector_size
+    rows = []
+    for activity in activities:
+        layer, macs = activity.layer, activity.layer.geometry.macs
+        bound = layer_bound(arch, layer, activity.storage)
+        steps = activity.counts["accumulator.add"]
+        total = 0.0
+        energy = {}
+        for scope in SCOPES:
+            total += by_scope.get((layer.name, scope), 0.0)
+            energy[f"energy_{scope}_pj"] = total
+        rows.append(
+            {
+                "layer": layer.name,
+                "op": layer.op,
+                "macs": macs,
+                "cycles": activity.cycles,
+                "utilization": macs / (activity.cycles * peak),
+                "bound_cycles": bound.cycles,
+                "bound_by": bound.by,
+                "dataflow": activity.mapping.dataflow,
+                "k_split": activity.mapping.k_split,
+                "c_split": activity.mapping.c_split,
+                "pixel_split": activity.mapping.pixel_split,
+                "order": activity.mapping.order,
+                "tile_pixels": activity.mapping.tile_pixels,
+                "units_per_tile": activity.mapping.units_per_tile,
+                "chunk_vectors": activity.mapping.chunk_vectors,
+                "chunk_inputs": activity.mapping.chunk_inputs,
+                "weights_from": activity.storage.weights,
+                "input_from": activity.storage.input,
+                "output_to": "dram" if activity.storage.output_to_dram else "gb",
+                "row_work_cycles": row_work_cycles(arch, layer),
+                "gated_fraction": activity.counts["dot_product.gated"] / steps,
+                "zero_operand_fraction": activity.zero_operand_macs / (steps * layer.vector_size),
+                "overflows": activity.overflows,
+                "dram_read_bits": activity.counts["dram.read_bit"],
+                "dram_write_bits": activity.counts["dram.write_bit"],
+                **{
+                    f"{name}_share": float(share)
+                    for name, share in zip(
+                        BUCKETS, activity.buckets.sum(axis=0) / activity.buckets.sum(), strict=True
+                    )
+                },
+                **energy,
+                "fj_per_op": total / (2 * macs) * 1e3,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _area_row(arch: Arch, part: Part) -> dict[str, object]:
+    area = part.instances * part.cost.area_um2
+    return {
+        "scope": part.scope,
+        "component": part.name,
+        "instances": part.instances,
+        "area_each_um2": part.cost.area_um2,
+        "area_um2": area,
+        "placed_area_um2": area / arch.placement_utilization,
+        "leakage_uw": part.instances * part.cost.leakage_uw,
+        "delay_ps": part.cost.delay_ps,
+        "standing": part.cost.standing,
+        "stimulus": part.cost.stimulus,
+        "scaling": "; ".join(part.cost.scaling),
+        "source": part.cost.source,
+    }
+
+
+def _bucket_frame(activities: Sequence[LayerActivity]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(
+        [
+            {"layer": activity.layer.name, "pe": pe, "bucket": bucket, "cycles": int(cycles)}
+            for activity in activities
+            for pe, row in enumerate(activity.buckets)
+            for bucket, cycles in zip(BUCKETS, row, strict=True)
+        ]
+    )
+
+
+def _clock_warnings(arch: Arch, inventory: Sequence[Part]) -> list[str]:
+    period_ps = 1e3 / arch.clock_ghz
+    slow = [
+        f"{part.name} {part.cost.delay_ps:.0f} ps"
+        for part in inventory
+        if part.name in _STAGES and part.cost.delay_ps and part.cost.delay_ps > period_ps
+    ]
+    if not slow:
+        return []
+    return [
+        f"slower at {arch.node_nm:g} nm and {arch.voltage_v:g} V than the {period_ps:.0f} ps period, "
+        f"in netlists synthesized for area: {', '.join(slow)}"
+    ]

@@ -1,0 +1,390 @@
+"""Reading traces: one `.safetensors` file per model, checked as a whole before anything uses it.
+
+docs/trace_format.md describes the file; trace_write.py writes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.quantize.layers import check_float_layer, quantize_layer
+from accelsim.trace.manifest import (
+    METADATA_KEY,
+    LayerInfo,
+    Manifest,
+    TensorSpec,
+    fail,
+    load_json,
+    parse_manifest,
+    show,
+    variant_key,
+    variant_specs,
+)
+from accelsim.workload.layer import FloatLayer, LayerSpec, OutputFormat, QuantizedLayer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_HEADER_BYTES = 32 << 20
+SUFFIX = ".safetensors"
+ITEM_BYTES = {"F32": 4, "F64": 8, "I8": 1, "U8": 1, "U16": 2}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """An open, fully checked trace. Tensors are read from the memory-mapped file when a layer is asked for.
+
+    Build it with `Trace.open`. Pickling keeps only the path: the receiving process opens the file again.
+    """
+
+    path: Path
+    manifest: Manifest
+    _file: Any
+    draws_tensors = False  # True where `open_layer` holds none before they are asked for
+
+    @classmethod
+    def open(cls, path: str | Path) -> Trace:
+        """Open and check every byte, tensor by tensor. Raises AccelsimError: file, layer, found, expected."""
+        path = Path(path)
+        try:
+            header, manifest = _read_header(path)
+            _check_header(header, manifest)
+            trace = cls(path, manifest, safe_open(path, framework="numpy"))
+            for layer in manifest.layers:
+                trace._check_values(layer)
+        except AccelsimError as error:
+            raise AccelsimError(f"trace {path}: {error}") from None
+        except SafetensorError as error:
+            raise AccelsimError(f"trace {path}: is not a valid safetensors file ({error})") from None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise AccelsimError(f"trace {path}: cannot be read ({reason})") from None
+        return trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Trace.open, (self.path,))
+
+    @property
+    def name(self) -> str:
+        """The file name without its suffix."""
+        return self.path.name.removesuffix(SUFFIX)
+
+    @property
+    def model(self) -> str:
+        return self.manifest.model
+
+    @property
+    def synthetic(self) -> bool:
+        return self.manifest.synthetic
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        return self.manifest.provenance
+
+    @property
+    def layers(self) -> tuple[LayerInfo, ...]:
+        return self.manifest.layers
+
+    @property
+    def has_floats(self) -> bool:
+        """True when every layer has its float tensors, so that any scheme can be made from it."""
+        return all(layer.has_floats for layer in self.layers)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Stored variants ("4/4/4/4@16") that every layer has, sorted."""
+        return tuple(sorted(set.intersection(*(set(layer.quantized) for layer in self.layers))))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest of the whole file."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @property
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size
+
+    def layer(self, name: str) -> LayerInfo:
+        """Raises AccelsimError for an unknown name."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        names = ", ".join(layer.name for layer in self.layers[:20])
+        raise AccelsimError(f"trace {self.path}: has no layer {show(name)}, expected one of {names}")
+
+    def float_layer(self, name: str) -> FloatLayer:
+        """The layer before quantization. Raises AccelsimError when the trace holds no floats of it."""
+        info = self.layer(name)
+        if not info.has_floats:
+            raise AccelsimError(
+                f"trace {self.path}: layer {name} has no float tensors, only {', '.join(info.quantized)}"
+            )
+        tensors = {tensor: self.tensor(f"{name}/{tensor}") for tensor in info.tensors}
+        return FloatLayer(
+            name=name,
+            op=info.op,
+            geometry=info.geometry,
+            activation=info.activation,
+            input_signed=info.input_signed,
+            weight_is_activation=info.weight_is_activation,
+            global_pe=info.global_pe,
+            **tensors,
+        )
+
+    def layer_outline(
+        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
+    ) -> LayerSpec:
+        """Sizes and formats of the layer at a scheme, from the manifest alone.
+
+        The gamma of its output is known only with the tensors, where no variant of them is stored: 1 here.
+        """
+        info = self.layer(name)
+        variant = info.quantized.get(variant_key(scheme, vector_size))
+        if variant is not None and (options is None or options == variant.options):
+            fold, output = variant.fold, variant.output
+        else:
+            fold = (options or QuantizeOptions()).fold
+            signed = info.activation != "relu"
+            output = OutputFormat(scheme.activation_bits, signed, scheme.activation_scale_bits, 1.0)
+        return LayerSpec(
+            name=name,
+            op=info.op,
+            geometry=info.geometry,
+            scheme=scheme,
+            vector_size=vector_size,
+            fold=fold,
+            input_signed=info.input_signed,
+            activation=info.activation,
+            output=output,
+            weight_is_activation=info.weight_is_activation,
+            global_pe=info.global_pe,
+        )
+
+    def open_layer(
+        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
+    ) -> tuple[LayerSpec, Callable[[], QuantizedLayer]]:
+        """What of a layer needs no tensors, and what makes the rest; here both come from one reading."""
+        return (layer := self.quantized_layer(name, scheme, vector_size, options)).spec, lambda: layer
+
+    def quantized_layer(
+        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
+    ) -> QuantizedLayer:
+        """The stored variant where there is one (made with `options`, if given), else made from the floats.
+
+        Raises AccelsimError when neither is possible.
+        """
+        info = self.layer(name)
+        key = variant_key(scheme, vector_size)
+        variant = info.quantized.get(key)
+        if variant is None or (options is not None and options != variant.options):
+            if info.has_floats:
+                return quantize_layer(self.float_layer(name), scheme, vector_size, options)
+            if variant is None:
+                stored = ", ".join(info.quantized)
+                reason = f"is not stored as {key} and has no floats to quantize; stored: {stored}"
+            else:
+                reason = f"is stored as {key} with other quantize options and has no floats to quantize"
+            raise AccelsimError(f"trace {self.path}: layer {name} {reason}")
+
+        def stored_tensor(tensor: str) -> Any:
+            return self.tensor(f"{name}/{key}/{tensor}") if tensor in variant.tensors else None
+
+        return QuantizedLayer(
+            name=name,
+            op=info.op,
+            geometry=info.geometry,
+            scheme=scheme,
+            vector_size=vector_size,
+            fold=variant.fold,
+            weight_words=stored_tensor("weight_words"),
+            weight_scales=stored_tensor("weight_scales"),
+            weight_gamma=stored_tensor("weight_gamma"),
+            input_words=stored_tensor("input_words"),
+            input_scales=stored_tensor("input_scales"),
+            input_gamma=variant.input_gamma,
+            input_signed=info.input_signed,
+            bias=self.tensor(f"{name}/bias") if "bias" in info.tensors else None,
+            activation=info.activation,
+            output=variant.output,
+            weight_is_activation=info.weight_is_activation,
+            global_pe=info.global_pe,
+            provenance={"options": variant.to_dict()["options"]},
+        )
+
+    def tensor(self, name: str) -> NDArray[Any]:
+        """One tensor by its full name, copied out of the file."""
+        values: NDArray[Any] = self._file.get_tensor(name)
+        return values
+
+    def _check_values(self, info: LayerInfo) -> None:
+        """Hashes, finite floats, code and scale ranges, zero padding of one layer."""
+        if info.has_floats:
+            layer = self.float_layer(info.name)
+            check_float_layer(layer)
+            for tensor, digest in info.tensors.items():
+                _check_hash(info.name, tensor, getattr(layer, tensor), digest)
+            del layer
+        elif "bias" in info.tensors:
+            bias = self.tensor(f"{info.name}/bias")
+            if not np.isfinite(bias).all():
+                fail(f"layer {info.name}: bias holds NaN or infinity, expected finite numbers")
+            _check_hash(info.name, "bias", bias, info.tensors["bias"])
+        for key, variant in info.quantized.items():
+            specs = variant_specs(info, variant)
+            for tensor, digest in variant.tensors.items():
+                values = self.tensor(f"{info.name}/{key}/{tensor}")
+                _check_codes(f"layer {info.name}: {key}/{tensor}", specs[tensor], values)
+                _check_hash(info.name, f"{key}/{tensor}", values, digest)
+
+
+def hash_values(values: NDArray[Any]) -> str:
+    """SHA-256 of the row-major bytes, in hex."""
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+
+
+def _check_hash(layer: str, tensor: str, values: NDArray[Any], digest: str) -> None:
+    found = hash_values(values)
+    if found != digest:
+        fail(
+            f"layer {layer}: {tensor} has SHA-256 {found[:12]}..., expected {digest[:12]}...: file is damaged"
+        )
+
+
+def _check_codes(where: str, spec: TensorSpec, values: NDArray[Any]) -> None:
+    if spec.low is None or spec.high is None:
+        if not (np.isfinite(values) & (values > 0)).all():
+            fail(f"{where} holds {values.min():.6g}, expected finite numbers above 0")
+        return
+    for extreme in (int(values.min()), int(values.max())):
+        if not spec.low <= extreme <= spec.high:
+            fail(f"{where} holds {extreme}, expected {spec.low} to {spec.high}")
+    if spec.tail is not None:
+        run, used = spec.tail
+        padding = values.reshape(-1, run, values.shape[-1])[:, -1, used:]
+        if padding.any():
+            fail(f"{where} holds {int(padding[padding != 0][0])} in the padding of a vector, expected 0")
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], Manifest]:
+    """The tensor table and the manifest; sizes are checked against the file before anything is allocated."""
+    if "\0" in str(path) or not path.exists():
+        fail("no such file")
+    if not path.is_file():
+        fail("is not a file")
+    file_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if file_bytes < 10 or length < 2:
+            fail(f"file of {file_bytes} bytes is not a safetensors file")
+        if length > MAX_HEADER_BYTES:
+            fail(f"header of {length} bytes declared, expected at most {MAX_HEADER_BYTES}: not a trace")
+        if length > file_bytes - 8:
+            fail(f"header of {length} bytes declared, only {file_bytes - 8} follow: file is truncated")
+        try:
+            text = file.read(length).decode("utf-8")
+        except UnicodeDecodeError:
+            fail("header is not UTF-8: not a safetensors file")
+    header = load_json(text, "header")
+    if not isinstance(header, dict):
+        fail(f"header is {show(header)}, expected an object")
+    metadata = header.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(METADATA_KEY), str):
+        fail(f"metadata has no key '{METADATA_KEY}' with a manifest: not an accelsim trace")
+    if len(metadata) != 1:
+        fail(f"metadata has {len(metadata)} keys, expected only '{METADATA_KEY}'")
+    end = 0
+    for name, entry in header.items():
+        well_formed = isinstance(entry, dict) and set(entry) == {"dtype", "shape", "data_offsets"}
+        if not (well_formed and _sizes(entry["shape"]) and _sizes(entry["data_offsets"], 2)):
+            fail(f"header: tensor {show(name)} is {show(entry)}, expected dtype, shape and data_offsets")
+        end = max(end, entry["data_offsets"][1])
+    if end != file_bytes - 8 - length:
+        reason = "file is truncated" if end > file_bytes - 8 - length else "file has trailing bytes"
+        fail(f"tensors take {end} bytes, the file holds {file_bytes - 8 - length}: {reason}")
+    return header, parse_manifest(metadata[METADATA_KEY])
+
+
+def _sizes(value: object, count: int | None = None) -> bool:
+    if not isinstance(value, list) or (count is not None and len(value) != count):
+        return False
+    return all(type(v) is int and 0 <= v < 1 << 62 for v in value)
+
+
+def _check_header(header: dict[str, Any], manifest: Manifest) -> None:
+    """Every declared tensor is there with its dtype and shape, and nothing else is."""
+    undeclared = set(header)
+    for layer in manifest.layers:
+        for name, spec in layer.tensor_specs().items():
+            if name not in header:
+                fail(f"layer {layer.name}: tensor {name} is missing")
+            undeclared.discard(name)
+            dtype, shape = header[name]["dtype"], header[name]["shape"]
+            if dtype != spec.dtype:
+                fail(f"layer {layer.name}: tensor {name} has dtype {show(dtype)}, expected {spec.dtype}")
+            fits = len(shape) == len(spec.shape) and all(
+                found == size if size else found > 0 for found, size in zip(shape, spec.shape, strict=True)
+            )
+            if not fits:
+                expected = "[" + ", ".join(str(size) if size else "any" for size in spec.shape) + "]"
+                fail(f"layer {layer.name}: tensor {name} has shape {show(shape)}, expected {expected}")
+            start, end = header[name]["data_offsets"]
+            if end - start != math.prod(shape) * ITEM_BYTES[dtype]:
+                fail(f"layer {layer.name}: tensor {name} takes {end - start} bytes, its shape says otherwise")
+    if undeclared:
+        fail(f"tensor {show(min(undeclared))} is in the file but not in the manifest")
+
+
+def trace_info(trace: Trace) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """One row per layer, and a summary of the whole trace, as `accelsim trace info` prints them."""
+    import pandas as pd
+
+    rows = []
+    for layer in trace.layers:
+        g = layer.geometry
+        rows.append(
+            {
+                "layer": layer.name,
+                "op": layer.op,
+                **{size: getattr(g, size) for size in ("N", "C", "H", "W", "K", "R", "S", "P", "Q")},
+                "stride": "x".join(map(str, g.stride)),
+                "padding": "x".join(map(str, g.padding)),
+                "dilation": "x".join(map(str, g.dilation)),
+                "groups": g.groups,
+                "activation": layer.activation,
+                "input_signed": layer.input_signed,
+                "weight_is_activation": layer.weight_is_activation,
+                "weights": g.K * g.channels_per_group * g.R * g.S,
+                "macs": g.macs,
+                "floats": layer.has_floats,
+                "variants": " ".join(sorted(layer.quantized)),
+            }
+        )
+    frame = pd.DataFrame(rows)
+    summary = {
+        "trace": trace.name,
+        "model": trace.model,
+        "synthetic": trace.synthetic,
+        "layers": len(trace.layers),
+        "weights": int(frame["weights"].sum()),
+        "macs": int(frame["macs"].sum()),
+        "has_floats": trace.has_floats,
+        "variants": list(trace.variants),
+        "size_bytes": trace.size_bytes,
+        "sha256": trace.sha256,
+        "provenance": dict(trace.provenance),
+    }
+    return frame, summary

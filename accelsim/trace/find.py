@@ -1,0 +1,51 @@
+"""Where traces are: a file by its path, or a bundled one by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from accelsim.errors import AccelsimError
+from accelsim.trace.file import SUFFIX
+from accelsim.trace.manifest import METADATA_KEY, show
+
+
+def trace_folders() -> tuple[Path, ...]:
+    """Where bundled traces are looked for: beside the package, then in the current folder."""
+    return (Path(__file__).resolve().parents[2] / "traces", Path("traces"))
+
+
+def bundled_traces() -> dict[str, Path]:
+    """Stem -> path of every bundled trace; the first folder wins."""
+    found: dict[str, Path] = {}
+    for folder in trace_folders():
+        for path in sorted(folder.glob(f"**/*{SUFFIX}")):
+            # A damaged trace is listed: opening it says what is wrong. Weights beside it are not.
+            if has_manifest(path, if_damaged=True):
+                found.setdefault(path.name.removesuffix(SUFFIX), path)
+    return found
+
+
+def has_manifest(path: Path, *, if_damaged: bool) -> bool:
+    """True for a trace, False for another safetensors file; `if_damaged` where it is neither for certain."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return METADATA_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return if_damaged
+
+
+def find_trace(name_or_path: str | Path) -> Path:
+    """Path of a trace given as a file or as the name of a bundled one. Raises AccelsimError listing names."""
+    text = str(name_or_path)
+    try:
+        if Path(text).is_file():
+            return Path(text)
+    except (OSError, ValueError):  # too long a name, an embedded NUL byte
+        pass
+    bundled = bundled_traces()
+    if text in bundled:
+        return bundled[text]
+    names = ", ".join(sorted(bundled)) or "none found"
+    raise AccelsimError(f"trace {show(text)}: no such file or bundled trace; bundled: {names}")

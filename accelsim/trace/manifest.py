@@ -1,0 +1,328 @@
+"""The manifest of a trace: what a `.safetensors` trace may contain (docs/trace_format.md), no file access.
+
+Errors raised here name layer and field; the reader puts the file in front.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import MAX_OPERAND_BITS, MAX_SCALE_BITS, MIN_OPERAND_BITS, Scheme
+from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.trace.json_fields import check_keys, choice, fail, integer, load_json, positive, show, value_of
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import ACTIVATIONS, OPS, GlobalPeWork, OutputFormat
+
+FORMAT, VERSION = "accelsim-trace", 1
+METADATA_KEY = "accelsim"
+MAX_VECTOR_SIZE = 1024
+MAX_PIXELS = 1 << 28
+FLOAT_TENSORS = ("weight", "input", "bias", "calibration_input", "calibration_weight")
+_LAYER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_GEOMETRY_SIZES = ("N", "C", "H", "W", "K", "R", "S", "groups")
+_GEOMETRY_PAIRS = ("stride", "padding", "dilation")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What one tensor must look like. A shape entry of 0 means any size of at least 1.
+
+    low, high bound the values (None: finite floats); tail is (vectors, used): in every run of `vectors` words
+    along the last axis but one, the last word has only `used` codes, the others must be 0.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    low: int | None = None
+    high: int | None = None
+    tail: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One stored quantization of a layer. tensors: name -> SHA-256 of its bytes."""
+
+    scheme: Scheme
+    vector_size: int
+    fold: str
+    input_gamma: float
+    output: OutputFormat
+    options: QuantizeOptions
+    tensors: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        return variant_key(self.scheme, self.vector_size)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "scheme": str(self.scheme),
+            "vector_size": self.vector_size,
+            "fold": self.fold,
+            "input_gamma": self.input_gamma,
+            "output": asdict(self.output),
+            "options": asdict(self.options),
+            "tensors": dict(self.tensors),
+        }
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """A layer of a trace without its tensors. tensors: name -> SHA-256 of its bytes."""
+
+    name: str
+    op: str
+    geometry: Geometry
+    activation: str
+    input_signed: bool
+    weight_is_activation: bool
+    global_pe: tuple[GlobalPeWork, ...]
+    tensors: Mapping[str, str]
+    quantized: Mapping[str, Variant]
+
+    @property
+    def has_floats(self) -> bool:
+        return "weight" in self.tensors
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "op": self.op,
+            "geometry": asdict(self.geometry),
+            "activation": self.activation,
+            "input_signed": self.input_signed,
+            "weight_is_activation": self.weight_is_activation,
+            "global_pe": [asdict(work) for work in self.global_pe],
+            "tensors": dict(self.tensors),
+            "quantized": {key: variant.to_dict() for key, variant in self.quantized.items()},
+        }
+
+    def tensor_specs(self) -> dict[str, TensorSpec]:
+        """Tensor name in the file -> what it must be, for every tensor this layer declares."""
+        g = self.geometry
+        shapes = {
+            "weight": (g.K, g.channels_per_group, g.R, g.S),
+            "input": (g.N, g.C, g.H, g.W),
+            "bias": (g.K,),
+            "calibration_input": (0, 0 if self.weight_is_activation else g.C, 0, 0),
+            "calibration_weight": (0, 0, g.R, g.S),
+        }
+        specs = {f"{self.name}/{tensor}": TensorSpec("F32", shapes[tensor]) for tensor in self.tensors}
+        for key, variant in self.quantized.items():
+            for tensor, spec in variant_specs(self, variant).items():
+                specs[f"{self.name}/{key}/{tensor}"] = spec
+        return specs
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole description of a trace."""
+
+    model: str
+    synthetic: bool
+    provenance: Mapping[str, Any]
+    layers: tuple[LayerInfo, ...]
+
+    def to_json(self) -> str:
+        """Sorted, compact, ASCII: the same content always gives the same bytes."""
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": self.model,
+            "synthetic": self.synthetic,
+            "provenance": dict(self.provenance),
+            "layers": [layer.to_dict() for layer in self.layers],
+        }
+        return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def variant_key(scheme: Scheme, vector_size: int) -> str:
+    """'4/4/4/4@16': the stored words of a scheme. `:spN` changes no stored word and is left out."""
+    return f"{str(scheme).split(':')[0]}@{vector_size}"
+
+
+def variant_specs(layer: LayerInfo, variant: Variant) -> dict[str, TensorSpec]:
+    """Tensor name within the variant -> what it must be."""
+    g, scheme, size = layer.geometry, variant.scheme, variant.vector_size
+    vectors = g.vectors(size, variant.fold)
+    if g.folded(size, variant.fold):
+        run, words = vectors, g.pixels * g.groups * vectors
+        used = (g.R * g.S * g.channels_per_group - 1) % size + 1
+    else:
+        run = -(-g.channels_per_group // size)
+        words = g.N * g.H * g.W * g.groups * run
+        used = (g.channels_per_group - 1) % size + 1
+    weight_max, signed = scheme.weight_max, layer.input_signed
+    low, high = scheme.activation_min(signed), scheme.activation_max(signed)
+    tail = (run, used)
+    specs = {
+        "weight_words": TensorSpec("I8", (g.K, vectors, size), -weight_max, weight_max, tail),
+        "weight_gamma": TensorSpec("F64", (g.K,)),
+        "input_words": TensorSpec("I8" if signed else "U8", (words, size), low, high, tail),
+    }
+    if scheme.weight_scale_bits:
+        specs["weight_scales"] = TensorSpec("U16", (g.K, vectors), 0, (1 << scheme.weight_scale_bits) - 1)
+    if scheme.activation_scale_bits:
+        specs["input_scales"] = TensorSpec("U16", (words,), 0, (1 << scheme.activation_scale_bits) - 1)
+    return specs
+
+
+def parse_manifest(text: str) -> Manifest:
+    """Check and convert the manifest. Raises AccelsimError naming layer and field."""
+    raw = load_json(text, "manifest")
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        found = raw.get("format") if isinstance(raw, dict) else raw
+        fail(f"manifest: format is {show(found)}, expected '{FORMAT}'")
+    if type(raw.get("version")) is not int or raw["version"] != VERSION:
+        fail(f"manifest: version is {show(raw.get('version'))}, this accelsim reads version {VERSION}")
+    check_keys(raw, "manifest", ("format", "version", "model", "synthetic", "provenance", "layers"))
+    model = value_of(raw, "model", str, "manifest")
+    if not model.isprintable() or not 0 < len(model) <= 200:
+        fail(f"manifest: model is {show(model)}, expected 1 to 200 printable characters")
+    provenance = value_of(raw, "provenance", dict, "manifest")
+    check_provenance(provenance)
+    layers: dict[str, LayerInfo] = {}
+    for index, entry in enumerate(value_of(raw, "layers", list, "manifest")):
+        layer = parse_layer(entry, f"layer {index}")
+        if layer.name in layers:
+            fail(f"layer {layer.name}: is given twice, expected unique layer names")
+        if not layer.quantized and not layer.has_floats:
+            fail(f"layer {layer.name}: has neither floats nor quantized words")
+        layers[layer.name] = layer
+    if not layers:
+        fail("manifest: layers is empty, expected at least one layer")
+    return Manifest(model, value_of(raw, "synthetic", bool, "manifest"), provenance, tuple(layers.values()))
+
+
+def check_provenance(provenance: Mapping[str, Any]) -> None:
+    """Raise AccelsimError unless it is plain finite JSON that can be printed."""
+    try:
+        json.dumps(provenance, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        fail(f"manifest: provenance is not plain JSON ({show(str(error))})")
+
+
+def check_layer_name(name: str) -> None:
+    """Raise AccelsimError unless the name can be part of a tensor name and of a file name."""
+    if not _LAYER_NAME.fullmatch(name):
+        fail(f"layer {show(name)}: expected a name of up to 128 letters, digits, '_', '.', '-'")
+
+
+def parse_layer(raw: Any, where: str) -> LayerInfo:
+    """Check and convert one layer; it may have neither floats nor words. Raises AccelsimError."""
+    if not isinstance(raw, dict):
+        fail(f"{where}: is {show(raw)}, expected an object")
+    name = value_of(raw, "name", str, where)
+    check_layer_name(name)
+    where = f"layer {name}"
+    check_keys(raw, where, tuple(LayerInfo.__dataclass_fields__))
+    geometry = _parse_geometry(value_of(raw, "geometry", dict, where), where)
+    works = []
+    for entry in value_of(raw, "global_pe", list, where):
+        if not isinstance(entry, dict):
+            fail(f"{where}: global_pe holds {show(entry)}, expected objects")
+        check_keys(entry, f"{where}: global_pe", ("op", "elements"))
+        elements = integer(entry, "elements", 0, 1 << 48, f"{where}: global_pe")
+        work = value_of(entry, "op", str, f"{where}: global_pe")
+        if not work.isprintable():
+            fail(f"{where}: global_pe op is {show(work)}, expected printable text")
+        works.append(GlobalPeWork(work, elements))
+    tensors = _hashes(raw, where, FLOAT_TENSORS)
+    signs = [value_of(raw, key, bool, where) for key in ("input_signed", "weight_is_activation")]
+    if ("weight" in tensors) != ("input" in tensors):
+        fail(f"{where}: tensors has only one of weight and input, expected both or neither")
+    for extra in ("calibration_input", "calibration_weight"):
+        if extra in tensors and "weight" not in tensors:
+            fail(f"{where}: tensors has {extra} without weight and input")
+    if "calibration_weight" in tensors and not signs[1]:
+        fail(
+            f"{where}: tensors has calibration_weight, expected none because the weight is not an activation"
+        )
+    info = LayerInfo(
+        name=name,
+        op=choice(raw, "op", OPS, where),
+        geometry=geometry,
+        activation=choice(raw, "activation", ACTIVATIONS, where),
+        input_signed=signs[0],
+        weight_is_activation=signs[1],
+        global_pe=tuple(works),
+        tensors=tensors,
+        quantized={},
+    )
+    quantized = {
+        key: _parse_variant(info, key, entry, f"{where}: variant {show(key)}")
+        for key, entry in value_of(raw, "quantized", dict, where).items()
+    }
+    return LayerInfo(**{**info.__dict__, "quantized": quantized})
+
+
+def _parse_geometry(raw: dict[str, Any], where: str) -> Geometry:
+    check_keys(raw, f"{where}: geometry", (*_GEOMETRY_SIZES, *_GEOMETRY_PAIRS))
+    sizes: dict[str, Any] = {
+        key: integer(raw, key, 1, (1 << 31) - 1, f"{where}: geometry") for key in _GEOMETRY_SIZES
+    }
+    pairs: dict[str, Any] = {}
+    for key in _GEOMETRY_PAIRS:
+        pair = value_of(raw, key, list, f"{where}: geometry")
+        if len(pair) != 2 or any(type(v) is not int or not 0 <= v < 1 << 31 for v in pair):
+            fail(f"{where}: geometry {key} is {show(pair)}, expected two integers")
+        pairs[key] = (pair[0], pair[1])
+    try:
+        geometry = Geometry(**sizes, **pairs)
+    except AccelsimError as error:
+        fail(f"{where}: {error}")
+    if geometry.pixels > MAX_PIXELS:
+        fail(f"{where}: geometry gives {geometry.pixels} output pixels, expected at most {MAX_PIXELS}")
+    return geometry
+
+
+def _parse_variant(layer: LayerInfo, key: str, raw: Any, where: str) -> Variant:
+    if not isinstance(raw, dict):
+        fail(f"{where}: is {show(raw)}, expected an object")
+    check_keys(raw, where, tuple(Variant.__dataclass_fields__))
+    try:
+        scheme = Scheme.parse(value_of(raw, "scheme", str, where))
+    except AccelsimError as error:
+        fail(f"{where}: {error}")
+    size = integer(raw, "vector_size", 1, MAX_VECTOR_SIZE, where)
+    if scheme.scale_product_bits or key != f"{raw['scheme']}@{size}" or key != variant_key(scheme, size):
+        fail(f"{where}: holds scheme {show(raw['scheme'])} at vector size {size}, expected the key to say so")
+    output_raw = value_of(raw, "output", dict, where)
+    check_keys(output_raw, f"{where}: output", ("bits", "signed", "scale_bits", "gamma"))
+    output = OutputFormat(
+        integer(output_raw, "bits", MIN_OPERAND_BITS, MAX_OPERAND_BITS, f"{where}: output"),
+        value_of(output_raw, "signed", bool, f"{where}: output"),
+        integer(output_raw, "scale_bits", 0, MAX_SCALE_BITS, f"{where}: output"),
+        positive(output_raw, "gamma", f"{where}: output"),
+    )
+    if output.fraction_bits < 0:
+        fail(f"{where}: output leaves the PPU {output.fraction_bits} fraction bits, expected at least 0")
+    options_raw = value_of(raw, "options", dict, where)
+    check_keys(options_raw, f"{where}: options", tuple(QuantizeOptions.__dataclass_fields__))
+    try:
+        options = QuantizeOptions.from_dict(options_raw)
+    except AccelsimError as error:
+        fail(f"{where}: {error}")
+    fold = choice(raw, "fold", ("auto", "never"), where)
+    variant = Variant(scheme, size, fold, positive(raw, "input_gamma", where), output, options, {})
+    names = tuple(variant_specs(layer, variant))
+    tensors = _hashes(raw, where, names)
+    if len(tensors) != len(names):
+        fail(f"{where}: tensors lacks '{next(n for n in names if n not in tensors)}'")
+    return Variant(**{**variant.__dict__, "tensors": tensors})
+
+
+def _hashes(raw: dict[str, Any], where: str, names: tuple[str, ...]) -> dict[str, str]:
+    tensors: dict[str, str] = value_of(raw, "tensors", dict, where)
+    for name, digest in tensors.items():
+        if name not in names:
+            fail(f"{where}: tensors has {show(name)}, expected only {', '.join(names)}")
+        if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+            fail(f"{where}: tensors {name} is {show(digest)}, expected the SHA-256 of its bytes in hex")
+    return tensors

@@ -1,0 +1,229 @@
+"""Writing traces: deterministic bytes, all or nothing (docs/trace_format.md)."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.quantize.layers import check_float_layer, quantize_layer
+from accelsim.trace.file import ITEM_BYTES, Trace, hash_values
+from accelsim.trace.find import has_manifest
+from accelsim.trace.manifest import (
+    FLOAT_TENSORS,
+    METADATA_KEY,
+    LayerInfo,
+    Manifest,
+    Variant,
+    check_layer_name,
+    check_provenance,
+    parse_manifest,
+    show,
+    variant_key,
+)
+from accelsim.workload.layer import FloatLayer, QuantizedLayer
+
+_DTYPES = {"float32": "F32", "float64": "F64", "int8": "I8", "uint8": "U8", "uint16": "U16"}
+_ORDER = ("F64", "F32", "U16", "I8", "U8")
+_VARIANT_TENSORS = ("weight_words", "weight_scales", "weight_gamma", "input_words", "input_scales")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A tensor to be written: its values are asked for only when their turn comes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    load: Callable[[], NDArray[Any]]
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> _Source:
+        return cls(_DTYPES[values.dtype.name], values.shape, lambda: values)
+
+
+def write_trace(
+    path: str | Path,
+    model: str,
+    layers: Sequence[FloatLayer],
+    provenance: Mapping[str, Any],
+    *,
+    synthetic: bool = False,
+    quantized: Sequence[QuantizedLayer] = (),
+    keep_floats: bool = True,
+) -> Path:
+    """Write a trace: beside the target first, checked, then renamed.
+
+    quantized: stored variants, matched to `layers` by name; a name without a float layer becomes a layer of
+    its own. keep_floats: False drops all floats but the biases. Raises AccelsimError for bad content and for
+    a file that cannot be written; the target is then as it was.
+    """
+    infos: dict[str, LayerInfo] = {}
+    sources: dict[str, _Source] = {}
+    for layer in layers:
+        if layer.name in infos:
+            raise AccelsimError(f"layer {layer.name}: is given twice, expected unique layer names")
+        check_layer_name(layer.name)
+        check_float_layer(layer)
+        tensors = {}
+        for tensor in FLOAT_TENSORS if keep_floats else ("bias",):
+            values = getattr(layer, tensor)
+            if values is not None:
+                tensors[tensor] = _add(sources, f"{layer.name}/{tensor}", values.astype("<f4", copy=False))
+        infos[layer.name] = _info(layer, tensors)
+    for words in quantized:
+        if words.name not in infos:
+            check_layer_name(words.name)
+            tensors = {}
+            if words.bias is not None:
+                tensors["bias"] = _add(sources, f"{words.name}/bias", words.bias)
+            infos[words.name] = _info(words, tensors)
+        infos[words.name] = _with_variant(infos[words.name], words, sources)
+    return _write(Path(path), Manifest(model, synthetic, provenance, tuple(infos.values())), sources)
+
+
+def quantize_trace(
+    source: Trace | str | Path,
+    target: str | Path,
+    schemes: Sequence[Scheme],
+    vector_size: int,
+    options: QuantizeOptions | None = None,
+    *,
+    keep_floats: bool = True,
+) -> Path:
+    """Copy a trace with float tensors, adding stored variants; a variant of the same key is replaced.
+
+    One layer's floats are in memory at a time. Raises AccelsimError when the trace has no floats.
+    """
+    trace = source if isinstance(source, Trace) else Trace.open(source)
+    sources: dict[str, _Source] = {}
+    infos = []
+    for info in trace.layers:
+        layer = trace.float_layer(info.name)
+        kept = {t: digest for t, digest in info.tensors.items() if keep_floats or t == "bias"}
+        stored = {f"{info.name}/{tensor}": getattr(layer, tensor) for tensor in kept}
+        for key, variant in info.quantized.items():
+            names = (f"{info.name}/{key}/{tensor}" for tensor in variant.tensors)
+            stored |= {name: trace.tensor(name) for name in names}
+        for name, values in stored.items():
+            sources[name] = replace(_Source.of(values), load=_reader(trace, name))
+        new = replace(info, tensors=kept)
+        for scheme in schemes:
+            new = _with_variant(new, quantize_layer(layer, scheme, vector_size, options), sources)
+        infos.append(new)
+    manifest = Manifest(trace.model, trace.synthetic, trace.provenance, tuple(infos))
+    return _write(Path(target), manifest, sources)
+
+
+def check_overwrite(target: Path, source: Path) -> None:
+    """Refuse to write over the source or over a file that is not a trace. Raises AccelsimError."""
+    if not target.is_file():
+        return
+    if target.samefile(source):
+        raise AccelsimError(f"trace {target}: is the trace that is read, expected another file to write")
+    if not has_manifest(target, if_damaged=False):
+        raise AccelsimError(
+            f"trace {target}: is a file but not a trace, expected a new file or an older trace"
+        )
+
+
+def _reader(trace: Trace, name: str) -> Callable[[], NDArray[Any]]:
+    return lambda: trace.tensor(name)
+
+
+def _info(layer: FloatLayer | QuantizedLayer, tensors: Mapping[str, str]) -> LayerInfo:
+    return LayerInfo(
+        name=layer.name,
+        op=layer.op,
+        geometry=layer.geometry,
+        activation=layer.activation,
+        input_signed=layer.input_signed,
+        weight_is_activation=layer.weight_is_activation,
+        global_pe=layer.global_pe,
+        tensors=tensors,
+        quantized={},
+    )
+
+
+def _with_variant(info: LayerInfo, words: QuantizedLayer, sources: dict[str, _Source]) -> LayerInfo:
+    """The layer with one more stored variant, whose tensors are added to `sources`."""
+    key = variant_key(words.scheme, words.vector_size)
+    described = (info.op, info.geometry, info.input_signed, info.activation, info.weight_is_activation)
+    if described != (
+        words.op,
+        words.geometry,
+        words.input_signed,
+        words.activation,
+        words.weight_is_activation,
+    ):
+        raise AccelsimError(f"layer {info.name}: variant {key} describes another layer of the same name")
+    stored_options = words.provenance.get("options", {})
+    if not isinstance(stored_options, dict):
+        raise AccelsimError(f"layer {info.name}: variant {key} options are {show(stored_options)}")
+    tensors = {}
+    for tensor in _VARIANT_TENSORS:
+        values = getattr(words, tensor)
+        if values is not None:
+            tensors[tensor] = _add(sources, f"{info.name}/{key}/{tensor}", values)
+    variant = Variant(
+        scheme=replace(words.scheme, scale_product_bits=0),
+        vector_size=words.vector_size,
+        fold=words.fold,
+        input_gamma=words.input_gamma,
+        output=words.output,
+        options=QuantizeOptions.from_dict(stored_options),
+        tensors=tensors,
+    )
+    return replace(info, quantized={**info.quantized, key: variant})
+
+
+def _add(sources: dict[str, _Source], name: str, values: NDArray[Any]) -> str:
+    """Remember a tensor for writing and return its hash."""
+    sources[name] = _Source.of(values)
+    return hash_values(values)
+
+
+def _write(path: Path, manifest: Manifest, sources: Mapping[str, _Source]) -> Path:
+    """Header and tensors, in the order the safetensors library writes them: by dtype (largest items first,
+    which keeps every tensor aligned), then name. Read back and checked before it takes the target's name."""
+    check_provenance(manifest.provenance)
+    text = manifest.to_json()
+    parse_manifest(text)
+    names = sorted(sources, key=lambda name: (_ORDER.index(sources[name].dtype), name))
+    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: text}}
+    offset = 0
+    for name in names:
+        source = sources[name]
+        end = offset + math.prod(source.shape) * ITEM_BYTES[source.dtype]
+        header[name] = {"dtype": source.dtype, "shape": list(source.shape), "data_offsets": [offset, end]}
+        offset = end
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        try:
+            with temporary.open("xb") as file:
+                file.write(len(encoded).to_bytes(8, "little"))
+                file.write(encoded)
+                for name in names:
+                    file.write(np.ascontiguousarray(sources[name].load()).data)
+                file.flush()
+                os.fsync(file.fileno())
+            Trace.open(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise AccelsimError(f"trace {path}: cannot be written ({error.strerror or error})") from None
+    except AccelsimError as error:
+        raise AccelsimError(str(error).replace(str(temporary), str(path), 1)) from None
+    return path

@@ -1,0 +1,1 @@
+"""What must be computed: geometry, layers and their operands. Knows no file and no machine."""

@@ -1,0 +1,185 @@
+"""What must be computed: layers as exported and as quantized operands. Knows no hardware."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+from accelsim.workload.geometry import Geometry
+
+OPS = ("conv", "linear", "matmul")
+ACTIVATIONS = ("none", "relu")
+
+
+@dataclass(frozen=True)
+class GlobalPeWork:
+    """Elementwise work that follows a layer on the global PE: pooling, residual add, softmax, norm, GELU."""
+
+    op: str
+    elements: int
+
+    @property
+    def needs_rows(self) -> bool:
+        """True for work that cannot start before whole rows of outputs are there."""
+        return self.op in ("softmax", "layer_norm")
+
+
+@dataclass(frozen=True, eq=False)
+class FloatLayer:
+    """One layer as exported, before quantization.
+
+    weight: float32[K, C/groups, R, S]; input: float32[N, C, H, W]; bias: float32[K] or None;
+    calibration_input: like input with any N (conv) or any W (linear, matmul), or None;
+    calibration_weight: float32[any, any, R, S], only with weight_is_activation: the weight-side operand that
+    belongs to calibration_input (the pair may hold more heads or sequences than the layer), or None.
+    """
+
+    name: str
+    op: str
+    geometry: Geometry
+    weight: NDArray[np.float32]
+    input: NDArray[np.float32]
+    bias: NDArray[np.float32] | None = None
+    activation: str = "none"
+    input_signed: bool = True
+    weight_is_activation: bool = False
+    global_pe: tuple[GlobalPeWork, ...] = ()
+    calibration_input: NDArray[np.float32] | None = None
+    calibration_weight: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        tensors = ("weight", "input", "bias", "calibration_input", "calibration_weight")
+        for name in tensors:
+            value = getattr(self, name)
+            optional = name not in ("weight", "input")
+            if not isinstance(value, np.ndarray) and not (optional and value is None):
+                kind = type(value).__name__
+                raise AccelsimError(f"layer {self.name}: {name} is a {kind}, expected a numpy array")
+        if not all(isinstance(item, GlobalPeWork) for item in self.global_pe):
+            raise AccelsimError(
+                f"layer {self.name}: global_pe is {self.global_pe}, expected GlobalPeWork items"
+            )
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """What the PPU writes: {A, signed, as}, its gamma and fraction bits F (docs/machine.md section 2)."""
+
+    bits: int
+    signed: bool
+    scale_bits: int
+    gamma: float
+
+    @property
+    def fraction_bits(self) -> int:
+        """F = min(8, 23 - Amag - as); negative when the format does not fit the PPU."""
+        magnitude = self.bits - 1 if self.signed else self.bits
+        return min(8, 23 - magnitude - self.scale_bits)
+
+    @property
+    def qmax(self) -> int:
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
+
+    @property
+    def qmin(self) -> int:
+        return -self.qmax if self.signed else 0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LayerSpec:
+    """Everything of a quantized layer but its tensors: what mapping and timing depend on.
+
+    Input words are numbered ((n*H + h)*W + w)*groups*Cv + group*Cv + cv with Cv = ceil(C/groups/V); in a
+    folded layer (pixel*groups + group)*G + g.
+    """
+
+    name: str
+    op: str
+    geometry: Geometry
+    scheme: Scheme
+    vector_size: int
+    fold: str
+    input_signed: bool
+    activation: str
+    output: OutputFormat
+    weight_is_activation: bool = False
+    global_pe: tuple[GlobalPeWork, ...] = ()
+
+    @cached_property
+    def folded(self) -> bool:
+        return self.geometry.folded(self.vector_size, self.fold)
+
+    @cached_property
+    def G(self) -> int:
+        return self.geometry.vectors(self.vector_size, self.fold)
+
+    @cached_property
+    def words_per_position(self) -> int:
+        """Cv: words of one group at one input position (not folded)."""
+        return -(-self.geometry.channels_per_group // self.vector_size)
+
+    @cached_property
+    def taps(self) -> NDArray[np.int32]:
+        return self.geometry.tap_positions()
+
+    def check_parts(self, c_split: int) -> None:
+        """Raise AccelsimError where the reduction has fewer vectors to cut than parts."""
+        pieces = self.G if self.folded else self.words_per_position
+        if not 1 <= c_split <= pieces:
+            raise AccelsimError(
+                f"layer {self.name}: mapping c_split is {c_split}, expected at most {pieces}, its vectors"
+            )
+
+    def parts(self, c_split: int) -> list[NDArray[np.int64]]:
+        """The g of each part of the reduction cut over `c_split` PEs, ascending (docs/machine.md section 4).
+
+        A folded layer's vectors are cut as they stand, another's channels, at all taps. Raises
+        AccelsimError where there are fewer to cut than parts.
+        """
+        self.check_parts(c_split)
+        pieces = self.G if self.folded else self.words_per_position
+        blocks = np.array_split(np.arange(pieces), c_split)
+        if self.folded:
+            return blocks
+        taps = np.arange(self.geometry.R * self.geometry.S)[:, None] * self.words_per_position
+        return [(taps + block).reshape(-1) for block in blocks]
+
+    def gather(self, group: int, pixels: NDArray[np.int64]) -> NDArray[np.int32]:
+        """int32[len(pixels), G]: the input word each pixel multiplies at each g, -1 in spatial padding."""
+        geometry = self.geometry
+        if self.folded:
+            base = (pixels * geometry.groups + group)[:, None] * self.G
+            return (base + np.arange(self.G)).astype(np.int32)
+        cv = self.words_per_position
+        position = self.taps[pixels][:, :, None]
+        word = (position * geometry.groups + group) * cv + np.arange(cv, dtype=np.int32)
+        return np.where(position < 0, -1, word).reshape(len(pixels), -1).astype(np.int32)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class QuantizedLayer(LayerSpec):
+    """One layer in hardware words, ready for the array. A word is one vector of V codes with its scale.
+
+    weight_words: int8[K, G, V]; weight_scales: uint16[K, G] or None; weight_gamma: float64[K];
+    input_words: uint8 or int8 [words, V]; input_scales: uint16[words] or None; input_gamma: float.
+    y = psum * 2^(sh+p) * weight_gamma[k] * input_gamma + bias[k].
+    """
+
+    weight_words: NDArray[np.int8]
+    weight_scales: NDArray[np.uint16] | None
+    weight_gamma: NDArray[np.float64]
+    input_words: NDArray[np.int8] | NDArray[np.uint8]
+    input_scales: NDArray[np.uint16] | None
+    input_gamma: float
+    bias: NDArray[np.float32] | None
+    provenance: dict[str, object] = field(default_factory=dict)
+
+    @cached_property
+    def spec(self) -> LayerSpec:
+        """The layer without its tensors."""
+        return LayerSpec(**{item.name: getattr(self, item.name) for item in fields(LayerSpec)})

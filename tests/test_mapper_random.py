@@ -14,7 +14,7 @@ from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch, load_arch
-from accelsim.machine.dataflows import NESTS
+from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.bounds import layer_bound
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import Mapping
@@ -38,7 +38,7 @@ def timed(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> L
 
 def model_counts(timing: LayerTiming) -> dict[str, int]:
     """Those of the event model's counts that the mapper's model keeps."""
-    store = NESTS[timing.mapping.dataflow].psum_store
+    store = DATAFLOWS[timing.mapping.dataflow].psum_store
     names = [name.replace("psum.", f"{store}.") for name in COUNTS]
     return {name: timing.counts[name] for name in names if timing.counts[name]}
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from accelsim.compute.lanes import LayerValues, compute_values
 from accelsim.machine.arch import Arch
-from accelsim.machine.dataflows import NESTS
+from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.residency import Storage, decide_storage
@@ -86,7 +86,7 @@ def join(timing: LayerTiming, operands: QuantizedLayer, values: LayerValues) -> 
 def lane_counts(timing: LayerTiming, gated_steps: int) -> Counter[str]:
     """All counts of a layer of which so many lane steps are gated."""
     scheme = timing.layer.scheme
-    held = NESTS[timing.mapping.dataflow].weight_operand_held
+    held = DATAFLOWS[timing.mapping.dataflow].weight_operand_held
     operate = "dot_product.op" if held else "dot_product.op_changing"
     switched = timing.counts["accumulator.add"] - gated_steps
     counts = timing.counts + Counter({"dot_product.gated": gated_steps})

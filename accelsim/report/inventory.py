@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from accelsim.costs import ComponentCost, CostLibrary, Technology
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
-from accelsim.machine.dataflows import NESTS
+from accelsim.machine.dataflows import DATAFLOWS
 
 SCOPES = ("datapath", "pe", "array", "system")
 
@@ -125,7 +125,7 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         parts.insert(1, Part("scale_product", "datapath", lanes, cost, {"op": ("scale_product.op",)}))
         multiply = library.scale_multiply(dot, scheme.scale_bits)
         parts.insert(2, Part("scale_multiply", "datapath", lanes, multiply, {"op": ("scale_multiply.op",)}))
-    if "ws-los" in arch.dataflows:
+    if any(DATAFLOWS[name].weight_collector for name in arch.dataflows):
         words = arch.weight_collector_depth
         width = weight_bits + scheme.weight_scale_bits
         parts.append(_array_of_latches("weight_collector", lanes, width, words, library, "datapath"))
@@ -137,7 +137,7 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
 
 def _changing(arch: Arch) -> bool:
     """True for a machine with a dataflow whose weight operand changes at every step."""
-    return not all(NESTS[name].weight_operand_held for name in arch.dataflows)
+    return not all(DATAFLOWS[name].weight_operand_held for name in arch.dataflows)
 
 
 def _dot_product(arch: Arch, scheme: Scheme, library: CostLibrary) -> ComponentCost:
@@ -208,7 +208,7 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
 
 def _psum_storage(arch: Arch, accumulator: int, library: CostLibrary) -> list[Part]:
     """Collector or buffer of psums, or both: what the machine's dataflows need."""
-    stores = {NESTS[name].psum_store for name in arch.dataflows}
+    stores = {DATAFLOWS[name].psum_store for name in arch.dataflows}
     parts, width = [], arch.lanes * accumulator
     if "accumulation_collector" in stores:
         depth = arch.accumulation_collector_depth

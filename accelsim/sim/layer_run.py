@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from simpy.events import Event
 
+from accelsim.machine import timing
 from accelsim.machine.arch import Arch
-from accelsim.machine.dataflows import NESTS
+from accelsim.machine.dataflows import DATAFLOWS, block_counts, block_slots
 from accelsim.mapping.layout.program import LayerProgram, is_staged, output_tile_bits
 from accelsim.mapping.layout.tiles import Block, InputTile
 from accelsim.sim.clock import Clock
@@ -73,7 +74,8 @@ class LayerRun:
         self.ppu_latency = (
             arch.ppu_latency_cycles.per_vector if layer.output.scale_bits else arch.ppu_latency_cycles.static
         )
-        self.nest = NESTS[program.mapping.dataflow]
+        self.passes = timing.passes(arch, program.mapping.dataflow)
+        self.dataflow = DATAFLOWS[program.mapping.dataflow]
         self.write_latency = 4 if layer.scheme.has_scales else 3
         self.output_to_dram = program.storage.output_to_dram
         self.counts: Counter[str] = Counter()  # whole once the layer has ended
@@ -147,10 +149,7 @@ class LayerRun:
         key = (pixels, vectors, lanes, block.first)
         shape = self._blocks.get(key)
         if shape is None:
-            nest, own = self.nest, (self.arch, pixels, vectors)
-            shape = BlockShape(
-                pixels * vectors, nest.slots(*own), nest.last_step(*own), nest.weights_read(*own)
-            )
+            shape = BlockShape(pixels * vectors, *block_slots(self.passes, pixels, vectors))
             self._blocks[key] = shape
         return shape
 
@@ -215,8 +214,8 @@ class LayerRun:
         counts = self.counts
         counts["control.cycle"] += self.arch.pes * (self.end - self.start)
         # Read where they come from, read and written where they are added.
-        counts[f"{self.nest.psum_store}.read"] += 2 * self.psum_entries_passed
-        counts[f"{self.nest.psum_store}.write"] += self.psum_entries_passed
+        counts[f"{self.dataflow.psum_store}.read"] += 2 * self.psum_entries_passed
+        counts[f"{self.dataflow.psum_store}.write"] += self.psum_entries_passed
         counts["psum_adder.add"] += self.psums_passed
         counts["input_buffer.read"] += self.input_reads
         counts["input_register.write"] += self.input_reads
@@ -226,13 +225,12 @@ class LayerRun:
         counts["dram.read_bit"] += self.dram_reads
         counts["dram.write_bit"] += self.dram_writes
         for (pixels, vectors, lanes, first), block in self._blocks.items():
-            own: Counter[str] = Counter()
-            self.nest.count(self.arch, own, pixels, vectors, lanes, first=first)
-            own["accumulator.add"] = block.steps * lanes
-            for name, count in own.items():
+            own = block_counts(self.passes, pixels, vectors, lanes, first)
+            for name, count in zip(self.dataflow.block_actions, own, strict=True):
                 counts[name] += count * block.times
+            counts["accumulator.add"] += block.steps * lanes * block.times
         for drain in self._drains.values():
-            counts[f"{self.nest.psum_store}.read"] += drain.pixels * drain.times
+            counts[f"{self.dataflow.psum_store}.read"] += drain.pixels * drain.times
             counts["ppu.op"] += drain.pixels * drain.lanes * drain.times
             if not drain.makes_output:
                 counts["ppu_staging.write"] += drain.pixels * drain.times

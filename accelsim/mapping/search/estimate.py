@@ -8,8 +8,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from accelsim.machine import timing
 from accelsim.machine.arch import Arch
-from accelsim.machine.dataflows import NESTS
+from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.layout.arrays import Choice, Shape
 from accelsim.mapping.layout.program import is_staged, tile_depth
 from accelsim.mapping.plan import Mapping
@@ -20,7 +21,6 @@ from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import LayerSpec
 
 _MODES = {"gb": 0, "cached": 1, "streamed": 2}
-_ORDERS = {"os-lws": steps.OS_LWS, "ws": steps.OS_LWS, "os": steps.OS, "ws-los": steps.WS_LOS}
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def estimate(
     cycles, issued = run_layer(shape, choice, machine, _taps(layer.geometry), counts, tail)
     if cycles < 0:
         return None
-    store = NESTS[mapping.dataflow].psum_store
+    store = DATAFLOWS[mapping.dataflow].psum_store
     named = {
         name.replace("psum.", f"{store}."): int(n) for name, n in zip(steps.COUNTS, counts, strict=True) if n
     }
@@ -129,8 +129,7 @@ def _machine(
     latency, rate = arch.ppu_latency_cycles, arch.global_pe_elements_per_cycle
     rows = [item for item in layer.global_pe if item.needs_rows]
     return steps.Machine(
-        accumulate_latency=arch.accumulate_latency,
-        local_latency=arch.local_accumulate_latency,
+        passes=timing.passes(arch, mapping.dataflow),
         write_latency=4 if layer.scheme.has_scales else 3,
         ppu_latency=latency.per_vector if layer.output.scale_bits else latency.static,
         fifo=arch.out_fifo_words,
@@ -150,8 +149,6 @@ def _machine(
         kept_bits=storage.kept_bits,
         accumulator_bits=arch.accumulator_width(layer.scheme),
         staged=int(is_staged(arch, layer)),
-        order=_ORDERS[mapping.dataflow],
-        collector_depth=arch.weight_collector_depth,
         output_to_dram=int(storage.output_to_dram),
         staging_tiles=arch.output_staging_tiles,
         code_bits=layer.output.bits,

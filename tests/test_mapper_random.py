@@ -22,7 +22,7 @@ from accelsim.mapping.residency import Storage, decide_storage
 from accelsim.mapping.search.candidates import unit_count
 from accelsim.mapping.search.estimate import NO_LEAD, Lead, estimate
 from accelsim.mapping.search.mapper import Mapper
-from accelsim.mapping.search.steps import COUNTS
+from accelsim.mapping.search.steps import count_names
 from accelsim.open import open_workload
 from accelsim.report.inventory import action_prices_pj, build_inventory, technology_of
 from accelsim.sim.run import LayerTiming, time_programs
@@ -38,8 +38,7 @@ def timed(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> L
 
 def model_counts(timing: LayerTiming) -> dict[str, int]:
     """Those of the event model's counts that the mapper's model keeps."""
-    store = DATAFLOWS[timing.mapping.dataflow].psum_store
-    names = [name.replace("psum.", f"{store}.") for name in COUNTS]
+    names = count_names(DATAFLOWS[timing.mapping.dataflow])
     return {name: timing.counts[name] for name in names if timing.counts[name]}
 
 

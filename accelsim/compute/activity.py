@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.compute.lanes import LayerValues, compute_values
+from accelsim.machine import actions
 from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.layout.program import build_program
@@ -87,14 +88,14 @@ def lane_counts(timing: LayerTiming, gated_steps: int) -> Counter[str]:
     """All counts of a layer of which so many lane steps are gated."""
     scheme = timing.layer.scheme
     held = DATAFLOWS[timing.mapping.dataflow].weight_operand_held
-    operate = "dot_product.op" if held else "dot_product.op_changing"
-    switched = timing.counts["accumulator.add"] - gated_steps
-    counts = timing.counts + Counter({"dot_product.gated": gated_steps})
+    operate = actions.DOT_PRODUCT_OP if held else actions.DOT_PRODUCT_OP_CHANGING
+    switched = timing.counts[actions.ACCUMULATOR_ADD] - gated_steps
+    counts = timing.counts + Counter({actions.DOT_PRODUCT_GATED: gated_steps})
     for action, present in (
         (operate, True),
-        ("pipeline_register.write", True),
-        ("scale_product.op", bool(scheme.weight_scale_bits and scheme.activation_scale_bits)),
-        ("scale_multiply.op", scheme.has_scales),
+        (actions.PIPELINE_REGISTER_WRITE, True),
+        (actions.SCALE_PRODUCT_OP, bool(scheme.weight_scale_bits and scheme.activation_scale_bits)),
+        (actions.SCALE_MULTIPLY_OP, scheme.has_scales),
     ):
         if present and switched:
             counts[action] = switched

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from accelsim.machine import actions
+
 PsumStore = Literal["accumulation_collector", "accumulation_buffer"]
 
 
@@ -46,16 +48,24 @@ class Dataflow:
         return self.pass_vectors == "collector"
 
     @property
+    def psum_read(self) -> str:
+        return actions.named(self.psum_store, "read")
+
+    @property
+    def psum_write(self) -> str:
+        return actions.named(self.psum_store, "write")
+
+    @property
     def block_actions(self) -> tuple[str, ...]:
         """The actions that `BlockCounts` counts, in its order."""
         return (
-            "weight_buffer.read",
-            "weight_register.write",
-            "weight_collector.write",
-            "weight_collector.read",
-            "local_accumulator.write",
-            f"{self.psum_store}.read",
-            f"{self.psum_store}.write",
+            actions.WEIGHT_BUFFER_READ,
+            actions.WEIGHT_REGISTER_WRITE,
+            actions.WEIGHT_COLLECTOR_WRITE,
+            actions.WEIGHT_COLLECTOR_READ,
+            actions.LOCAL_ACCUMULATOR_WRITE,
+            self.psum_read,
+            self.psum_write,
         )
 
 

@@ -75,14 +75,12 @@ def estimate(
         chunk_vectors=mapping.chunk_vectors,
         chunk_inputs=int(mapping.chunk_inputs),
     )
-    counts, tail = np.zeros(len(steps.COUNTS), np.int64), np.zeros(3, np.int64)
+    counts, tail = np.zeros(steps.COUNTS, np.int64), np.zeros(3, np.int64)
     cycles, issued = run_layer(shape, choice, machine, _taps(layer.geometry), counts, tail)
     if cycles < 0:
         return None
-    store = DATAFLOWS[mapping.dataflow].psum_store
-    named = {
-        name.replace("psum.", f"{store}."): int(n) for name, n in zip(steps.COUNTS, counts, strict=True) if n
-    }
+    names = steps.count_names(DATAFLOWS[mapping.dataflow])
+    named = {name: int(n) for name, n in zip(names, counts, strict=True) if n}
     ask, *halves = (max(0, int(cycles - cycle)) for cycle in tail)
     # Weights of the next layer may be asked for before this one begins, but not sent.
     left = Lead(ask, *(min(half, int(cycles)) for half in halves))

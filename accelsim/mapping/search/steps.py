@@ -8,19 +8,34 @@ from typing import NamedTuple
 
 from numba import njit
 
-from accelsim.machine import dataflows
+from accelsim.machine import actions, dataflows
 
-COUNTS = (
-    "dram.read_bit", "dram.write_bit", "global_buffer.read", "global_buffer.write", "noc.bit_hop",
-    "weight_buffer.write", "input_buffer.write", "weight_buffer.read", "psum.read", "psum.write",
-    "psum_adder.add", "weight_register.write", "local_accumulator.write", "weight_collector.write",
-    "weight_collector.read",
-)  # fmt: skip
 (
     COUNT_DRAM_READ, COUNT_DRAM_WRITE, COUNT_GB_READ, COUNT_GB_WRITE, COUNT_HOPS, COUNT_WEIGHT_FILL,
     COUNT_INPUT_FILL, COUNT_WEIGHT_READ, COUNT_PSUM_READ, COUNT_PSUM_WRITE, COUNT_PSUM_ADD, COUNT_REGISTER,
-    COUNT_LOCAL, COUNT_COLLECTOR_WRITE, COUNT_COLLECTOR_READ,
-) = range(len(COUNTS))  # fmt: skip
+    COUNT_LOCAL, COUNT_COLLECTOR_WRITE, COUNT_COLLECTOR_READ, COUNTS,
+) = range(16)  # fmt: skip
+
+
+def count_names(row: dataflows.Dataflow) -> tuple[str, ...]:
+    """What the model counts (machine/actions.py), in its order: the actions that depend on the mapping."""
+    return (
+        actions.DRAM_READ_BIT,
+        actions.DRAM_WRITE_BIT,
+        actions.GLOBAL_BUFFER_READ,
+        actions.GLOBAL_BUFFER_WRITE,
+        actions.NOC_BIT_HOP,
+        actions.WEIGHT_BUFFER_WRITE,
+        actions.INPUT_BUFFER_WRITE,
+        actions.WEIGHT_BUFFER_READ,
+        row.psum_read,
+        row.psum_write,
+        actions.PSUM_ADDER_ADD,
+        actions.WEIGHT_REGISTER_WRITE,
+        actions.LOCAL_ACCUMULATOR_WRITE,
+        actions.WEIGHT_COLLECTOR_WRITE,
+        actions.WEIGHT_COLLECTOR_READ,
+    )
 
 
 class Machine(NamedTuple):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
+from accelsim.machine import timing
 from accelsim.machine.arch import Arch
 from accelsim.mapping.residency import decide_storage
 from accelsim.mapping.search.mapper import Mapper
@@ -57,7 +58,6 @@ def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -
     arch.check_scheme(scheme)
     out_bits = output.bits if output else scheme.activation_bits
     out_scale_bits = output.scale_bits if output else scheme.activation_scale_bits
-    latency = arch.ppu_latency_cycles
     return {
         "VECTOR_SIZE": arch.vector_size,
         "LANES": arch.lanes,
@@ -78,7 +78,7 @@ def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -
         "ACCUMULATE_LATENCY": arch.accumulate_latency,
         "OUT_BITS": out_bits,
         "OUT_SCALE_BITS": out_scale_bits,
-        "PPU_LATENCY": latency.per_vector if out_scale_bits else latency.static,
+        "PPU_LATENCY": timing.ppu_latency(arch, out_scale_bits),
     }
 
 

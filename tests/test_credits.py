@@ -10,9 +10,10 @@ import pytest
 from machines import Features, describe, random_run
 
 from accelsim.machine.arch import Arch
+from accelsim.machine.timing import INPUT, OUTPUT, PSUM, WEIGHT
 from accelsim.mapping.layout.program import LayerProgram, build_program
 from accelsim.mapping.residency import decide_storage
-from accelsim.sim.ports import INPUT, OUTPUT, PSUM, WEIGHT, Key
+from accelsim.sim.ports import Key
 from accelsim.sim.run import time_programs
 
 BATCH = 20

@@ -130,8 +130,6 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 
 def test_modules_are_short() -> None:
     lines = {name: len(path.read_text("utf-8").splitlines()) for name, path in SOURCES.items()}
-    # One compiled loop over one heap of events; its parts would share all of its forty arrays.
-    assert lines.pop("accelsim.mapping.search.model") < 450
     assert not {name for name, count in lines.items() if count > 400}
 
 

@@ -1,17 +1,14 @@
-"""The layout, row by row, against the cycle-stepped model's own, which is made of lists and shares nothing."""
+"""The layout, row by row, against the cycle-stepped model's own, made of lists by other code."""
 
 from __future__ import annotations
-
-from itertools import product
 
 import numpy as np
 import pytest
 from cycle_model.hops import hops_into
 from cycle_model.program import Fetch, LayerProgram, compile_run
 from cycle_model.tiles import Block, output_tile_bits, vectors_of_part
-from machines import Features, describe, random_arch, random_layer, random_run, random_scheme
+from machines import Features, describe, random_run
 
-from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.blocks import input_reads
 from accelsim.mapping.layout.build import Refused, lay_out
@@ -28,7 +25,7 @@ BATCH = 30
 def rows_of(
     arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage
 ) -> tuple[Layout | Refused, Shape, Tiling]:
-    shape, tiling = shape_of(arch, layer, mapping, storage), tiling_of(mapping)
+    shape, tiling = shape_of(arch, layer, mapping, storage), tiling_of(layer, mapping)
     return lay_out(shape, tiling, taps_of(layer.geometry)), shape, tiling
 
 

@@ -83,6 +83,19 @@ def test_a_limit_only_cuts_off() -> None:
     assert estimate(arch, layer, mapping, storage, limit_cycles=whole.cycles // 2) is None
 
 
+def test_room_for_events_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A heap that is too small changes nothing: it is made larger, and the layer run anew."""
+    for seed in range(20):
+        arch, layers, mappings = random_run(seed, "all")
+        layer, mapping = layers[0].spec, mappings[0]
+        storage = decide_storage(arch, [layer])[0]
+        whole = estimate(arch, layer, mapping, storage)
+        for room in (1, 7):
+            monkeypatch.setattr("accelsim.mapping.search.estimate._EVENTS", room)
+            assert estimate(arch, layer, mapping, storage) == whole, (seed, room)
+        monkeypatch.undo()
+
+
 def every_mapping(arch: Arch, layer: LayerSpec) -> list[Mapping]:
     g, found = layer.geometry, []
     units = -(-g.outputs_per_group // arch.unit_channels) * g.groups

@@ -9,6 +9,7 @@ are plain arithmetic on integers: the event model calls them as they stand, the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from accelsim.machine import actions
@@ -106,6 +107,7 @@ class Passes(NamedTuple):
     collected: int
 
 
+@cache
 def passes_of(
     row: Dataflow, *, collector_depth: int, accumulate_latency: int, local_accumulate_latency: int
 ) -> Passes:

@@ -12,6 +12,9 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import DATAFLOWS, DataflowName, Passes, passes_of
 
+# Classes of requests, in the order in which those of a cycle are granted.
+PSUM, OUTPUT, INPUT, WEIGHT = 0, 1, 2, 3
+
 # Tiles of an input stream between asking and the end of their crossbar transfer.
 INPUTS_AHEAD = 2
 

@@ -2,8 +2,8 @@
 # Compiled by Numba, whose types mypy does not know.
 """How code of the mapper is compiled, and what it calls of machine/, which the event model calls as it is.
 
-What Python calls is `compiled`. What that calls is `inlined` into it: Numba would compile it anew for every
-combination of constants that it is called with, and optimize it again within each caller.
+What Python calls is `compiled`. What that calls is `inlined` into it as a rule: Numba would compile it anew
+for every combination of constants that it is called with, and optimize it again within each caller.
 """
 
 from __future__ import annotations

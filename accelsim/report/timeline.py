@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accelsim.machine.arch import Arch
+from accelsim.machine.timing import OUTPUT, PSUM
 from accelsim.mapping.layout.program import LayerProgram
 from accelsim.mapping.layout.tiles import Block, WeightTile
-from accelsim.sim.ports import OUTPUT, PSUM, Key
+from accelsim.sim.ports import Key
 
 # Above so many blocks in a run, blocks of one weight tile that follow without a break are one slice.
 MAX_BLOCKS = 250_000

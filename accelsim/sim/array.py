@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from accelsim.machine.arch import Arch
+from accelsim.machine.timing import INPUT, WEIGHT
 from accelsim.sim.clock import Clock, Process
 from accelsim.sim.drain import Drain, OutputTile, PsumTile
 from accelsim.sim.fetch import StreamRun
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.pe import Pe
-from accelsim.sim.ports import INPUT, WEIGHT
 from accelsim.sim.recorder import Recorder
 from accelsim.sim.transfers import Fabric, OutputTransfer, PsumTransfer
 

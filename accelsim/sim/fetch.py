@@ -13,10 +13,11 @@ from typing import Any
 from simpy.events import Event
 
 from accelsim.machine import actions, timing
+from accelsim.machine.timing import INPUT, WEIGHT
 from accelsim.mapping.layout.program import Fetch, Stream
 from accelsim.sim.clock import UNKNOWN, Process, Signal
 from accelsim.sim.layer_run import LayerRun
-from accelsim.sim.ports import INPUT, WEIGHT, Key
+from accelsim.sim.ports import Key
 from accelsim.sim.transfers import Fabric
 
 _BUFFER = {WEIGHT: actions.WEIGHT_BUFFER_WRITE, INPUT: actions.INPUT_BUFFER_WRITE}

@@ -7,11 +7,11 @@ decides lies in the clock's future nevertheless, since the last thing it waited 
 
 from __future__ import annotations
 
+from accelsim.machine.timing import INPUT, WEIGHT
 from accelsim.mapping.layout.program import Position
 from accelsim.sim.clock import UNKNOWN, Clock, Process, Signal
 from accelsim.sim.drain import Drain
 from accelsim.sim.layer_run import ACCUMULATE_STALL, COMPUTE, INPUT_WAIT, OUTPUT_WAIT, WEIGHT_WAIT, LayerRun
-from accelsim.sim.ports import INPUT, WEIGHT
 from accelsim.sim.recorder import Recorder
 
 

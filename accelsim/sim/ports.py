@@ -15,8 +15,6 @@ from typing import NamedTuple
 from accelsim.machine import timing
 from accelsim.sim.clock import Clock
 
-PSUM, OUTPUT, INPUT, WEIGHT = 0, 1, 2, 3
-
 Key = tuple[int, int, int, int]  # class, leader or PE, layer, index
 Granted = Callable[[int, int], None]  # start cycle, duration
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from accelsim.machine import timing
 from accelsim.machine.arch import Arch
+from accelsim.machine.timing import OUTPUT, PSUM
 from accelsim.sim.clock import Clock
 from accelsim.sim.drain import Drain, OutputTile, PsumTile
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.pe import Pe
-from accelsim.sim.ports import OUTPUT, PSUM, Crossbar, Dram, Key
+from accelsim.sim.ports import Crossbar, Dram, Key
 from accelsim.sim.recorder import Recorder
 
 

@@ -64,14 +64,12 @@ def weight_tiles(s, c):
                 end = tile_end(s, c, u, stop)
                 _, k0, channels = unit_of(s, u)
                 if whole:
+                    # All units but the last are whole.
+                    _, last_k0, last_channels = unit_of(s, end - 1)
                     tile = tiles[weight_row(s, c, chunks, part, u, 0, 0)]
-                    held = 0
-                    for own in range(u, end):
-                        _, _, more = unit_of(s, own)
-                        held -= -more // s.lanes
-                        tile.k1 += more
-                    tile.k0, tile.words, tile.k1 = k0, tile.k1 * vectors, k0 + tile.k1
-                    tile.g1, tile.half_words = vectors, held * vectors
+                    tile.k0, tile.k1, tile.g1 = k0, last_k0 + last_channels, vectors
+                    tile.words = (tile.k1 - k0) * vectors
+                    tile.half_words = ((end - 1 - u) * lane_groups - -last_channels // s.lanes) * vectors
                 else:
                     for lane in range(-(-channels // s.lanes)):
                         lanes = min(s.lanes, channels - lane * s.lanes)
@@ -128,7 +126,7 @@ def lay_blocks(s, c, runs, first_run, input_chunks):
     _count(s, c, runs, first_run, pes)
     blocks, tiles = np.empty(pes[s.pes].block, BLOCK), np.empty(pes[s.pes].psum_tile, PSUM_TILE)
     units, most_chunks = units_in(s), weight_chunks(s, c)
-    # A context is the loop indices in nesting order, as the digits of one number.
+    # A context is the loop indices in nesting order, as the digits of one number, not much more than blocks.
     digits_d, digits_lane = -(-c.tile_pixels // s.depth), lane_groups_of_unit(s)
     digits_unit, digits_inner = max(1, c.units_per_tile), -(-units // c.k_split)
     if c.k_outer:

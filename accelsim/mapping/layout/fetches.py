@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from accelsim.machine.timing import INPUT, WEIGHT
 from accelsim.mapping.compiled import compiled, inlined
 from accelsim.mapping.layout.records import CACHED, FETCH, GB, NO_READ, POSITION, STREAM, STREAMED
 
-PSUM, OUTPUT, INPUT, WEIGHT = 0, 1, 2, 3  # classes, which order requests of a cycle
 _NEVER = np.int64(1) << 62
 
 
@@ -63,12 +63,6 @@ def input_sharing(s, c):
     return c.c_split * c.pixel_split if s.groups == 1 else s.pes
 
 
-@inlined
-def stream_of(s, c, pe, weight):
-    """Number of a PE's stream among those of its operand."""
-    return pe // c.pixel_split if weight else pe % input_sharing(s, c)
-
-
 @compiled
 def lay_fetches(s, c, positions, pes):
     """(rows of STREAM, weights then inputs; of FETCH, theirs; destinations; streams and fetches of weights).
@@ -85,10 +79,10 @@ def lay_fetches(s, c, positions, pes):
     # By PE: the next of its positions that needs a fetch, and the end of its positions.
     at, end = np.empty(s.pes, np.int64), np.empty(s.pes, np.int64)
     count, reached, weight_fetches = 0, 0, 0
-    for number in range(len(streams)):
-        weight = number < weight_streams
-        stream = streams[number]
-        stream.number = number if weight else number - weight_streams
+    for row in range(len(streams)):
+        weight = row < weight_streams
+        stream = streams[row]
+        stream.number = row if weight else row - weight_streams
         stream.first, stream.leader = count, -1
         first_pe, step = (stream.number * c.pixel_split, 1) if weight else (stream.number, input_streams)
         last_pe = min(s.pes, first_pe + c.pixel_split) if weight else s.pes
@@ -107,7 +101,7 @@ def lay_fetches(s, c, positions, pes):
                     context = min(context, positions[at[pe]].context)
             if context == _NEVER:
                 break
-            fetches[count].stream, fetches[count].first = number, reached
+            fetches[count].stream, fetches[count].first = row, reached
             for pe in range(first_pe, last_pe, step):
                 if at[pe] < end[pe] and positions[at[pe]].context == context:
                     destinations[reached] = at[pe]
@@ -149,8 +143,8 @@ def fill_fetches(s, weight_tiles, input_tiles, positions, destinations, streams,
     deepest = np.empty(s.side, np.int64)
     # By tile: one past the latest fetch of it.
     latest = np.zeros(max(len(weight_tiles), s.groups * len(input_tiles)), np.int64)
-    for number in range(len(streams)):
-        stream = streams[number]
+    for row in range(len(streams)):
+        stream = streams[row]
         weight = stream.first < weight_fetches
         mode = s.weight_mode if weight else s.input_mode
         largest = 0

@@ -103,7 +103,8 @@ class LayerProgram:
 def build_program(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> LayerProgram:
     """Lay a layer on the array. Raises AccelsimError naming a buffer too small, and by how much."""
     check_mapping(arch, layer, mapping)
-    shape, tiling, taps = shape_of(arch, layer, mapping, storage), tiling_of(mapping), taps_of(layer.geometry)
+    shape, tiling = shape_of(arch, layer, mapping, storage), tiling_of(layer, mapping)
+    taps = taps_of(layer.geometry)
     layout = lay_out(shape, tiling, taps)
     if isinstance(layout, Refused):
         raise AccelsimError(f"layer {layer.name}: {_reason(layout, shape)}")

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 Rows = NDArray[np.void]
 
 
-def _rows(*fields: str) -> np.dtype[np.void]:
+def row_type(*fields: str) -> np.dtype[np.void]:
+    """Rows of these fields, int64."""
     return np.dtype([(field, np.int64) for field in fields], align=True)
 
 
@@ -71,41 +72,41 @@ class Tiling(NamedTuple):
 
 
 # pt: pixels [p0, p1) of the PEs with this pp.
-RUN = _rows("p0", "p1", "pp")
+RUN = row_type("p0", "p1", "pp")
 
 # Output channels [k0, k1) x vectors [g0, g1) of a part; words over all lanes, and in every macro of the half.
-WEIGHT_TILE = _rows("k0", "k1", "g0", "g1", "words", "half_words")
+WEIGHT_TILE = row_type("k0", "k1", "g0", "g1", "words", "half_words")
 
 # Pixels [p0, p1) x vectors [g0, g1) of a part. dram_bits: of what DRAM stores of it; new_bits: of that, what
 # no earlier tile of its stream has.
-INPUT_TILE = _rows("part", "p0", "p1", "g0", "g1", "words", "dram_bits", "new_bits")
+INPUT_TILE = row_type("part", "p0", "p1", "g0", "g1", "words", "dram_bits", "new_bits")
 
 # Pixels from p0, vectors of the part from g0, channels from k0. lane_group: which of the unit's lane_groups;
 # channels: of the unit, up to the end of the lane group. What its psum tile leaves as, if it is the last:
 # spacing: cycles from one entry's read to the next; fifo_entries, values, output_bits: of the output for each
 # pixel, all 0 where none is made. weight_position, input_position: rows of `positions`.
-BLOCK = _rows(
+BLOCK = row_type(
     "p0", "pixels", "g0", "vectors", "k0", "lanes", "lane_group", "lane_groups", "channels",
     "first", "last", "spacing", "fifo_entries", "values", "output_bits",
     "weight_tile", "input_tile", "weight_position", "input_position", "context",
 )  # fmt: skip
 
 # A stay of a tile in half of a buffer: the PE's `number`-th of its operand; blocks first to last use it.
-POSITION = _rows("pe", "number", "tile", "first", "last", "fetched", "context")
+POSITION = row_type("pe", "number", "tile", "first", "last", "fetched", "context")
 
 # Destinations [first, stop). dram_bits: NO_READ where none is made; space: of the weight region, given back
 # by it; hops: links of the multicast; order: class, leader and number, which order the requests of a cycle.
-FETCH = _rows("stream", "tile", "bits", "dram_bits", "space", "hops", "order", "first", "stop")
+FETCH = row_type("stream", "tile", "bits", "dram_bits", "space", "hops", "order", "first", "stop")
 NO_READ = -1
 
 # Fetches [first, stop), from one bank; number: of its operand.
-STREAM = _rows("number", "leader", "bank", "first", "stop")
+STREAM = row_type("number", "leader", "bank", "first", "stop")
 
 # last: the block that ends it; piece: its first, counted in the PE.
-PSUM_TILE = _rows("last", "piece")
+PSUM_TILE = row_type("last", "piece")
 
 # Where a PE's rows begin; they end where the next PE's begin. pieces are counted over all PEs.
-PE = _rows("block", "weight_position", "input_position", "psum_tile", "piece")
+PE = row_type("block", "weight_position", "input_position", "psum_tile", "piece")
 
 
 class Layout(NamedTuple):

@@ -60,15 +60,16 @@ def shape_of(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -
     )
 
 
-def tiling_of(mapping: Mapping) -> Tiling:
+def tiling_of(layer: LayerSpec, mapping: Mapping) -> Tiling:
+    """Sizes beyond the layer's own are as good as those."""
     return Tiling(
         k_split=mapping.k_split,
         c_split=mapping.c_split,
         pixel_split=mapping.pixel_split,
         k_outer=int(mapping.order == "KP"),
-        tile_pixels=mapping.tile_pixels,
-        units_per_tile=mapping.units_per_tile,
-        chunk_vectors=mapping.chunk_vectors,
+        tile_pixels=min(mapping.tile_pixels, layer.geometry.pixels),
+        units_per_tile=min(mapping.units_per_tile, layer.geometry.outputs_per_group),
+        chunk_vectors=min(mapping.chunk_vectors, layer.G),
         chunk_inputs=int(mapping.chunk_inputs),
     )
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from accelsim.machine.timing import OUTPUT, PSUM
 from accelsim.mapping.compiled import (
     dram_transfer,
     global_pe_step,
@@ -16,7 +17,7 @@ from accelsim.mapping.compiled import (
     psum_hops,
     psum_port_cycles,
 )
-from accelsim.mapping.layout.fetches import OUTPUT, PSUM, request_order
+from accelsim.mapping.layout.fetches import request_order
 from accelsim.mapping.search.events import (
     ACT,
     DRAIN,
@@ -33,37 +34,44 @@ from accelsim.mapping.search.events import (
     VISIBLE,
     push,
 )
-from accelsim.mapping.search.parameters import DRAM_WRITE as COUNT_DRAM_WRITE
-from accelsim.mapping.search.parameters import GB_READ, GB_WRITE, HOPS, PSUM_ADD, PSUM_READ, PSUM_WRITE
+from accelsim.mapping.search.parameters import (
+    COUNT_DRAM_WRITE,
+    COUNT_GB_READ,
+    COUNT_GB_WRITE,
+    COUNT_HOPS,
+    COUNT_PSUM_ADD,
+    COUNT_PSUM_READ,
+    COUNT_PSUM_WRITE,
+)
 from accelsim.mapping.search.state import OUT, PSUM_IN, PSUM_OUT, port_of
 
 
 @inlined
 def drain(run, now, number):
     """All pieces of the PE that may leave now, in order."""
-    m, s, c, layout, pe = run.m, run.s, run.c, run.layout, run.state.pes[number]
+    m, s, c, pe = run.m, run.s, run.c, run.pe_state[number]
     part = number // c.pixel_split % c.c_split
     passes_on = part < c.c_split - 1
     while pe.drained_tile < pe.tile:
         j = pe.drained_tile
-        block = layout.blocks[layout.psum_tiles[j].last]
+        block = run.blocks[run.psum_tiles[j].last]
         pixels = min(s.piece, block.pixels - pe.drained_piece * s.piece)
-        ready = run.state.tiles[j].written if part == 0 else run.state.pieces[pe.piece].summed
+        ready = run.tile_state[j].written if part == 0 else run.piece_state[pe.piece].summed
         if passes_on:
             # They are added to sums that have to be there.
-            after = layout.pes[number + c.pixel_split].psum_tile + j - layout.pes[number].psum_tile
-            ready = max(ready, run.state.tiles[after].written) + 1
+            after = run.pes[number + c.pixel_split].psum_tile + j - run.pes[number].psum_tile
+            ready = max(ready, run.tile_state[after].written) + 1
         else:
             ready = max(ready, pe.drain_end) + 1
         if ready > now:
             if ready < NEVER and pe.drain_looks_at != ready:
                 pe.drain_looks_at = ready
-                push(run.heap, ready, ACT, number, DRAIN, 0)
+                push(run, ready, ACT, number, DRAIN, 0)
             break
         last_piece = (pe.drained_piece + 1) * s.piece >= block.pixels
         if passes_on:
-            run.state.pieces[pe.piece].tile = j
-            push(run.heap, now, GRANT, request_order(PSUM, number, pe.made), PSUMS_CROSS, pe.piece)
+            run.piece_state[pe.piece].tile = j
+            push(run, now, GRANT, request_order(PSUM, number, pe.made), PSUMS_CROSS, pe.piece)
             pe.made += 1
         else:
             entries = pixels * block.fifo_entries
@@ -71,15 +79,15 @@ def drain(run, now, number):
                 break  # whoever frees entries comes back
             pe.fifo -= entries
             pe.drain_end = now + pixels * block.spacing - 1
-            run.counts[PSUM_READ] += pixels
+            run.counts[COUNT_PSUM_READ] += pixels
             if last_piece:
                 tile_leaves(run, now, number, j, now, now + (pixels - 1) * block.spacing)
             if entries:
-                output = run.state.outputs[pe.drained]
+                output = run.outputs[pe.drained]
                 pe.drained += 1
                 output.pe, output.entries = number, entries
                 output.bits, output.values = pixels * block.output_bits, pixels * block.values
-                push(run.heap, pe.drain_end + m.ppu_latency, VISIBLE, number, OUTPUT_WHOLE, 0)
+                push(run, pe.drain_end + m.ppu_latency, VISIBLE, number, OUTPUT_WHOLE, 0)
         pe.piece += 1
         pe.drained_piece += 1
         if last_piece:
@@ -90,20 +98,20 @@ def drain(run, now, number):
 @inlined
 def tile_leaves(run, now, number, j, start, last_read):
     """The last piece of a psum tile is read from start to last_read."""
-    run.state.tiles[j].start, run.state.tiles[j].last_read = start, last_read
-    push(run.heap, start, ACT, number, ISSUE, 0)
+    run.tile_state[j].start, run.tile_state[j].last_read = start, last_read
+    push(run, start, ACT, number, ISSUE, 0)
 
 
 @inlined
 def pass_psums(run, now, piece):
     """A piece along its chain."""
-    m, s, layout, ports = run.m, run.s, run.layout, run.state.ports
-    j = run.state.pieces[piece].tile
-    block = layout.blocks[layout.psum_tiles[j].last]
-    source = layout.positions[block.weight_position].pe
+    m, s, ports = run.m, run.s, run.ports
+    j = run.piece_state[piece].tile
+    block = run.blocks[run.psum_tiles[j].last]
+    source = run.positions[block.weight_position].pe
     target = source + run.c.pixel_split
-    in_pe = piece - layout.pes[source].piece
-    done = (in_pe - layout.psum_tiles[j].piece) * s.piece
+    in_pe = piece - run.pes[source].piece
+    done = (in_pe - run.psum_tiles[j].piece) * s.piece
     pixels = min(s.piece, block.pixels - done)
     values = pixels * block.lanes
     bits = values * m.accumulator_bits
@@ -111,49 +119,49 @@ def pass_psums(run, now, piece):
     start = max(now + 1, ports[way_out], ports[way_in])
     end = start + psum_port_cycles(pixels, bits, m.psum_bits)
     ports[way_out] = ports[way_in] = end
-    run.counts[HOPS] += bits * psum_hops(s.side, source, target)
-    run.counts[PSUM_READ] += 2 * pixels
-    run.counts[PSUM_WRITE] += pixels
-    run.counts[PSUM_ADD] += values
+    run.counts[COUNT_HOPS] += bits * psum_hops(s.side, source, target)
+    run.counts[COUNT_PSUM_READ] += 2 * pixels
+    run.counts[COUNT_PSUM_WRITE] += pixels
+    run.counts[COUNT_PSUM_ADD] += values
     if done + s.piece >= block.pixels:
         tile_leaves(run, now, source, j, start, end - 1)
-    run.state.pieces[layout.pes[target].piece + in_pe].summed = end + m.noc_latency
-    push(run.heap, end + m.noc_latency + 1, ACT, target, DRAIN, 0)
+    run.piece_state[run.pes[target].piece + in_pe].summed = end + m.noc_latency
+    push(run, end + m.noc_latency + 1, ACT, target, DRAIN, 0)
 
 
 @inlined
 def request_outputs(run, now, number):
     """Request the crossbar for what is whole, unless too much is on its way to DRAM."""
-    pe, s = run.state.pes[number], run.s
+    pe, s = run.pe_state[number], run.s
     while pe.requested < pe.whole:
         if s.output_to_dram:
             if pe.staging == 0:
                 break  # whoever has been written comes back
             pe.staging -= 1
-        order = request_order(OUTPUT, number, pe.requested - run.layout.pes[number].piece)
-        push(run.heap, now, GRANT, order, OUTPUT_CROSSES, pe.requested)
+        order = request_order(OUTPUT, number, pe.requested - run.pes[number].piece)
+        push(run, now, GRANT, order, OUTPUT_CROSSES, pe.requested)
         pe.requested += 1
 
 
 @inlined
 def output_crosses(run, now, o):
     """An output tile from its PE to its bank."""
-    m, s, ports, array, output = run.m, run.s, run.state.ports, run.state.array[0], run.state.outputs[o]
+    m, s, ports, array, output = run.m, run.s, run.ports, run.array[0], run.outputs[o]
     bank = output_bank(output.pe, s.weight_banks, s.input_banks, m.output_banks)
     way_out = port_of(s, m, OUT, output.pe)
     end = max(now + 1, ports[bank], ports[way_out]) + port_cycles(output.bits, m.crossbar_bits)
     ports[bank] = ports[way_out] = end
-    run.counts[GB_WRITE] += -(-output.bits // m.bank_bits)
-    run.counts[HOPS] += output.bits * output_hops(s.side, output.pe)
-    push(run.heap, end, VISIBLE, output.pe, OUTPUT_SENT, 0)
+    run.counts[COUNT_GB_WRITE] += -(-output.bits // m.bank_bits)
+    run.counts[COUNT_HOPS] += output.bits * output_hops(s.side, output.pe)
+    push(run, end, VISIBLE, output.pe, OUTPUT_SENT, 0)
     arrival = end + m.noc_latency
     if m.streaming_elements:
-        push(run.heap, arrival, VISIBLE, output.pe, OUTPUT_ARRIVED, o)
+        push(run, arrival, VISIBLE, output.pe, OUTPUT_ARRIVED, o)
     if s.output_to_dram:
         run.counts[COUNT_DRAM_WRITE] += output.bits
-        run.counts[GB_READ] += -(-output.bits // m.bank_bits)
-        order = request_order(OUTPUT, output.pe, o - run.layout.pes[output.pe].piece)
-        push(run.heap, arrival, GRANT, order, DRAM_WRITE, o)
+        run.counts[COUNT_GB_READ] += -(-output.bits // m.bank_bits)
+        order = request_order(OUTPUT, output.pe, o - run.pes[output.pe].piece)
+        push(run, arrival, GRANT, order, DRAM_WRITE, o)
     else:
         array.written += 1
         array.last_write = max(array.last_write, arrival)
@@ -162,29 +170,29 @@ def output_crosses(run, now, o):
 @inlined
 def output_sent(run, now, number):
     """An output tile has left the FIFO."""
-    pe = run.state.pes[number]
-    pe.fifo += run.state.outputs[pe.sent].entries
+    pe = run.pe_state[number]
+    pe.fifo += run.outputs[pe.sent].entries
     pe.sent += 1
-    push(run.heap, now, ACT, number, DRAIN, 0)
+    push(run, now, ACT, number, DRAIN, 0)
 
 
 @inlined
 def output_arrived(run, now, o):
     """The global PE's streaming work on an output tile that is in the global buffer."""
-    m, s, array = run.m, run.s, run.state.array[0]
+    m, s, array = run.m, run.s, run.array[0]
     array.streamed, array.streamed_part = global_pe_step(
         array.streamed,
         array.streamed_part,
         now,
-        m.streaming_elements * run.state.outputs[o].values,
+        m.streaming_elements * run.outputs[o].values,
         m.global_pe_rate * s.pixels * s.outputs * s.groups,
     )
 
 
 @inlined
 def write_dram(run, now, o):
-    m, array, output = run.m, run.state.array[0], run.state.outputs[o]
+    m, array, output = run.m, run.array[0], run.outputs[o]
     array.dram_used, _, end = dram_transfer(array.dram_used, now, output.bits, m.dram_bits)
     array.written += 1
     array.last_write = max(array.last_write, end)
-    push(run.heap, end, VISIBLE, output.pe, OUTPUT_WRITTEN, 0)
+    push(run, end, VISIBLE, output.pe, OUTPUT_WRITTEN, 0)

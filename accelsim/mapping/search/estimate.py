@@ -17,9 +17,12 @@ from accelsim.mapping.layout.shape import shape_of, taps_of, tiling_of
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.residency import Storage
 from accelsim.mapping.search import parameters
-from accelsim.mapping.search.model import Outcome, run_layer
+from accelsim.mapping.search.model import TOO_MANY_EVENTS, Outcome, run_layer
 from accelsim.mapping.search.state import begin
 from accelsim.workload.layer import LayerSpec
+
+# Room for events of the model at once; doubled where it does not do.
+_EVENTS = 4096
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,10 @@ def _run(
     arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage, lead: Lead, limit_cycles: int
 ) -> tuple[Outcome, NDArray[np.int64]] | None:
     """What the model says, and its counts in the places of `parameters.count_names`."""
-    shape, tiling = shape_of(arch, layer, mapping, storage), tiling_of(mapping)
+    shape, tiling = shape_of(arch, layer, mapping, storage), tiling_of(layer, mapping)
     layout = lay_out(shape, tiling, taps_of(layer.geometry))
     if isinstance(layout, Refused):
         return None
-    counts = np.zeros(parameters.COUNTS, np.int64)
     load = global_pe_load(arch, layer)
     machine = parameters.Machine(
         passes=timing.passes(arch, mapping.dataflow),
@@ -109,5 +111,10 @@ def _run(
         second_half=max(0, lead.ask - lead.second_half),
         limit=lead.ask + limit_cycles,
     )
-    state = begin(machine, shape, layout)
-    return run_layer(shape, tiling, machine, layout, state, counts), counts
+    events = _EVENTS
+    while True:
+        state = begin(machine, shape, layout, events)
+        outcome = run_layer(shape, tiling, machine, layout, state)
+        if outcome.end != TOO_MANY_EVENTS:
+            return outcome, state.counts
+        events *= 2

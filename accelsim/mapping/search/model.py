@@ -9,10 +9,7 @@ against each other; results come from the event model.
 
 from __future__ import annotations
 
-from heapq import heappop
 from typing import NamedTuple
-
-import numpy as np
 
 from accelsim.mapping.compiled import compiled, inlined, unowned
 from accelsim.mapping.search import draining, fetching, issuing
@@ -36,16 +33,17 @@ from accelsim.mapping.search.events import (
     SEND,
     SPACE_FREE,
     SPACE_WANTED,
+    pop,
     push,
 )
-from accelsim.mapping.search.parameters import GB_READ, GB_WRITE
-from accelsim.mapping.search.state import Run
+from accelsim.mapping.search.parameters import COUNT_GB_READ, COUNT_GB_WRITE
+from accelsim.mapping.search.state import run_of
 
-TOO_SLOW, STUCK = -5, -6
+TOO_SLOW, STUCK, TOO_MANY_EVENTS = -1, -2, -3
 
 
 class Outcome(NamedTuple):
-    """Cycles from the layer's start; `end` is negative where it has no layout or takes too long.
+    """Cycles from the layer's start; `end` is one of those below 0 where it did not get there.
 
     issue_end: over all PEs. From asked on the next layer may ask for weights, from first_half and second_half
     on the halves are free that its first and second weight tiles take.
@@ -60,48 +58,47 @@ class Outcome(NamedTuple):
 
 @inlined
 def _first_events(run):
-    m, heap = run.m, run.heap
-    look = SEND if run.layout.weights_ahead else ASK
-    for stream in range(len(run.state.streams)):
-        waits = stream >= run.layout.weight_streams or m.weights_wait
-        push(heap, m.start if waits else 0, ACT, stream, ASK, 0)
+    m = run.m
+    look = SEND if run.weights_ahead else ASK
+    for stream in range(len(run.stream_state)):
+        waits = stream >= run.weight_streams or m.weights_wait
+        push(run, m.start if waits else 0, ACT, stream, ASK, 0)
         if not waits:
-            push(heap, m.first_half, ACT, stream, look, 0)
-            push(heap, m.second_half, ACT, stream, look, 0)
-            push(heap, m.start, ACT, stream, look, 0)
-    push(heap, m.start, GRANT, NEVER, SPACE_WANTED, NO_ITEM)
+            push(run, m.first_half, ACT, stream, look, 0)
+            push(run, m.second_half, ACT, stream, look, 0)
+            push(run, m.start, ACT, stream, look, 0)
+    push(run, m.start, GRANT, NEVER, SPACE_WANTED, NO_ITEM)
 
 
 @inlined
 def _outcome(run):
-    m, array, layout = run.m, run.state.array[0], run.layout
+    m, array = run.m, run.array[0]
     # Streaming work overlaps the layer, row work follows it.
     end = max(array.last_write, array.streamed + (array.streamed_part > 0)) + m.row_cycles
     if end > m.limit:
         return Outcome(TOO_SLOW, 0, 0, 0, 0)
     issue_end, first, second = 0, 0, 0
     for pe in range(run.s.pes):
-        issue_end = max(issue_end, run.state.pes[pe].issue_end)
-        start, stop = layout.pes[pe].weight_position, layout.pes[pe + 1].weight_position
+        issue_end = max(issue_end, run.pe_state[pe].issue_end)
+        start, stop = run.pes[pe].weight_position, run.pes[pe + 1].weight_position
         # The half of the last tile but one is the next to be filled.
         if stop - start > 0:
-            second = max(second, run.state.positions[stop - 1].release)
+            second = max(second, run.position_state[stop - 1].release)
         if stop - start > 1:
-            first = max(first, run.state.positions[stop - 2].release)
+            first = max(first, run.position_state[stop - 2].release)
     start = m.start
     return Outcome(end - start, issue_end - start, array.asked + 1 - start, first - start, second - start)
 
 
 @compiled
-def run_layer(s, c, m, layout, state, counts):
-    """The Outcome of a layer of shape `s` tiled by `c`. state: as begun; counts: int64[COUNTS], added to."""
-    heap = [(np.int64(0), np.int64(0), np.int64(0))]
-    heap.pop()
-    run = Run(m, s, c, unowned(layout), unowned(state), counts, heap)
+def run_layer(s, c, m, layout, state):
+    """The Outcome of a layer of shape `s` tiled by `c`, and what it has counted. state: of `begin`."""
+    run = run_of(m, s, c, unowned(layout), unowned(state))
     _first_events(run)
-    while run.heap:
-        when, key, what = heappop(run.heap)
-        now, kind, item = when >> 2, what & 255, what >> 8
+    while run.size[0]:
+        if run.size[1]:
+            return Outcome(TOO_MANY_EVENTS, 0, 0, 0, 0)
+        now, key, kind, item = pop(run)
         if now > m.limit:
             return Outcome(TOO_SLOW, 0, 0, 0, 0)
         if kind == ISSUE:
@@ -122,10 +119,10 @@ def run_layer(s, c, m, layout, state, counts):
         elif kind == DRAM_READ:
             fetching.read_dram(run, now, item)
         elif kind == OUTPUT_WHOLE:
-            run.state.pes[key].whole += 1
+            run.pe_state[key].whole += 1
             draining.request_outputs(run, now, key)
         elif kind == OUTPUT_WRITTEN:
-            run.state.pes[key].staging += 1
+            run.pe_state[key].staging += 1
             draining.request_outputs(run, now, key)
         elif kind == OUTPUT_CROSSES:
             draining.output_crosses(run, now, item)
@@ -137,8 +134,10 @@ def run_layer(s, c, m, layout, state, counts):
             draining.write_dram(run, now, item)
         elif kind == PSUMS_CROSS:
             draining.pass_psums(run, now, item)
-    if run.state.array[0].written < layout.outputs:
+    if run.size[1]:
+        return Outcome(TOO_MANY_EVENTS, 0, 0, 0, 0)
+    if run.array[0].written < layout.outputs:
         return Outcome(STUCK, 0, 0, 0, 0)
-    counts[GB_READ] += m.global_pe_words
-    counts[GB_WRITE] += m.global_pe_words
+    run.counts[COUNT_GB_READ] += m.global_pe_words
+    run.counts[COUNT_GB_WRITE] += m.global_pe_words
     return _outcome(run)

@@ -10,32 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.mapping.compiled import block_slots, compiled, inlined
-from accelsim.mapping.layout.records import Layout, Rows, Shape, Tiling
-from accelsim.mapping.search.events import NEVER
-from accelsim.mapping.search.parameters import Machine
-
-
-def _rows(*fields):
-    return np.dtype([(field, np.int64) for field in fields], align=True)
-
+from accelsim.mapping.layout.records import Rows, Shape, Tiling, row_type
+from accelsim.mapping.search.events import EVENT, NEVER
+from accelsim.mapping.search.parameters import COUNTS, Machine
 
 # resident: of the tile; release: from when on the half may be filled anew.
-POSITION_STATE = _rows("resident", "release")
+POSITION_STATE = row_type("resident", "release")
 # ready: in the global buffer; left: end of the crossbar transfer.
-FETCH_STATE = _rows("ready", "left")
+FETCH_STATE = row_type("ready", "left")
 # The next fetches to be asked and sent; the cycle of the latest asking that reads DRAM.
-STREAM_STATE = _rows("next_ask", "next_send", "asked_at")
+STREAM_STATE = row_type("next_ask", "next_send", "asked_at")
 # written: its own last write; start, last_read: of the drain or transfer of its last piece.
-TILE_STATE = _rows("written", "start", "last_read")
+TILE_STATE = row_type("written", "start", "last_read")
 # tile: it is of; summed: the psums of the chain's PE before are in it.
-PIECE_STATE = _rows("tile", "summed")
+PIECE_STATE = row_type("tile", "summed")
 # An output tile, a row for every piece of its PE, in the order of their drains.
-OUTPUT = _rows("pe", "entries", "bits", "values")
+OUTPUT_TILE = row_type("pe", "entries", "bits", "values")
 # block, tile: next to issue. drained_tile, drained_piece (of the tile), piece (of the layer): next to drain.
 # made: psum pieces sent on. fifo: free entries. staging: output tiles that may yet be on their way to DRAM.
 # drained, whole, requested, sent: ends of the rows of outputs that are drained, whole in the FIFO, and so on.
 # issue_looks_at, drain_looks_at: of events that are on the heap, which need not be there twice.
-PE_STATE = _rows(
+PE_STATE = row_type(
     "block", "tile", "issue_end", "slots_left", "drained_tile", "drained_piece", "piece", "drain_end", "made",
     "fifo", "staging", "drained", "whole", "requested", "sent", "issue_looks_at", "drain_looks_at",
 )  # fmt: skip
@@ -43,37 +38,59 @@ PE_STATE = _rows(
 # waiting_from to waiting_to; idle_look: cycle for which an event waits for an idle DRAM port. written: output
 # tiles, at last_write the latest. streamed, streamed_part: when the global PE is done, of global_pe_step.
 # asked: the latest asking of a weight.
-ARRAY_STATE = _rows(
+ARRAY_STATE = row_type(
     "dram_used", "space", "waiting_from", "waiting_to", "idle_look", "written", "last_write", "streamed",
     "streamed_part", "asked",
 )  # fmt: skip
 
 
 class State(NamedTuple):
-    """Rows as those of the layout of the same name. ports: cycle from which each is free, by `port_of`."""
+    """Rows of state, each for the row of the layout in its place; outputs in the order of a PE's drains."""
 
-    positions: Rows
-    fetches: Rows
-    streams: Rows
-    tiles: Rows
-    pieces: Rows
+    position_state: Rows
+    fetch_state: Rows
+    stream_state: Rows
+    tile_state: Rows
+    piece_state: Rows
     outputs: Rows
-    pes: Rows
+    pe_state: Rows
     array: Rows  # one
-    ports: NDArray[np.int64]
+    ports: NDArray[np.int64]  # cycle from which each is free, by `port_of`
     waiting: NDArray[np.int64]  # fetches that wait for space
+    counts: NDArray[np.int64]  # in the places of `parameters.count_names`
+    heap: Rows  # of events
+    size: NDArray[np.int64]  # events on it; 1 if it was too small
 
 
 class Run(NamedTuple):
-    """One layer on its way."""
+    """One layer on its way: of the Layout what events look at, and the State."""
 
     m: Machine
     s: Shape
     c: Tiling
-    layout: Layout
-    state: State
+    blocks: Rows
+    positions: Rows
+    destinations: NDArray[np.int64]
+    streams: Rows
+    fetches: Rows
+    psum_tiles: Rows
+    pes: Rows
+    weight_streams: int
+    weight_fetches: int
+    weights_ahead: int
+    position_state: Rows
+    fetch_state: Rows
+    stream_state: Rows
+    tile_state: Rows
+    piece_state: Rows
+    outputs: Rows
+    pe_state: Rows
+    array: Rows
+    ports: NDArray[np.int64]
+    waiting: NDArray[np.int64]
     counts: NDArray[np.int64]
-    heap: list
+    heap: Rows
+    size: NDArray[np.int64]
 
 
 IN, OUT, PSUM_IN, PSUM_OUT = 0, 1, 2, 3
@@ -93,8 +110,8 @@ def port_of(s, m, way, pe):
 
 
 @compiled
-def begin(m, s, layout):
-    """The State before the first event."""
+def begin(m, s, layout, events):
+    """The State before the first event, with room for so many of them at once."""
     positions = np.empty(len(layout.positions), POSITION_STATE)
     for i in range(len(positions)):
         positions[i].resident = positions[i].release = NEVER
@@ -110,7 +127,7 @@ def begin(m, s, layout):
         tiles[i].written = tiles[i].start = NEVER
         tiles[i].last_read = 0
     count = layout.pes[s.pes].piece
-    pieces, outputs = np.empty(count, PIECE_STATE), np.empty(count, OUTPUT)
+    pieces, outputs = np.empty(count, PIECE_STATE), np.empty(count, OUTPUT_TILE)
     for i in range(count):
         pieces[i].summed = NEVER
     pes = np.empty(s.pes, PE_STATE)
@@ -129,4 +146,40 @@ def begin(m, s, layout):
     array[0].space, array[0].idle_look = s.weight_region, -1
     ports = np.zeros(banks_in(s, m) + 4 * s.pes, np.int64)
     waiting = np.empty(layout.weight_fetches, np.int64)
-    return State(positions, fetches, streams, tiles, pieces, outputs, pes, array, ports, waiting)
+    counts, heap, size = np.zeros(COUNTS, np.int64), np.empty(events, EVENT), np.zeros(2, np.int64)
+    return State(
+        positions, fetches, streams, tiles, pieces, outputs, pes, array, ports, waiting, counts, heap, size
+    )
+
+
+@inlined
+def run_of(m, s, c, layout, state):
+    """layout, state: unowned."""
+    return Run(
+        m,
+        s,
+        c,
+        layout.blocks,
+        layout.positions,
+        layout.destinations,
+        layout.streams,
+        layout.fetches,
+        layout.psum_tiles,
+        layout.pes,
+        layout.weight_streams,
+        layout.weight_fetches,
+        layout.weights_ahead,
+        state.position_state,
+        state.fetch_state,
+        state.stream_state,
+        state.tile_state,
+        state.piece_state,
+        state.outputs,
+        state.pe_state,
+        state.array,
+        state.ports,
+        state.waiting,
+        state.counts,
+        state.heap,
+        state.size,
+    )

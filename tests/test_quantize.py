@@ -408,7 +408,7 @@ def test_dequantize_with_shifts() -> None:
 def test_output_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = make_layer(replace(GEOMETRIES["groups"], N=5))
     whole = float_output(layer)
-    monkeypatch.setattr("accelsim.layer_output._CHUNK_ELEMENTS", 1)
+    monkeypatch.setattr("accelsim.quantize.reference._CHUNK_ELEMENTS", 1)
     assert np.allclose(float_output(layer), whole, rtol=0, atol=1e-12)
 
 

@@ -128,7 +128,7 @@ def test_most_rows_need_no_second_opinion(monkeypatch: pytest.MonkeyPatch) -> No
         judged.append(len(magnitudes))
         return plain_mse_ranges(magnitudes, qmax)
 
-    monkeypatch.setattr("accelsim.calibration.plain_mse_ranges", judge)
+    monkeypatch.setattr("accelsim.quantize.ranges.plain_mse_ranges", judge)
     magnitudes = np.abs(np.random.default_rng(0).standard_normal((400, 576)))
     for qmax in (7, 127):
         mse_ranges(magnitudes, qmax)

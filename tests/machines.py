@@ -12,12 +12,17 @@ from cycle_model.placement import Placement, layer_bits, placements_of, region_b
 from cycle_model.program import refusal
 from numpy.random import Generator
 
+from accelsim.compute.activity import LayerActivity, join
+from accelsim.compute.values import ComputeRequest, compute
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
+from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import Mapping
+from accelsim.mapping.residency import decide_storage
+from accelsim.sim.run import TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import GlobalPeWork, OutputFormat, QuantizedLayer
+from accelsim.workload.layer import GlobalPeWork, Layer, LayerSpec, OutputFormat, QuantizedLayer
 
 MOST_STEPS = 700  # of one layer, over all PEs
 MOST_BITS = 24_000  # of the operands and the output of one layer
@@ -206,33 +211,42 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
     if v > arch.lanes and not staged_fits:
         out_scale_bits = 0
     is_matmul = geometry.R * geometry.S == 1 and rng.random() < 0.4
-    layer = QuantizedLayer(
-        name=name,
-        op="matmul" if is_matmul else "conv",
-        geometry=geometry,
+    weight_scales = scales(scheme.weight_scale_bits, (geometry.K, g_count))
+    weight_gamma = rng.uniform(1e-4, 1e-2, geometry.K)
+    input_scales = scales(scheme.activation_scale_bits, (len(input_words),))
+    input_gamma = float(rng.uniform(1e-3, 1e-2))
+    bias = rng.normal(size=geometry.K).astype(np.float32) if rng.random() < 0.5 else None
+    activation = pick(rng, "none", "relu")
+    out_bits = scheme.activation_bits if rng.random() < 0.8 else 5
+    output_gamma = float(rng.uniform(0.01, 0.1))
+    spec = LayerSpec(
+        layer=Layer(
+            name=name,
+            op="matmul" if is_matmul else "conv",
+            geometry=geometry,
+            activation=activation,
+            input_signed=input_signed,
+            weight_is_activation=is_matmul and not first,
+            global_pe=tuple(
+                GlobalPeWork(pick(rng, *GLOBAL_PE_WORK), int(rng.integers(1, pick(rng, 100, 1000))))
+                for _ in range(pick(rng, 0, 0, 1, 2, 3))
+            ),
+        ),
         scheme=scheme,
         vector_size=v,
         fold=arch.fold,
+        output=OutputFormat(bits=out_bits, signed=out_signed, scale_bits=out_scale_bits),
+    )
+    layer = QuantizedLayer(
+        spec=spec,
         weight_words=weight_words.astype(np.int8),
-        weight_scales=scales(scheme.weight_scale_bits, (geometry.K, g_count)),
-        weight_gamma=rng.uniform(1e-4, 1e-2, geometry.K),
+        weight_scales=weight_scales,
+        weight_gamma=weight_gamma,
         input_words=input_words.astype(np.int8 if input_signed else np.uint8),
-        input_scales=scales(scheme.activation_scale_bits, (len(input_words),)),
-        input_gamma=float(rng.uniform(1e-3, 1e-2)),
-        input_signed=input_signed,
-        bias=rng.normal(size=geometry.K).astype(np.float32) if rng.random() < 0.5 else None,
-        activation=pick(rng, "none", "relu"),
-        output=OutputFormat(
-            bits=scheme.activation_bits if rng.random() < 0.8 else 5,
-            signed=out_signed,
-            scale_bits=out_scale_bits,
-            gamma=float(rng.uniform(0.01, 0.1)),
-        ),
-        weight_is_activation=is_matmul and not first,
-        global_pe=tuple(
-            GlobalPeWork(pick(rng, *GLOBAL_PE_WORK), int(rng.integers(1, pick(rng, 100, 1000))))
-            for _ in range(pick(rng, 0, 0, 1, 2, 3))
-        ),
+        input_scales=input_scales,
+        input_gamma=input_gamma,
+        bias=bias,
+        output_gamma=output_gamma,
     )
     return layer if sum(layer_bits(layer)) <= MOST_BITS else None
 
@@ -241,7 +255,7 @@ def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement:
     """A mapping that is not refused. Raises NoValidMapping."""
     pixels = layer.geometry.pixels
     units = layer.geometry.groups * ceil_div(layer.geometry.outputs_per_group, arch.unit_channels)
-    most_parts = min(arch.pes, layer.G if layer.folded else layer.words_per_position)
+    most_parts = min(arch.pes, layer.spec.G if layer.spec.folded else layer.spec.words_per_position)
     plain = not arch.psum_chain and arch.dataflows == ("os-lws",)
     for attempt in range(60):
         # Later attempts draw smaller tiles.
@@ -256,7 +270,7 @@ def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement:
         pixel_split = int(rng.integers(1, chains // k_split + 1))
         chunked = rng.random() < 0.5 or attempt > 40
         most_pixels = max(1, min(pixels, 24) // shrink)
-        most_vectors = max(1, layer.G // shrink)
+        most_vectors = max(1, layer.spec.G // shrink)
         # Tiles of weights that the weight region need not hold are not small.
         least_vectors = most_vectors if placement.weights == "gb" else 1
         mapping = Mapping(
@@ -265,7 +279,7 @@ def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement:
             order=pick(rng, "KP", "PK"),
             tile_pixels=int(rng.integers(1, most_pixels + 1)),
             units_per_tile=0 if chunked else int(rng.integers(1, max(2, 5 - shrink))),
-            chunk_vectors=int(rng.integers(least_vectors, most_vectors + 1)) if chunked else layer.G,
+            chunk_vectors=int(rng.integers(least_vectors, most_vectors + 1)) if chunked else layer.spec.G,
             chunk_inputs=chunked and rng.random() < 0.5,
             c_split=c_split,
             dataflow=dataflow,
@@ -311,8 +325,27 @@ def describe(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping]) 
     lines = [str(arch), f"regions {region_bits(arch)}"]
     placements = placements_of(arch, layers)
     for layer, mapping, placement in zip(layers, mappings, placements, strict=True):
-        lines.append(f"{layer.name} {layer.scheme} G={layer.G} folded={layer.folded} {layer.geometry}")
+        lines.append(
+            f"{layer.name} {layer.scheme} G={layer.spec.G} folded={layer.spec.folded} {layer.geometry}"
+        )
         lines.append(f"  bits {layer_bits(layer)} out {layer.output} global_pe {layer.global_pe}")
         lines.append(f"  {placement}")
         lines.append(f"  weight_is_activation {layer.weight_is_activation} {mapping}")
     return "\n".join(lines)
+
+
+def simulate(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping]) -> list[LayerActivity]:
+    """Compute and time `layers` on the event model, one after another, with the given mappings.
+
+    Raises AccelsimError when a layer overflows with `overflow: error`.
+    """
+    specs = [layer.spec for layer in layers]
+    programs = [
+        build_program(arch, *own) for own in zip(specs, mappings, decide_storage(arch, specs), strict=True)
+    ]
+    computed = [
+        compute(ComputeRequest(arch, layer, mapping.c_split, keep_tensors=True))
+        for layer, mapping in zip(layers, mappings, strict=True)
+    ]
+    timings = time_layers(TimeRequest(arch, programs))
+    return [join(*parts) for parts in zip(timings, computed, strict=True)]

@@ -13,17 +13,17 @@ from conftest import GEOMETRIES, small_layers
 
 from accelsim import network
 from accelsim.api import DEFAULT_SCHEMES, compare, cost_table, quantize_options, run
-from accelsim.compute.lanes import LayerValues
+from accelsim.compute.values import Computed, ComputeRequest
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import load_arch
 from accelsim.mapping.layout.program import LayerProgram
 from accelsim.mapping.residency import Storage
 from accelsim.mapping.search.mapper import Choice, Mapper
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.trace.file import Trace
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import FloatLayer, LayerSpec, QuantizedLayer
+from accelsim.workload.layer import FloatLayer, Layer, LayerSpec
 
 
 def test_a_path_a_name_and_an_open_trace_are_the_same(trace: Path) -> None:
@@ -97,7 +97,7 @@ def test_sqnr_by_hand(trace: Path) -> None:
         if layer.bias is not None:
             wanted += layer.bias
         wanted = wanted.reshape(g.pixels, g.K)
-        scale = activity.operands.weight_gamma * activity.operands.input_gamma
+        scale = activity.computed.operands.weight_gamma * activity.computed.operands.input_gamma
         y = activity.psums * scale + (0 if layer.bias is None else layer.bias)
         expected = 10 * np.log10((y**2).sum() / ((y - wanted) ** 2).sum())
         assert sqnr_db == pytest.approx(expected, abs=1e-6) and sqnr_db > 25
@@ -174,11 +174,11 @@ def test_layers_of_the_wrong_type_are_refused() -> None:
     geometry = Geometry(1, 4, 4, 4, 4)
     weight, inputs = np.ones((4, 4, 1, 1), np.float32), np.ones((1, 4, 4, 4), np.float32)
     with pytest.raises(AccelsimError, match="layer a: bias is a list, expected a numpy array"):
-        FloatLayer("a", "conv", geometry, weight, inputs, [0, 0, 0, 0])  # type: ignore[arg-type]
+        FloatLayer(Layer("a", "conv", geometry), weight, inputs, [0, 0, 0, 0])  # type: ignore[arg-type]
     with pytest.raises(AccelsimError, match="layer a: input is a NoneType"):
-        FloatLayer("a", "conv", geometry, weight, None)  # type: ignore[arg-type]
+        FloatLayer(Layer("a", "conv", geometry), weight, None)  # type: ignore[arg-type]
     with pytest.raises(AccelsimError, match="expected GlobalPeWork items"):
-        FloatLayer("a", "conv", geometry, weight, inputs, global_pe=(("add", 3),))  # type: ignore[arg-type]
+        Layer("a", "conv", geometry, global_pe=(("add", 3),))  # type: ignore[arg-type]
     with pytest.raises(AccelsimError, match="stride is 2, expected a tuple of two whole numbers from 1"):
         Geometry(1, 4, 4, 4, 4, stride=2)  # type: ignore[arg-type]
     with pytest.raises(AccelsimError, match=r"H is 4\.0, expected a whole number from 1"):
@@ -213,7 +213,7 @@ def test_a_layer_that_cannot_be_mapped_ends_the_run_without_the_values_of_others
 ) -> None:
     """Four layers wait for their values when the fifth is refused; only one has been begun."""
     begun, seen, failed = [], [], Event()
-    interval, program, values = sys.getswitchinterval(), Mapper.program, network.compute_values
+    interval, program, values = sys.getswitchinterval(), Mapper.program, network.compute
 
     def refuse(self: Mapper, choice: Choice, layer: LayerSpec, storage: Storage) -> LayerProgram:
         seen.append(layer.name)
@@ -222,13 +222,13 @@ def test_a_layer_that_cannot_be_mapped_ends_the_run_without_the_values_of_others
             raise AccelsimError("no mapping")
         return program(self, choice, layer, storage)
 
-    def wait(arch: Arch, layer: QuantizedLayer, c_split: int = 1) -> LayerValues:
-        begun.append(layer.name)
+    def wait(request: ComputeRequest) -> Computed:
+        begun.append(request.layer.name)
         assert failed.wait(60)
-        return values(arch, layer, c_split)
+        return values(request)
 
     monkeypatch.setattr(Mapper, "program", refuse)
-    monkeypatch.setattr(network, "compute_values", wait)
+    monkeypatch.setattr(network, "compute", wait)
     with pytest.raises(AccelsimError, match="no mapping"):
         run("resnet18")
     assert begun == seen[:1]

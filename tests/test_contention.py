@@ -15,23 +15,20 @@ from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.residency import Storage, decide_storage
 from accelsim.mapping.search.mapper import Mapper
-from accelsim.sim.run import LayerTiming, time_programs
+from accelsim.sim.run import LayerTiming, TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import GlobalPeWork, LayerSpec, OutputFormat
+from accelsim.workload.layer import GlobalPeWork, Layer, LayerSpec, OutputFormat
 
 
 def layer_of(geometry: Geometry, work: tuple[GlobalPeWork, ...] = ()) -> LayerSpec:
     return LayerSpec(
-        name="layer",
-        op="conv",
-        geometry=geometry,
+        layer=Layer(
+            name="layer", op="conv", geometry=geometry, input_signed=True, activation="none", global_pe=work
+        ),
         scheme=Scheme.parse("8/8/-/-"),
         vector_size=16,
         fold="auto",
-        input_signed=True,
-        activation="none",
-        output=OutputFormat(8, True, 0, 1.0),
-        global_pe=work,
+        output=OutputFormat(8, True, 0),
     )
 
 
@@ -42,7 +39,7 @@ ELEMENTS = layer_of(Geometry(1, 64, 28, 28, 64), (GlobalPeWork("add", 400_000),)
 
 
 def timed(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> LayerTiming:
-    return time_programs(arch, [build_program(arch, layer, mapping, storage)])[0]
+    return time_layers(TimeRequest(arch, [build_program(arch, layer, mapping, storage)]))[0]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +106,7 @@ def test_nothing_stands_still(seed: int) -> None:
     programs = [
         build_program(arch, *own) for own in zip(specs, mappings, decide_storage(arch, specs), strict=True)
     ]
-    for timing in time_programs(arch, programs):
+    for timing in time_layers(TimeRequest(arch, programs)):
         assert (timing.buckets.sum(axis=1) == timing.cycles).all(), describe(arch, layers, mappings)
 
 

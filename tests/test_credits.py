@@ -13,7 +13,7 @@ from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import LayerProgram, build_program
 from accelsim.mapping.residency import decide_storage
 from accelsim.sim.ports import INPUT, OUTPUT, PSUM, WEIGHT, Key
-from accelsim.sim.run import time_programs
+from accelsim.sim.run import TimeRequest, time_layers
 
 BATCH = 20
 
@@ -157,7 +157,7 @@ def test_no_buffer_and_no_port_holds_more_than_it_can(first: int, features: Feat
         storages = decide_storage(arch, specs)
         programs = [build_program(arch, *own) for own in zip(specs, mappings, storages, strict=True)]
         log = Log()
-        time_programs(arch, programs, recorder=log)
+        time_layers(TimeRequest(arch, programs), recorder=log)
         try:
             check_halves(log, programs, arch.pes)
             check_ports(log, arch)

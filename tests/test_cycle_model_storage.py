@@ -119,7 +119,7 @@ def test_weights_that_a_layer_made():
     arch, first = hand_arch(global_buffer_kb=1), hand_layer(32, 4, 8)
 
     def second(c: int, k: int) -> Placement:
-        layer = replace(hand_layer(32, c, k), weight_is_activation=True)
+        layer = hand_layer(32, c, k, weight_is_activation=True)
         return placements_of(arch, [first, layer])[1]
 
     # 8 kept, weights of 8 * 8 / 32, and 1 for the output.
@@ -285,7 +285,9 @@ def test_weights_of_later_layers_by_hand():
     assert [result.counts["dram.read_bit"] for result in results] == [192 + 256, 128, 128]
     assert [result.counts["dram.write_bit"] for result in results] == [0, 0, 96]
 
-    layers[2] = replace(layers[2], weight_is_activation=True)
+    spec = layers[2].spec
+    layer = replace(spec.layer, weight_is_activation=True)
+    layers[2] = replace(layers[2], spec=replace(spec, layer=layer))
     machine = Machine(hand_arch(), layers, [ONE_TILE] * 3)
     # They are in the buffer, but not before layer 1 has ended: after the input, 78-81, arrive 84.
     assert fetch_times(machine) == times | {"2 weight 0.0": (74, None, 82)}

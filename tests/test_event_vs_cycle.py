@@ -7,7 +7,6 @@ test_cycle_model_storage.py hold it against cases counted by hand.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,9 +16,8 @@ from cycle_model.machine import Machine
 from cycle_model.placement import Placement, RunSizes, placements_of, region_bits
 from cycle_model.program import LayerProgram
 from hand_machine import hand_arch, hand_layer
-from machines import Features, describe, pick, random_run
+from machines import Features, describe, pick, random_run, simulate
 
-from accelsim.compute.activity import simulate
 from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.residency import decide_storage
@@ -31,11 +29,11 @@ BATCH = 20
 
 def parts_of_reduction(layer: QuantizedLayer, parts: int) -> list[list[int]]:
     """The vectors of each part: of the words of a position, or of a folded layer's vectors."""
-    words = layer.G if layer.folded else layer.words_per_position
+    words = layer.spec.G if layer.spec.folded else layer.spec.words_per_position
     part_of_word = np.concatenate(
         [np.full(len(a), i) for i, a in enumerate(np.array_split(range(words), parts))]
     )
-    return [[g for g in range(layer.G) if part_of_word[g % words] == part] for part in range(parts)]
+    return [[g for g in range(layer.spec.G) if part_of_word[g % words] == part] for part in range(parts)]
 
 
 def reference_psums(arch: Arch, layer: QuantizedLayer, parts: int = 1) -> tuple[np.ndarray, int]:
@@ -73,7 +71,7 @@ def products_of(arch: Arch, layer: QuantizedLayer, g: int) -> np.ndarray:
         scales[:-1] = layer.input_scales
     for group in range(geometry.groups):
         k = slice(group * geometry.outputs_per_group, (group + 1) * geometry.outputs_per_group)
-        gather = layer.gather(group, np.arange(geometry.pixels))
+        gather = layer.spec.gather(group, np.arange(geometry.pixels))
         dot = codes[gather[:, g]] @ layer.weight_words[k, g].astype(np.int64).T
         scale = scales[gather[:, g]][:, None]
         if layer.weight_scales is not None:
@@ -95,7 +93,7 @@ def check_counts(arch: Arch, layer: QuantizedLayer, mapping: Mapping, result: La
     steps = int(result.buckets[:, 0].sum())
     follows = dataflow in ("os", "ws-los")  # the steps of a psum follow each other
     ops = counts["dot_product.op"] + counts["dot_product.op_changing"]
-    assert counts["accumulator.add"] == outputs * layer.G, text
+    assert counts["accumulator.add"] == outputs * layer.spec.G, text
     assert ops + counts["dot_product.gated"] == counts["accumulator.add"], text
     assert counts["dot_product.op" if follows else "dot_product.op_changing"] == 0, text
     assert counts["pipeline_register.write"] == ops, text
@@ -103,7 +101,7 @@ def check_counts(arch: Arch, layer: QuantizedLayer, mapping: Mapping, result: La
     # Lane groups of all units times pixels: what one part of the reduction keeps.
     units = run_lengths(geometry.outputs_per_group, arch.unit_channels)
     entries = geometry.pixels * geometry.groups * sum(-(-channels // arch.lanes) for channels in units)
-    assert steps == entries * layer.G, text
+    assert steps == entries * layer.spec.G, text
     moved = entries * (mapping.c_split - 1)
     used, unused = "accumulation_collector", "accumulation_buffer"
     if dataflow in ("ws-los", "ws"):
@@ -117,7 +115,7 @@ def check_counts(arch: Arch, layer: QuantizedLayer, mapping: Mapping, result: La
     if not follows:
         assert own_writes == steps, text
     elif dataflow == "os":
-        chunk = mapping.chunk_vectors if mapping.units_per_tile == 0 else layer.G
+        chunk = mapping.chunk_vectors if mapping.units_per_tile == 0 else layer.spec.G
         chunks = sum(len(run_lengths(len(p), chunk)) for p in parts_of_reduction(layer, mapping.c_split))
         assert own_writes == entries * chunks, text
     else:
@@ -193,7 +191,7 @@ def test_where_data_live_agrees():
         widths = [int(rng.integers(*pick(rng, (1, 13), (20, 33)))) for _ in range(int(rng.integers(2, 8)))]
         pixels = int(rng.integers(20, 41))
         layers = [
-            replace(hand_layer(pixels, c, k), weight_is_activation=i > 0 and rng.random() < 0.5)
+            hand_layer(pixels, c, k, weight_is_activation=i > 0 and bool(rng.random() < 0.5))
             for i, (c, k) in enumerate(pairwise(widths))
         ]
         placements = placements_of(arch, layers)
@@ -242,14 +240,14 @@ def test_the_random_runs_reach_every_corner(features: Features):
 def see_layer(seen: Counter[str], machine: Machine, program: LayerProgram) -> None:
     layer, mapping, place = program.layer, program.mapping, program.placement
     seen["groups"] += layer.geometry.groups > 1
-    seen["folded"] += layer.folded
+    seen["folded"] += layer.spec.folded
     rows = {work.op in ("softmax", "layer_norm") for work in layer.global_pe}
     seen["streaming and row work"] += len(rows) == 2
     seen[f"order {mapping.order}"] += 1
-    chunked = mapping.units_per_tile == 0 and mapping.chunk_vectors < layer.G
+    chunked = mapping.units_per_tile == 0 and mapping.chunk_vectors < layer.spec.G
     seen["chunked"] += chunked and not mapping.chunk_inputs
     seen["chunked with inputs"] += chunked and mapping.chunk_inputs
-    seen["folded, chunked with inputs"] += chunked and mapping.chunk_inputs and layer.folded
+    seen["folded, chunked with inputs"] += chunked and mapping.chunk_inputs and layer.spec.folded
     seen["several units a tile"] += mapping.units_per_tile > 1
     ahead = ""
     if place.weights == "streamed":
@@ -334,7 +332,7 @@ def see_features(seen: Counter[str], machine: Machine, program: LayerProgram) ->
         seen["chain, staged"] += staged
         seen["chain, several pieces"] += pieces > 1
         seen["chain, groups"] += layer.geometry.groups > 1
-        seen["chain, folded"] += layer.folded
+        seen["chain, folded"] += layer.spec.folded
         seen["chains beside each other"] += mapping.pixel_split > 1
         seen["chains of several units"] += mapping.k_split > 1
         seen["chain, output stays"] += not program.placement.output_to_dram

@@ -18,9 +18,9 @@ from accelsim.mapping.residency import decide_storage
 from accelsim.mapping.search.estimate import estimate
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.open import open_workload
-from accelsim.sim.run import time_programs
+from accelsim.sim.run import TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import LayerSpec, OutputFormat
+from accelsim.workload.layer import Layer, LayerSpec, OutputFormat
 
 SEEDS = 150
 
@@ -28,15 +28,11 @@ SEEDS = 150
 def layer_of(geometry: Geometry, scheme: str = "4/4/4/4", vector_size: int = 16) -> LayerSpec:
     own = Scheme.parse(scheme)
     return LayerSpec(
-        name="layer",
-        op="conv",
-        geometry=geometry,
+        layer=Layer(name="layer", op="conv", geometry=geometry, input_signed=True, activation="none"),
         scheme=own,
         vector_size=vector_size,
         fold="auto",
-        input_signed=True,
-        activation="none",
-        output=OutputFormat(own.activation_bits, True, own.activation_scale_bits, 1.0),
+        output=OutputFormat(own.activation_bits, True, own.activation_scale_bits),
     )
 
 
@@ -47,7 +43,7 @@ def test_the_model_is_the_event_model_for_one_layer(features: str) -> None:
         arch, layers, mappings = random_run(seed, features)
         layer, mapping = layers[0].spec, mappings[0]
         storage = decide_storage(arch, [layer])[0]
-        timing = time_programs(arch, [build_program(arch, layer, mapping, storage)])[0]
+        timing = time_layers(TimeRequest(arch, [build_program(arch, layer, mapping, storage)]))[0]
         found = estimate(arch, layer, mapping, storage)
         text = f"seed {seed}\n{describe(arch, layers[:1], mappings[:1])}"
         assert found is not None, text
@@ -156,14 +152,14 @@ def test_in_a_network_the_model_is_close(scheme: str) -> None:
     arch, own, errors = load_arch("magnet16"), Scheme.parse(scheme), []
     for network in ("resnet18", "bert-base"):
         trace = open_workload(network)
-        specs = [trace.layer_outline(info.name, own, arch.vector_size) for info in trace.layers[:30]]
+        specs = [trace.outline(layer.name, own, arch.vector_size) for layer in trace.layers[:30]]
         mapper, storages = Mapper(arch), decide_storage(arch, specs)
         choices = list(mapper.choices(specs, storages))
         programs = [mapper.program(*parts) for parts in zip(choices, specs, storages, strict=True)]
         word = arch.vector_size * own.weight_bits + own.weight_scale_bits
         in_pes = arch.pes * arch.lanes * arch.weight_buffer_words // 2 * word
         ahead = -(-(arch.weight_region_bits + in_pes) // arch.dram_bits)
-        for choice, timing in zip(choices, time_programs(arch, programs), strict=True):
+        for choice, timing in zip(choices, time_layers(TimeRequest(arch, programs)), strict=True):
             errors.append(abs(choice.best.estimate.cycles / timing.cycles - 1))
             bound = layer_bound(arch, timing.layer, timing.storage)
             assert timing.cycles > bound.cycles - ahead, timing.layer.name

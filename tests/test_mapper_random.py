@@ -25,7 +25,7 @@ from accelsim.mapping.search.mapper import Mapper
 from accelsim.mapping.search.steps import COUNTS
 from accelsim.open import open_workload
 from accelsim.report.inventory import action_prices_pj, build_inventory, technology_of
-from accelsim.sim.run import LayerTiming, time_programs
+from accelsim.sim.run import LayerTiming, TimeRequest, time_layers
 from accelsim.workload.layer import LayerSpec
 
 STREAMED, RESIDENT = Storage("streamed", "streamed", True), Storage("gb", "gb", False)
@@ -33,7 +33,7 @@ BATCH = 25
 
 
 def timed(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> LayerTiming:
-    return time_programs(arch, [build_program(arch, layer, mapping, storage)])[0]
+    return time_layers(TimeRequest(arch, [build_program(arch, layer, mapping, storage)]))[0]
 
 
 def model_counts(timing: LayerTiming) -> dict[str, int]:
@@ -127,7 +127,7 @@ def test_a_lead_hides_the_first_weights() -> None:
         if len(specs) < 2:
             continue
         own = list(zip(specs, mappings, decide_storage(arch, specs), strict=False))
-        timing = time_programs(arch, [build_program(arch, *parts) for parts in own])[1]
+        timing = time_layers(TimeRequest(arch, [build_program(arch, *parts) for parts in own]))[1]
         before = estimate(arch, *own[0])
         assert before is not None
         found = estimate(arch, *own[1], lead=before.lead)
@@ -228,22 +228,7 @@ def test_choices_against_all_mappings(
 def specs_of(network: str, scheme: str, arch: Arch, most: int | None = None) -> list[LayerSpec]:
     """The layers of a network; draws nothing."""
     trace, precision = open_workload(network), Scheme.parse(scheme)
-    return [
-        LayerSpec(
-            name=info.name,
-            op=info.op,
-            geometry=info.geometry,
-            scheme=precision,
-            vector_size=arch.vector_size,
-            fold=arch.fold,
-            input_signed=info.input_signed,
-            activation=info.activation,
-            output=trace.output_format(info.name, precision),
-            weight_is_activation=info.weight_is_activation,
-            global_pe=info.global_pe,
-        )
-        for info in trace.layers[:most]
-    ]
+    return [trace.outline(layer.name, precision, arch.vector_size) for layer in trace.layers[:most]]
 
 
 @pytest.mark.parametrize("objective", ["energy", "edp"])
@@ -287,7 +272,7 @@ def test_the_model_in_a_network(network: str, layers: int | None, scheme: str) -
     mapper = Mapper(arch)
     choices = list(mapper.choices(specs, storages))
     laid_out = [mapper.program(*own) for own in zip(choices, specs, storages, strict=True)]
-    timings = time_programs(arch, laid_out)
+    timings = time_layers(TimeRequest(arch, laid_out))
     cycles = np.array([timing.cycles for timing in timings])
     modelled = np.array([choice.best.estimate.cycles for choice in choices])
     errors = np.abs(modelled / cycles - 1)

@@ -14,7 +14,7 @@ from accelsim.mapping.plan import Mapping
 from accelsim.mapping.residency import Storage, decide_storage
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import LayerSpec, OutputFormat
+from accelsim.workload.layer import Layer, LayerSpec, OutputFormat
 
 CACHED = Storage("cached", "cached", True)
 
@@ -23,15 +23,11 @@ def zero_layer(arch: Arch, geometry: Geometry, scheme: str = "4/4/4/4") -> Layer
     """A layer to map."""
     precision = Scheme.parse(scheme)
     return LayerSpec(
-        name="layer",
-        op="conv",
-        geometry=geometry,
+        layer=Layer(name="layer", op="conv", geometry=geometry, input_signed=True, activation="none"),
         scheme=precision,
         vector_size=arch.vector_size,
         fold="auto",
-        input_signed=True,
-        activation="none",
-        output=OutputFormat(precision.activation_bits, True, precision.activation_scale_bits, 1.0),
+        output=OutputFormat(precision.activation_bits, True, precision.activation_scale_bits),
     )
 
 
@@ -77,7 +73,9 @@ def test_random_layers_on_small_machines() -> None:
     for seed in range(150):
         rng = np.random.default_rng(seed)
         arch = random_arch(rng)
-        layer = random_layer(rng, arch, random_scheme(rng, arch), "layer", True)
+        drawn = random_layer(rng, arch, random_scheme(rng, arch), "layer", True)
+        assert drawn is not None
+        layer = drawn.spec
         storage = decide_storage(arch, [layer])[0]
         try:
             program = mapped(arch, layer, storage)

@@ -199,5 +199,9 @@ def words_digest(name: str, scheme: str) -> str:
         for values in (words.weight_words, words.weight_scales, words.weight_gamma, words.input_words):
             digest.update(b"" if values is None else np.ascontiguousarray(values).tobytes())
         digest.update(b"" if words.input_scales is None else words.input_scales.tobytes())
-        digest.update(repr((words.input_gamma, words.output)).encode())
+        out = words.output
+        facts = (
+            f"bits={out.bits}, signed={out.signed}, scale_bits={out.scale_bits}, gamma={words.output_gamma!r}"
+        )
+        digest.update(f"({words.input_gamma!r}, OutputFormat({facts}))".encode())
     return digest.hexdigest()

@@ -13,21 +13,18 @@ from accelsim.mapping.search.mapper import Mapper
 from accelsim.sim import run as sim_run
 from accelsim.sim.repeats import find_repeat
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import GlobalPeWork, LayerSpec, OutputFormat
+from accelsim.workload.layer import GlobalPeWork, Layer, LayerSpec, OutputFormat
 
 
 def layer(name: str, geometry: Geometry, work: tuple[GlobalPeWork, ...] = ()) -> LayerSpec:
     return LayerSpec(
-        name=name,
-        op="linear",
-        geometry=geometry,
+        layer=Layer(
+            name=name, op="linear", geometry=geometry, input_signed=True, activation="none", global_pe=work
+        ),
         scheme=Scheme.parse("4/4/4/4"),
         vector_size=16,
         fold="auto",
-        input_signed=True,
-        activation="none",
-        output=OutputFormat(4, True, 4, 1.0),
-        global_pe=work,
+        output=OutputFormat(4, True, 4),
     )
 
 
@@ -65,7 +62,7 @@ def test_filled_in_layers_are_those_that_would_be_run(machine: tuple[str, ...]) 
     programs = programs_of(arch, layers)
     assert find_repeat([program.signature for program in programs]) is not None
     heard: list[int] = []
-    short = sim_run.time_programs(arch, programs, heard.append)
+    short = sim_run.time_layers(sim_run.TimeRequest(arch, programs), heard.append)
     whole, _ = sim_run._time(arch, programs, None, None, ())
     for own, run in zip(short, whole, strict=True):
         assert (own.layer.name, own.cycles, own.end) == (run.layer.name, run.cycles, run.end)
@@ -83,7 +80,7 @@ def test_few_layers_are_run() -> None:
         repeat = find_repeat([program.signature for program in programs])
         assert repeat is not None
         assert len(layers) - len(repeat.left_out) <= 1 + 3 * 4 + 2
-        ends[blocks] = [own.cycles for own in sim_run.time_programs(arch, programs)]
+        ends[blocks] = [own.cycles for own in sim_run.time_layers(sim_run.TimeRequest(arch, programs))]
     # The same head, the same tail, and between them what came before, again.
     assert ends[5][:9] == ends[9][:9] and ends[5][-4:] == ends[9][-4:]
 
@@ -95,7 +92,9 @@ def test_states_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None
     whole, _ = sim_run._time(arch, programs, None, None, ())
     monkeypatch.setattr(sim_run.Array, "state", lambda self, index: index)
     monkeypatch.setattr(sim_run, "_fill_in", None)
-    assert [own.end for own in sim_run.time_programs(arch, programs)] == [own.end for own in whole]
+    assert [own.end for own in sim_run.time_layers(sim_run.TimeRequest(arch, programs))] == [
+        own.end for own in whole
+    ]
 
 
 @pytest.mark.parametrize(

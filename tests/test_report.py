@@ -19,9 +19,9 @@ from accelsim.mapping.search.mapper import Mapper
 from accelsim.quantize.layers import quantize_layer
 from accelsim.report.inventory import build_inventory, technology_of
 from accelsim.report.results import RunResult
-from accelsim.sim.run import time_programs
+from accelsim.sim.run import TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import FloatLayer
+from accelsim.workload.layer import FloatLayer, Layer
 
 SCOPES = ["datapath", "pe", "array", "system"]
 BUCKETS = ["compute", "accumulate_stall", "output_wait", "weight_wait", "input_wait", "drain", "idle"]
@@ -269,13 +269,13 @@ def test_cached_inputs_are_read_from_dram_once() -> None:
     geometry = Geometry(1, 16, 24, 24, 16, 3, 3, padding=(1, 1))
     weight = rng.standard_normal((16, 16, 3, 3)).astype(np.float32)
     inputs = np.abs(rng.standard_normal((1, 16, 24, 24))).astype(np.float32)
-    layer = FloatLayer("conv", "conv", geometry, weight, inputs, input_signed=False)
+    layer = FloatLayer(Layer("conv", "conv", geometry, input_signed=False), weight, inputs)
     arch = load_arch("magnet16", ["pes=1", "mapping.tile_pixels=16"])
     words = quantize_layer(layer, Scheme.parse("8/8/-/-"), 16)
     mapper, (storage,) = Mapper(arch), decide_storage(arch, [words.spec])
     program = mapper.program(mapper.choose(words.spec, storage), words.spec, storage)
     assert program.storage.input == "cached" and len(program.input_streams[0].fetches) > 30
-    activity = time_programs(arch, [program])[0]
+    activity = time_layers(TimeRequest(arch, [program]))[0]
     assert activity.counts["dram.read_bit"] == (24 * 24 + 16 * 9) * 16 * 8
 
 

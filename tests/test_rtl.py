@@ -118,9 +118,10 @@ def test_expected_psums_end_as_the_event_model_has_them() -> None:
     for configuration in QUICK:
         arch, scheme = configuration.arch, Scheme.parse(configuration.scheme)
         for _ in range(5):
-            run = random_run(rng, arch, random_layer(rng, arch, scheme), 300)
-            lines = make_vectors(arch, run).files["writes"]
-            psums, _ = accumulate_layer(arch, run.layer_run.layer)
+            layer = random_layer(rng, arch, scheme)
+            run = random_run(rng, arch, layer, 300)
+            lines = make_vectors(arch, run, layer).files["writes"]
+            psums, _ = accumulate_layer(arch, layer)
             bits, at = lane_spec(arch, scheme).accumulator_bits, 0
             for block in run.program.blocks:
                 at += block.pixels * (block.g1 - block.g0)

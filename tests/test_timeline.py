@@ -18,7 +18,7 @@ from accelsim.mapping.layout.program import LayerProgram, build_program
 from accelsim.mapping.residency import decide_storage
 from accelsim.report.timeline import Timeline
 from accelsim.sim.layer_run import BUCKETS
-from accelsim.sim.run import LayerTiming, time_programs
+from accelsim.sim.run import LayerTiming, TimeRequest, time_layers
 
 Cli = Callable[..., Said]
 Slice = dict[str, Any]
@@ -35,7 +35,7 @@ def timed(
         for spec, mapping, storage in zip(specs, mappings, decide_storage(arch, specs), strict=True)
     ]
     timeline = Timeline(arch, programs, title="a test", **options)
-    timings = time_programs(arch, programs, recorder=timeline)
+    timings = time_layers(TimeRequest(arch, programs), recorder=timeline)
     timeline.write(path)
     return timings, json.loads(path.read_bytes(), object_pairs_hook=no_key_twice)
 
@@ -185,8 +185,8 @@ def test_recording_changes_nothing() -> None:
     specs = [layer.spec for layer in layers]
     storages = decide_storage(arch, specs)
     programs = [build_program(arch, *parts) for parts in zip(specs, mappings, storages, strict=True)]
-    plain = time_programs(arch, programs)
-    recorded = time_programs(arch, programs, recorder=Timeline(arch, programs, title=""))
+    plain = time_layers(TimeRequest(arch, programs))
+    recorded = time_layers(TimeRequest(arch, programs), recorder=Timeline(arch, programs, title=""))
     for a, b in zip(plain, recorded, strict=True):
         assert (a.end, a.counts, a.buckets.tolist()) == (b.end, b.counts, b.buckets.tolist())
 

@@ -9,7 +9,7 @@ import os
 import pickle
 import re
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ from accelsim.open import open_workload
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.layers import quantize_layer
 from accelsim.trace import find as trace_files
-from accelsim.trace.file import Trace, trace_info
+from accelsim.trace.file import Trace
 from accelsim.trace.find import find_trace
+from accelsim.trace.info import workload_info
 from accelsim.trace.write import quantize_trace, write_trace
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import FloatLayer, GlobalPeWork, LayerSpec, QuantizedLayer
+from accelsim.workload.layer import FloatLayer, GlobalPeWork, Layer, QuantizedLayer
 
 S4, S8 = Scheme.parse("4/4/4/4"), Scheme.parse("8/8/-/-")
 OPTIONS = QuantizeOptions(gamma_calibration="max", elements="float_scale")
@@ -44,13 +45,13 @@ def make_layers() -> list[FloatLayer]:
     matmul = Geometry(1, 12, 1, 3, 4, groups=2)
     return [
         FloatLayer(
-            "conv1", "conv", conv, draw(4, 3, 3, 3), draw(1, 3, 5, 4), draw(4), "relu",
-            global_pe=(GlobalPeWork("max_pool", 40),), calibration_input=draw(2, 3, 5, 4),
+            Layer("conv1", "conv", conv, "relu", global_pe=(GlobalPeWork("max_pool", 40),)),
+            draw(4, 3, 3, 3), draw(1, 3, 5, 4), draw(4), calibration_input=draw(2, 3, 5, 4),
         ),
-        FloatLayer("fc", "linear", Geometry(1, 20, 1, 2, 3), draw(3, 20, 1, 1), abs(draw(1, 20, 1, 2)),
-                   input_signed=False),
+        FloatLayer(Layer("fc", "linear", Geometry(1, 20, 1, 2, 3), input_signed=False),
+                   draw(3, 20, 1, 1), abs(draw(1, 20, 1, 2))),
         FloatLayer(
-            "qk.0", "matmul", matmul, draw(4, 6, 1, 1), draw(1, 12, 1, 3), weight_is_activation=True,
+            Layer("qk.0", "matmul", matmul, weight_is_activation=True), draw(4, 6, 1, 1), draw(1, 12, 1, 3),
             calibration_input=draw(1, 24, 1, 3), calibration_weight=draw(8, 6, 1, 1),
         ),
     ]  # fmt: skip
@@ -84,7 +85,7 @@ def test_round_trip(valid: Path) -> None:
     assert trace.provenance == {"license": "MIT", "seed": 1}
     assert trace.has_floats and trace.variants == ("4/4/4/4@8", "8/8/-/-@8")
     assert trace.sha256 == hashlib.sha256(valid.read_bytes()).hexdigest()
-    for layer, info in zip(make_layers(), trace.layers, strict=True):
+    for layer, info in zip(make_layers(), trace.manifest.layers, strict=True):
         assert (info.name, info.geometry, info.has_floats) == (layer.name, layer.geometry, True)
         same(trace.float_layer(layer.name), layer)
         for scheme in (S4, S8):
@@ -177,7 +178,7 @@ def test_replaced_file_does_not_disturb_an_open_trace(valid: Path, tmp_path: Pat
 
 
 def test_trace_info(valid: Path) -> None:
-    frame, summary = trace_info(Trace.open(valid))
+    frame, summary = workload_info(Trace.open(valid))
     assert frame["layer"].tolist() == ["conv1", "fc", "qk.0"]
     assert frame["macs"].tolist() == [3 * 4 * 4 * 27, 2 * 60, 3 * 4 * 6]
     assert frame["stride"].tolist()[0] == "2x1"
@@ -195,7 +196,7 @@ def test_unknown_layer(valid: Path) -> None:
 # --- finding ----------------------------------------------------------------------------------------------
 
 
-def test_an_outline_is_the_layer_without_its_gamma(tmp_path: Path) -> None:
+def test_an_outline_is_the_layer_without_its_tensors(tmp_path: Path) -> None:
     """Where operands live, and the mapping, are decided by outlines: they must say what the layer will be."""
     scheme, never = Scheme.parse("4/4/4/4"), QuantizeOptions(fold="never")
     floats = Trace.open(find_trace("digits"))
@@ -208,12 +209,9 @@ def test_an_outline_is_the_layer_without_its_gamma(tmp_path: Path) -> None:
         (Trace.open(stored), QuantizeOptions()),
         (open_workload("bert-base"), None),
     ):
-        for info in trace.layers[:8]:
-            outline = trace.layer_outline(info.name, scheme, 16, options)
-            spec, _ = trace.open_layer(info.name, scheme, 16, options)
-            same = {field.name for field in fields(LayerSpec)} - {"output"}
-            assert all(getattr(outline, name) == getattr(spec, name) for name in same), info.name
-            assert replace(outline.output, gamma=1.0) == replace(spec.output, gamma=1.0)
+        for layer in trace.layers[:8]:
+            outline = trace.outline(layer.name, scheme, 16, options)
+            assert outline == trace.quantized_layer(layer.name, scheme, 16, options).spec
 
 
 def test_find_trace(valid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,15 +249,21 @@ def test_bad_content_is_not_written(tmp_path: Path) -> None:
     nan = replace(fc, weight=np.full((3, 20, 1, 1), np.nan, np.float32))
     fails("layer fc: weight holds NaN or infinity", lambda: write_trace(path, "m", [nan], {}))
     fails("layer fc: is given twice", lambda: write_trace(path, "m", [fc, fc], {}))
-    fails("layer 'a/b': expected a name", lambda: write_trace(path, "m", [replace(fc, name="a/b")], {}))
-    fails("layer '../x': expected a name", lambda: write_trace(path, "m", [replace(fc, name="../x")], {}))
+    fails(
+        "layer 'a/b': expected a name",
+        lambda: write_trace(path, "m", [replace(fc, layer=replace(fc.layer, name="a/b"))], {}),
+    )
+    fails(
+        "layer '../x': expected a name",
+        lambda: write_trace(path, "m", [replace(fc, layer=replace(fc.layer, name="../x"))], {}),
+    )
     fails("layers is empty", lambda: write_trace(path, "m", [], {}))
     fails(r"model is 'a\\nb'", lambda: write_trace(path, "a\nb", [fc], {}))
     fails("provenance is not plain JSON", lambda: write_trace(path, "m", [fc], {"x": float("nan")}))
     fails("provenance is not plain JSON", lambda: write_trace(path, "m", [fc], {"x": object()}))
     fails("provenance is not plain JSON", lambda: write_trace(path, "m", [fc], {"x": "\ud800"}))
     fails("layer fc: has neither floats", lambda: write_trace(path, "m", [fc], {}, keep_floats=False))
-    other = quantize_layer(replace(conv, name="fc"), S4, 8)
+    other = quantize_layer(replace(conv, layer=replace(conv.layer, name="fc")), S4, 8)
     fails("layer fc: variant 4/4/4/4@8 describes another layer",
           lambda: write_trace(path, "m", [fc], {}, quantized=[other]))  # fmt: skip
     bad = quantize_layer(fc, S4, 8)

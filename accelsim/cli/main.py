@@ -67,7 +67,7 @@ def run_command(
     """Simulate a trace at one scheme and write its results."""
     from accelsim import api
     from accelsim.cli.progress import progress_bar
-    from accelsim.report.results import check_target
+    from accelsim.report.folder import check_target
 
     target = _target(out, trace, scheme)
     check_target(target)
@@ -112,7 +112,7 @@ def compare_command(
     """Simulate a trace at several schemes and show what each saves against the first."""
     from accelsim import api
     from accelsim.cli.progress import progress_bar
-    from accelsim.report.results import check_target
+    from accelsim.report.folder import check_target
 
     target = _target(out, trace)
     check_target(target)
@@ -207,7 +207,7 @@ def rtl_command(
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        from accelsim import __version__
+        from accelsim.version import __version__
 
         typer.echo(f"accelsim {__version__}")
         raise typer.Exit

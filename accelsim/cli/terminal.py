@@ -9,6 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from accelsim.report.shown import title_of
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -62,9 +64,7 @@ def print_mapping(values: Mapping[str, Any]) -> None:
 def summary_table(runs: Sequence[RunResult], comparison: pd.DataFrame | None = None) -> None:
     """Metrics down, schemes across; with a comparison also what each saves against the first."""
     first = runs[0].summary
-    synthetic = ", synthetic tensors" if first["synthetic"] else ""
-    title = f"{first['trace']} on {first['arch']}: {first['macs']:,} MACs{synthetic}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title_of(first), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("metric")
     for run in runs:
         table.add_column(run.summary["scheme"], justify="right")

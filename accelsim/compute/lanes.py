@@ -104,7 +104,7 @@ def accumulate_layer(
     geometry = layer.geometry
     # One part is all of them, by a slice, which copies nothing.
     parts: Sequence[slice | NDArray[np.int64]]
-    parts = [slice(None)] if c_split == 1 else layer.parts(c_split)
+    parts = [slice(None)] if c_split == 1 else layer.spec.parts(c_split)
     psums = np.empty((geometry.pixels, geometry.K), dtype=np.int64)
     overflows = np.empty((geometry.pixels, geometry.K), dtype=np.int32)
     for group in range(geometry.groups):
@@ -121,7 +121,7 @@ def accumulate_layer(
         for start in range(0, geometry.pixels, _PIXELS_AT_ONCE):
             pixels = np.arange(start, min(start + _PIXELS_AT_ONCE, geometry.pixels))
             rows = slice(start, start + len(pixels))
-            gather = layer.gather(group, pixels)
+            gather = layer.spec.gather(group, pixels)
             results = (
                 accumulate(weights, layer.input_words, layer.input_scales, gather[:, g], spec)
                 for g, weights in zip(parts, packed, strict=True)
@@ -148,10 +148,11 @@ def _zeros(layer: QuantizedLayer) -> tuple[int, int]:
         weights = weight_profile(layer.weight_words[k], scales)
         for start in range(0, geometry.pixels, _PIXELS_AT_ONCE):
             pixels = np.arange(start, min(start + _PIXELS_AT_ONCE, geometry.pixels))
-            inputs = activation_profile(layer.input_words, layer.input_scales, layer.gather(group, pixels))
+            gather = layer.spec.gather(group, pixels)
+            inputs = activation_profile(layer.input_words, layer.input_scales, gather)
             live += int(weights.live @ inputs.live)
             nonzero += int(np.vdot(weights.nonzero, inputs.nonzero))
-    steps = geometry.pixels * geometry.K * layer.G
+    steps = geometry.pixels * geometry.K * layer.spec.G
     return steps - live, steps * layer.vector_size - nonzero
 
 

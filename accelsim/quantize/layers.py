@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import (
-    QuantizedTensor,
     QuantizeOptions,
     channel_gamma,
     code_range,
@@ -23,7 +22,6 @@ from accelsim.quantize.arrays import (
     element_scales,
     encode,
     integer_scales,
-    quantize_tensor,
     tensor_gamma,
     tensor_scale,
     vector_scales,
@@ -31,29 +29,18 @@ from accelsim.quantize.arrays import (
 from accelsim.quantize.ranges import find_ranges
 from accelsim.quantize.reference import (
     apply_activation,
-    dequantize_output,
-    float_output,
     output_chunks,
-    ppu_constants,
-    sqnr_db,
 )
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import ACTIVATIONS, OPS, FloatLayer, OutputFormat, QuantizedLayer
-
-__all__ = [
-    "QuantizeOptions",
-    "QuantizedTensor",
-    "apply_activation",
-    "check_float_layer",
-    "dequantize_output",
-    "float_output",
-    "input_vectors",
-    "ppu_constants",
-    "quantize_layer",
-    "quantize_tensor",
-    "sqnr_db",
-    "weight_vectors",
-]
+from accelsim.workload.layer import (
+    ACTIVATIONS,
+    OPS,
+    FloatLayer,
+    Layer,
+    LayerSpec,
+    OutputFormat,
+    QuantizedLayer,
+)
 
 
 def weight_vectors(weight: NDArray[np.floating], vector_size: int, folded: bool) -> NDArray[np.floating]:
@@ -123,9 +110,9 @@ def quantize_layer(
     vector_size: int,
     options: QuantizeOptions | None = None,
     *,
-    output: OutputFormat | None = None,
+    output_gamma: float | None = None,
 ) -> QuantizedLayer:
-    """Hardware words of one layer. `output` is the consumer's format; None makes one from the scheme.
+    """Hardware words of one layer. output_gamma: None calibrates it on the layer's float output.
 
     Raises AccelsimError, naming layer and tensor, for values or shapes that do not fit, and for an output
     format that leaves the PPU no fraction bits.
@@ -135,34 +122,29 @@ def quantize_layer(
         raise AccelsimError(f"layer {layer.name}: vector size is {vector_size}, expected at least 1")
     check_float_layer(layer)
     folded = layer.geometry.folded(vector_size, options.fold)
-    if output is None:
-        output = default_output(layer, scheme, vector_size, options)
+    output = output_format(layer.layer, scheme)
     if output.fraction_bits < 0:
         raise AccelsimError(
             f"layer {layer.name}: output format of {output.bits} bits with {output.scale_bits}-bit scales "
             f"leaves the PPU {output.fraction_bits} fraction bits, expected at least 0"
         )
+    if output_gamma is None:
+        output_gamma = calibrated_output_gamma(layer, output, vector_size, options)
     weight_words, weight_scales, weight_gamma = _quantize_weight(layer, scheme, vector_size, options, folded)
     input_words, input_scales, input_gamma = _quantize_input(layer, scheme, vector_size, options, folded)
+    spec = LayerSpec(
+        layer=layer.layer, scheme=scheme, vector_size=vector_size, fold=options.fold, output=output
+    )
     return QuantizedLayer(
-        name=layer.name,
-        op=layer.op,
-        geometry=layer.geometry,
-        scheme=scheme,
-        vector_size=vector_size,
-        fold=options.fold,
+        spec=spec,
         weight_words=weight_words,
         weight_scales=weight_scales,
         weight_gamma=weight_gamma,
         input_words=input_words,
         input_scales=input_scales,
         input_gamma=input_gamma,
-        input_signed=layer.input_signed,
+        output_gamma=output_gamma,
         bias=layer.bias,
-        activation=layer.activation,
-        output=output,
-        weight_is_activation=layer.weight_is_activation,
-        global_pe=layer.global_pe,
         provenance={"options": asdict(options)},
     )
 
@@ -229,17 +211,20 @@ def _vector_chunks(
         yield input_vectors(image[None], geometry, vector_size, folded)
 
 
-def default_output(
-    layer: FloatLayer, scheme: Scheme, vector_size: int, options: QuantizeOptions
-) -> OutputFormat:
-    """{A, signed unless relu, as} with gamma calibrated on the float output after the activation.
+def output_format(layer: Layer, scheme: Scheme) -> OutputFormat:
+    """{A, signed unless relu, as}: what the PPU writes where nothing else is asked for."""
+    return OutputFormat(scheme.activation_bits, layer.activation != "relu", scheme.activation_scale_bits)
+
+
+def calibrated_output_gamma(
+    layer: FloatLayer, output: OutputFormat, vector_size: int, options: QuantizeOptions
+) -> float:
+    """gamma of an output format, calibrated on the float output after the activation.
 
     Calibration operands are used where the layer has them; vectors run over V consecutive k of one pixel and
     group. gamma keeps 24 significant bits: float sums differ in their last bits from one BLAS to another, and
     a trace should not.
     """
-    signed = layer.activation != "relu"
-    bits, scale_bits = scheme.activation_bits, scheme.activation_scale_bits
     inputs, weight = layer.input, layer.weight
     if layer.calibration_input is not None:
         if not layer.weight_is_activation:
@@ -248,13 +233,11 @@ def default_output(
             inputs, weight = layer.calibration_input, layer.calibration_weight
     groups = inputs.shape[1] // weight.shape[1]
     chunks = (apply_activation(y, layer.activation) for y in output_chunks(layer, inputs, weight))
-    if scale_bits:
+    if output.scale_bits:
         by_group = (y.reshape(len(y), groups, -1) for y in chunks)
         vectors = (cut_vectors(y, vector_size).reshape(-1, vector_size) for y in by_group)
-        gamma = tensor_gamma(vectors, bits, signed, scale_bits, options)
-    else:
-        gamma = tensor_scale(chunks, bits, signed, options)
-    return OutputFormat(bits, signed, scale_bits, keep_24_bits(gamma))
+        return keep_24_bits(tensor_gamma(vectors, output.bits, output.signed, output.scale_bits, options))
+    return keep_24_bits(tensor_scale(chunks, output.bits, output.signed, options))
 
 
 def keep_24_bits(gamma: float) -> float:

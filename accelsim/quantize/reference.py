@@ -118,19 +118,19 @@ def ppu_constants(
         )
     shift = layer.scheme.scale_product_shift + product_shift + fraction
     with np.errstate(over="ignore"):
-        multiplier = np.ldexp(layer.weight_gamma * layer.input_gamma, shift) / output.gamma
+        multiplier = np.ldexp(layer.weight_gamma * layer.input_gamma, shift) / layer.output_gamma
     if not (multiplier < 2**15).all():
         k = int(np.argmax(~(multiplier < 2**15)))
         raise AccelsimError(
             f"layer {layer.name}: PPU multiplier of output channel {k} is {multiplier[k]:.6g}, expected less "
-            f"than 32768: the output gamma {output.gamma:.6g} is too small for the operand scales"
+            f"than 32768: the output gamma {layer.output_gamma:.6g} is too small for the operand scales"
         )
     # frexp: M = f * 2^e with 1/2 <= f < 1, so floor(log2 M) = e - 1, exactly.
     t = np.clip(16 - np.frexp(multiplier)[1].astype(np.int64), 1, 63)
     m = np.minimum(65535, np.rint(np.ldexp(multiplier, t))).astype(np.int64)
     bias = np.zeros(layer.geometry.K) if layer.bias is None else layer.bias.astype(np.float64)
     with np.errstate(over="ignore"):
-        bias_q = np.clip(np.rint(np.ldexp(bias, fraction) / output.gamma), -PPU_LIMIT, PPU_LIMIT)
+        bias_q = np.clip(np.rint(np.ldexp(bias, fraction) / layer.output_gamma), -PPU_LIMIT, PPU_LIMIT)
     return m, t, bias_q.astype(np.int64)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from accelsim.compute.activity import LayerActivity
 from accelsim.costs import CostLibrary
 from accelsim.formats.scheme import Scheme
@@ -33,7 +35,7 @@ _STAGES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """Tables of one run on one machine and scheme.
 
@@ -48,6 +50,9 @@ class Report:
     area: pd.DataFrame
     buckets: pd.DataFrame
     warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<Report of {len(self.layers)} layers at {self.scheme} on {self.arch.name}>"
 
     def energy_pj(self, scope: str) -> float:
         """Energy of `scope` with the scopes inside it, pJ."""
@@ -66,10 +71,26 @@ class Report:
         return {str(k): float(v) for k, v in (by_standing / by_standing.sum()).items()}
 
 
-def price(arch: Arch, scheme: Scheme, activities: Sequence[LayerActivity], library: CostLibrary) -> Report:
-    """Price what was counted. Raises AccelsimError where the tables have no price for a component."""
+@dataclass(frozen=True, eq=False)
+class PriceRequest:
+    """What was counted, on what, and the prices."""
+
+    arch: Arch
+    scheme: Scheme
+    activities: Sequence[LayerActivity]
+    library: CostLibrary
+
+
+def price(request: PriceRequest) -> Report:
+    """Price, the last stage of a run. Raises AccelsimError where the tables have no price for a component."""
     import pandas as pd
 
+    arch, scheme, activities, library = (
+        request.arch,
+        request.scheme,
+        request.activities,
+        request.library,
+    )
     inventory = build_inventory(arch, scheme, library)
     components = pd.DataFrame(
         [row for activity in activities for row in _component_rows(arch, inventory, activity, library)]
@@ -175,8 +196,8 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
                 "output_to": "dram" if activity.storage.output_to_dram else "gb",
                 "row_work_cycles": row_work_cycles(arch, layer),
                 "gated_fraction": activity.counts["dot_product.gated"] / steps,
-                "zero_operand_fraction": activity.zero_operand_macs / (steps * layer.vector_size),
-                "overflows": activity.overflows,
+                "zero_operand_fraction": activity.computed.zero_operand_macs / (steps * layer.vector_size),
+                "overflows": activity.computed.overflows,
                 "dram_read_bits": activity.counts["dram.read_bit"],
                 "dram_write_bits": activity.counts["dram.write_bit"],
                 **{
@@ -189,7 +210,11 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
                 "fj_per_op": total / (2 * macs) * 1e3,
             }
         )
-    return pd.DataFrame(rows)
+    errors = {
+        name: np.array([getattr(activity.computed, name) for activity in activities], dtype=float)
+        for name in ("sqnr_db", "ppu_sqnr_db")
+    }
+    return pd.DataFrame(rows).assign(**errors)
 
 
 def _area_row(arch: Arch, part: Part) -> dict[str, object]:

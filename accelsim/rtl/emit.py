@@ -40,11 +40,11 @@ def emit(
     # Everything that can be refused comes before the first file.
     parameters(arch, scheme, layer.output)
     machine = arch.model_copy(update={"psum_chain": False, "dataflows": ("os-lws",)})  # what the RTL can run
-    storage, mapper = decide_storage(arch, [layer])[0], Mapper(machine)
-    whole = mapper.program(mapper.choose(layer, storage), layer, storage)
+    storage, mapper = decide_storage(arch, [layer.spec])[0], Mapper(machine)
+    whole = mapper.program(mapper.choose(layer.spec, storage), layer.spec, storage)
     if pe >= len(whole.pes):
         raise AccelsimError(f"pe is {pe}, expected below pes = {arch.pes}")
-    vectors = make_vectors(arch, run_pe(arch, whole, cut_program(whole.pes[pe], max_steps)))
+    vectors = make_vectors(arch, run_pe(arch, whole, cut_program(whole.pes[pe], max_steps)), layer)
     write_modules(arch, scheme, layer.output, out)
     write_testbench(arch, scheme, layer.output, [vectors], out)
     vectors.write(out / "vectors")

@@ -68,11 +68,9 @@ RECORDS = (
 )
 
 
-def make_vectors(arch: Arch, run: PeRun) -> Vectors:
-    """Everything of one PE run."""
-    builder = _Builder(arch, run)
-    files = builder.files()
-    layer = run.layer_run.layer
+def make_vectors(arch: Arch, run: PeRun, layer: QuantizedLayer) -> Vectors:
+    """Everything of one PE run of a layer."""
+    files = _Builder(arch, run, layer).files()
     # Time for everything that leaves after the last expected event, and for what should not come at all.
     last = max([*run.complete, *(t.done for t in run.outputs), *run.issues]) + 64
     counts = [len(files[stem]) for stem in RECORDS]
@@ -81,10 +79,8 @@ def make_vectors(arch: Arch, run: PeRun) -> Vectors:
 
 
 class _Builder:
-    def __init__(self, arch: Arch, run: PeRun) -> None:
-        self.arch, self.run = arch, run
-        assert isinstance(run.layer_run.layer, QuantizedLayer)  # its program was built with the tensors
-        self.layer = run.layer_run.layer
+    def __init__(self, arch: Arch, run: PeRun, layer: QuantizedLayer) -> None:
+        self.arch, self.run, self.layer = arch, run, layer
         self.spec = lane_spec(arch, self.layer.scheme)
         self.blocks = run.program.blocks
         self.constants: dict[int, int] = {}  # first channel of a lane group -> index

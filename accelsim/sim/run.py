@@ -1,4 +1,4 @@
-"""Time a list of layers on the array, and join what happened with what was computed."""
+"""Time a list of layers on the array."""
 
 from __future__ import annotations
 
@@ -40,17 +40,27 @@ class LayerTiming:
     counts: Counter[str]
 
 
-def time_programs(
-    arch: Arch,
-    programs: list[LayerProgram],
+@dataclass(frozen=True, eq=False)
+class TimeRequest:
+    """Layers that are laid out, in the order in which they run."""
+
+    arch: Arch
+    programs: Sequence[LayerProgram]
+
+
+def time_layers(
+    request: TimeRequest,
     on_layer: Callable[[int], None] | None = None,
     recorder: Recorder | None = None,
 ) -> list[LayerTiming]:
-    """Time layers that are laid out. `on_layer(index)` is called as each ends; `recorder` sees everything.
+    """Time, the third stage of a run.
+
+    `on_layer(index)` is called as each layer ends; `recorder` sees everything.
 
     Where the same sequence of layers comes again and again, as the blocks of a transformer do, and the array
     is in the same state each time, what happens once happens every time, and only a few are run.
     """
+    arch, programs = request.arch, request.programs
     repeat = None if recorder else find_repeat([program.signature for program in programs])
     if repeat is not None:
         kept = [program for index, program in enumerate(programs) if index not in repeat.left_out]
@@ -61,7 +71,7 @@ def time_programs(
 
 
 def _fill_in(
-    programs: list[LayerProgram],
+    programs: Sequence[LayerProgram],
     timings: list[LayerTiming],
     repeat: Repeat,
     on_layer: Callable[[int], None] | None,
@@ -81,7 +91,7 @@ def _fill_in(
 
 def _time(
     arch: Arch,
-    programs: list[LayerProgram],
+    programs: Sequence[LayerProgram],
     on_layer: Callable[[int], None] | None,
     recorder: Recorder | None,
     observed: Sequence[int],

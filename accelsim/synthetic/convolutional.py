@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from accelsim.synthetic.recipe import RecipeLayer
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import GlobalPeWork
+from accelsim.workload.layer import GlobalPeWork, Layer
 
 IMAGE = 224
 CLASSES = 1000
@@ -34,22 +36,23 @@ class _Chain:
             N=self.batch, C=self.channels, H=self.size, W=self.size, K=outputs, R=kernel, S=kernel,
             stride=(stride, stride), padding=(padding, padding), groups=groups,
         )  # fmt: skip
-        self.layers.append(RecipeLayer(name, "conv", geometry, "weight", input, "bias", activation))
+        layer = Layer(name, "conv", geometry, activation)
+        self.layers.append(RecipeLayer(layer, "weight", input, "bias"))
         self.channels, self.size = outputs, geometry.P
         return geometry
 
     def follow(self, op: str) -> None:
         """Global-PE work on every output of the last layer."""
-        layer = self.layers.pop()
-        elements = layer.geometry.pixels * layer.geometry.K
-        work = (*layer.global_pe, GlobalPeWork(op, elements))
-        self.layers.append(RecipeLayer(**{**layer.__dict__, "global_pe": work}))
+        last = self.layers.pop()
+        elements = last.geometry.pixels * last.geometry.K
+        work = (*last.global_pe, GlobalPeWork(op, elements))
+        self.layers.append(replace(last, layer=replace(last.layer, global_pe=work)))
 
     def classify(self, name: str) -> None:
         """Average pool, then the classifier on one pixel an image."""
         self.follow("avg_pool")
         geometry = Geometry(N=self.batch, C=self.channels, H=1, W=1, K=CLASSES)
-        self.layers.append(RecipeLayer(name, "linear", geometry, "weight", "pooled", "bias"))
+        self.layers.append(RecipeLayer(Layer(name, "linear", geometry), "weight", "pooled", "bias"))
 
 
 def resnet(batch: int, blocks: tuple[int, int, int, int], *, bottleneck: bool) -> list[RecipeLayer]:

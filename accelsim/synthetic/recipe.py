@@ -13,9 +13,8 @@ from typing import Any
 from accelsim.errors import AccelsimError
 from accelsim.synthetic.distributions import GENERATOR_VERSION, Distribution
 from accelsim.trace.json_fields import check_keys, fail, integer, load_json, show, value_of
-from accelsim.trace.manifest import LayerInfo, check_layer_name, check_provenance, parse_layer
-from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import GlobalPeWork
+from accelsim.trace.manifest import check_layer_name, check_provenance, parse_layer
+from accelsim.workload.layer import HasLayer, Layer
 
 FORMAT, VERSION = "accelsim-recipe", 1
 MAX_SEED = (1 << 63) - 1
@@ -35,22 +34,18 @@ _LAYER_DEFAULTS: dict[str, Any] = {"activation": "none", "weight_is_activation":
 
 
 @dataclass(frozen=True)
-class RecipeLayer:
-    """One layer: everything but its tensors, and the names of the distributions they are drawn from.
+class RecipeLayer(HasLayer):
+    """One layer, and the names of the distributions that its tensors are drawn from.
 
     The weight's standard deviation is that of its distribution over sqrt(fan-in), except where the weight is
-    an activation. bias: a distribution's name, or None for a layer without bias.
+    an activation. bias: a distribution's name, or None for a layer without bias. In a Recipe the layer's sign
+    is that of the distribution of its input.
     """
 
-    name: str
-    op: str
-    geometry: Geometry
+    layer: Layer
     weight: str
     input: str
     bias: str | None
-    activation: str = "none"
-    weight_is_activation: bool = False
-    global_pe: tuple[GlobalPeWork, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Without what has its default value, so that a whole network is a few KB."""
@@ -82,7 +77,8 @@ class Recipe:
     layers: tuple[RecipeLayer, ...]
 
     def __post_init__(self) -> None:
-        _parse(load_json(self.text, "recipe"))
+        layers = _parse(load_json(self.text, "recipe"))["layers"]
+        object.__setattr__(self, "layers", layers)  # the same, with their signs
 
     @cached_property
     def text(self) -> str:
@@ -125,23 +121,6 @@ class Recipe:
             raise AccelsimError(f"trace {path}: is not UTF-8 text, expected a recipe") from None
         except OSError as error:
             raise AccelsimError(f"trace {path}: cannot be read ({error.strerror or error})") from None
-
-    def infos(self) -> tuple[LayerInfo, ...]:
-        """The layers as a trace describes them, without tensors."""
-        return tuple(
-            LayerInfo(
-                name=layer.name,
-                op=layer.op,
-                geometry=layer.geometry,
-                activation=layer.activation,
-                input_signed=self.distributions[layer.input].signed,
-                weight_is_activation=layer.weight_is_activation,
-                global_pe=layer.global_pe,
-                tensors={},
-                quantized={},
-            )
-            for layer in self.layers
-        )
 
 
 def is_recipe(path: Path) -> bool:
@@ -226,14 +205,4 @@ def _parse_layer(raw: Any, where: str, distributions: Mapping[str, Distribution]
         fail(f"{where}: has a tensor of {largest} values, expected at most {MAX_TENSOR_VALUES}")
     if distributions[chosen["input"]].kind == "softmax" and (g.N, g.H, g.R * g.S) != (1, 1, 1):
         fail(f"{where}: input is softmax, expected a matmul with N = H = R = S = 1")
-    return RecipeLayer(
-        name=info.name,
-        op=info.op,
-        geometry=g,
-        weight=chosen["weight"],
-        input=chosen["input"],
-        bias=chosen["bias"],
-        activation=info.activation,
-        weight_is_activation=info.weight_is_activation,
-        global_pe=info.global_pe,
-    )
+    return RecipeLayer(info.layer, chosen["weight"], chosen["input"], chosen["bias"])

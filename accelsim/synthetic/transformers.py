@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from accelsim.synthetic.recipe import RecipeLayer
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import GlobalPeWork
+from accelsim.workload.layer import GlobalPeWork, Layer
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,14 @@ class _Block:
 
     def linear(self, name: str, inputs: int, outputs: int, input: str, *work: GlobalPeWork) -> RecipeLayer:
         geometry = Geometry(N=1, C=inputs, H=1, W=self.tokens, K=outputs)
-        return RecipeLayer(name, "linear", geometry, "weight", input, self.bias, global_pe=work)
+        return RecipeLayer(Layer(name, "linear", geometry, global_pe=work), "weight", input, self.bias)
 
     def matmul(self, name: str, reduction: int, outputs: int, input: str, *work: GlobalPeWork) -> RecipeLayer:
         """A group for each head of each sequence; one pixel a query."""
         groups = self.batch * self.heads
         geometry = Geometry(N=1, C=groups * reduction, H=1, W=self.seq, K=groups * outputs, groups=groups)
-        return RecipeLayer(
-            name, "matmul", geometry, "head", input, None, weight_is_activation=True, global_pe=work
-        )
+        layer = Layer(name, "matmul", geometry, weight_is_activation=True, global_pe=work)
+        return RecipeLayer(layer, "head", input, None)
 
     def attention(self, name: str, *rotary: GlobalPeWork) -> list[RecipeLayer]:
         """Queries to the residual add and norm. rotary: work on queries and on keys.
@@ -90,10 +89,10 @@ def vit_b16(batch: int) -> list[RecipeLayer]:
     width, patches = 768, 14
     block = _Block(batch, patches**2 + 1, width, 12, 4 * width)
     patch = Geometry(N=batch, C=3, H=224, W=224, K=width, R=16, S=16, stride=(16, 16))
-    embedding = RecipeLayer(
-        "patch_embedding", "conv", patch, "weight", "image", "bias", global_pe=block.residual()
-    )
-    head = RecipeLayer("head", "linear", Geometry(batch, width, 1, 1, 1000), "weight", "hidden", "bias")
+    first = Layer("patch_embedding", "conv", patch, global_pe=block.residual())
+    embedding = RecipeLayer(first, "weight", "image", "bias")
+    last = Layer("head", "linear", Geometry(batch, width, 1, 1, 1000))
+    head = RecipeLayer(last, "weight", "hidden", "bias")
     return [embedding, *(layer for i in range(12) for layer in block.encoder(f"layer{i}")), head]
 
 

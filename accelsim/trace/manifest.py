@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from accelsim.errors import AccelsimError
@@ -16,7 +16,7 @@ from accelsim.formats.scheme import MAX_OPERAND_BITS, MAX_SCALE_BITS, MIN_OPERAN
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.trace.json_fields import check_keys, choice, fail, integer, load_json, positive, show, value_of
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import ACTIVATIONS, OPS, GlobalPeWork, OutputFormat
+from accelsim.workload.layer import ACTIVATIONS, OPS, GlobalPeWork, HasLayer, Layer, OutputFormat
 
 FORMAT, VERSION = "accelsim-trace", 1
 METADATA_KEY = "accelsim"
@@ -27,6 +27,11 @@ _LAYER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GEOMETRY_SIZES = ("N", "C", "H", "W", "K", "R", "S", "groups")
 _GEOMETRY_PAIRS = ("stride", "padding", "dilation")
+_LAYER_KEYS = (
+    *("name", "op", "geometry", "activation", "input_signed", "weight_is_activation", "global_pe"),
+    *("tensors", "quantized"),
+)
+_VARIANT_KEYS = ("scheme", "vector_size", "fold", "input_gamma", "output", "options", "tensors")
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class Variant:
     fold: str
     input_gamma: float
     output: OutputFormat
+    output_gamma: float
     options: QuantizeOptions
     tensors: Mapping[str, str]
 
@@ -66,23 +72,17 @@ class Variant:
             "vector_size": self.vector_size,
             "fold": self.fold,
             "input_gamma": self.input_gamma,
-            "output": asdict(self.output),
+            "output": {**asdict(self.output), "gamma": self.output_gamma},
             "options": asdict(self.options),
             "tensors": dict(self.tensors),
         }
 
 
 @dataclass(frozen=True)
-class LayerInfo:
+class LayerInfo(HasLayer):
     """A layer of a trace without its tensors. tensors: name -> SHA-256 of its bytes."""
 
-    name: str
-    op: str
-    geometry: Geometry
-    activation: str
-    input_signed: bool
-    weight_is_activation: bool
-    global_pe: tuple[GlobalPeWork, ...]
+    layer: Layer
     tensors: Mapping[str, str]
     quantized: Mapping[str, Variant]
 
@@ -115,7 +115,7 @@ class LayerInfo:
         }
         specs = {f"{self.name}/{tensor}": TensorSpec("F32", shapes[tensor]) for tensor in self.tensors}
         for key, variant in self.quantized.items():
-            for tensor, spec in variant_specs(self, variant).items():
+            for tensor, spec in variant_specs(self.layer, variant).items():
                 specs[f"{self.name}/{key}/{tensor}"] = spec
         return specs
 
@@ -147,7 +147,7 @@ def variant_key(scheme: Scheme, vector_size: int) -> str:
     return f"{str(scheme).split(':')[0]}@{vector_size}"
 
 
-def variant_specs(layer: LayerInfo, variant: Variant) -> dict[str, TensorSpec]:
+def variant_specs(layer: Layer, variant: Variant) -> dict[str, TensorSpec]:
     """Tensor name within the variant -> what it must be."""
     g, scheme, size = layer.geometry, variant.scheme, variant.vector_size
     vectors = g.vectors(size, variant.fold)
@@ -221,7 +221,7 @@ def parse_layer(raw: Any, where: str) -> LayerInfo:
     name = value_of(raw, "name", str, where)
     check_layer_name(name)
     where = f"layer {name}"
-    check_keys(raw, where, tuple(LayerInfo.__dataclass_fields__))
+    check_keys(raw, where, _LAYER_KEYS)
     geometry = _parse_geometry(value_of(raw, "geometry", dict, where), where)
     works = []
     for entry in value_of(raw, "global_pe", list, where):
@@ -244,7 +244,7 @@ def parse_layer(raw: Any, where: str) -> LayerInfo:
         fail(
             f"{where}: tensors has calibration_weight, expected none because the weight is not an activation"
         )
-    info = LayerInfo(
+    layer = Layer(
         name=name,
         op=choice(raw, "op", OPS, where),
         geometry=geometry,
@@ -252,14 +252,12 @@ def parse_layer(raw: Any, where: str) -> LayerInfo:
         input_signed=signs[0],
         weight_is_activation=signs[1],
         global_pe=tuple(works),
-        tensors=tensors,
-        quantized={},
     )
     quantized = {
-        key: _parse_variant(info, key, entry, f"{where}: variant {show(key)}")
+        key: _parse_variant(layer, key, entry, f"{where}: variant {show(key)}")
         for key, entry in value_of(raw, "quantized", dict, where).items()
     }
-    return LayerInfo(**{**info.__dict__, "quantized": quantized})
+    return LayerInfo(layer, tensors, quantized)
 
 
 def _parse_geometry(raw: dict[str, Any], where: str) -> Geometry:
@@ -282,10 +280,10 @@ def _parse_geometry(raw: dict[str, Any], where: str) -> Geometry:
     return geometry
 
 
-def _parse_variant(layer: LayerInfo, key: str, raw: Any, where: str) -> Variant:
+def _parse_variant(layer: Layer, key: str, raw: Any, where: str) -> Variant:
     if not isinstance(raw, dict):
         fail(f"{where}: is {show(raw)}, expected an object")
-    check_keys(raw, where, tuple(Variant.__dataclass_fields__))
+    check_keys(raw, where, _VARIANT_KEYS)
     try:
         scheme = Scheme.parse(value_of(raw, "scheme", str, where))
     except AccelsimError as error:
@@ -299,8 +297,8 @@ def _parse_variant(layer: LayerInfo, key: str, raw: Any, where: str) -> Variant:
         integer(output_raw, "bits", MIN_OPERAND_BITS, MAX_OPERAND_BITS, f"{where}: output"),
         value_of(output_raw, "signed", bool, f"{where}: output"),
         integer(output_raw, "scale_bits", 0, MAX_SCALE_BITS, f"{where}: output"),
-        positive(output_raw, "gamma", f"{where}: output"),
     )
+    output_gamma = positive(output_raw, "gamma", f"{where}: output")
     if output.fraction_bits < 0:
         fail(f"{where}: output leaves the PPU {output.fraction_bits} fraction bits, expected at least 0")
     options_raw = value_of(raw, "options", dict, where)
@@ -310,12 +308,13 @@ def _parse_variant(layer: LayerInfo, key: str, raw: Any, where: str) -> Variant:
     except AccelsimError as error:
         fail(f"{where}: {error}")
     fold = choice(raw, "fold", ("auto", "never"), where)
-    variant = Variant(scheme, size, fold, positive(raw, "input_gamma", where), output, options, {})
+    input_gamma = positive(raw, "input_gamma", where)
+    variant = Variant(scheme, size, fold, input_gamma, output, output_gamma, options, {})
     names = tuple(variant_specs(layer, variant))
     tensors = _hashes(raw, where, names)
     if len(tensors) != len(names):
         fail(f"{where}: tensors lacks '{next(n for n in names if n not in tensors)}'")
-    return Variant(**{**variant.__dict__, "tensors": tensors})
+    return replace(variant, tensors=tensors)
 
 
 def _hashes(raw: dict[str, Any], where: str, names: tuple[str, ...]) -> dict[str, str]:

@@ -79,14 +79,14 @@ def write_trace(
             values = getattr(layer, tensor)
             if values is not None:
                 tensors[tensor] = _add(sources, f"{layer.name}/{tensor}", values.astype("<f4", copy=False))
-        infos[layer.name] = _info(layer, tensors)
+        infos[layer.name] = LayerInfo(layer.layer, tensors, {})
     for words in quantized:
         if words.name not in infos:
             check_layer_name(words.name)
             tensors = {}
             if words.bias is not None:
                 tensors["bias"] = _add(sources, f"{words.name}/bias", words.bias)
-            infos[words.name] = _info(words, tensors)
+            infos[words.name] = LayerInfo(words.layer, tensors, {})
         infos[words.name] = _with_variant(infos[words.name], words, sources)
     return _write(Path(path), Manifest(model, synthetic, provenance, tuple(infos.values())), sources)
 
@@ -107,7 +107,7 @@ def quantize_trace(
     trace = source if isinstance(source, Trace) else Trace.open(source)
     sources: dict[str, _Source] = {}
     infos = []
-    for info in trace.layers:
+    for info in trace.manifest.layers:
         layer = trace.float_layer(info.name)
         kept = {t: digest for t, digest in info.tensors.items() if keep_floats or t == "bias"}
         stored = {f"{info.name}/{tensor}": getattr(layer, tensor) for tensor in kept}
@@ -140,31 +140,10 @@ def _reader(trace: Trace, name: str) -> Callable[[], NDArray[Any]]:
     return lambda: trace.tensor(name)
 
 
-def _info(layer: FloatLayer | QuantizedLayer, tensors: Mapping[str, str]) -> LayerInfo:
-    return LayerInfo(
-        name=layer.name,
-        op=layer.op,
-        geometry=layer.geometry,
-        activation=layer.activation,
-        input_signed=layer.input_signed,
-        weight_is_activation=layer.weight_is_activation,
-        global_pe=layer.global_pe,
-        tensors=tensors,
-        quantized={},
-    )
-
-
 def _with_variant(info: LayerInfo, words: QuantizedLayer, sources: dict[str, _Source]) -> LayerInfo:
     """The layer with one more stored variant, whose tensors are added to `sources`."""
     key = variant_key(words.scheme, words.vector_size)
-    described = (info.op, info.geometry, info.input_signed, info.activation, info.weight_is_activation)
-    if described != (
-        words.op,
-        words.geometry,
-        words.input_signed,
-        words.activation,
-        words.weight_is_activation,
-    ):
+    if replace(info.layer, global_pe=()) != replace(words.layer, global_pe=()):
         raise AccelsimError(f"layer {info.name}: variant {key} describes another layer of the same name")
     stored_options = words.provenance.get("options", {})
     if not isinstance(stored_options, dict):
@@ -177,9 +156,10 @@ def _with_variant(info: LayerInfo, words: QuantizedLayer, sources: dict[str, _So
     variant = Variant(
         scheme=replace(words.scheme, scale_product_bits=0),
         vector_size=words.vector_size,
-        fold=words.fold,
+        fold=words.spec.fold,
         input_gamma=words.input_gamma,
         output=words.output,
+        output_gamma=words.output_gamma,
         options=QuantizeOptions.from_dict(stored_options),
         tensors=tensors,
     )

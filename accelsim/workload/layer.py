@@ -1,9 +1,14 @@
-"""What must be computed: layers as exported and as quantized operands. Knows no hardware."""
+"""What must be computed: layers as exported and as quantized operands. Knows no hardware.
+
+What a layer is, whatever its tensors and number formats, is one record, `Layer`; every other record of a
+layer holds it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +34,69 @@ class GlobalPeWork:
         return self.op in ("softmax", "layer_norm")
 
 
+@dataclass(frozen=True)
+class Layer:
+    """What one layer is. Raises AccelsimError for work that is not GlobalPeWork.
+
+    op: one of OPS; activation: one of ACTIVATIONS, done by the PPU; input_signed: False promises that the
+    input is never negative; weight_is_activation: the weight operand is computed at run time (attention).
+    """
+
+    name: str
+    op: str
+    geometry: Geometry
+    activation: str = "none"
+    input_signed: bool = True
+    weight_is_activation: bool = False
+    global_pe: tuple[GlobalPeWork, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(item, GlobalPeWork) for item in self.global_pe):
+            raise AccelsimError(
+                f"layer {self.name}: global_pe is {self.global_pe}, expected GlobalPeWork items"
+            )
+
+
+class HasLayer:
+    """Whatever holds a layer as `layer` can be asked what it is."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def layer(self) -> Layer: ...
+
+    @property
+    def name(self) -> str:
+        return self.layer.name
+
+    @property
+    def op(self) -> str:
+        return self.layer.op
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.layer.geometry
+
+    @property
+    def activation(self) -> str:
+        return self.layer.activation
+
+    @property
+    def input_signed(self) -> bool:
+        return self.layer.input_signed
+
+    @property
+    def weight_is_activation(self) -> bool:
+        return self.layer.weight_is_activation
+
+    @property
+    def global_pe(self) -> tuple[GlobalPeWork, ...]:
+        return self.layer.global_pe
+
+
 @dataclass(frozen=True, eq=False)
-class FloatLayer:
-    """One layer as exported, before quantization.
+class FloatLayer(HasLayer):
+    """One layer as exported, before quantization. Raises AccelsimError for tensors that are no arrays.
 
     weight: float32[K, C/groups, R, S]; input: float32[N, C, H, W]; bias: float32[K] or None;
     calibration_input: like input with any N (conv) or any W (linear, matmul), or None;
@@ -39,20 +104,16 @@ class FloatLayer:
     belongs to calibration_input (the pair may hold more heads or sequences than the layer), or None.
     """
 
-    name: str
-    op: str
-    geometry: Geometry
+    layer: Layer
     weight: NDArray[np.float32]
     input: NDArray[np.float32]
     bias: NDArray[np.float32] | None = None
-    activation: str = "none"
-    input_signed: bool = True
-    weight_is_activation: bool = False
-    global_pe: tuple[GlobalPeWork, ...] = ()
     calibration_input: NDArray[np.float32] | None = None
     calibration_weight: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.layer, Layer):
+            raise AccelsimError(f"float layer: layer is a {type(self.layer).__name__}, expected a Layer")
         tensors = ("weight", "input", "bias", "calibration_input", "calibration_weight")
         for name in tensors:
             value = getattr(self, name)
@@ -60,20 +121,15 @@ class FloatLayer:
             if not isinstance(value, np.ndarray) and not (optional and value is None):
                 kind = type(value).__name__
                 raise AccelsimError(f"layer {self.name}: {name} is a {kind}, expected a numpy array")
-        if not all(isinstance(item, GlobalPeWork) for item in self.global_pe):
-            raise AccelsimError(
-                f"layer {self.name}: global_pe is {self.global_pe}, expected GlobalPeWork items"
-            )
 
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """What the PPU writes: {A, signed, as}, its gamma and fraction bits F (docs/machine.md section 2)."""
+    """What the PPU writes: {A, signed, as}, and its fraction bits F (docs/machine.md section 2)."""
 
     bits: int
     signed: bool
     scale_bits: int
-    gamma: float
 
     @property
     def fraction_bits(self) -> int:
@@ -90,25 +146,19 @@ class OutputFormat:
         return -self.qmax if self.signed else 0
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class LayerSpec:
-    """Everything of a quantized layer but its tensors: what mapping and timing depend on.
+@dataclass(frozen=True, kw_only=True)
+class LayerSpec(HasLayer):
+    """A layer at a scheme, without its tensors: what mapping and timing depend on.
 
     Input words are numbered ((n*H + h)*W + w)*groups*Cv + group*Cv + cv with Cv = ceil(C/groups/V); in a
     folded layer (pixel*groups + group)*G + g.
     """
 
-    name: str
-    op: str
-    geometry: Geometry
+    layer: Layer
     scheme: Scheme
     vector_size: int
     fold: str
-    input_signed: bool
-    activation: str
     output: OutputFormat
-    weight_is_activation: bool = False
-    global_pe: tuple[GlobalPeWork, ...] = ()
 
     @cached_property
     def folded(self) -> bool:
@@ -162,24 +212,38 @@ class LayerSpec:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class QuantizedLayer(LayerSpec):
+class QuantizedLayer(HasLayer):
     """One layer in hardware words, ready for the array. A word is one vector of V codes with its scale.
 
     weight_words: int8[K, G, V]; weight_scales: uint16[K, G] or None; weight_gamma: float64[K];
-    input_words: uint8 or int8 [words, V]; input_scales: uint16[words] or None; input_gamma: float.
+    input_words: uint8 or int8 [words, V]; input_scales: uint16[words] or None; input_gamma: float;
+    output_gamma: what a unit of the PPU's codes (with scales: of code times scale) is worth.
     y = psum * 2^(sh+p) * weight_gamma[k] * input_gamma + bias[k].
     """
 
+    spec: LayerSpec
     weight_words: NDArray[np.int8]
     weight_scales: NDArray[np.uint16] | None
     weight_gamma: NDArray[np.float64]
     input_words: NDArray[np.int8] | NDArray[np.uint8]
     input_scales: NDArray[np.uint16] | None
     input_gamma: float
+    output_gamma: float
     bias: NDArray[np.float32] | None
     provenance: dict[str, object] = field(default_factory=dict)
 
-    @cached_property
-    def spec(self) -> LayerSpec:
-        """The layer without its tensors."""
-        return LayerSpec(**{item.name: getattr(self, item.name) for item in fields(LayerSpec)})
+    @property
+    def layer(self) -> Layer:
+        return self.spec.layer
+
+    @property
+    def scheme(self) -> Scheme:
+        return self.spec.scheme
+
+    @property
+    def vector_size(self) -> int:
+        return self.spec.vector_size
+
+    @property
+    def output(self) -> OutputFormat:
+        return self.spec.output

@@ -33,7 +33,7 @@ class LayerRun:
         # Elements in the global buffer that wait for the global PE, times pixels * K to be whole numbers.
         self.streaming_backlog = 0
         pixels = np.arange(geometry.pixels)
-        self.gathered = [self.layer.gather(group, pixels).tolist() for group in range(geometry.groups)]
+        self.gathered = [self.layer.spec.gather(group, pixels).tolist() for group in range(geometry.groups)]
 
     def count(self, name: str, amount: int = 1) -> None:
         self.counts[name] += amount

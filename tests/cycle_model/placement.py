@@ -37,7 +37,7 @@ def region_bits(arch: Arch) -> tuple[int, int]:
 def layer_bits(layer: QuantizedLayer) -> tuple[int, int, int]:
     """in_bits, out_bits, w_bits."""
     g, scheme, out = layer.geometry, layer.scheme, layer.output
-    if layer.folded:
+    if layer.spec.folded:
         in_bits = g.N * g.H * g.W * g.C * scheme.activation_bits
     else:
         words = g.N * g.H * g.W * g.groups * ceil_div(g.C // g.groups, layer.vector_size)
@@ -45,7 +45,7 @@ def layer_bits(layer: QuantizedLayer) -> tuple[int, int, int]:
     per_group = g.K // g.groups
     out_bits = per_group * out.bits + ceil_div(per_group, layer.vector_size) * out.scale_bits
     out_bits *= g.N * g.P * g.Q * g.groups
-    w_bits = g.K * layer.G * (layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits)
+    w_bits = g.K * layer.spec.G * (layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits)
     return in_bits, out_bits, w_bits
 
 

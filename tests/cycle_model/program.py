@@ -192,7 +192,9 @@ def refusal(arch: Arch, layer: QuantizedLayer, mapping: Mapping, placement: Plac
         return "more parts than PEs"
     if mapping.c_split > 1 and not arch.psum_chain:
         return "a chain on a machine without psum adders"
-    words = layer.G if layer.folded else ceil_div(layer.geometry.channels_per_group, layer.vector_size)
+    words = (
+        layer.spec.G if layer.spec.folded else ceil_div(layer.geometry.channels_per_group, layer.vector_size)
+    )
     if mapping.c_split > words:
         return "a part of the reduction is empty"
     weight_region, activation_region = region_bits(arch)

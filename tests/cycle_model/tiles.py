@@ -51,8 +51,8 @@ def input_stream(layer: QuantizedLayer, mapping: Mapping, place: Place, pe: int)
 
 def vectors_of_part(layer: QuantizedLayer, parts: int, part: int) -> list[int]:
     """The vectors of one part of the reduction, as the layer numbers them; the PE numbers them from 0."""
-    if layer.folded:
-        return list(split(layer.G, parts, part))
+    if layer.spec.folded:
+        return list(split(layer.spec.G, parts, part))
     words = ceil_div(layer.geometry.channels_per_group, layer.vector_size)
     taps = range(layer.geometry.R * layer.geometry.S)
     return [tap * words + word for tap in taps for word in split(words, parts, part)]
@@ -167,16 +167,16 @@ def make_input_tile(
     layer: QuantizedLayer, key: tuple, group: int, pixels: list[int], vectors: tuple[int, ...]
 ) -> InputTile:
     geometry, scheme = layer.geometry, layer.scheme
-    touched = layer.gather(group, np.array(pixels))[:, list(vectors)]
+    touched = layer.spec.gather(group, np.array(pixels))[:, list(vectors)]
     words = tuple(sorted(set(touched.ravel().tolist()) - {-1}))
     bits = len(words) * (layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits)
     stored, stored_bits = frozenset(words), bits // len(words) if words else 0
-    if layer.folded:
+    if layer.spec.folded:
         # The taps that the vectors cover, also in part.
         c, v = geometry.channels_per_group, layer.vector_size
         covered = {i // c for g in vectors for i in range(g * v, (g + 1) * v)}
         taps = [tap for tap in range(geometry.R * geometry.S) if tap in covered]
-        stored = frozenset(layer.taps[pixels][:, taps].ravel().tolist()) - {-1}
+        stored = frozenset(layer.spec.taps[pixels][:, taps].ravel().tolist()) - {-1}
         stored_bits = c * scheme.activation_bits
     return InputTile(key, words, bits, stored, stored_bits)
 

@@ -17,7 +17,7 @@ from accelsim.mapping.residency import Storage
 from accelsim.rtl.pe_run import PeRun, cut_program, run_pe
 from accelsim.trace.file import Trace
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import OutputFormat, QuantizedLayer
+from accelsim.workload.layer import Layer, LayerSpec, OutputFormat, QuantizedLayer
 
 TRACES = Path(__file__).parents[2] / "traces"
 TRACE_LAYERS = {
@@ -86,8 +86,8 @@ def random_layer(rng: Generator, arch: Arch, scheme: Scheme) -> QuantizedLayer:
         bits=scheme.activation_bits,
         signed=bool(rng.integers(2)),
         scale_bits=scheme.activation_scale_bits,
-        gamma=float(rng.uniform(0.01, 0.1)),
     )
+    output_gamma = float(rng.uniform(0.01, 0.1))
     # PPU multipliers from far too small to far too large, most of them such that z uses its 24 bits.
     reach = arch.accumulator_width(scheme)
     low, high = 8.0 - reach, min(14.9, 27.0 - reach)
@@ -101,30 +101,35 @@ def random_layer(rng: Generator, arch: Arch, scheme: Scheme) -> QuantizedLayer:
     shift = scheme.scale_product_shift + arch.product_shift + output.fraction_bits
     # Half of the biases lie where a code changes, so that z being off by one shows.
     bias = rng.normal(size=geometry.K) * np.exp2(rng.uniform(0, 16, geometry.K))
-    bias = np.where(rng.random(geometry.K) < 0.5, np.round(bias % 4) + 0.5, bias) * output.gamma
+    bias = np.where(rng.random(geometry.K) < 0.5, np.round(bias % 4) + 0.5, bias) * output_gamma
     if output.scale_bits:
         # A few channels rest just where the largest vector scale no longer suffices.
         edge = rng.random(geometry.K) < 2 / v
         beyond = (1 << output.scale_bits) - 1 + rng.uniform(-0.1, 1.1, geometry.K)
-        bias = np.where(edge, beyond * output.qmax * output.gamma * rng.choice([-1, 1], geometry.K), bias)
+        bias = np.where(edge, beyond * output.qmax * output_gamma * rng.choice([-1, 1], geometry.K), bias)
         multiplier = np.where(edge, 2.0**-40, multiplier)
     return QuantizedLayer(
-        name=f"random ({kind})",
-        op="conv",
-        geometry=geometry,
-        scheme=scheme,
-        vector_size=v,
-        fold="auto",
+        spec=LayerSpec(
+            layer=Layer(
+                name=f"random ({kind})",
+                op="conv",
+                geometry=geometry,
+                input_signed=signed,
+                activation=pick(rng, "none", "relu"),
+            ),
+            scheme=scheme,
+            vector_size=v,
+            fold="auto",
+            output=output,
+        ),
         weight_words=weights.astype(np.int8),
         weight_scales=scales(scheme.weight_scale_bits, (geometry.K, g_count)),
-        weight_gamma=multiplier * output.gamma / (input_gamma * 2.0**shift),
+        weight_gamma=multiplier * output_gamma / (input_gamma * 2.0**shift),
         input_words=inputs.astype(np.int8 if signed else np.uint8),
         input_scales=scales(scheme.activation_scale_bits, (len(inputs),)),
         input_gamma=input_gamma,
-        input_signed=signed,
         bias=bias.astype(np.float32) if rng.random() < 0.7 else None,
-        activation=pick(rng, "none", "relu"),
-        output=output,
+        output_gamma=output_gamma,
     )
 
 
@@ -173,13 +178,13 @@ def random_program(rng: Generator, arch: Arch, layer: QuantizedLayer) -> LayerPr
             order=pick(rng, "KP", "PK"),
             tile_pixels=int(rng.integers(max(1, most // 2), most + 1)),
             units_per_tile=0 if chunked else int(rng.integers(1, 4)),
-            chunk_vectors=int(rng.integers(1, max(1, min(layer.G, 96) // shrink) + 1))
+            chunk_vectors=int(rng.integers(1, max(1, min(layer.spec.G, 96) // shrink) + 1))
             if chunked
-            else layer.G,
+            else layer.spec.G,
             chunk_inputs=chunked and bool(rng.integers(2)),
         )
         try:
-            return build_program(arch, layer, mapping, storage)
+            return build_program(arch, layer.spec, mapping, storage)
         except AccelsimError as refused:
             error = refused
     raise AssertionError(f"no mapping of {layer.name} on {arch}: {error}")

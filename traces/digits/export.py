@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from accelsim.trace.write import write_trace
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import FloatLayer, GlobalPeWork
+from accelsim.workload.layer import FloatLayer, GlobalPeWork, Layer
 
 HERE = Path(__file__).parent
 HELD_OUT_EVERY = 5  # images 4, 9, 14, ... are held out: 359 of 1797
@@ -27,7 +27,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class LayerSpec:
+class LayerSizes:
     op: str
     C: int
     K: int
@@ -39,12 +39,12 @@ class LayerSpec:
 
 
 LAYERS = {
-    "conv1": LayerSpec("conv", 1, 16, R=3, padding=1),
-    "conv2": LayerSpec("conv", 16, 32, R=3, padding=1),
-    "depthwise3": LayerSpec("conv", 32, 32, R=3, padding=1, groups=32),
-    "pointwise4": LayerSpec("conv", 32, 64),
-    "conv5": LayerSpec("conv", 64, 64, R=3, stride=2, padding=1),
-    "fc": LayerSpec("linear", 256, 10, activation="none"),
+    "conv1": LayerSizes("conv", 1, 16, R=3, padding=1),
+    "conv2": LayerSizes("conv", 16, 32, R=3, padding=1),
+    "depthwise3": LayerSizes("conv", 32, 32, R=3, padding=1, groups=32),
+    "pointwise4": LayerSizes("conv", 32, 64),
+    "conv5": LayerSizes("conv", 64, 64, R=3, stride=2, padding=1),
+    "fc": LayerSizes("linear", 256, 10, activation="none"),
 }
 POOL_AFTER = "conv2"  # 2x2 max pooling, 8x8 to 4x4
 
@@ -69,7 +69,7 @@ def load_images() -> Images:
     return Images(x[~held_out], y[~held_out], x[held_out], y[held_out])
 
 
-def geometry_of(spec: LayerSpec, x: Floats) -> Geometry:
+def geometry_of(spec: LayerSizes, x: Floats) -> Geometry:
     """x: the layer's input, float32[N, C, H, W]."""
     n, c, h, w = x.shape
     return Geometry(
@@ -137,15 +137,17 @@ def build_layers(weights: dict[str, Floats], images: Images) -> list[FloatLayer]
         weight = weights[f"{name}.weight"]
         layers.append(
             FloatLayer(
-                name=name,
-                op=spec.op,
-                geometry=geometry,
+                Layer(
+                    name=name,
+                    op=spec.op,
+                    geometry=geometry,
+                    activation=spec.activation,
+                    input_signed=False,  # pixels in [0, 1], then ReLU everywhere
+                    global_pe=(GlobalPeWork("max_pool", outputs),) if name == POOL_AFTER else (),
+                ),
                 weight=weight.reshape(spec.K, spec.C // spec.groups, spec.R, spec.R),
                 bias=weights[f"{name}.bias"],
                 input=inputs[name],
-                activation=spec.activation,
-                input_signed=False,  # pixels in [0, 1], then ReLU everywhere
-                global_pe=(GlobalPeWork("max_pool", outputs),) if name == POOL_AFTER else (),
                 calibration_input=calibration[name],
             )
         )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from accelsim.trace.write import write_trace
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import FloatLayer, GlobalPeWork
+from accelsim.workload.layer import FloatLayer, GlobalPeWork, Layer
 
 HERE = Path(__file__).parent
 LAYER = 0
@@ -86,13 +86,15 @@ def build_layers(
         weight = encoder.layer_tensor(LAYER, f"{bert_name}.weight")
         rows = as_rows(data[source])
         return FloatLayer(
-            name=name,
-            op="linear",
-            geometry=Geometry(N=1, C=weight.shape[1], H=1, W=rows.shape[3], K=weight.shape[0]),
+            Layer(
+                name=name,
+                op="linear",
+                geometry=Geometry(N=1, C=weight.shape[1], H=1, W=rows.shape[3], K=weight.shape[0]),
+                global_pe=work,
+            ),
             weight=weight[:, :, None, None],
             bias=encoder.layer_tensor(LAYER, f"{bert_name}.bias"),
             input=rows,
-            global_pe=work,
             calibration_input=as_rows(calib[source]),
         )
 
@@ -102,14 +104,18 @@ def build_layers(
         rows, columns = as_matmul_input(data[source]), as_matmul_weight(weight_of(data))
         groups = data[source].shape[0] * HEADS
         return FloatLayer(
-            name=name,
-            op="matmul",
-            geometry=Geometry(N=1, C=rows.shape[1], H=1, W=rows.shape[3], K=columns.shape[0], groups=groups),
+            Layer(
+                name=name,
+                op="matmul",
+                geometry=Geometry(
+                    N=1, C=rows.shape[1], H=1, W=rows.shape[3], K=columns.shape[0], groups=groups
+                ),
+                input_signed=source != "probabilities",  # softmax leaves nothing below zero
+                weight_is_activation=True,
+                global_pe=work,
+            ),
             weight=columns,
             input=rows,
-            input_signed=source != "probabilities",  # softmax leaves nothing below zero
-            weight_is_activation=True,
-            global_pe=work,
             calibration_input=as_matmul_input(calib[source]),
             calibration_weight=as_matmul_weight(weight_of(calib)),
         )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from accelsim.costs import CostLibrary, Technology
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
+from accelsim.machine import actions
 from accelsim.machine.arch import Arch, load_arch
 from accelsim.network import Progress, RunRequest, choose_mapping, float_outputs, run_network
 from accelsim.open import open_workload
@@ -172,8 +173,8 @@ def explain_mapping(
             "cycles": own.estimate.cycles,
             "of_bound": choice.bound.cycles / own.estimate.cycles,
             "energy_pj": own.energy_pj,
-            "dram_read_bits": own.estimate.counts["dram.read_bit"],
-            "noc_bit_hops": own.estimate.counts["noc.bit_hop"],
+            "dram_read_bits": own.estimate.counts[actions.DRAM_READ_BIT],
+            "noc_bit_hops": own.estimate.counts[actions.NOC_BIT_HOP],
             **asdict(own.mapping),
         }
         for own in choice.ranked

@@ -14,7 +14,7 @@ from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch, load_arch
-from accelsim.machine.dataflows import NESTS
+from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.bounds import layer_bound
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import Mapping
@@ -22,7 +22,7 @@ from accelsim.mapping.residency import Storage, decide_storage
 from accelsim.mapping.search.candidates import unit_count
 from accelsim.mapping.search.estimate import NO_LEAD, Lead, estimate
 from accelsim.mapping.search.mapper import Mapper
-from accelsim.mapping.search.steps import COUNTS
+from accelsim.mapping.search.steps import count_names
 from accelsim.open import open_workload
 from accelsim.report.inventory import action_prices_pj, build_inventory, technology_of
 from accelsim.sim.run import LayerTiming, TimeRequest, time_layers
@@ -38,8 +38,7 @@ def timed(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> L
 
 def model_counts(timing: LayerTiming) -> dict[str, int]:
     """Those of the event model's counts that the mapper's model keeps."""
-    store = NESTS[timing.mapping.dataflow].psum_store
-    names = [name.replace("psum.", f"{store}.") for name in COUNTS]
+    names = count_names(DATAFLOWS[timing.mapping.dataflow])
     return {name: timing.counts[name] for name in names if timing.counts[name]}
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.compute.values import Computed
-from accelsim.machine.dataflows import NESTS
+from accelsim.machine import actions
+from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.residency import Storage
 from accelsim.sim.run import LayerTiming
@@ -63,15 +64,15 @@ class LayerActivity:
 def join(timing: LayerTiming, computed: Computed) -> LayerActivity:
     """Add the counts that depend on values: steps that switch, and steps that are gated."""
     scheme = timing.layer.scheme
-    held = NESTS[timing.mapping.dataflow].weight_operand_held
-    operate = "dot_product.op" if held else "dot_product.op_changing"
-    switched = timing.counts["accumulator.add"] - computed.gated_steps
-    counts = timing.counts + Counter({"dot_product.gated": computed.gated_steps})
+    held = DATAFLOWS[timing.mapping.dataflow].weight_operand_held
+    operate = actions.DOT_PRODUCT_OP if held else actions.DOT_PRODUCT_OP_CHANGING
+    switched = timing.counts[actions.ACCUMULATOR_ADD] - computed.gated_steps
+    counts = timing.counts + Counter({actions.DOT_PRODUCT_GATED: computed.gated_steps})
     for action, present in (
         (operate, True),
-        ("pipeline_register.write", True),
-        ("scale_product.op", bool(scheme.weight_scale_bits and scheme.activation_scale_bits)),
-        ("scale_multiply.op", scheme.has_scales),
+        (actions.PIPELINE_REGISTER_WRITE, True),
+        (actions.SCALE_PRODUCT_OP, bool(scheme.weight_scale_bits and scheme.activation_scale_bits)),
+        (actions.SCALE_MULTIPLY_OP, scheme.has_scales),
     ):
         if present and switched:
             counts[action] = switched

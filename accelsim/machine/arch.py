@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
+from accelsim.machine.dataflows import DataflowName
 
 # The longest reduction of ResNet-50, 3*3*512 products: what `accumulator_bits: auto` is sized for.
 LONGEST_REDUCTION = 4608
@@ -23,9 +24,6 @@ MIN_ACCUMULATOR_BITS, MAX_ACCUMULATOR_BITS = 24, 62
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-Dataflow = Literal["os-lws", "os", "ws-los", "ws"]
 
 
 class PpuLatency(_Strict):
@@ -39,7 +37,7 @@ class MappingPins(_Strict):
     """What the mapper minimises, and choices taken from it; None leaves them free."""
 
     objective: Literal["cycles", "energy", "edp"] = "cycles"
-    dataflow: Dataflow | None = None
+    dataflow: DataflowName | None = None
     k_split: int | None = Field(default=None, ge=1)
     c_split: int | None = Field(default=None, ge=1)
     pixel_split: int | None = Field(default=None, ge=1)
@@ -60,7 +58,7 @@ class Arch(_Strict):
     weight_buffer_words: int = Field(ge=2, le=1 << 20)
     input_buffer_words: int = Field(ge=2, le=1 << 20)
     accumulation_collector_depth: int = Field(ge=1, le=1024)
-    dataflows: tuple[Dataflow, ...] = Field(("os-lws",), min_length=1, strict=False)
+    dataflows: tuple[DataflowName, ...] = Field(("os-lws",), min_length=1, strict=False)
     weight_collector_depth: int = Field(16, ge=1, le=1024)
     accumulation_buffer_words: int = Field(512, ge=2, le=1 << 16)
     psum_chain: bool = True

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from accelsim.errors import AccelsimError
-from accelsim.machine.arch import Arch, Dataflow
+from accelsim.machine.arch import Arch
+from accelsim.machine.dataflows import DataflowName
 from accelsim.workload.layer import LayerSpec
 
 
@@ -27,7 +28,7 @@ class Mapping:
     chunk_vectors: int
     chunk_inputs: bool = False
     c_split: int = 1
-    dataflow: Dataflow = "os-lws"
+    dataflow: DataflowName = "os-lws"
 
 
 def check_mapping(arch: Arch, layer: LayerSpec, mapping: Mapping) -> None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 from accelsim.costs import ComponentCost, CostLibrary, Technology
 from accelsim.formats.scheme import Scheme
+from accelsim.machine.actions import DOT_PRODUCT_OP_CHANGING, charged_to
 from accelsim.machine.arch import Arch
-from accelsim.machine.dataflows import NESTS
+from accelsim.machine.dataflows import DATAFLOWS
 
 SCOPES = ("datapath", "pe", "array", "system")
 
@@ -30,7 +31,7 @@ _RECIPROCAL_BITS, _EXPONENT_BITS, _MAGNITUDE_BITS = 16, 4, 23
 class Part:
     """`instances` of a component in the whole array.
 
-    actions: cost action -> the simulator's counts ("component.action") it is charged for.
+    actions: cost action -> the counts it is charged for (machine/actions.py).
     cycle_action: cost action charged to every instance in every cycle, or None.
     """
 
@@ -85,32 +86,28 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             "datapath",
             lanes,
             _dot_product(arch, scheme, library),
-            {
-                "op": ("dot_product.op",),
-                "gated": ("dot_product.gated",),
-                **({"op_changing": ("dot_product.op_changing",)} if _changing(arch) else {}),
-            },
+            charged_to("dot_product", but=() if _changing(arch) else (DOT_PRODUCT_OP_CHANGING,)),
         ),
         Part(
             "weight_zero_detect",
             "datapath",
             lanes,
             library.zero_detect(weight_bits + scheme.weight_scale_bits),
-            {"op": ("weight_register.write",)},
+            charged_to("weight_zero_detect"),
         ),
         Part(
             "input_zero_detect",
             "datapath",
             arch.pes,
             library.zero_detect(activation_bits + scheme.activation_scale_bits),
-            {"op": ("input_register.write",)},
+            charged_to("input_zero_detect"),
         ),
         Part(
             "accumulator",
             "datapath",
             lanes,
             library.accumulator(arch.accumulator_width(scheme)),
-            {"add": ("accumulator.add",)},
+            charged_to("accumulator"),
         ),
         _register("weight_register", "datapath", lanes, weight_bits + scheme.weight_scale_bits, library),
         _register(
@@ -122,10 +119,10 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         cost = library.scale_product(
             scheme.weight_scale_bits, scheme.activation_scale_bits, scheme.scale_product_bits
         )
-        parts.insert(1, Part("scale_product", "datapath", lanes, cost, {"op": ("scale_product.op",)}))
+        parts.insert(1, Part("scale_product", "datapath", lanes, cost, charged_to("scale_product")))
         multiply = library.scale_multiply(dot, scheme.scale_bits)
-        parts.insert(2, Part("scale_multiply", "datapath", lanes, multiply, {"op": ("scale_multiply.op",)}))
-    if "ws-los" in arch.dataflows:
+        parts.insert(2, Part("scale_multiply", "datapath", lanes, multiply, charged_to("scale_multiply")))
+    if any(DATAFLOWS[name].weight_collector for name in arch.dataflows):
         words = arch.weight_collector_depth
         width = weight_bits + scheme.weight_scale_bits
         parts.append(_array_of_latches("weight_collector", lanes, width, words, library, "datapath"))
@@ -137,7 +134,7 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
 
 def _changing(arch: Arch) -> bool:
     """True for a machine with a dataflow whose weight operand changes at every step."""
-    return not all(NESTS[name].weight_operand_held for name in arch.dataflows)
+    return not all(DATAFLOWS[name].weight_operand_held for name in arch.dataflows)
 
 
 def _dot_product(arch: Arch, scheme: Scheme, library: CostLibrary) -> ComponentCost:
@@ -182,33 +179,32 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             vector * scheme.activation_bits + scale_bits,
             library,
         ),
-        Part("ppu", "pe", pes, library.ppu(lanes, accumulator, scheme.activation_bits), {"op": ("ppu.op",)}),
-        Part("ppu_register", "pe", pes * lanes, pipeline, {"write": ("ppu.op",)}, "idle"),
+        Part("ppu", "pe", pes, library.ppu(lanes, accumulator, scheme.activation_bits), charged_to("ppu")),
+        Part("ppu_register", "pe", pes * lanes, pipeline, charged_to("ppu_register"), "idle"),
         # Those of one lane group; loading them is not counted.
         Part("ppu_constants", "pe", pes * lanes, constants, {}, "idle"),
         _array_of_latches("out_fifo", pes, entry_bits, arch.out_fifo_words, library),
-        Part("control", "pe", pes, library.control(addresses), {"cycle": ("control.cycle",)}),
+        Part("control", "pe", pes, library.control(addresses), charged_to("control")),
     ]
     if scale_bits:
         cost = library.ppu_vector_scale(vector, scale_bits)
         units = pes * max(1, lanes // vector)
-        parts.append(Part("ppu_vector_scale", "pe", units, cost, {"op": ("ppu_vector_scale.op",)}))
+        parts.append(Part("ppu_vector_scale", "pe", units, cost, charged_to("ppu_vector_scale")))
     if staged:
         # The last lane group of a unit is never staged; of the earlier ones also the largest magnitude is.
         rows = depth * (vector // lanes - 1)
         parts.append(_array_of_latches("ppu_staging", pes, lanes * PPU_VALUE_BITS, rows, library))
         largest = library.array(_MAGNITUDE_BITS, depth)
-        actions = {"read": ("ppu_staging.write",), "write": ("ppu_staging.write",)}
-        parts.append(Part("ppu_staging_max", "pe", pes, largest, actions, "idle"))
+        parts.append(Part("ppu_staging_max", "pe", pes, largest, charged_to("ppu_staging_max"), "idle"))
     if arch.psum_chain:
         adder = library.accumulator(accumulator)
-        parts.append(Part("psum_adder", "pe", pes * lanes, adder, {"add": ("psum_adder.add",)}))
+        parts.append(Part("psum_adder", "pe", pes * lanes, adder, charged_to("psum_adder")))
     return parts
 
 
 def _psum_storage(arch: Arch, accumulator: int, library: CostLibrary) -> list[Part]:
     """Collector or buffer of psums, or both: what the machine's dataflows need."""
-    stores = {NESTS[name].psum_store for name in arch.dataflows}
+    stores = {DATAFLOWS[name].psum_store for name in arch.dataflows}
     parts, width = [], arch.lanes * accumulator
     if "accumulation_collector" in stores:
         depth = arch.accumulation_collector_depth
@@ -252,29 +248,25 @@ def _array(arch: Arch, scheme: Scheme, library: CostLibrary, pe_area_um2: float)
     lane = library.ppu(arch.global_pe_elements_per_cycle, PPU_VALUE_BITS, scheme.activation_bits)
     global_pe = replace(lane, standing="assumption")
     return [
-        Part("noc", "array", 1, noc, {"bit_hop": ("noc.bit_hop",)}),
+        Part("noc", "array", 1, noc, charged_to("noc")),
         _sram("global_buffer", "array", arch.gb_banks, bank_words, arch.gb_bank_bits, library),
-        Part("global_pe", "array", 1, global_pe, {"op": ("global_pe.element",)}),
+        Part("global_pe", "array", 1, global_pe, charged_to("global_pe")),
     ]
 
 
 def _dram(arch: Arch, library: CostLibrary) -> Part:
-    counts = {"bit": ("dram.read_bit", "dram.write_bit")}
-    return Part("dram", "system", 1, library.dram(arch.dram_kind), counts)
+    return Part("dram", "system", 1, library.dram(arch.dram_kind), charged_to("dram"))
 
 
 def _register(name: str, scope: str, instances: int, bits: int, library: CostLibrary) -> Part:
-    return Part(name, scope, instances, library.register(bits), {"write": (f"{name}.write",)}, "idle")
+    return Part(name, scope, instances, library.register(bits), charged_to(name), "idle")
 
 
 def _array_of_latches(
     name: str, instances: int, width_bits: int, depth: int, library: CostLibrary, scope: str = "pe"
 ) -> Part:
-    cost = library.array(width_bits, depth)
-    actions = {"read": (f"{name}.read",), "write": (f"{name}.write",)}
-    return Part(name, scope, instances, cost, actions, "idle")
+    return Part(name, scope, instances, library.array(width_bits, depth), charged_to(name), "idle")
 
 
 def _sram(name: str, scope: str, instances: int, words: int, width_bits: int, library: CostLibrary) -> Part:
-    cost = library.sram(words, width_bits)
-    return Part(name, scope, instances, cost, {"read": (f"{name}.read",), "write": (f"{name}.write",)})
+    return Part(name, scope, instances, library.sram(words, width_bits), charged_to(name))

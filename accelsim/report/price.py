@@ -11,6 +11,7 @@ import numpy as np
 from accelsim.compute.activity import LayerActivity
 from accelsim.costs import CostLibrary
 from accelsim.formats.scheme import Scheme
+from accelsim.machine import actions
 from accelsim.machine.arch import Arch
 from accelsim.mapping.bounds import layer_bound
 from accelsim.report.inventory import SCOPES, Part, build_inventory
@@ -167,7 +168,7 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
     for activity in activities:
         layer, macs = activity.layer, activity.layer.geometry.macs
         bound = layer_bound(arch, layer, activity.storage)
-        steps = activity.counts["accumulator.add"]
+        steps = activity.counts[actions.ACCUMULATOR_ADD]
         total = 0.0
         energy = {}
         for scope in SCOPES:
@@ -195,11 +196,11 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
                 "input_from": activity.storage.input,
                 "output_to": "dram" if activity.storage.output_to_dram else "gb",
                 "row_work_cycles": row_work_cycles(arch, layer),
-                "gated_fraction": activity.counts["dot_product.gated"] / steps,
+                "gated_fraction": activity.counts[actions.DOT_PRODUCT_GATED] / steps,
                 "zero_operand_fraction": activity.computed.zero_operand_macs / (steps * layer.vector_size),
-                "overflows": activity.computed.overflows,
-                "dram_read_bits": activity.counts["dram.read_bit"],
-                "dram_write_bits": activity.counts["dram.write_bit"],
+                "overflows": activity.overflows,
+                "dram_read_bits": activity.counts[actions.DRAM_READ_BIT],
+                "dram_write_bits": activity.counts[actions.DRAM_WRITE_BIT],
                 **{
                     f"{name}_share": float(share)
                     for name, share in zip(

@@ -12,13 +12,14 @@ from typing import Any
 
 from simpy.events import Event
 
+from accelsim.machine import actions
 from accelsim.mapping.layout.program import Fetch, Stream
 from accelsim.sim.clock import UNKNOWN, Process, Signal
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.ports import INPUT, WEIGHT, Key
 from accelsim.sim.transfers import Fabric
 
-_BUFFER = {WEIGHT: "weight_buffer.write", INPUT: "input_buffer.write"}
+_BUFFER = {WEIGHT: actions.WEIGHT_BUFFER_WRITE, INPUT: actions.INPUT_BUFFER_WRITE}
 # Input tiles of a stream that may be between the request to DRAM and the end of the transfer to the PEs.
 _INPUTS_AHEAD = 2
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from simpy.events import Event
 
+from accelsim.machine import actions, timing
 from accelsim.machine.arch import Arch
-from accelsim.machine.dataflows import NESTS
+from accelsim.machine.dataflows import DATAFLOWS, block_counts, block_slots
 from accelsim.mapping.layout.program import LayerProgram, is_staged, output_tile_bits
 from accelsim.mapping.layout.tiles import Block, InputTile
 from accelsim.sim.clock import Clock
@@ -73,7 +74,8 @@ class LayerRun:
         self.ppu_latency = (
             arch.ppu_latency_cycles.per_vector if layer.output.scale_bits else arch.ppu_latency_cycles.static
         )
-        self.nest = NESTS[program.mapping.dataflow]
+        self.passes = timing.passes(arch, program.mapping.dataflow)
+        self.dataflow = DATAFLOWS[program.mapping.dataflow]
         self.write_latency = 4 if layer.scheme.has_scales else 3
         self.output_to_dram = program.storage.output_to_dram
         self.counts: Counter[str] = Counter()  # whole once the layer has ended
@@ -128,7 +130,7 @@ class LayerRun:
         streaming = 0
         for item in self.layer.global_pe:
             words = -(-item.elements * self.layer.scheme.activation_bits // self.arch.gb_bank_bits)
-            self.counts["global_pe.element"] += item.elements
+            self.counts[actions.GLOBAL_PE_ELEMENT] += item.elements
             self.bank_reads += words
             self.bank_writes += words
             if not item.needs_rows:
@@ -147,10 +149,7 @@ class LayerRun:
         key = (pixels, vectors, lanes, block.first)
         shape = self._blocks.get(key)
         if shape is None:
-            nest, own = self.nest, (self.arch, pixels, vectors)
-            shape = BlockShape(
-                pixels * vectors, nest.slots(*own), nest.last_step(*own), nest.weights_read(*own)
-            )
+            shape = BlockShape(pixels * vectors, *block_slots(self.passes, pixels, vectors))
             self._blocks[key] = shape
         return shape
 
@@ -213,31 +212,30 @@ class LayerRun:
 
     def _fold_counts(self) -> None:
         counts = self.counts
-        counts["control.cycle"] += self.arch.pes * (self.end - self.start)
+        counts[actions.CONTROL_CYCLE] += self.arch.pes * (self.end - self.start)
         # Read where they come from, read and written where they are added.
-        counts[f"{self.nest.psum_store}.read"] += 2 * self.psum_entries_passed
-        counts[f"{self.nest.psum_store}.write"] += self.psum_entries_passed
-        counts["psum_adder.add"] += self.psums_passed
-        counts["input_buffer.read"] += self.input_reads
-        counts["input_register.write"] += self.input_reads
-        counts["global_buffer.read"] += self.bank_reads
-        counts["global_buffer.write"] += self.bank_writes
-        counts["noc.bit_hop"] += self.bit_hops
-        counts["dram.read_bit"] += self.dram_reads
-        counts["dram.write_bit"] += self.dram_writes
+        counts[self.dataflow.psum_read] += 2 * self.psum_entries_passed
+        counts[self.dataflow.psum_write] += self.psum_entries_passed
+        counts[actions.PSUM_ADDER_ADD] += self.psums_passed
+        counts[actions.INPUT_BUFFER_READ] += self.input_reads
+        counts[actions.INPUT_REGISTER_WRITE] += self.input_reads
+        counts[actions.GLOBAL_BUFFER_READ] += self.bank_reads
+        counts[actions.GLOBAL_BUFFER_WRITE] += self.bank_writes
+        counts[actions.NOC_BIT_HOP] += self.bit_hops
+        counts[actions.DRAM_READ_BIT] += self.dram_reads
+        counts[actions.DRAM_WRITE_BIT] += self.dram_writes
         for (pixels, vectors, lanes, first), block in self._blocks.items():
-            own: Counter[str] = Counter()
-            self.nest.count(self.arch, own, pixels, vectors, lanes, first=first)
-            own["accumulator.add"] = block.steps * lanes
-            for name, count in own.items():
+            own = block_counts(self.passes, pixels, vectors, lanes, first)
+            for name, count in zip(self.dataflow.block_actions, own, strict=True):
                 counts[name] += count * block.times
+            counts[actions.ACCUMULATOR_ADD] += block.steps * lanes * block.times
         for drain in self._drains.values():
-            counts[f"{self.nest.psum_store}.read"] += drain.pixels * drain.times
-            counts["ppu.op"] += drain.pixels * drain.lanes * drain.times
+            counts[self.dataflow.psum_read] += drain.pixels * drain.times
+            counts[actions.PPU_OP] += drain.pixels * drain.lanes * drain.times
             if not drain.makes_output:
-                counts["ppu_staging.write"] += drain.pixels * drain.times
+                counts[actions.PPU_STAGING_WRITE] += drain.pixels * drain.times
             elif self.staged:
-                counts["ppu_staging.read"] += drain.pixels * (drain.spacing - 1) * drain.times
-            counts["ppu_vector_scale.op"] += drain.vectors * drain.times
-            counts["out_fifo.write"] += drain.entries * drain.times
-            counts["out_fifo.read"] += drain.entries * drain.times
+                counts[actions.PPU_STAGING_READ] += drain.pixels * (drain.spacing - 1) * drain.times
+            counts[actions.PPU_VECTOR_SCALE_OP] += drain.vectors * drain.times
+            counts[actions.OUT_FIFO_WRITE] += drain.entries * drain.times
+            counts[actions.OUT_FIFO_READ] += drain.entries * drain.times

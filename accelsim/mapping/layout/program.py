@@ -9,8 +9,8 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
 from accelsim.errors import AccelsimError
+from accelsim.machine import timing
 from accelsim.machine.arch import Arch
-from accelsim.machine.dataflows import NESTS
 from accelsim.mapping.layout.tiles import Block, InputTile, WeightTile
 from accelsim.mapping.plan import Mapping, check_mapping
 from accelsim.mapping.residency import Mode, Storage
@@ -372,7 +372,7 @@ def _check_tiles(arch: Arch, program: LayerProgram) -> None:
 
 def tile_depth(arch: Arch, layer: LayerSpec, mapping: Mapping) -> int:
     """Most pixels of a d-tile."""
-    depth = NESTS[mapping.dataflow].tile_pixels(arch)
+    depth = timing.psum_store_pixels(arch, mapping.dataflow)
     return min(depth, arch.accumulation_collector_depth) if is_staged(arch, layer) else depth
 
 

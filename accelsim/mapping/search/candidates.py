@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import AccelsimError
+from accelsim.machine import timing
 from accelsim.machine.arch import Arch
-from accelsim.machine.dataflows import NESTS
+from accelsim.machine.dataflows import block_slots
 from accelsim.mapping.layout.program import is_staged
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.residency import Storage, output_bits, output_staging_bits
@@ -140,7 +141,7 @@ def _pixel_tiles(
         return [arch.mapping.tile_pixels]
     depth = arch.accumulation_collector_depth
     if not is_staged(arch, layer):
-        depth = NESTS[dataflow].tile_pixels(arch)  # type: ignore[index]
+        depth = timing.psum_store_pixels(arch, dataflow)
     half = arch.input_buffer_words // 2
     own = -(-layer.geometry.pixels // pixel_split)
     word = layer.vector_size * layer.scheme.activation_bits + layer.scheme.activation_scale_bits
@@ -210,12 +211,12 @@ def _one_order(
 
 def roofline(arch: Arch, layer: LayerSpec, storage: Storage, mapping: Mapping) -> float:
     """Cycles by the busiest resource, a ranking: what the model is run on first."""
-    geometry, scheme, depth = layer.geometry, layer.scheme, NESTS[mapping.dataflow].tile_pixels(arch)
+    geometry, scheme = layer.geometry, layer.scheme
+    passes, depth = timing.passes(arch, mapping.dataflow), timing.psum_store_pixels(arch, mapping.dataflow)
     pixels = -(-geometry.pixels // mapping.pixel_split)
     units = -(-unit_count(arch, layer) // mapping.k_split)
     lane_groups = -(-min(arch.unit_channels, geometry.outputs_per_group) // arch.lanes)
     vectors = _part_vectors(layer, mapping.c_split)
-    nest = NESTS[mapping.dataflow]
     chunk = min(mapping.chunk_vectors, vectors) if not mapping.units_per_tile else vectors
     chunks = -(-vectors // chunk)
     tiles, rest = divmod(pixels, mapping.tile_pixels)
@@ -223,9 +224,9 @@ def roofline(arch: Arch, layer: LayerSpec, storage: Storage, mapping: Mapping) -
     for count, size in ((tiles, mapping.tile_pixels), (1, rest)):
         whole, part = divmod(size, depth)
         if whole:
-            slots += count * whole * chunks * nest.slots(arch, depth, chunk)
+            slots += count * whole * chunks * block_slots(passes, depth, chunk).slots
         if part:
-            slots += count * chunks * nest.slots(arch, part, chunk)
+            slots += count * chunks * block_slots(passes, part, chunk).slots
     compute = units * lane_groups * slots
     pixel_tiles = tiles + (rest > 0)
     d_tiles = -(-pixels // min(depth, mapping.tile_pixels))

@@ -8,8 +8,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from accelsim.machine import timing
 from accelsim.machine.arch import Arch
-from accelsim.machine.dataflows import NESTS
+from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.layout.arrays import Choice, Shape
 from accelsim.mapping.layout.program import is_staged, tile_depth
 from accelsim.mapping.plan import Mapping
@@ -20,7 +21,6 @@ from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import LayerSpec
 
 _MODES = {"gb": 0, "cached": 1, "streamed": 2}
-_ORDERS = {"os-lws": steps.OS_LWS, "ws": steps.OS_LWS, "os": steps.OS, "ws-los": steps.WS_LOS}
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,12 @@ def estimate(
         chunk_vectors=mapping.chunk_vectors,
         chunk_inputs=int(mapping.chunk_inputs),
     )
-    counts, tail = np.zeros(len(steps.COUNTS), np.int64), np.zeros(3, np.int64)
+    counts, tail = np.zeros(steps.COUNTS, np.int64), np.zeros(3, np.int64)
     cycles, issued = run_layer(shape, choice, machine, _taps(layer.geometry), counts, tail)
     if cycles < 0:
         return None
-    store = NESTS[mapping.dataflow].psum_store
-    named = {
-        name.replace("psum.", f"{store}."): int(n) for name, n in zip(steps.COUNTS, counts, strict=True) if n
-    }
+    names = steps.count_names(DATAFLOWS[mapping.dataflow])
+    named = {name: int(n) for name, n in zip(names, counts, strict=True) if n}
     ask, *halves = (max(0, int(cycles - cycle)) for cycle in tail)
     # Weights of the next layer may be asked for before this one begins, but not sent.
     left = Lead(ask, *(min(half, int(cycles)) for half in halves))
@@ -129,8 +127,7 @@ def _machine(
     latency, rate = arch.ppu_latency_cycles, arch.global_pe_elements_per_cycle
     rows = [item for item in layer.global_pe if item.needs_rows]
     return steps.Machine(
-        accumulate_latency=arch.accumulate_latency,
-        local_latency=arch.local_accumulate_latency,
+        passes=timing.passes(arch, mapping.dataflow),
         write_latency=4 if layer.scheme.has_scales else 3,
         ppu_latency=latency.per_vector if layer.output.scale_bits else latency.static,
         fifo=arch.out_fifo_words,
@@ -150,8 +147,6 @@ def _machine(
         kept_bits=storage.kept_bits,
         accumulator_bits=arch.accumulator_width(layer.scheme),
         staged=int(is_staged(arch, layer)),
-        order=_ORDERS[mapping.dataflow],
-        collector_depth=arch.weight_collector_depth,
         output_to_dram=int(storage.output_to_dram),
         staging_tiles=arch.output_staging_tiles,
         code_bits=layer.output.bits,

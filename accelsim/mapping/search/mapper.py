@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
 
 from accelsim.errors import AccelsimError
+from accelsim.machine import actions
 from accelsim.machine.arch import Arch
 from accelsim.mapping.bounds import Bound, layer_bound
 from accelsim.mapping.layout.program import LayerProgram, build_program
@@ -88,7 +89,9 @@ class Mapper:
 
     def __init__(self, arch: Arch, prices_pj: Dict[str, float] | None = None) -> None:
         self._arch = arch
-        self._prices = {"noc.bit_hop": 1.0, "dram.read_bit": 8.0} if prices_pj is None else prices_pj
+        self._prices = (
+            {actions.NOC_BIT_HOP: 1.0, actions.DRAM_READ_BIT: 8.0} if prices_pj is None else prices_pj
+        )
         self._known: dict[object, Choice] = {}
         self._laid_out: dict[int, LayerProgram] = {}  # of each of the choices
 

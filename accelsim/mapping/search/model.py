@@ -284,7 +284,7 @@ def run_layer(s, c, m, taps, counts, tail):
                     issue_at[pe] = ready
                     heappush(heap, (ready * 4 + _ACT, pe, np.int64(_ISSUE)))
                 continue
-            slots, last_step, weights_read = block_slots(m, pixels, vectors)
+            slots, last_step, weights_read = block_slots(m.passes, pixels, vectors)
             slots_left[pe] -= slots
             if now + slots + slots_left[pe] + m.row_cycles > m.limit:
                 return TOO_SLOW, 0

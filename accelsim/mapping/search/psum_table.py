@@ -53,7 +53,7 @@ def slots_to_issue(m, offset, table):
     slots = np.zeros(len(offset) - 1, np.int64)
     for pe in range(len(slots)):
         for b in range(offset[pe], offset[pe + 1]):
-            slots[pe] += block_slots(m, table[PIXELS, b], table[VECTORS, b])[0]
+            slots[pe] += block_slots(m.passes, table[PIXELS, b], table[VECTORS, b]).slots
     return slots
 
 

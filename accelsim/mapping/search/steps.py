@@ -8,25 +8,40 @@ from typing import NamedTuple
 
 from numba import njit
 
-OS_LWS, OS, WS_LOS = 0, 1, 2  # orders of steps; WS steps as OS-LWS
-COUNTS = (
-    "dram.read_bit", "dram.write_bit", "global_buffer.read", "global_buffer.write", "noc.bit_hop",
-    "weight_buffer.write", "input_buffer.write", "weight_buffer.read", "psum.read", "psum.write",
-    "psum_adder.add", "weight_register.write", "local_accumulator.write", "weight_collector.write",
-    "weight_collector.read",
-)  # fmt: skip
+from accelsim.machine import actions, dataflows
+
 (
     COUNT_DRAM_READ, COUNT_DRAM_WRITE, COUNT_GB_READ, COUNT_GB_WRITE, COUNT_HOPS, COUNT_WEIGHT_FILL,
     COUNT_INPUT_FILL, COUNT_WEIGHT_READ, COUNT_PSUM_READ, COUNT_PSUM_WRITE, COUNT_PSUM_ADD, COUNT_REGISTER,
-    COUNT_LOCAL, COUNT_COLLECTOR_WRITE, COUNT_COLLECTOR_READ,
-) = range(len(COUNTS))  # fmt: skip
+    COUNT_LOCAL, COUNT_COLLECTOR_WRITE, COUNT_COLLECTOR_READ, COUNTS,
+) = range(16)  # fmt: skip
+
+
+def count_names(row: dataflows.Dataflow) -> tuple[str, ...]:
+    """What the model counts (machine/actions.py), in its order: the actions that depend on the mapping."""
+    return (
+        actions.DRAM_READ_BIT,
+        actions.DRAM_WRITE_BIT,
+        actions.GLOBAL_BUFFER_READ,
+        actions.GLOBAL_BUFFER_WRITE,
+        actions.NOC_BIT_HOP,
+        actions.WEIGHT_BUFFER_WRITE,
+        actions.INPUT_BUFFER_WRITE,
+        actions.WEIGHT_BUFFER_READ,
+        row.psum_read,
+        row.psum_write,
+        actions.PSUM_ADDER_ADD,
+        actions.WEIGHT_REGISTER_WRITE,
+        actions.LOCAL_ACCUMULATOR_WRITE,
+        actions.WEIGHT_COLLECTOR_WRITE,
+        actions.WEIGHT_COLLECTOR_READ,
+    )
 
 
 class Machine(NamedTuple):
-    """Ports, latencies and formats a layer sees, all integers."""
+    """Ports, latencies and formats a layer sees, in integers."""
 
-    accumulate_latency: int
-    local_latency: int
+    passes: dataflows.Passes
     write_latency: int
     ppu_latency: int
     fifo: int
@@ -46,8 +61,6 @@ class Machine(NamedTuple):
     kept_bits: int  # of it, by the layer's own tensors
     accumulator_bits: int
     staged: int
-    order: int
-    collector_depth: int
     output_to_dram: int
     staging_tiles: int  # output tiles of a PE on their way to DRAM
     code_bits: int
@@ -63,48 +76,17 @@ class Machine(NamedTuple):
     limit: int  # give up where the layer takes longer
 
 
-@njit(cache=True, inline="always")
-def _pass_slots(m, pixels, vectors):
-    own = pixels * vectors * m.local_latency
-    return own + max(0, m.accumulate_latency - pixels * m.local_latency)
-
-
-@njit(cache=True)
-def block_slots(m, pixels, vectors):
-    """(slots, last step, last step that holds the weight half) of a block."""
-    if m.order == OS_LWS:
-        spread = max(pixels, m.accumulate_latency)
-        return vectors * spread, (vectors - 1) * spread + pixels - 1, (vectors - 1) * spread
-    if m.order == OS:
-        last = (pixels * vectors - 1) * m.local_latency
-        return _pass_slots(m, pixels, vectors), last, last
-    whole, rest = vectors // m.collector_depth, vectors % m.collector_depth
-    slots = whole * _pass_slots(m, pixels, m.collector_depth)
-    last_size = rest if rest else m.collector_depth
-    before = slots if rest else slots - _pass_slots(m, pixels, m.collector_depth)
-    last = before + (pixels * last_size - 1) * m.local_latency
-    return before + _pass_slots(m, pixels, last_size), last, last
+block_slots = njit(cache=True)(dataflows.block_slots)
+block_counts = njit(cache=True)(dataflows.block_counts)
 
 
 @njit(cache=True)
 def count_block(m, counts, pixels, vectors, lanes, first):
-    steps = pixels * vectors
-    if m.order == OS_LWS:
-        counts[COUNT_WEIGHT_READ] += vectors * lanes
-        counts[COUNT_REGISTER] += vectors * lanes
-        counts[COUNT_PSUM_WRITE] += steps
-        counts[COUNT_PSUM_READ] += steps - (pixels if first else 0)
-        return
-    counts[COUNT_REGISTER] += steps * lanes
-    counts[COUNT_LOCAL] += steps
-    if m.order == OS:
-        counts[COUNT_WEIGHT_READ] += steps * lanes
-        counts[COUNT_PSUM_WRITE] += pixels
-        counts[COUNT_PSUM_READ] += 0 if first else pixels
-        return
-    passes = -(-vectors // m.collector_depth)
-    counts[COUNT_WEIGHT_READ] += vectors * lanes
-    counts[COUNT_COLLECTOR_WRITE] += vectors * lanes
-    counts[COUNT_COLLECTOR_READ] += steps * lanes
-    counts[COUNT_PSUM_WRITE] += passes * pixels
-    counts[COUNT_PSUM_READ] += (passes - (1 if first else 0)) * pixels
+    own = block_counts(m.passes, pixels, vectors, lanes, first)
+    counts[COUNT_WEIGHT_READ] += own.weight_buffer_read
+    counts[COUNT_REGISTER] += own.weight_register_write
+    counts[COUNT_COLLECTOR_WRITE] += own.weight_collector_write
+    counts[COUNT_COLLECTOR_READ] += own.weight_collector_read
+    counts[COUNT_LOCAL] += own.local_accumulator_write
+    counts[COUNT_PSUM_READ] += own.psum_read
+    counts[COUNT_PSUM_WRITE] += own.psum_write

@@ -1,0 +1,115 @@
+"""The table of actions against what the docs list, what the models count and what the inventory prices."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from machines import random_run
+
+from accelsim.compute.activity import simulate
+from accelsim.costs import CostLibrary
+from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.actions import ACTIONS, COUNTED_BY, charged_to, named
+from accelsim.machine.arch import load_arch
+from accelsim.machine.dataflows import DATAFLOWS
+from accelsim.mapping.search.steps import count_names
+from accelsim.report.inventory import build_inventory, technology_of
+
+ROOT = Path(__file__).resolve().parents[1]
+NAME = re.compile(r"\b([a-z]+(?:_[a-z]+)*) ((?:op|gated|op_changing|add|read|write)\b)")
+
+
+def names_in_docs() -> set[str]:
+    """What the list of counts has as "component.action", which is one table.
+
+    Its first column holds "component action, action" or "component action / action", or several such; a name
+    that is counted like it may stand in what follows.
+    """
+    text = next(
+        text
+        for file in ("counts.md", "machine.md")
+        if (path := ROOT / "docs" / file).is_file() and "| component, action |" in (text := path.read_text())
+    )
+    rows = text[text.index("| component, action |") :].split("\n\n")[0].strip().splitlines()[2:]
+    found = set()
+    for row in rows:
+        first, _, second = row.removeprefix("|").partition("|")
+        component = ""
+        for item in re.split(r"[,/]", first):
+            *new, action = item.split()
+            component = new[0] if new else component
+            found.add(f"{component}.{action}")
+        found |= {f"{own}.{action}" for own, action in NAME.findall(second) if "_" in own}
+    return found
+
+
+def test_the_table_is_the_list_of_counts_in_the_docs() -> None:
+    assert names_in_docs() == set(ACTIONS)
+
+
+def test_what_happens_is_in_the_table_and_what_is_in_the_table_happens() -> None:
+    """On random machines with every feature; those that count are who the table says, as far as one can see:
+    `values` adds to what the timing has counted."""
+    counted: Counter[str] = Counter()
+    by_values: set[str] = set()
+    for seed in range(60):
+        arch, layers, mappings = random_run(seed, "all")
+        try:
+            activities = simulate(arch, layers, mappings)
+        except AccelsimError:
+            continue
+        for own in activities:
+            counted += own.counts
+            by_values |= set(own.counts) - set(own.timing.counts)
+    assert set(counted) == set(ACTIONS)
+    assert by_values == {name for name, row in ACTIONS.items() if row.counted_by == ("values",)}
+
+
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+def test_the_mapper_counts_rows(dataflow: str) -> None:
+    row = DATAFLOWS[dataflow]
+    assert len(set(count_names(row))) == len(count_names(row))
+    assert set(count_names(row)) | set(row.block_actions) <= set(ACTIONS)
+
+
+def test_who_counts_is_a_module() -> None:
+    for row in ACTIONS.values():
+        assert row.counted_by and set(row.counted_by) <= set(COUNTED_BY), row.name
+    assert all((ROOT / "accelsim" / module).is_file() for module in COUNTED_BY.values())
+
+
+def test_what_prices_is_a_part_with_that_cost() -> None:
+    """On a machine that has everything."""
+    arch = load_arch("magnet16", [f"dataflows=[{', '.join(DATAFLOWS)}]", "lanes=8"])
+    library = CostLibrary(technology_of(arch))
+    parts = {part.name: part for part in build_inventory(arch, Scheme.parse("4/4/4/4"), library)}
+    for row in ACTIONS.values():
+        for part, action in row.priced_by:
+            assert row.name in parts[part].actions[action], (row.name, part)
+            assert action in parts[part].cost.energy_pj, (row.name, part)
+    for part in parts.values():
+        assert part.actions == charged_to(part.name)
+        assert {name for names in part.actions.values() for name in names} <= set(ACTIONS)
+
+
+def test_nobody_else_spells_an_action() -> None:
+    for path in sorted((ROOT / "accelsim").rglob("*.py")):
+        if path.name == "actions.py":
+            continue
+        strings = {
+            node.value
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        assert not strings & set(ACTIONS), path
+
+
+def test_a_component_without_the_action_is_refused() -> None:
+    assert named("accumulation_buffer", "read") == "accumulation_buffer.read"
+    with pytest.raises(KeyError):
+        named("psum_adder", "read")

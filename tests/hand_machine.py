@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import Mapping
@@ -60,7 +61,7 @@ def hand_layer(m: int, c: int, k: int, global_pe: tuple[GlobalPeWork, ...] = ())
         input_signed=True,
         bias=None,
         activation="none",
-        output=OutputFormat(bits=8, signed=True, scale_bits=0, gamma=0.05),
+        output=OutputFormat(integer_operand(8), gamma=0.05),
         global_pe=global_pe,
     )
 

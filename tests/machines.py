@@ -13,6 +13,7 @@ from cycle_model.program import refusal
 from numpy.random import Generator
 
 from accelsim.errors import AccelsimError
+from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import Mapping
@@ -29,7 +30,7 @@ SCHEMES = (
     "4/8/6/10:sp8",
     "3/5/4/-",
     "2/8/-/6",
-    "6/3/3/-:sp2",
+    "6/3/3/2:sp2",
 )
 GLOBAL_PE_WORK = ("max_pool", "add", "gelu", "softmax", "layer_norm")
 
@@ -190,11 +191,11 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
     input_words = _codes(
         rng,
         (positions * geometry.groups, per_position, v),
-        scheme.activation_min(input_signed),
-        scheme.activation_max(input_signed),
+        scheme.activation.of_sign(input_signed).qmin,
+        scheme.activation.of_sign(input_signed).qmax,
     )
     input_words = (input_words * inside).reshape(-1, v)
-    weight_words = _codes(rng, (geometry.K, g_count, v), -scheme.weight_max, scheme.weight_max)
+    weight_words = _codes(rng, (geometry.K, g_count, v), -scheme.weight.qmax, scheme.weight.qmax)
     weight_words *= np.tile(inside, (g_count // per_position, 1))
 
     def scales(bits: int, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -202,7 +203,7 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
 
     out_signed = rng.random() < 0.5
     staged_fits = arch.out_fifo_words >= arch.accumulation_collector_depth * v // arch.lanes
-    out_scale_bits = scheme.activation_scale_bits if rng.random() < 0.7 else pick(rng, 0, 4)
+    out_scale_bits = scheme.activation.scale.bits if rng.random() < 0.7 else pick(rng, 0, 4)
     if v > arch.lanes and not staged_fits:
         out_scale_bits = 0
     is_matmul = geometry.R * geometry.S == 1 and rng.random() < 0.4
@@ -214,18 +215,18 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
         vector_size=v,
         fold=arch.fold,
         weight_words=weight_words.astype(np.int8),
-        weight_scales=scales(scheme.weight_scale_bits, (geometry.K, g_count)),
+        weight_scales=scales(scheme.weight.scale.bits, (geometry.K, g_count)),
         weight_gamma=rng.uniform(1e-4, 1e-2, geometry.K),
         input_words=input_words.astype(np.int8 if input_signed else np.uint8),
-        input_scales=scales(scheme.activation_scale_bits, (len(input_words),)),
+        input_scales=scales(scheme.activation.scale.bits, (len(input_words),)),
         input_gamma=float(rng.uniform(1e-3, 1e-2)),
         input_signed=input_signed,
         bias=rng.normal(size=geometry.K).astype(np.float32) if rng.random() < 0.5 else None,
         activation=pick(rng, "none", "relu"),
         output=OutputFormat(
-            bits=scheme.activation_bits if rng.random() < 0.8 else 5,
-            signed=out_signed,
-            scale_bits=out_scale_bits,
+            integer_operand(
+                scheme.activation.bits if rng.random() < 0.8 else 5, out_scale_bits, signed=out_signed
+            ),
             gamma=float(rng.uniform(0.01, 0.1)),
         ),
         weight_is_activation=is_matmul and not first,

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from machines import describe, random_run
 
 from accelsim.errors import AccelsimError
+from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch, load_arch
 from accelsim.mapping.bounds import layer_bound
@@ -30,7 +31,7 @@ def layer_of(geometry: Geometry, work: tuple[GlobalPeWork, ...] = ()) -> LayerSp
         fold="auto",
         input_signed=True,
         activation="none",
-        output=OutputFormat(8, True, 0, 1.0),
+        output=OutputFormat(integer_operand(8), 1.0),
         global_pe=work,
     )
 

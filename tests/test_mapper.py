@@ -36,7 +36,7 @@ def layer_of(geometry: Geometry, scheme: str = "4/4/4/4", vector_size: int = 16)
         fold="auto",
         input_signed=True,
         activation="none",
-        output=OutputFormat(own.activation_bits, True, own.activation_scale_bits, 1.0),
+        output=OutputFormat(own.activation, 1.0),
     )
 
 
@@ -160,7 +160,7 @@ def test_in_a_network_the_model_is_close(scheme: str) -> None:
         mapper, storages = Mapper(arch), decide_storage(arch, specs)
         choices = list(mapper.choices(specs, storages))
         programs = [mapper.program(*parts) for parts in zip(choices, specs, storages, strict=True)]
-        word = arch.vector_size * own.weight_bits + own.weight_scale_bits
+        word = arch.vector_size * own.weight.bits + own.weight.scale.bits
         in_pes = arch.pes * arch.lanes * arch.weight_buffer_words // 2 * word
         ahead = -(-(arch.weight_region_bits + in_pes) // arch.dram_bits)
         for choice, timing in zip(choices, time_programs(arch, programs), strict=True):

@@ -31,7 +31,7 @@ def zero_layer(arch: Arch, geometry: Geometry, scheme: str = "4/4/4/4") -> Layer
         fold="auto",
         input_signed=True,
         activation="none",
-        output=OutputFormat(precision.activation_bits, True, precision.activation_scale_bits, 1.0),
+        output=OutputFormat(precision.activation, 1.0),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch, load_arch
 from accelsim.mapping.layout.program import LayerProgram
@@ -26,7 +27,7 @@ def layer(name: str, geometry: Geometry, work: tuple[GlobalPeWork, ...] = ()) ->
         fold="auto",
         input_signed=True,
         activation="none",
-        output=OutputFormat(4, True, 4, 1.0),
+        output=OutputFormat(integer_operand(4, 4), 1.0),
         global_pe=work,
     )
 

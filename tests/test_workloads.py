@@ -240,8 +240,7 @@ def test_output_format_is_close_to_what_a_float_convolution_gives() -> None:
                 stated = trace.output_format(layer, scheme)
                 measured = default_output(trace.drawn_layer(layer), scheme, V, QuantizeOptions())
                 assert 0.5 < stated.gamma / measured.gamma < 1.5, (name, layer, str(scheme))
-                facts = ("bits", "signed", "scale_bits")
-                assert [getattr(stated, f) for f in facts] == [getattr(measured, f) for f in facts]
+                assert stated.operand == measured.operand
                 assert math.ldexp(math.frexp(stated.gamma)[0], 24).is_integer()
 
 

@@ -93,7 +93,7 @@ def lane_counts(timing: LayerTiming, gated_steps: int) -> Counter[str]:
     for action, present in (
         (operate, True),
         ("pipeline_register.write", True),
-        ("scale_product.op", bool(scheme.weight_scale_bits and scheme.activation_scale_bits)),
+        ("scale_product.op", bool(scheme.weight.scale.bits and scheme.activation.scale.bits)),
         ("scale_multiply.op", scheme.has_scales),
     ):
         if present and switched:

@@ -243,7 +243,7 @@ def _dump(run: RunResult) -> bytes:
             "folded": layer.folded,
             "input_gamma": layer.input_gamma,
             "activation": layer.activation,
-            "output": {**asdict(layer.output), "fraction_bits": layer.output.fraction_bits},
+            "output": {**layer.output.to_dict(), "fraction_bits": layer.output.fraction_bits},
             "output_gamma": layer.output.gamma,
             "accumulator_bits": arch.accumulator_width(layer.scheme),
             "product_shift": arch.product_shift,

@@ -90,21 +90,15 @@ class SyntheticTrace(Trace):
         variance = fan_in * weight_square * input_square
         if layer.bias is not None:
             variance += own[layer.bias].mean_square(g.K)
-        signed, bits, scale_bits = (
-            layer.activation != "relu",
-            scheme.activation_bits,
-            scheme.activation_scale_bits,
-        )
+        operand = scheme.activation.of_sign(layer.activation != "relu")
         # Channel scales that reach the output one by one are log-normal: take the widest of K.
         spread = 0.0 if layer.weight_is_activation else own[layer.weight].channel_spread
         if g.channels_per_group == 1:
             spread = math.hypot(spread, own[layer.input].channel_spread)
         widest = math.exp(spread * NormalDist().inv_cdf(g.K / (g.K + 1)) - spread**2)
         output_range = math.sqrt(variance * 2 * math.log(2 * g.pixels)) * widest
-        levels = OutputFormat(bits, signed, scale_bits, 1.0).qmax * (
-            (1 << scale_bits) - 1 if scale_bits else 1
-        )
-        return OutputFormat(bits, signed, scale_bits, keep_24_bits(output_range / levels))
+        one_gamma = operand.scale.gamma != "none"
+        return OutputFormat(operand, keep_24_bits(output_range / operand.largest) if one_gamma else 1.0)
 
     def drawn_layer(self, name: str) -> FloatLayer:
         """The layer's tensors, drawn now: the same ones whenever and wherever it is asked for."""
@@ -148,7 +142,7 @@ class SyntheticTrace(Trace):
             op=info.op,
             geometry=info.geometry,
             scheme=scheme,
-            vector_size=vector_size,
+            vector_size=scheme.block or vector_size,
             fold=(options or QuantizeOptions()).fold,
             input_signed=info.input_signed,
             activation=info.activation,

@@ -159,13 +159,13 @@ class Trace:
         else:
             fold = (options or QuantizeOptions()).fold
             signed = info.activation != "relu"
-            output = OutputFormat(scheme.activation_bits, signed, scheme.activation_scale_bits, 1.0)
+            output = OutputFormat(scheme.activation.of_sign(signed), 1.0)
         return LayerSpec(
             name=name,
             op=info.op,
             geometry=info.geometry,
             scheme=scheme,
-            vector_size=vector_size,
+            vector_size=scheme.block or vector_size,
             fold=fold,
             input_signed=info.input_signed,
             activation=info.activation,
@@ -208,7 +208,7 @@ class Trace:
             op=info.op,
             geometry=info.geometry,
             scheme=scheme,
-            vector_size=vector_size,
+            vector_size=scheme.block or vector_size,
             fold=variant.fold,
             weight_words=stored_tensor("weight_words"),
             weight_scales=stored_tensor("weight_scales"),

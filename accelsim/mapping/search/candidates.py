@@ -91,8 +91,7 @@ def _weight_tiles(
     """(units_per_tile, chunk_vectors, chunk_inputs); 0 units: chunked weights."""
     pins, vectors = arch.mapping, _part_vectors(layer, c_split)
     # A tile has to fit its half, and the global buffer's weight region.
-    scheme, lanes = layer.scheme, min(arch.lanes, layer.geometry.outputs_per_group)
-    word = lanes * (layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits)
+    word = min(arch.lanes, layer.geometry.outputs_per_group) * layer.weight_operand.word_bits
     half = max(1, min(arch.weight_buffer_words // 2, arch.weight_region_bits // word))
     lane_groups = -(-min(arch.unit_channels, layer.geometry.outputs_per_group) // arch.lanes)
     own_units = -(-unit_count(arch, layer) // k_split)
@@ -143,7 +142,7 @@ def _pixel_tiles(
         depth = NESTS[dataflow].tile_pixels(arch)  # type: ignore[index]
     half = arch.input_buffer_words // 2
     own = -(-layer.geometry.pixels // pixel_split)
-    word = layer.vector_size * layer.scheme.activation_bits + layer.scheme.activation_scale_bits
+    word = layer.input_operand.word_bits
     streams = c_split * pixel_split if layer.geometry.groups == 1 else arch.pes
     room = arch.activation_region_bits - storage.kept_bits
 
@@ -210,7 +209,7 @@ def _one_order(
 
 def roofline(arch: Arch, layer: LayerSpec, storage: Storage, mapping: Mapping) -> float:
     """Cycles by the busiest resource, a ranking: what the model is run on first."""
-    geometry, scheme, depth = layer.geometry, layer.scheme, NESTS[mapping.dataflow].tile_pixels(arch)
+    geometry, depth = layer.geometry, NESTS[mapping.dataflow].tile_pixels(arch)
     pixels = -(-geometry.pixels // mapping.pixel_split)
     units = -(-unit_count(arch, layer) // mapping.k_split)
     lane_groups = -(-min(arch.unit_channels, geometry.outputs_per_group) // arch.lanes)
@@ -240,8 +239,7 @@ def roofline(arch: Arch, layer: LayerSpec, storage: Storage, mapping: Mapping) -
         inputs_sent = units * lane_groups
     elif mapping.order == "KP" and pixel_tiles > 2:
         inputs_sent = unit_tiles
-    word_w = layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits
-    word_i = layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits
+    word_w, word_i = layer.weight_operand.word_bits, layer.input_operand.word_bits
     weights = min(units * arch.unit_channels, geometry.K) * vectors * word_w * weights_sent
     span = chunk if mapping.chunk_inputs else None
     tile = input_words(layer, mapping.c_split, min(mapping.tile_pixels, pixels), span) * word_i
@@ -262,7 +260,9 @@ def roofline(arch: Arch, layer: LayerSpec, storage: Storage, mapping: Mapping) -
         dram += output_bits(layer)
     psums = 0.0
     if mapping.c_split > 1:
-        psums = units * lane_groups * pixels * arch.lanes * arch.accumulator_width(scheme) / arch.psum_bits
+        psums = (
+            units * lane_groups * pixels * arch.lanes * arch.accumulator_width(layer.scheme) / arch.psum_bits
+        )
     busiest = max(
         compute,
         (weights + inputs) / width + (psums if arch.psum_port_bits is None else 0.0),

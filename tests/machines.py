@@ -30,7 +30,7 @@ SCHEMES = (
     "4/8/6/10:sp8",
     "3/5/4/-",
     "2/8/-/6",
-    "6/3/3/2:sp2",
+    "6/3/3/-",
 )
 GLOBAL_PE_WORK = ("max_pool", "add", "gelu", "softmax", "layer_norm")
 

@@ -58,6 +58,11 @@ class Element:
         return -self.qmax if self.signed else 0
 
     @property
+    def largest(self) -> float:
+        """The largest value there is."""
+        return float(self.qmax) * 2.0**self.lsb
+
+    @property
     def largest_exponent(self) -> int:
         """floor(log2) of the largest value: emax in OCP MX v1.0."""
         return self.qmax.bit_length() - 1 + self.lsb
@@ -96,33 +101,29 @@ class Element:
         return self._table[codes.astype(np.int64) & ((1 << self.bits) - 1)]
 
     @cached_property
-    def _steps(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """(codes of the values from 0 up, ascending; the middle between each of them and the next)."""
+    def steps(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """(codes of the values from 0 up, ascending; the middle from each to the next, in units of 2^lsb)."""
         special = {code for code, _ in self.special}
         codes = [c for c in range(1 << self.bits) if c not in special and self.values[c] >= 0]
         # Of two zeros the first is the positive one.
         codes = sorted({self.values[c]: c for c in reversed(codes)}.values(), key=lambda c: self.values[c])
         values = np.array([self.values[c] for c in codes], np.float64)
-        return np.array(codes), (values[:-1] + values[1:]) / 2
+        return np.array(codes, np.uint8), (values[:-1] + values[1:]) / 2
 
-    def encode(self, values: NDArray[np.floating]) -> NDArray[np.int8] | NDArray[np.uint8]:
-        """The codes nearest to finite `values`, ties to the even code, beyond the largest value that one.
+    def encode(self, values: NDArray[np.floating]) -> NDArray[np.uint8]:
+        """Codes of a float element nearest to finite `values`, ties to the even code, saturating.
 
-        A negative value that rounds to 0 becomes the negative zero where there is one. `values` are compared
-        with halves of steps that float64 holds exactly, so that what is not a tie is not taken for one.
+        A negative value that rounds to 0 becomes the negative zero. The definition; `loops.encode_float_runs`
+        is the same compiled.
         """
-        codes, middles = self._steps
+        codes, middles = self.steps
         scaled = np.ldexp(np.abs(values.astype(np.float64)), -self.lsb)
         below = np.searchsorted(middles, scaled, side="left")
         tie = np.searchsorted(middles, scaled, side="right") > below
         # Neighbours differ in their last bit, so of the two at a tie one is even.
         code = codes[below + (tie & (codes[below] % 2 == 1))]
-        negative = np.signbit(values)
-        if not self.signed:
-            return np.where(negative, 0, code).astype(np.uint8)
-        if self.is_integer:
-            return np.where(negative, -code, code).astype(np.int8)
-        return np.where(negative, code | 1 << (self.bits - 1), code).astype(np.uint8)
+        sign = np.uint8(1 << (self.bits - 1) if self.signed else 0)
+        return np.where(np.signbit(values), code | sign, code)
 
 
 def integer_element(

@@ -63,7 +63,7 @@ class Operand:
     @property
     def largest(self) -> float:
         """The largest magnitude there is for gamma = 1: that of the codes times that of the scales."""
-        return float(self.qmax) * 2.0**self.element.lsb * self.scale.largest
+        return self.element.largest * self.scale.largest
 
     @cached_property
     def word_bits(self) -> int:

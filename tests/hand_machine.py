@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import Mapping
@@ -59,7 +60,7 @@ def hand_layer(
             scheme=Scheme.parse("8/8/-/-"),
             vector_size=4,
             fold="auto",
-            output=OutputFormat(bits=8, signed=True, scale_bits=0),
+            output=OutputFormat(integer_operand(8)),
         ),
         weight_words=np.ones((k, words, 4), np.int8),
         weight_scales=None,

@@ -15,6 +15,7 @@ from numpy.random import Generator
 from accelsim.compute.activity import LayerActivity, join
 from accelsim.compute.values import ComputeRequest, compute
 from accelsim.errors import AccelsimError
+from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import build_program
@@ -34,7 +35,7 @@ SCHEMES = (
     "4/8/6/10:sp8",
     "3/5/4/-",
     "2/8/-/6",
-    "6/3/3/-:sp2",
+    "6/3/3/-",
 )
 GLOBAL_PE_WORK = ("max_pool", "add", "gelu", "softmax", "layer_norm")
 
@@ -195,11 +196,11 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
     input_words = _codes(
         rng,
         (positions * geometry.groups, per_position, v),
-        scheme.activation_min(input_signed),
-        scheme.activation_max(input_signed),
+        scheme.activation.of_sign(input_signed).qmin,
+        scheme.activation.of_sign(input_signed).qmax,
     )
     input_words = (input_words * inside).reshape(-1, v)
-    weight_words = _codes(rng, (geometry.K, g_count, v), -scheme.weight_max, scheme.weight_max)
+    weight_words = _codes(rng, (geometry.K, g_count, v), -scheme.weight.qmax, scheme.weight.qmax)
     weight_words *= np.tile(inside, (g_count // per_position, 1))
 
     def scales(bits: int, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -207,17 +208,17 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
 
     out_signed = rng.random() < 0.5
     staged_fits = arch.out_fifo_words >= arch.accumulation_collector_depth * v // arch.lanes
-    out_scale_bits = scheme.activation_scale_bits if rng.random() < 0.7 else pick(rng, 0, 4)
+    out_scale_bits = scheme.activation.scale.bits if rng.random() < 0.7 else pick(rng, 0, 4)
     if v > arch.lanes and not staged_fits:
         out_scale_bits = 0
     is_matmul = geometry.R * geometry.S == 1 and rng.random() < 0.4
-    weight_scales = scales(scheme.weight_scale_bits, (geometry.K, g_count))
+    weight_scales = scales(scheme.weight.scale.bits, (geometry.K, g_count))
     weight_gamma = rng.uniform(1e-4, 1e-2, geometry.K)
-    input_scales = scales(scheme.activation_scale_bits, (len(input_words),))
+    input_scales = scales(scheme.activation.scale.bits, (len(input_words),))
     input_gamma = float(rng.uniform(1e-3, 1e-2))
     bias = rng.normal(size=geometry.K).astype(np.float32) if rng.random() < 0.5 else None
     activation = pick(rng, "none", "relu")
-    out_bits = scheme.activation_bits if rng.random() < 0.8 else 5
+    out_bits = scheme.activation.bits if rng.random() < 0.8 else 5
     output_gamma = float(rng.uniform(0.01, 0.1))
     spec = LayerSpec(
         layer=Layer(
@@ -235,7 +236,7 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
         scheme=scheme,
         vector_size=v,
         fold=arch.fold,
-        output=OutputFormat(bits=out_bits, signed=out_signed, scale_bits=out_scale_bits),
+        output=OutputFormat(integer_operand(out_bits, out_scale_bits, signed=out_signed)),
     )
     layer = QuantizedLayer(
         spec=spec,

@@ -143,10 +143,10 @@ def test_refusals(trace: Path, tmp_path: Path) -> None:
         (lambda: run(trace, scheme="4/4"), "expected W/A/ws/as"),
         (lambda: run(trace, overrides=["pes=0"]), "pes = 0"),
         (lambda: compare(trace, schemes=[]), "no scheme given"),
-        (lambda: compare(trace, schemes=["4/4/4/4", Scheme(4, 4, 4, 4)]), "given twice"),
+        (lambda: compare(trace, schemes=["4/4/4/4", Scheme.integer(4, 4, 4, 4)]), "given twice"),
         (lambda: cost_table("flux_capacitor"), "'flux_capacitor' is unknown"),
         (lambda: quantize_options(["rounding=up"]), "rounding=up"),
-        (lambda: Scheme(9, 8), "weight bits is 9"),
+        (lambda: Scheme.integer(9, 8), "weight bits is 9"),
     ]:
         with pytest.raises(AccelsimError, match=words) as error:
             call()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from machines import describe, random_run
 
 from accelsim.errors import AccelsimError
+from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch, load_arch
 from accelsim.mapping.bounds import layer_bound
@@ -28,7 +29,7 @@ def layer_of(geometry: Geometry, work: tuple[GlobalPeWork, ...] = ()) -> LayerSp
         scheme=Scheme.parse("8/8/-/-"),
         vector_size=16,
         fold="auto",
-        output=OutputFormat(8, True, 0),
+        output=OutputFormat(integer_operand(8)),
     )
 
 

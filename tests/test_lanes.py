@@ -43,7 +43,8 @@ def test_layers_equal_their_groups(channels: int, outputs: int, groups: int) -> 
     assert layer.weight_scales is not None
     values = compute_values(arch, layer)
     multiplier, shift, bias = ppu_constants(layer, arch.product_shift)
-    limits = (False, output.fraction_bits, output.qmin, output.qmax, output.scale_bits, layer.vector_size)
+    own = output.operand
+    limits = (False, output.fraction_bits, own.qmin, own.qmax, own.scale.bits, layer.vector_size)
     gated = zeros = 0
     scales = []
     for group in range(groups):

@@ -32,7 +32,7 @@ def layer_of(geometry: Geometry, scheme: str = "4/4/4/4", vector_size: int = 16)
         scheme=own,
         vector_size=vector_size,
         fold="auto",
-        output=OutputFormat(own.activation_bits, True, own.activation_scale_bits),
+        output=OutputFormat(own.activation),
     )
 
 
@@ -156,7 +156,7 @@ def test_in_a_network_the_model_is_close(scheme: str) -> None:
         mapper, storages = Mapper(arch), decide_storage(arch, specs)
         choices = list(mapper.choices(specs, storages))
         programs = [mapper.program(*parts) for parts in zip(choices, specs, storages, strict=True)]
-        word = arch.vector_size * own.weight_bits + own.weight_scale_bits
+        word = arch.vector_size * own.weight.bits + own.weight.scale.bits
         in_pes = arch.pes * arch.lanes * arch.weight_buffer_words // 2 * word
         ahead = -(-(arch.weight_region_bits + in_pes) // arch.dram_bits)
         for choice, timing in zip(choices, time_layers(TimeRequest(arch, programs)), strict=True):

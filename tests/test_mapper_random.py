@@ -295,5 +295,5 @@ def test_the_model_in_a_network(network: str, layers: int | None, scheme: str) -
 
 def weight_cycles(timing: LayerTiming, bits_per_cycle: int) -> int:
     scheme, layer = timing.layer.scheme, timing.layer
-    word = layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits
+    word = layer.vector_size * scheme.weight.bits + scheme.weight.scale.bits
     return -(-layer.geometry.K * layer.G * word // bits_per_cycle)

@@ -27,7 +27,7 @@ def zero_layer(arch: Arch, geometry: Geometry, scheme: str = "4/4/4/4") -> Layer
         scheme=precision,
         vector_size=arch.vector_size,
         fold="auto",
-        output=OutputFormat(precision.activation_bits, True, precision.activation_scale_bits),
+        output=OutputFormat(precision.activation),
     )
 
 

@@ -14,6 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.errors import AccelsimError
+from accelsim.formats.element import integer_element
+from accelsim.formats.operand import Operand
+from accelsim.formats.scale import Scale
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions, quantize_tensor
 from accelsim.quantize.layers import quantize_layer
@@ -97,16 +100,16 @@ def loop_vector(
 
 
 def loop_weights(layer: FloatLayer, scheme: Scheme, size: int, options: QuantizeOptions):
-    g, qmax = layer.geometry, scheme.weight_max
+    g, qmax = layer.geometry, scheme.weight.qmax
     reduction = loop_reduction(g, size, g.folded(size, options.fold))
     words, scales, gammas = [], [], []
     for k in range(g.K):
         kernel = layer.weight[k]
         vectors = [[float(kernel[i[2], i[0], i[1]]) if i else 0.0 for i in vector] for vector in reduction]
         largest = [max(abs(x) for x in vector) / qmax for vector in vectors]
-        if scheme.weight_scale_bits:
-            gamma = max(largest) / (2**scheme.weight_scale_bits - 1) or 1.0
-            pairs = [loop_vector(v, gamma, -qmax, qmax, scheme.weight_scale_bits, options) for v in vectors]
+        if scheme.weight.scale.bits:
+            gamma = max(largest) / (2**scheme.weight.scale.bits - 1) or 1.0
+            pairs = [loop_vector(v, gamma, -qmax, qmax, scheme.weight.scale.bits, options) for v in vectors]
             words.append([codes for codes, _ in pairs])
             scales.append([code for _, code in pairs])
         else:
@@ -121,7 +124,10 @@ def loop_inputs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Words for a given static gamma."""
     g = layer.geometry
-    low, qmax = scheme.activation_min(layer.input_signed), scheme.activation_max(layer.input_signed)
+    low, qmax = (
+        scheme.activation.of_sign(layer.input_signed).qmin,
+        scheme.activation.of_sign(layer.input_signed).qmax,
+    )
     depth = g.channels_per_group
     vectors = []
     if g.folded(size, options.fold):
@@ -144,9 +150,9 @@ def loop_inputs(
             channels = [float(x) for x in layer.input[n, group * depth : (group + 1) * depth, h, w]]
             channels += [0.0] * (-depth % size)
             vectors += [channels[start : start + size] for start in range(0, len(channels), size)]
-    if not scheme.activation_scale_bits:
+    if not scheme.activation.scale.bits:
         return np.array([loop_codes(v, gamma, low, qmax) for v in vectors]), np.array([])
-    pairs = [loop_vector(v, gamma, low, qmax, scheme.activation_scale_bits, options) for v in vectors]
+    pairs = [loop_vector(v, gamma, low, qmax, scheme.activation.scale.bits, options) for v in vectors]
     return np.array([codes for codes, _ in pairs]), np.array([code for _, code in pairs])
 
 
@@ -158,7 +164,7 @@ def check_against_loops(
     assert found.weight_words.dtype == np.int8
     assert np.array_equal(found.weight_words, words)
     assert np.array_equal(found.weight_gamma, gammas)
-    if scheme.weight_scale_bits:
+    if scheme.weight.scale.bits:
         assert found.weight_scales is not None and found.weight_scales.dtype == np.uint16
         assert np.array_equal(found.weight_scales, scales)
     else:
@@ -166,7 +172,7 @@ def check_against_loops(
     words, scales = loop_inputs(layer, scheme, size, options, found.input_gamma)
     assert found.input_words.dtype == (np.int8 if layer.input_signed else np.uint8)
     assert np.array_equal(found.input_words, words)
-    if scheme.activation_scale_bits:
+    if scheme.activation.scale.bits:
         assert found.input_scales is not None and found.input_scales.dtype == np.uint16
         assert np.array_equal(found.input_scales, scales)
     else:
@@ -206,7 +212,7 @@ def test_random_layers_equal_loops(data: st.DataObject) -> None:
         )
     except AccelsimError:
         return
-    scheme = Scheme(
+    scheme = Scheme.integer(
         draw(st.integers(2, 8)),
         draw(st.integers(2, 8)),
         draw(st.sampled_from((0, 1, 4, 6))),
@@ -292,7 +298,7 @@ def test_tiny_and_huge_values(scheme: str, factor: float) -> None:
         found = quantize_layer(layer, Scheme.parse(scheme), 8, options)
         assert (found.weight_gamma > 0).all() and np.isfinite(found.weight_gamma).all()
         assert 0 < found.input_gamma < math.inf and 0 < found.output_gamma < math.inf
-        assert np.abs(found.weight_words).max() == Scheme.parse(scheme).weight_max
+        assert np.abs(found.weight_words).max() == Scheme.parse(scheme).weight.qmax
         ppu_constants(found)
 
 
@@ -432,14 +438,12 @@ def test_default_output_format(scheme: str, activation: str) -> None:
     output = found.output
     y = apply_activation(float_output(layer), activation)
     signed = activation == "none"
-    assert (output.bits, output.signed, output.scale_bits) == (
-        parsed.activation_bits,
-        signed,
-        parsed.activation_scale_bits,
-    )
-    levels = 2**parsed.activation_scale_bits - 1 or 1
+    operand = output.operand
+    assert (operand.bits, operand.element.signed) == (parsed.activation.bits, signed)
+    assert operand.scale == parsed.activation.scale
+    levels = 2**parsed.activation.scale.bits - 1 or 1
     assert found.output_gamma == pytest.approx(
-        np.abs(y).max() / parsed.activation_max(signed) / levels, rel=1e-7
+        np.abs(y).max() / parsed.activation.of_sign(signed).qmax / levels, rel=1e-7
     )
 
 
@@ -494,7 +498,8 @@ def test_ppu_refuses_large_multipliers() -> None:
 def test_output_format_without_fraction_bits_is_refused() -> None:
     layer = make_layer(Geometry(1, 4, 1, 3, 2))
     found = quantize_layer(layer, Scheme.parse("8/8/-/-"), 4)
-    wide = replace(found, spec=replace(found.spec, output=OutputFormat(16, False, 10)))
+    operand = Operand(integer_element("uint16", 16, False), Scale("uint", 10, "tensor"))
+    wide = replace(found, spec=replace(found.spec, output=OutputFormat(operand)))
     with pytest.raises(AccelsimError, match=r"layer layer: output format of 16 bits .* -3 fraction bits"):
         ppu_constants(wide)
 

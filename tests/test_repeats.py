@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch, load_arch
 from accelsim.mapping.layout.program import LayerProgram
@@ -24,7 +25,7 @@ def layer(name: str, geometry: Geometry, work: tuple[GlobalPeWork, ...] = ()) ->
         scheme=Scheme.parse("4/4/4/4"),
         vector_size=16,
         fold="auto",
-        output=OutputFormat(4, True, 4),
+        output=OutputFormat(integer_operand(4, 4)),
     )
 
 

@@ -141,7 +141,7 @@ def test_counts_have_their_closed_forms(tables: Tables) -> None:
         assert ("scale_multiply" in parts) == scheme.has_scales
         if scheme.has_scales:
             assert tables.count(layer, "scale_multiply", "op") == done
-            both = bool(scheme.weight_scale_bits and scheme.activation_scale_bits)
+            both = bool(scheme.weight.scale.bits and scheme.activation.scale.bits)
             assert tables.count(layer, "scale_product", "op") == done * both
         # A chain reads what it sends, and reads and writes what it adds to.
         passed = g.pixels * lane_groups * (row.c_split - 1)
@@ -150,7 +150,7 @@ def test_counts_have_their_closed_forms(tables: Tables) -> None:
         assert tables.count(layer, "accumulation_collector", "read") == entries + passed
         assert tables.count(layer, "psum_adder", "add") == g.pixels * g.K * (row.c_split - 1)
         assert tables.count(layer, "ppu", "op") == g.pixels * g.K
-        if scheme.activation_scale_bits:
+        if scheme.activation.scale.bits:
             per_pixel = g.groups * -(-outputs // v)
             assert tables.count(layer, "ppu_vector_scale", "op") == g.pixels * per_pixel
         reads = tables.count(layer, "weight_buffer", "read")
@@ -169,7 +169,7 @@ def test_counts_have_their_closed_forms(tables: Tables) -> None:
 
 def test_the_first_layer_reads_and_the_last_writes_dram(tables: Tables) -> None:
     layers = tables.layers.set_index("layer")
-    bits = Scheme.parse(tables.summary["scheme"]).activation_bits
+    bits = Scheme.parse(tables.summary["scheme"]).activation.bits
     g = GEOMETRIES["matmul"]
     assert layers.loc["matmul", "dram_write_bits"] >= g.pixels * g.K * bits
     assert layers.loc["first", "dram_read_bits"] > 0

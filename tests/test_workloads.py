@@ -252,7 +252,9 @@ def test_outlines_draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     trace = synthetic("bert-large")
     gammas = {trace.output_gamma(layer.name, S4) for layer in trace.layers}
     assert len(gammas) == 5  # width to width; scores; context; up; down
-    assert {trace.outline(layer.name, S4, V).output for layer in trace.layers} == {OutputFormat(4, True, 4)}
+    assert {trace.outline(layer.name, S4, V).output for layer in trace.layers} == {
+        OutputFormat(S4.activation)
+    }
     with pytest.raises(AssertionError, match="drawn"):
         trace.quantized_layer("layer0.query", S4, V)
 

@@ -71,7 +71,7 @@ def join(timing: LayerTiming, computed: Computed) -> LayerActivity:
     for action, present in (
         (operate, True),
         (actions.PIPELINE_REGISTER_WRITE, True),
-        (actions.SCALE_PRODUCT_OP, bool(scheme.weight_scale_bits and scheme.activation_scale_bits)),
+        (actions.SCALE_PRODUCT_OP, bool(scheme.weight.scale.bits and scheme.activation.scale.bits)),
         (actions.SCALE_MULTIPLY_OP, scheme.has_scales),
     ):
         if present and switched:

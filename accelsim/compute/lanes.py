@@ -60,10 +60,10 @@ class LayerValues:
 def lane_spec(arch: Arch, scheme: Scheme, accumulator_bits: int | None = None) -> LaneSpec:
     """The widths of a machine's lanes at a scheme, or with another accumulator width."""
     return LaneSpec(
-        weight_bits=scheme.weight_bits,
-        activation_bits=scheme.activation_bits,
-        weight_scale_bits=scheme.weight_scale_bits,
-        activation_scale_bits=scheme.activation_scale_bits,
+        weight_bits=scheme.weight.bits,
+        activation_bits=scheme.activation.bits,
+        weight_scale_bits=scheme.weight.scale.bits,
+        activation_scale_bits=scheme.activation.scale.bits,
         scale_product_shift=scheme.scale_product_shift,
         scale_product_bits=scheme.scale_product_bits,
         product_shift=arch.product_shift,
@@ -160,11 +160,11 @@ def _ppu(
     arch: Arch, layer: QuantizedLayer, psums: NDArray[np.int64]
 ) -> tuple[NDArray[np.int16], NDArray[np.uint16] | None]:
     """The PPU's integer outputs of every psum; vectors of k never mix groups."""
-    output = layer.output
+    output = layer.spec.output_operand
     multiplier, shift, bias = ppu_constants(layer, arch.product_shift)
     relu = layer.activation == "relu"
-    common = (relu, output.fraction_bits, output.qmin, output.qmax)
-    if not output.scale_bits:
+    common = (relu, layer.output.fraction_bits, output.qmin, output.qmax)
+    if not output.scale.bits:
         return ppu_static(psums, multiplier, shift, bias, *common), None
     codes, scales = [], []
     for k in _vector_runs(layer):
@@ -174,7 +174,7 @@ def _ppu(
             shift[k],
             bias[k],
             *common,
-            output.scale_bits,
+            output.scale.bits,
             min(layer.vector_size, layer.geometry.outputs_per_group),
         )
         codes.append(code)

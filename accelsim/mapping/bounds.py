@@ -41,8 +41,7 @@ def layer_bound(arch: Arch, layer: LayerSpec, storage: Storage) -> Bound:
     streaming = sum(item.elements for item in layer.global_pe if not item.needs_rows)
     sent = inputs
     if layer.folded:
-        word = layer.vector_size * layer.scheme.activation_bits + layer.scheme.activation_scale_bits
-        sent = geometry.pixels * geometry.groups * layer.G * word
+        sent = geometry.pixels * geometry.groups * layer.G * layer.input_operand.word_bits
     parts = {
         "compute": -(-geometry.pixels * lane_groups * layer.G // arch.pes),
         "dram": -(-dram // arch.dram_bits),

@@ -27,30 +27,26 @@ class Storage:
 
 
 def input_bits(layer: LayerSpec) -> int:
-    geometry, scheme = layer.geometry, layer.scheme
+    geometry, operand = layer.geometry, layer.input_operand
     positions = geometry.N * geometry.H * geometry.W
     if layer.folded:
-        return positions * geometry.C * scheme.activation_bits
-    word = layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits
-    return positions * geometry.groups * layer.words_per_position * word
+        return positions * geometry.C * operand.bits
+    return positions * geometry.groups * layer.words_per_position * operand.word_bits
 
 
 def output_bits(layer: LayerSpec) -> int:
-    geometry, output = layer.geometry, layer.output
-    vectors = -(-geometry.outputs_per_group // layer.vector_size)
-    per_group = geometry.outputs_per_group * output.bits + vectors * output.scale_bits
+    geometry = layer.geometry
+    per_group = layer.output_operand.bits_of(geometry.outputs_per_group)
     return geometry.pixels * geometry.groups * per_group
 
 
 def weight_bits(layer: LayerSpec) -> int:
-    word = layer.vector_size * layer.scheme.weight_bits + layer.scheme.weight_scale_bits
-    return layer.geometry.K * layer.G * word
+    return layer.geometry.K * layer.G * layer.weight_operand.word_bits
 
 
 def output_staging_bits(arch: Arch, layer: LayerSpec, tile_pixels: int | None = None) -> int:
     """Room in the global buffer for output tiles on their way to DRAM; tile_pixels: of a tile, at most D."""
-    channels, output = arch.unit_channels, layer.output
-    pixel = channels * output.bits + -(-channels // arch.vector_size) * output.scale_bits
+    pixel = layer.output_operand.bits_of(arch.unit_channels)
     depth = arch.accumulation_collector_depth
     pixels = depth if tile_pixels is None else min(depth, tile_pixels)
     return arch.output_staging_tiles * arch.pes * pixels * pixel
@@ -103,8 +99,8 @@ class _Needs:
     @classmethod
     def of(cls, arch: Arch, layer: LayerSpec) -> _Needs:
         weights = weight_bits(layer)
-        word = layer.vector_size * layer.scheme.weight_bits + layer.scheme.weight_scale_bits
-        held = max(arch.weight_region_bits, arch.pes * arch.lanes * arch.weight_buffer_words * word)
+        buffers = arch.pes * arch.lanes * arch.weight_buffer_words * layer.weight_operand.word_bits
+        held = max(arch.weight_region_bits, buffers)
         staging = output_staging_bits(arch, layer)
         return cls(input_bits(layer), output_bits(layer), weights, staging, 1 if weights <= held else 2)
 

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import AccelsimError
+from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import (
     QuantizeOptions,
     channel_gamma,
-    code_range,
     cut_vectors,
     element_scales,
     encode,
@@ -120,18 +120,21 @@ def quantize_layer(
     options = options or QuantizeOptions()
     if vector_size < 1:
         raise AccelsimError(f"layer {layer.name}: vector size is {vector_size}, expected at least 1")
+    vector_size = scheme.block or vector_size
     check_float_layer(layer)
     folded = layer.geometry.folded(vector_size, options.fold)
     output = output_format(layer.layer, scheme)
     if output.fraction_bits < 0:
         raise AccelsimError(
-            f"layer {layer.name}: output format of {output.bits} bits with {output.scale_bits}-bit scales "
+            f"layer {layer.name}: output format of {output.operand.bits} bits with "
+            f"{output.operand.scale.bits}-bit scales "
             f"leaves the PPU {output.fraction_bits} fraction bits, expected at least 0"
         )
     if output_gamma is None:
         output_gamma = calibrated_output_gamma(layer, output, vector_size, options)
-    weight_words, weight_scales, weight_gamma = _quantize_weight(layer, scheme, vector_size, options, folded)
-    input_words, input_scales, input_gamma = _quantize_input(layer, scheme, vector_size, options, folded)
+    weight, activation = scheme.weight, scheme.activation.of_sign(layer.input_signed)
+    weight_words, weight_scales, weight_gamma = _quantize_weight(layer, weight, vector_size, options, folded)
+    input_words, input_scales, input_gamma = _quantize_input(layer, activation, vector_size, options, folded)
     spec = LayerSpec(
         layer=layer.layer, scheme=scheme, vector_size=vector_size, fold=options.fold, output=output
     )
@@ -150,50 +153,49 @@ def quantize_layer(
 
 
 def _quantize_weight(
-    layer: FloatLayer, scheme: Scheme, vector_size: int, options: QuantizeOptions, folded: bool
+    layer: FloatLayer, operand: Operand, vector_size: int, options: QuantizeOptions, folded: bool
 ) -> tuple[NDArray[np.int8], NDArray[np.uint16] | None, NDArray[np.float64]]:
     """(weight_words, weight_scales, weight_gamma) of workload.QuantizedLayer.
 
     A weight-side activation exists only at run time: one static scale or gamma for the whole tensor.
     """
-    bits, scale_bits, channels = scheme.weight_bits, scheme.weight_scale_bits, layer.geometry.K
-    low, qmax = code_range(bits, True)
+    low, qmax, channels = operand.qmin, operand.qmax, layer.geometry.K
+    one_gamma = layer.weight_is_activation or operand.scale.gamma == "tensor"
     vectors = weight_vectors(layer.weight, vector_size, folded)
     seen = layer.weight if layer.calibration_weight is None else layer.calibration_weight
-    if not scale_bits:
-        if layer.weight_is_activation:
-            gamma = np.full(channels, tensor_scale([seen], bits, True, options))
+    if operand.scale.kind == "none":
+        if one_gamma:
+            gamma = np.full(channels, tensor_scale([seen], operand, options))
         else:
             magnitudes = np.abs(layer.weight.reshape(channels, -1))
             ranges = find_ranges(magnitudes, options.weight_calibration, qmax, options.percentile)
             gamma = np.where(ranges > 0, ranges / qmax, 1.0)
         return encode(vectors, gamma[:, None, None], low, qmax).astype(np.int8, copy=False), None, gamma
     s = vector_scales(vectors, qmax)
-    if layer.weight_is_activation:
+    if one_gamma:
         chunks = [weight_vectors(seen, vector_size, folded).reshape(-1, vector_size)]
-        gamma = np.full(channels, tensor_gamma(chunks, bits, True, scale_bits, options))
+        gamma = np.full(channels, tensor_gamma(chunks, operand, options))
     else:
-        gamma = channel_gamma(s, scale_bits)
-    scales = integer_scales(s, gamma[:, None], scale_bits, options.scale_rounding)
+        gamma = channel_gamma(s, operand.scale)
+    scales = integer_scales(s, gamma[:, None], operand.scale, options.scale_rounding)
     divisors = element_scales(s, scales, gamma[:, None], options)
     codes = encode(vectors, divisors[:, :, None], low, qmax)
     return codes.astype(np.int8, copy=False), scales, gamma
 
 
 def _quantize_input(
-    layer: FloatLayer, scheme: Scheme, vector_size: int, options: QuantizeOptions, folded: bool
+    layer: FloatLayer, operand: Operand, vector_size: int, options: QuantizeOptions, folded: bool
 ) -> tuple[NDArray[np.int8] | NDArray[np.uint8], NDArray[np.uint16] | None, float]:
     """(input_words, input_scales, input_gamma) of workload.QuantizedLayer; static scale or gamma."""
-    bits, scale_bits, signed = scheme.activation_bits, scheme.activation_scale_bits, layer.input_signed
-    low, qmax = code_range(bits, signed)
+    low, qmax = operand.qmin, operand.qmax
     vectors = input_vectors(layer.input, layer.geometry, vector_size, folded)
     seen = layer.input if layer.calibration_input is None else layer.calibration_input
-    if not scale_bits:
-        gamma = tensor_scale(iter(seen), bits, signed, options)
+    if operand.scale.kind == "none":
+        gamma = tensor_scale(iter(seen), operand, options)
         return encode(vectors, np.array([[gamma]]), low, qmax), None, gamma
-    gamma = tensor_gamma(_vector_chunks(layer, seen, vector_size, folded), bits, signed, scale_bits, options)
+    gamma = tensor_gamma(_vector_chunks(layer, seen, vector_size, folded), operand, options)
     s = vector_scales(vectors, qmax)
-    scales = integer_scales(s, gamma, scale_bits, options.scale_rounding)
+    scales = integer_scales(s, gamma, operand.scale, options.scale_rounding)
     divisors = element_scales(s, scales, gamma, options)
     return encode(vectors, divisors[:, None], low, qmax), scales, gamma
 
@@ -213,7 +215,7 @@ def _vector_chunks(
 
 def output_format(layer: Layer, scheme: Scheme) -> OutputFormat:
     """{A, signed unless relu, as}: what the PPU writes where nothing else is asked for."""
-    return OutputFormat(scheme.activation_bits, layer.activation != "relu", scheme.activation_scale_bits)
+    return OutputFormat(scheme.activation.of_sign(layer.activation != "relu"))
 
 
 def calibrated_output_gamma(
@@ -225,6 +227,7 @@ def calibrated_output_gamma(
     group. gamma keeps 24 significant bits: float sums differ in their last bits from one BLAS to another, and
     a trace should not.
     """
+    operand = output.operand
     inputs, weight = layer.input, layer.weight
     if layer.calibration_input is not None:
         if not layer.weight_is_activation:
@@ -233,11 +236,11 @@ def calibrated_output_gamma(
             inputs, weight = layer.calibration_input, layer.calibration_weight
     groups = inputs.shape[1] // weight.shape[1]
     chunks = (apply_activation(y, layer.activation) for y in output_chunks(layer, inputs, weight))
-    if output.scale_bits:
+    if operand.scale.kind == "uint":
         by_group = (y.reshape(len(y), groups, -1) for y in chunks)
         vectors = (cut_vectors(y, vector_size).reshape(-1, vector_size) for y in by_group)
-        return keep_24_bits(tensor_gamma(vectors, output.bits, output.signed, output.scale_bits, options))
-    return keep_24_bits(tensor_scale(chunks, output.bits, output.signed, options))
+        return keep_24_bits(tensor_gamma(vectors, operand, options))
+    return keep_24_bits(tensor_scale(chunks, operand, options))
 
 
 def keep_24_bits(gamma: float) -> float:

@@ -113,8 +113,9 @@ def ppu_constants(
     fraction = output.fraction_bits
     if fraction < 0:
         raise AccelsimError(
-            f"layer {layer.name}: output format of {output.bits} bits with {output.scale_bits}-bit scales "
-            f"leaves the PPU {fraction} fraction bits, expected at least 0"
+            f"layer {layer.name}: output format of {output.operand.bits} bits with "
+            f"{output.operand.scale.bits}-bit scales leaves the PPU {fraction} fraction bits, expected "
+            f"at least 0"
         )
     shift = layer.scheme.scale_product_shift + product_shift + fraction
     with np.errstate(over="ignore"):

@@ -51,7 +51,7 @@ def dump_tensors(arch: Arch, activities: Sequence[LayerActivity]) -> bytes:
             "input_gamma": layer.input_gamma,
             "activation": layer.activation,
             "output": {
-                **asdict(layer.output),
+                **layer.output.to_dict(),
                 "gamma": layer.output_gamma,
                 "fraction_bits": layer.output.fraction_bits,
             },

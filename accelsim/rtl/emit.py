@@ -55,8 +55,7 @@ def emit(
 def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -> dict[str, int]:
     """Parameters of the module `pe`; without an output format the PPU writes the scheme's activations."""
     arch.check_scheme(scheme)
-    out_bits = output.bits if output else scheme.activation_bits
-    out_scale_bits = output.scale_bits if output else scheme.activation_scale_bits
+    written = output.operand if output else scheme.activation
     latency = arch.ppu_latency_cycles
     return {
         "VECTOR_SIZE": arch.vector_size,
@@ -65,20 +64,20 @@ def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -
         "WEIGHT_HALF_WORDS": arch.weight_buffer_words // 2,
         "INPUT_HALF_WORDS": arch.input_buffer_words // 2,
         "FIFO_WORDS": arch.out_fifo_words,
-        "WEIGHT_BITS": scheme.weight_bits,
-        "ACTIVATION_BITS": scheme.activation_bits,
+        "WEIGHT_BITS": scheme.weight.bits,
+        "ACTIVATION_BITS": scheme.activation.bits,
         "ACTIVATION_SIGN": _SIGNS[arch.activation_sign],
-        "WEIGHT_SCALE_BITS": scheme.weight_scale_bits,
-        "ACTIVATION_SCALE_BITS": scheme.activation_scale_bits,
+        "WEIGHT_SCALE_BITS": scheme.weight.scale.bits,
+        "ACTIVATION_SCALE_BITS": scheme.activation.scale.bits,
         "SCALE_BITS": scheme.scale_bits,
         "PRODUCT_SHIFT": arch.product_shift,
         "ACCUMULATOR_BITS": arch.accumulator_width(scheme),
         # `error` stops the simulation; the hardware saturates and raises the same flag.
         "SATURATE": int(arch.overflow != "wrap"),
         "ACCUMULATE_LATENCY": arch.accumulate_latency,
-        "OUT_BITS": out_bits,
-        "OUT_SCALE_BITS": out_scale_bits,
-        "PPU_LATENCY": latency.per_vector if out_scale_bits else latency.static,
+        "OUT_BITS": written.bits,
+        "OUT_SCALE_BITS": written.scale.bits,
+        "PPU_LATENCY": latency.per_vector if written.scale.bits else latency.static,
     }
 
 

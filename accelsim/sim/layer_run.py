@@ -71,9 +71,8 @@ class LayerRun:
         layer = program.layer
         self.clock, self.arch, self.index, self.program, self.layer = clock, arch, index, program, layer
         self.staged = is_staged(arch, layer)
-        self.ppu_latency = (
-            arch.ppu_latency_cycles.per_vector if layer.output.scale_bits else arch.ppu_latency_cycles.static
-        )
+        latency = arch.ppu_latency_cycles
+        self.ppu_latency = latency.per_vector if layer.output_operand.scale.bits else latency.static
         self.passes = timing.passes(arch, program.mapping.dataflow)
         self.dataflow = DATAFLOWS[program.mapping.dataflow]
         self.write_latency = 4 if layer.scheme.has_scales else 3
@@ -129,7 +128,7 @@ class LayerRun:
         outputs = geometry.pixels * geometry.K
         streaming = 0
         for item in self.layer.global_pe:
-            words = -(-item.elements * self.layer.scheme.activation_bits // self.arch.gb_bank_bits)
+            words = -(-item.elements * self.layer.scheme.activation.bits // self.arch.gb_bank_bits)
             self.counts[actions.GLOBAL_PE_ELEMENT] += item.elements
             self.bank_reads += words
             self.bank_writes += words
@@ -161,7 +160,7 @@ class LayerRun:
         if shape is None:
             makes_output = block.last_of_unit or not self.staged
             spacing = block.unit_lane_groups if self.staged and makes_output else 1
-            vectors = -(-channels // self.layer.vector_size) if self.layer.output.scale_bits else 0
+            vectors = -(-channels // self.layer.vector_size) if self.layer.output_operand.scale.bits else 0
             shape = DrainShape(
                 pixels=pixels,
                 lanes=lanes,

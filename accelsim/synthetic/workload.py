@@ -88,7 +88,7 @@ class SyntheticWorkload:
         return LayerSpec(
             layer=layer,
             scheme=scheme,
-            vector_size=vector_size,
+            vector_size=scheme.block or vector_size,
             fold=fold,
             output=output_format(layer, scheme),
         )
@@ -121,9 +121,8 @@ class SyntheticWorkload:
             spread = math.hypot(spread, own[layer.input].channel_spread)
         widest = math.exp(spread * NormalDist().inv_cdf(g.K / (g.K + 1)) - spread**2)
         output_range = math.sqrt(variance * 2 * math.log(2 * g.pixels)) * widest
-        output = output_format(layer.layer, scheme)
-        levels = output.qmax * ((1 << output.scale_bits) - 1 if output.scale_bits else 1)
-        return keep_24_bits(output_range / levels)
+        operand = output_format(layer.layer, scheme).operand
+        return keep_24_bits(output_range / operand.largest) if operand.scale.gamma != "none" else 1.0
 
     def drawn_layer(self, name: str) -> FloatLayer:
         """The layer's tensors, drawn now: the same ones whenever and wherever it is asked for."""

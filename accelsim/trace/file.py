@@ -154,7 +154,7 @@ class Trace:
             return LayerSpec(
                 layer=info.layer,
                 scheme=scheme,
-                vector_size=vector_size,
+                vector_size=scheme.block or vector_size,
                 fold=variant.fold,
                 output=variant.output,
             )
@@ -162,7 +162,7 @@ class Trace:
         return LayerSpec(
             layer=info.layer,
             scheme=scheme,
-            vector_size=vector_size,
+            vector_size=scheme.block or vector_size,
             fold=fold,
             output=output_format(info.layer, scheme),
         )

@@ -11,8 +11,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from accelsim.errors import AccelsimError
-from accelsim.formats.scheme import MAX_OPERAND_BITS, MAX_SCALE_BITS, MIN_OPERAND_BITS, Scheme
+from accelsim.formats.catalogue import INT, integer_operand
+from accelsim.formats.scale import MAX_SCALE_BITS
+from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.trace.json_fields import check_keys, choice, fail, integer, load_json, positive, show, value_of
 from accelsim.workload.geometry import Geometry
@@ -25,6 +29,7 @@ MAX_PIXELS = 1 << 28
 FLOAT_TENSORS = ("weight", "input", "bias", "calibration_input", "calibration_weight")
 _LAYER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_STORED = {np.int8: "I8", np.uint8: "U8", np.uint16: "U16", np.float32: "F32"}
 _GEOMETRY_SIZES = ("N", "C", "H", "W", "K", "R", "S", "groups")
 _GEOMETRY_PAIRS = ("stride", "padding", "dilation")
 _LAYER_KEYS = (
@@ -72,7 +77,7 @@ class Variant:
             "vector_size": self.vector_size,
             "fold": self.fold,
             "input_gamma": self.input_gamma,
-            "output": {**asdict(self.output), "gamma": self.output_gamma},
+            "output": {**self.output.to_dict(), "gamma": self.output_gamma},
             "options": asdict(self.options),
             "tensors": dict(self.tensors),
         }
@@ -143,8 +148,11 @@ class Manifest:
 
 
 def variant_key(scheme: Scheme, vector_size: int) -> str:
-    """'4/4/4/4@16': the stored words of a scheme. `:spN` changes no stored word and is left out."""
-    return f"{str(scheme).split(':')[0]}@{vector_size}"
+    """'4/4/4/4@16': the stored words of a scheme, in its own block or else in vectors of `vector_size`.
+
+    `:spN` changes no stored word and is left out.
+    """
+    return f"{scheme.words_text}@{scheme.block or vector_size}"
 
 
 def variant_specs(layer: Layer, variant: Variant) -> dict[str, TensorSpec]:
@@ -158,18 +166,14 @@ def variant_specs(layer: Layer, variant: Variant) -> dict[str, TensorSpec]:
         run = -(-g.channels_per_group // size)
         words = g.N * g.H * g.W * g.groups * run
         used = (g.channels_per_group - 1) % size + 1
-    weight_max, signed = scheme.weight_max, layer.input_signed
-    low, high = scheme.activation_min(signed), scheme.activation_max(signed)
-    tail = (run, used)
-    specs = {
-        "weight_words": TensorSpec("I8", (g.K, vectors, size), -weight_max, weight_max, tail),
-        "weight_gamma": TensorSpec("F64", (g.K,)),
-        "input_words": TensorSpec("I8" if signed else "U8", (words, size), low, high, tail),
-    }
-    if scheme.weight_scale_bits:
-        specs["weight_scales"] = TensorSpec("U16", (g.K, vectors), 0, (1 << scheme.weight_scale_bits) - 1)
-    if scheme.activation_scale_bits:
-        specs["input_scales"] = TensorSpec("U16", (words,), 0, (1 << scheme.activation_scale_bits) - 1)
+    activation = scheme.activation.of_sign(layer.input_signed)
+    specs = {"weight_gamma": TensorSpec("F64", (g.K,))}
+    for side, operand, shape in (("weight", scheme.weight, (g.K, vectors)), ("input", activation, (words,))):
+        element, scale = operand.element, operand.scale
+        dtype, (low, high) = _STORED[element.dtype], element.stored_range
+        specs[f"{side}_words"] = TensorSpec(dtype, (*shape, size), low, high, (run, used))
+        if scale.kind != "none":
+            specs[f"{side}_scales"] = TensorSpec(_STORED[scale.dtype], shape, 0, scale.max_code)
     return specs
 
 
@@ -293,12 +297,11 @@ def _parse_variant(layer: Layer, key: str, raw: Any, where: str) -> Variant:
         fail(f"{where}: holds scheme {show(raw['scheme'])} at vector size {size}, expected the key to say so")
     output_raw = value_of(raw, "output", dict, where)
     check_keys(output_raw, f"{where}: output", ("bits", "signed", "scale_bits", "gamma"))
-    output = OutputFormat(
-        integer(output_raw, "bits", MIN_OPERAND_BITS, MAX_OPERAND_BITS, f"{where}: output"),
-        value_of(output_raw, "signed", bool, f"{where}: output"),
-        integer(output_raw, "scale_bits", 0, MAX_SCALE_BITS, f"{where}: output"),
-    )
+    bits = integer(output_raw, "bits", min(INT), max(INT), f"{where}: output")
+    signed = value_of(output_raw, "signed", bool, f"{where}: output")
+    scale_bits = integer(output_raw, "scale_bits", 0, MAX_SCALE_BITS, f"{where}: output")
     output_gamma = positive(output_raw, "gamma", f"{where}: output")
+    output = OutputFormat(integer_operand(bits, scale_bits, signed=signed))
     if output.fraction_bits < 0:
         fail(f"{where}: output leaves the PPU {output.fraction_bits} fraction bits, expected at least 0")
     options_raw = value_of(raw, "options", dict, where)

@@ -154,7 +154,7 @@ def _with_variant(info: LayerInfo, words: QuantizedLayer, sources: dict[str, _So
         if values is not None:
             tensors[tensor] = _add(sources, f"{info.name}/{key}/{tensor}", values)
     variant = Variant(
-        scheme=replace(words.scheme, scale_product_bits=0),
+        scheme=words.scheme.words_scheme,
         vector_size=words.vector_size,
         fold=words.spec.fold,
         input_gamma=words.input_gamma,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import AccelsimError
+from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
 from accelsim.workload.geometry import Geometry
 
@@ -125,25 +126,22 @@ class FloatLayer(HasLayer):
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """What the PPU writes: {A, signed, as}, and its fraction bits F (docs/machine.md section 2)."""
+    """What the PPU writes: an activation's operand, and its fraction bits F (docs/machine.md section 2)."""
 
-    bits: int
-    signed: bool
-    scale_bits: int
+    operand: Operand
 
     @property
     def fraction_bits(self) -> int:
-        """F = min(8, 23 - Amag - as); negative when the format does not fit the PPU."""
-        magnitude = self.bits - 1 if self.signed else self.bits
-        return min(8, 23 - magnitude - self.scale_bits)
+        """F = min(8, 23 - Amag - as) of integers; negative when the format does not fit the PPU."""
+        magnitude = self.operand.bits - self.operand.element.signed
+        return min(8, 23 - magnitude - self.operand.scale.bits)
 
-    @property
-    def qmax(self) -> int:
-        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
-
-    @property
-    def qmin(self) -> int:
-        return -self.qmax if self.signed else 0
+    def to_dict(self) -> dict[str, object]:
+        """As traces and dumps describe it."""
+        element, scale = self.operand.element, self.operand.scale
+        if not self.operand.is_integer:
+            return {"element": element.name, "scale": scale.kind}
+        return {"bits": element.bits, "signed": element.signed, "scale_bits": scale.bits}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +157,19 @@ class LayerSpec(HasLayer):
     vector_size: int
     fold: str
     output: OutputFormat
+
+    @cached_property
+    def weight_operand(self) -> Operand:
+        return self.scheme.weight.in_blocks(self.vector_size)
+
+    @cached_property
+    def input_operand(self) -> Operand:
+        """The scheme's activation operand, as the input's sign wants it."""
+        return self.scheme.activation.of_sign(self.input_signed).in_blocks(self.vector_size)
+
+    @cached_property
+    def output_operand(self) -> Operand:
+        return self.output.operand.in_blocks(self.vector_size)
 
     @cached_property
     def folded(self) -> bool:

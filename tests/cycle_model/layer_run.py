@@ -57,16 +57,16 @@ class LayerRun:
         gated = not any(weights) or not any(codes) or w_scale == 0 or a_scale == 0
         scale = w_scale * a_scale
         if scheme.scale_product_bits:
-            shift = scheme.weight_scale_bits + scheme.activation_scale_bits - scheme.scale_product_bits
+            shift = scheme.weight.scale.bits + scheme.activation.scale.bits - scheme.scale_product_bits
             scale = min((scale + (1 << (shift - 1))) >> shift, (1 << scheme.scale_product_bits) - 1)
         if gated:
             self.count("dot_product.gated")
             return 0
         self.count("dot_product.op_changing" if self.has_local else "dot_product.op")
         self.count("pipeline_register.write")
-        if scheme.weight_scale_bits and scheme.activation_scale_bits:
+        if scheme.weight.scale.bits and scheme.activation.scale.bits:
             self.count("scale_product.op")
-        if scheme.weight_scale_bits or scheme.activation_scale_bits:
+        if scheme.weight.scale.bits or scheme.activation.scale.bits:
             self.count("scale_multiply.op")
         product = sum(w * a for w, a in zip(weights, codes, strict=True)) * scale
         shift = self.arch.product_shift

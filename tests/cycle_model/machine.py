@@ -91,7 +91,7 @@ class Machine:
             assert run.end is not None and run.psum_done.all()
             run.count("control.cycle", self.arch.pes * (run.end - previous))
             for work in run.layer.global_pe:
-                words = ceil_div(work.elements * run.layer.scheme.activation_bits, self.arch.gb_bank_bits)
+                words = ceil_div(work.elements * run.layer.scheme.activation.bits, self.arch.gb_bank_bits)
                 run.count("global_pe.element", work.elements)
                 run.count("global_buffer.read", words)
                 run.count("global_buffer.write", words)

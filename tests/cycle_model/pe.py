@@ -182,12 +182,12 @@ class Pe:
             run.count("ppu_staging.write")
         else:
             run.count("ppu_staging.read", tile.gathers - 1)
-            if run.layer.output.scale_bits:
+            if run.layer.output.operand.scale.bits:
                 run.count("ppu_vector_scale.op", ceil_div(tile.output_channels, run.layer.vector_size))
 
     def _make_output(self, run: LayerRun, piece: Piece, now: int) -> None:
         latency = self.arch.ppu_latency_cycles
-        cycles = latency.per_vector if run.layer.output.scale_bits else latency.static
+        cycles = latency.per_vector if run.layer.output.operand.scale.bits else latency.static
         layer, entries = piece.tile.layer, len(piece.pixels) * piece.tile.gathers
         output = OutputTile(
             layer=layer,

@@ -38,28 +38,28 @@ def layer_bits(layer: QuantizedLayer) -> tuple[int, int, int]:
     """in_bits, out_bits, w_bits."""
     g, scheme, out = layer.geometry, layer.scheme, layer.output
     if layer.spec.folded:
-        in_bits = g.N * g.H * g.W * g.C * scheme.activation_bits
+        in_bits = g.N * g.H * g.W * g.C * scheme.activation.bits
     else:
         words = g.N * g.H * g.W * g.groups * ceil_div(g.C // g.groups, layer.vector_size)
-        in_bits = words * (layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits)
+        in_bits = words * (layer.vector_size * scheme.activation.bits + scheme.activation.scale.bits)
     per_group = g.K // g.groups
-    out_bits = per_group * out.bits + ceil_div(per_group, layer.vector_size) * out.scale_bits
+    out_bits = per_group * out.operand.bits + ceil_div(per_group, layer.vector_size) * out.operand.scale.bits
     out_bits *= g.N * g.P * g.Q * g.groups
-    w_bits = g.K * layer.spec.G * (layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits)
+    w_bits = g.K * layer.spec.G * (layer.vector_size * scheme.weight.bits + scheme.weight.scale.bits)
     return in_bits, out_bits, w_bits
 
 
 def output_room(arch: Arch, layer: QuantizedLayer) -> int:
     """r: room for the output tiles of a layer on their way to DRAM."""
     channels, out = arch.unit_channels, layer.output
-    pixel = channels * out.bits + ceil_div(channels, arch.vector_size) * out.scale_bits
+    pixel = channels * out.operand.bits + ceil_div(channels, arch.vector_size) * out.operand.scale.bits
     return arch.output_staging_tiles * arch.pes * arch.accumulation_collector_depth * pixel
 
 
 def weights_are_heavy(arch: Arch, layer: QuantizedLayer) -> bool:
     """Neither the weight region nor all weight buffers together hold the weights of the layer."""
     scheme, w_bits = layer.scheme, layer_bits(layer)[2]
-    word = arch.vector_size * scheme.weight_bits + scheme.weight_scale_bits
+    word = arch.vector_size * scheme.weight.bits + scheme.weight.scale.bits
     buffers = arch.pes * arch.lanes * arch.weight_buffer_words * word
     return w_bits > region_bits(arch)[0] and w_bits > buffers
 

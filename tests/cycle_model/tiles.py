@@ -169,7 +169,7 @@ def make_input_tile(
     geometry, scheme = layer.geometry, layer.scheme
     touched = layer.spec.gather(group, np.array(pixels))[:, list(vectors)]
     words = tuple(sorted(set(touched.ravel().tolist()) - {-1}))
-    bits = len(words) * (layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits)
+    bits = len(words) * (layer.vector_size * scheme.activation.bits + scheme.activation.scale.bits)
     stored, stored_bits = frozenset(words), bits // len(words) if words else 0
     if layer.spec.folded:
         # The taps that the vectors cover, also in part.
@@ -177,12 +177,12 @@ def make_input_tile(
         covered = {i // c for g in vectors for i in range(g * v, (g + 1) * v)}
         taps = [tap for tap in range(geometry.R * geometry.S) if tap in covered]
         stored = frozenset(layer.spec.taps[pixels][:, taps].ravel().tolist()) - {-1}
-        stored_bits = c * scheme.activation_bits
+        stored_bits = c * scheme.activation.bits
     return InputTile(key, words, bits, stored, stored_bits)
 
 
 def is_staged(arch: Arch, layer: QuantizedLayer) -> bool:
-    return layer.output.scale_bits > 0 and arch.vector_size > arch.lanes
+    return layer.output.operand.scale.bits > 0 and arch.vector_size > arch.lanes
 
 
 def d_tile_pixels(arch: Arch, layer: QuantizedLayer, mapping: Mapping) -> int:
@@ -219,7 +219,7 @@ def blocks_of(
     chunked = mapping.units_per_tile == 0
     chunks = chunks_of(layer, mapping, place.pc)
     everything = tuple(vectors_of_part(layer, mapping.c_split, place.pc))
-    word_bits = layer.vector_size * layer.scheme.weight_bits + layer.scheme.weight_scale_bits
+    word_bits = layer.vector_size * layer.scheme.weight.bits + layer.scheme.weight.scale.bits
     staged = is_staged(arch, layer)
     w_stream = weight_stream(mapping, place)
     i_stream = input_stream(layer, mapping, place, pe)
@@ -288,4 +288,6 @@ def blocks_of(
 
 def output_tile_bits(layer: QuantizedLayer, piece: Piece) -> int:
     k, out = piece.tile.output_channels, layer.output
-    return len(piece.pixels) * (k * out.bits + out.scale_bits * ceil_div(k, layer.vector_size))
+    return len(piece.pixels) * (
+        k * out.operand.bits + out.operand.scale.bits * ceil_div(k, layer.vector_size)
+    )

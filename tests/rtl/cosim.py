@@ -44,8 +44,8 @@ class Configuration:
     @property
     def arch(self) -> Arch:
         scheme = Scheme.parse(self.scheme)
-        groups = max(1, self.v // self.lanes) if scheme.activation_scale_bits else 1
-        latency = self.latency or (8 if scheme.activation_scale_bits else 4)
+        groups = max(1, self.v // self.lanes) if scheme.activation.scale.bits else 1
+        latency = self.latency or (8 if scheme.activation.scale.bits else 4)
         changes = {
             "vector_size": self.v,
             "lanes": self.lanes,

@@ -55,8 +55,8 @@ def random_layer(rng: Generator, arch: Arch, scheme: Scheme) -> QuantizedLayer:
     positions = geometry.pixels if folded else geometry.N * geometry.H * geometry.W
     signed = {"both": bool(rng.integers(2)), "signed": True, "unsigned": False}[arch.activation_sign]
     kind = pick(rng, "random", "random", "extreme", "high then low", "sparse")
-    least, most = scheme.activation_min(signed), scheme.activation_max(signed)
-    weight_max = scheme.weight_max
+    least, most = scheme.activation.of_sign(signed).qmin, scheme.activation.of_sign(signed).qmax
+    weight_max = scheme.weight.qmax
     input_shape, weight_shape = (positions * groups * per_position, v), (geometry.K, g_count, v)
     if kind == "extreme":
         inputs = rng.choice([least, most], size=input_shape)
@@ -82,11 +82,7 @@ def random_layer(rng: Generator, arch: Arch, scheme: Scheme) -> QuantizedLayer:
             return np.full(shape, (1 << bits) - 1, np.uint16)
         return rng.integers(0, 1 << bits, size=shape).astype(np.uint16)
 
-    output = OutputFormat(
-        bits=scheme.activation_bits,
-        signed=bool(rng.integers(2)),
-        scale_bits=scheme.activation_scale_bits,
-    )
+    output = OutputFormat(scheme.activation.of_sign(bool(rng.integers(2))))
     output_gamma = float(rng.uniform(0.01, 0.1))
     # PPU multipliers from far too small to far too large, most of them such that z uses its 24 bits.
     reach = arch.accumulator_width(scheme)
@@ -102,11 +98,14 @@ def random_layer(rng: Generator, arch: Arch, scheme: Scheme) -> QuantizedLayer:
     # Half of the biases lie where a code changes, so that z being off by one shows.
     bias = rng.normal(size=geometry.K) * np.exp2(rng.uniform(0, 16, geometry.K))
     bias = np.where(rng.random(geometry.K) < 0.5, np.round(bias % 4) + 0.5, bias) * output_gamma
-    if output.scale_bits:
+    scale = output.operand.scale
+    if scale.bits:
         # A few channels rest just where the largest vector scale no longer suffices.
         edge = rng.random(geometry.K) < 2 / v
-        beyond = (1 << output.scale_bits) - 1 + rng.uniform(-0.1, 1.1, geometry.K)
-        bias = np.where(edge, beyond * output.qmax * output_gamma * rng.choice([-1, 1], geometry.K), bias)
+        beyond = scale.max_code + rng.uniform(-0.1, 1.1, geometry.K)
+        bias = np.where(
+            edge, beyond * output.operand.qmax * output_gamma * rng.choice([-1, 1], geometry.K), bias
+        )
         multiplier = np.where(edge, 2.0**-40, multiplier)
     return QuantizedLayer(
         spec=LayerSpec(
@@ -123,10 +122,10 @@ def random_layer(rng: Generator, arch: Arch, scheme: Scheme) -> QuantizedLayer:
             output=output,
         ),
         weight_words=weights.astype(np.int8),
-        weight_scales=scales(scheme.weight_scale_bits, (geometry.K, g_count)),
+        weight_scales=scales(scheme.weight.scale.bits, (geometry.K, g_count)),
         weight_gamma=multiplier * output_gamma / (input_gamma * 2.0**shift),
         input_words=inputs.astype(np.int8 if signed else np.uint8),
-        input_scales=scales(scheme.activation_scale_bits, (len(inputs),)),
+        input_scales=scales(scheme.activation.scale.bits, (len(inputs),)),
         input_gamma=input_gamma,
         bias=bias.astype(np.float32) if rng.random() < 0.7 else None,
         output_gamma=output_gamma,

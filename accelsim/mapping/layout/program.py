@@ -75,7 +75,7 @@ class LayerProgram:
     def signature(self) -> Hashable:
         """Equal for layers that are laid out alike, whatever their names and numbers."""
         layer = self.layer
-        output = layer.output.bits, layer.output.scale_bits
+        output = layer.output_operand.bits, layer.output_operand.scale.bits
         kind = layer.weight_is_activation, layer.global_pe, layer.fold, layer.vector_size
         return layer.geometry, layer.scheme, output, kind, self.mapping, self.storage
 
@@ -106,12 +106,12 @@ class LayerProgram:
 
 def is_staged(arch: Arch, layer: LayerSpec) -> bool:
     """Per-vector output scales with V > L: lane groups are gathered before the scale is known."""
-    return layer.output.scale_bits > 0 and arch.vector_size > arch.lanes
+    return layer.output_operand.scale.bits > 0 and arch.vector_size > arch.lanes
 
 
 def _makes_output(layer: LayerSpec, block: Block) -> bool:
     # With V <= L a unit is one lane group, so this also holds there.
-    return block.last_of_unit or layer.output.scale_bits == 0
+    return block.last_of_unit or layer.output_operand.scale.bits == 0
 
 
 def split(count: int, parts: int, index: int) -> range:
@@ -378,7 +378,6 @@ def tile_depth(arch: Arch, layer: LayerSpec, mapping: Mapping) -> int:
 
 def output_tile_bits(layer: LayerSpec, block: Block, pixels: int) -> int:
     """Bits of an output tile of so many pixels whose last block is `block`."""
-    output = layer.output
-    k0 = block.unit_k0 if output.scale_bits else block.k0
-    channels = block.k1 - k0
-    return pixels * (channels * output.bits + output.scale_bits * -(-channels // layer.vector_size))
+    operand = layer.output_operand
+    k0 = block.unit_k0 if operand.scale.bits else block.k0
+    return pixels * operand.bits_of(block.k1 - k0)

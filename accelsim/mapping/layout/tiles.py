@@ -29,8 +29,7 @@ class WeightTile:
 
     @property
     def bits(self) -> int:
-        scheme = self.layer.scheme
-        return self.macro_words * (self.layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits)
+        return self.macro_words * self.layer.weight_operand.word_bits
 
 
 @dataclass(eq=False)
@@ -77,10 +76,7 @@ class InputTile:
 
     @cached_property
     def bits(self) -> int:
-        scheme = self.layer.scheme
-        return self.macro_words * (
-            self.layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits
-        )
+        return self.macro_words * self.layer.input_operand.word_bits
 
     @cached_property
     def dram_items(self) -> NDArray[np.int64]:
@@ -96,10 +92,8 @@ class InputTile:
 
     @property
     def dram_item_bits(self) -> int:
-        scheme, layer = self.layer.scheme, self.layer
-        if layer.folded:
-            return layer.geometry.channels_per_group * scheme.activation_bits
-        return layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits
+        layer, operand = self.layer, self.layer.input_operand
+        return layer.geometry.channels_per_group * operand.bits if layer.folded else operand.word_bits
 
     @property
     def dram_bits(self) -> int:

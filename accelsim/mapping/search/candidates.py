@@ -92,8 +92,7 @@ def _weight_tiles(
     """(units_per_tile, chunk_vectors, chunk_inputs); 0 units: chunked weights."""
     pins, vectors = arch.mapping, _part_vectors(layer, c_split)
     # A tile has to fit its half, and the global buffer's weight region.
-    scheme, lanes = layer.scheme, min(arch.lanes, layer.geometry.outputs_per_group)
-    word = lanes * (layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits)
+    word = min(arch.lanes, layer.geometry.outputs_per_group) * layer.weight_operand.word_bits
     half = max(1, min(arch.weight_buffer_words // 2, arch.weight_region_bits // word))
     lane_groups = -(-min(arch.unit_channels, layer.geometry.outputs_per_group) // arch.lanes)
     own_units = -(-unit_count(arch, layer) // k_split)
@@ -144,7 +143,7 @@ def _pixel_tiles(
         depth = timing.psum_store_pixels(arch, dataflow)
     half = arch.input_buffer_words // 2
     own = -(-layer.geometry.pixels // pixel_split)
-    word = layer.vector_size * layer.scheme.activation_bits + layer.scheme.activation_scale_bits
+    word = layer.input_operand.word_bits
     streams = c_split * pixel_split if layer.geometry.groups == 1 else arch.pes
     room = arch.activation_region_bits - storage.kept_bits
 
@@ -211,7 +210,7 @@ def _one_order(
 
 def roofline(arch: Arch, layer: LayerSpec, storage: Storage, mapping: Mapping) -> float:
     """Cycles by the busiest resource, a ranking: what the model is run on first."""
-    geometry, scheme = layer.geometry, layer.scheme
+    geometry = layer.geometry
     passes, depth = timing.passes(arch, mapping.dataflow), timing.psum_store_pixels(arch, mapping.dataflow)
     pixels = -(-geometry.pixels // mapping.pixel_split)
     units = -(-unit_count(arch, layer) // mapping.k_split)
@@ -241,8 +240,7 @@ def roofline(arch: Arch, layer: LayerSpec, storage: Storage, mapping: Mapping) -
         inputs_sent = units * lane_groups
     elif mapping.order == "KP" and pixel_tiles > 2:
         inputs_sent = unit_tiles
-    word_w = layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits
-    word_i = layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits
+    word_w, word_i = layer.weight_operand.word_bits, layer.input_operand.word_bits
     weights = min(units * arch.unit_channels, geometry.K) * vectors * word_w * weights_sent
     span = chunk if mapping.chunk_inputs else None
     tile = input_words(layer, mapping.c_split, min(mapping.tile_pixels, pixels), span) * word_i
@@ -263,7 +261,9 @@ def roofline(arch: Arch, layer: LayerSpec, storage: Storage, mapping: Mapping) -
         dram += output_bits(layer)
     psums = 0.0
     if mapping.c_split > 1:
-        psums = units * lane_groups * pixels * arch.lanes * arch.accumulator_width(scheme) / arch.psum_bits
+        psums = (
+            units * lane_groups * pixels * arch.lanes * arch.accumulator_width(layer.scheme) / arch.psum_bits
+        )
     busiest = max(
         compute,
         (weights + inputs) / width + (psums if arch.psum_port_bits is None else 0.0),

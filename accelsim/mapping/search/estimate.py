@@ -93,8 +93,7 @@ def _taps(geometry: Geometry) -> np.ndarray:
 
 
 def _shape(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> Shape:
-    geometry, scheme = layer.geometry, layer.scheme
-    input_bits = layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits
+    geometry, inputs = layer.geometry, layer.input_operand
     depth = geometry.channels_per_group
     return Shape(
         pes=arch.pes,
@@ -112,9 +111,9 @@ def _shape(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> 
         folded=int(layer.folded),
         channels=depth,
         vector=layer.vector_size,
-        weight_bits=layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits,
-        input_bits=input_bits,
-        item_bits=depth * scheme.activation_bits if layer.folded else input_bits,
+        weight_bits=layer.weight_operand.word_bits,
+        input_bits=inputs.word_bits,
+        item_bits=depth * inputs.bits if layer.folded else inputs.word_bits,
         weight_mode=_MODES[storage.weights],
         input_mode=_MODES[storage.input],
     )
@@ -129,7 +128,7 @@ def _machine(
     return steps.Machine(
         passes=timing.passes(arch, mapping.dataflow),
         write_latency=4 if layer.scheme.has_scales else 3,
-        ppu_latency=latency.per_vector if layer.output.scale_bits else latency.static,
+        ppu_latency=latency.per_vector if layer.output_operand.scale.bits else latency.static,
         fifo=arch.out_fifo_words,
         piece=arch.accumulation_collector_depth,
         crossbar_bits=arch.crossbar_bits,
@@ -149,11 +148,11 @@ def _machine(
         staged=int(is_staged(arch, layer)),
         output_to_dram=int(storage.output_to_dram),
         staging_tiles=arch.output_staging_tiles,
-        code_bits=layer.output.bits,
-        scale_bits=layer.output.scale_bits,
+        code_bits=layer.output_operand.bits,
+        scale_bits=layer.output_operand.scale.bits,
         global_pe_rate=rate,
         global_pe_words=sum(
-            -(-item.elements * layer.scheme.activation_bits // arch.gb_bank_bits) for item in layer.global_pe
+            -(-item.elements * layer.scheme.activation.bits // arch.gb_bank_bits) for item in layer.global_pe
         ),
         streaming_elements=sum(item.elements for item in layer.global_pe if not item.needs_rows),
         row_cycles=sum(-(-item.elements // rate) for item in rows),

@@ -115,7 +115,7 @@ class Mapper:
 
         Raises AccelsimError naming a buffer that is too small.
         """
-        output = layer.output.bits, layer.output.scale_bits
+        output = layer.output_operand.bits, layer.output_operand.scale.bits
         work = layer.weight_is_activation, layer.global_pe
         key = (layer.geometry, layer.scheme, layer.fold, output, work, storage, lead)
         if key not in self._known:

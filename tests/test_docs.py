@@ -213,19 +213,15 @@ def drain_rows(found: dict) -> list[list[str]]:
 def test_the_tutorials_prose_states_only_numbers_that_are_checked() -> None:
     """Numbers above 16 and all with decimals are in a checked table or block, or in a sum that is right."""
     known = {number for _, text in _FENCE.findall(TUTORIAL) for number in _NUMBER.findall(text)}
-    prose = _FENCE.sub("", TUTORIAL)
-    for line in prose.splitlines():
-        if line.startswith("|"):
-            known |= set(_NUMBER.findall(line))
-            continue
-        for left, right in re.findall(r"((?:[\d.]+ [*/+] )+[\d.]+|ceil\([^)]*\)) = (\d[\d.]*\d|\d)", line):
-            assert agrees(evaluate(left), right), f"{left} = {right}"
-            known |= {*_NUMBER.findall(left), right}
+    lines = _FENCE.sub("", TUTORIAL).splitlines()
+    known |= {number for line in lines if line.startswith("|") for number in _NUMBER.findall(line)}
+    prose = " ".join(line for line in lines if not line.startswith(("|", "#")))
+    for left, right in re.findall(r"((?:[\d.]+ [*/+] )+[\d.]+|ceil\([^)]*\)) = (\d[\d.]*\d|\d)", prose):
+        assert agrees(evaluate(left), right), f"{left} = {right}"
+        known |= {*_NUMBER.findall(left), right}
     unchecked = {
         number
-        for line in prose.splitlines()
-        if not line.startswith(("|", "#"))
-        for number in _NUMBER.findall(re.sub(r"`[^`]*`", "", line))
+        for number in _NUMBER.findall(re.sub(r"`[^`]*`", "", prose))
         if ("." in number or float(number.replace(",", "")) > 16) and number not in known
     }
     assert not unchecked

@@ -155,7 +155,7 @@ def result_folder(out: str | Path) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
         for parent in made:
             with suppress(OSError):
-                parent.rmdir()  # only where nothing was put into it
+                parent.rmdir()  # which fails where the folder is not empty
 
 
 def check_target(out: Path) -> None:
@@ -183,7 +183,7 @@ def check_target(out: Path) -> None:
 
 
 def _is_result(folder: Path) -> bool:
-    """True when everything in it is something `write` makes."""
+    """True when the folder holds nothing but what `write` makes."""
     names = {path.name for path in folder.iterdir() if path.is_file()}
     folders = [path for path in folder.iterdir() if path.is_dir()]
     if "comparison.csv" in names:
@@ -255,13 +255,13 @@ def _dump(run: RunResult) -> bytes:
 
 
 def _sum(values: Sequence[int | None]) -> int | None:
-    """None where any is unknown."""
+    """The sum of the values; None where one of them is None (not known)."""
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
 
 
 def _pe_cycle_shares(report: Report) -> dict[str, float]:
-    """Of all cycles of all PEs the share of each bucket."""
+    """Of all cycles of all PEs the share of each stall reason."""
     by_bucket = report.buckets.groupby("bucket", sort=False)["cycles"].sum()
     return {str(name): float(share) for name, share in (by_bucket / by_bucket.sum()).items()}
 

@@ -37,7 +37,7 @@ def hex_lines(*fields: Field) -> list[str]:
 
 @dataclass(frozen=True)
 class Vectors:
-    """Files by stem; `counts` goes into counts.hex, record counts first."""
+    """Memory files by stem; `counts` is what counts.hex holds: the records of every file, then flags."""
 
     files: dict[str, list[str]]
     counts: list[int]
@@ -69,11 +69,11 @@ RECORDS = (
 
 
 def make_vectors(arch: Arch, run: PeRun) -> Vectors:
-    """Everything of one PE run."""
+    """All memory files of one PE run."""
     builder = _Builder(arch, run)
     files = builder.files()
     layer = run.layer_run.layer
-    # Time for everything that leaves after the last expected event, and for what should not come at all.
+    # The testbench goes on for a while after the last expected event, to notice what should not come.
     last = max([*run.complete, *(t.done for t in run.outputs), *run.issues]) + 64
     counts = [len(files[stem]) for stem in RECORDS]
     counts += [layer.input_signed, layer.output.signed, layer.activation == "relu", last]
@@ -83,7 +83,7 @@ def make_vectors(arch: Arch, run: PeRun) -> Vectors:
 class _Builder:
     def __init__(self, arch: Arch, run: PeRun) -> None:
         self.arch, self.run = arch, run
-        assert isinstance(run.layer_run.layer, QuantizedLayer)  # its program was built with the tensors
+        assert isinstance(run.layer_run.layer, QuantizedLayer)  # with tensors, not only their sizes
         self.layer = run.layer_run.layer
         self.spec = lane_spec(arch, self.layer.scheme)
         self.blocks = run.program.blocks

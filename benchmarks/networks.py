@@ -96,7 +96,7 @@ def worker(request: Row) -> None:
     )
     result.write(request["out"], plots=False)
     summary = result.summary
-    events = sum(next(clock._eid) for clock in clocks)
+    events = sum(clock.events() for clock in clocks)
     blocks = sum(len(pe.blocks) for program in programs for pe in program.pes)
     answer = {
         **seconds,

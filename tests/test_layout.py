@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import simpy
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {
@@ -118,7 +119,33 @@ def test_only_the_report_knows_counts_and_prices() -> None:
 
 def test_one_reader_of_yaml_and_one_simpy_clock() -> None:
     assert {name for name in SOURCES if "yaml" in imports(name)} == {"accelsim.machine.arch"}
-    assert {name.split(".")[1] for name in SOURCES if "simpy" in imports(name)} == {"sim"}
+    simpy_users = {name for name in SOURCES if "simpy" in {module.split(".")[0] for module in imports(name)}}
+    assert simpy_users == {"accelsim.sim.clock"}
+
+
+def simpy_private_names() -> set[str]:
+    clock = simpy.Environment()
+    known = [name for kind in (simpy.Environment, simpy.Event, simpy.Process) for name in dir(kind)]
+    known += [*vars(clock), *vars(clock.event()), *simpy.Event.__annotations__]
+    return {name for name in known if name.startswith("_") and not name.startswith("__")}
+
+
+def test_simpys_private_names_stand_in_the_clock_only() -> None:
+    """Of other objects, that is: what a class calls its own (`self._queue`) is its own affair."""
+    private = simpy_private_names()
+    assert {"_now", "_queue", "_eid", "_ok", "_value"} <= private
+    files = [
+        path
+        for folder in ("accelsim", "kernels", "benchmarks", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    users = set()
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in private:
+                if not (isinstance(node.value, ast.Name) and node.value.id == "self"):
+                    users.add(path.relative_to(ROOT).as_posix())
+    assert users == {"accelsim/sim/clock.py"}
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:

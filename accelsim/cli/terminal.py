@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 _SCOPES = ("datapath", "pe", "array", "system")
 _PIPED_WIDTH = 240
-# Where a PE's cycles go beside its steps, by buckets.
+# Rows of the summary, and the stall reasons whose cycles each adds up.
 _WAITS = {
     "waiting for weights": ("weight_wait",),
     "waiting for inputs": ("input_wait",),
     "waiting for outputs": ("output_wait",),
-    "draining, idle, pads": ("drain", "idle", "accumulate_stall"),
+    "draining, idle, bubbles": ("drain", "idle", "accumulate_stall"),
 }
 _MOST_NAMES = 6
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError  # the command line decides what that means
+        raise BrokenPipeError  # `main` ends the program quietly
 
 
 def _console() -> Console:
@@ -146,7 +146,9 @@ def _notes(runs: Sequence[RunResult], compared: bool) -> list[str]:
 
 
 def _moved(runs: Sequence[RunResult]) -> list[str]:
-    """Layers whose operands live elsewhere than in the first run: a step in DRAM traffic, not a slope."""
+    """Layers whose operands live elsewhere than in the first run: there DRAM traffic differs
+    by whole tensors, not in proportion to the widths of the scheme.
+    """
     columns = ["weights_from", "input_from", "output_to"]
     base = runs[0].layers
     notes = []

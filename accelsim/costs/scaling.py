@@ -17,8 +17,8 @@ from accelsim.errors import AccelsimError
 
 
 def _interpolated(rows: Sequence[Row], node_nm: float, of: Callable[[Row], float]) -> float:
-    """`of` at a node: its row if there is one, else the power law in the node between its neighbours
-    (22 nm lies between the 20 and 32 nm rows), or the end row beyond the table."""
+    """`of(row)` at a node: of the node's own row if there is one; else by the power law in the node between
+    the rows beside it (22 nm lies between the 20 and 32 nm rows); beyond the table of its end row."""
     ordered = sorted(rows, key=lambda row: row["node_nm"])
     above = next((row for row in ordered if row["node_nm"] >= node_nm), ordered[-1])
     below = next((row for row in reversed(ordered) if row["node_nm"] <= node_nm), ordered[0])

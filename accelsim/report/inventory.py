@@ -21,7 +21,7 @@ SCOPES = ("datapath", "pe", "array", "system")
 # The PPU's internal value z is limited to 24 bits (docs/machine.md section 2).
 PPU_VALUE_BITS = 24
 _LOOP_COUNTER_BITS = 16
-# Of a channel: multiplier 16, shift 6, bias 24 (docs/machine.md section 2, PPU).
+# The PPU's constants of one channel: multiplier 16, shift 6, bias 24 bits (docs/machine.md section 2, PPU).
 PPU_CONSTANT_BITS = 46
 # A product of a value and a reciprocal, before its shift (accelsim/rtl/ppu.sv).
 _RESCALED_BITS = 41
@@ -62,7 +62,9 @@ def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Pa
 
 
 def action_prices_pj(inventory: list[Part], clock_ghz: float = 1.0) -> dict[str, float]:
-    """Energy of one count of each of the simulator's actions, and under "cycle" of a cycle of the array."""
+    """pJ of one count of each of the simulator's actions; under "cycle" what a cycle of the whole array costs
+    whatever happens in it: idle clocking and leakage.
+    """
     prices = {"cycle": 0.0}
     for part in inventory:
         for action, counted in part.actions.items():
@@ -183,7 +185,7 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         ),
         Part("ppu", "pe", pes, library.ppu(lanes, accumulator, activation.bits), charged_to("ppu")),
         Part("ppu_register", "pe", pes * lanes, pipeline, charged_to("ppu_register"), "idle"),
-        # Those of one lane group; loading them is not counted.
+        # The constants of the lane group at work; loading them is not counted.
         Part("ppu_constants", "pe", pes * lanes, constants, {}, "idle"),
         _array_of_latches("out_fifo", pes, entry_bits, arch.out_fifo_words, library),
         Part("control", "pe", pes, library.control(addresses), charged_to("control")),
@@ -193,7 +195,8 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         units = pes * max(1, lanes // vector)
         parts.append(Part("ppu_vector_scale", "pe", units, cost, charged_to("ppu_vector_scale")))
     if staged:
-        # The last lane group of a unit is never staged; of the earlier ones also the largest magnitude is.
+        # The last lane group of a unit is never staged. Of the earlier ones the z-values are, and for each
+        # pixel the largest magnitude so far (ppu_staging_max).
         rows = depth * (vector // lanes - 1)
         parts.append(_array_of_latches("ppu_staging", pes, lanes * PPU_VALUE_BITS, rows, library))
         largest = library.array(_MAGNITUDE_BITS, depth)
@@ -219,7 +222,7 @@ def _psum_storage(arch: Arch, accumulator: int, library: CostLibrary) -> list[Pa
 
 
 def _ppu_register_bits(arch: Arch, scheme: Scheme, entry_bits: int) -> int:
-    """Pipeline registers of the PPU for each lane: those of accelsim/rtl/ppu.sv that the latency asks for."""
+    """Bits of PPU pipeline registers a lane: the first ppu_latency_cycles stages of accelsim/rtl/ppu.sv."""
     lanes, value = arch.lanes, PPU_VALUE_BITS
     after = [
         0,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# More layers than this are numbered, not named, and their points are not labelled.
+# In a run of more layers than this the axis numbers layers instead of naming them, and points have no labels.
 _MOST_NAMES = 64
 _LABELLED = 4
 _NEEDED = (
@@ -148,7 +148,7 @@ def _width(layers: int) -> float:
 
 
 def _stalls(run: _Run) -> Figure:
-    """Cycles of each layer, mean over the PEs, by bucket."""
+    """Cycles of each layer, mean over the PEs, by stall reason."""
     layers = run.layers
     figure, axes = _figure(_width(len(layers)), 4.6)
     places = _places(axes, list(layers["layer"]))
@@ -165,7 +165,7 @@ def _stalls(run: _Run) -> Figure:
 
 
 def _utilization(run: _Run) -> Figure:
-    """Share of peak each layer reaches, before the share its bound allows."""
+    """Share of peak that each layer reaches, in front of the share that its bound allows."""
     layers, arch = run.layers, run.arch
     peak = arch.pes * arch.lanes * arch.vector_size
     figure, axes = _figure(_width(len(layers)), 4.0)

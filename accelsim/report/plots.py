@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _PJ_PER_UJ = 1e6
 _UM2_PER_MM2 = 1e6
-# Parts too small to see are drawn together.
+# Components below this share of the largest total are drawn as one bar.
 _SMALL_SHARE = 0.02
 
 
@@ -39,9 +39,9 @@ def plot_run(summary: Summary, report: Report, folder: Path) -> None:
 
 
 def plot_comparison(first: Summary, reports: Sequence[Report], table: pd.DataFrame, folder: Path) -> None:
-    """energy.* and area.* of all schemes side by side, and savings.* against the first, whose summary it is.
+    """energy.* and area.* of all schemes side by side, and savings.* against the first.
 
-    table: one row a scheme, as `Comparison.to_frame` gives it.
+    first: summary of the first scheme's run; table: one row a scheme, as `Comparison.to_frame` gives it.
     """
     title = f"{first['trace']} on {first['arch']}"
     note = " (synthetic tensors)" if first["synthetic"] else ""
@@ -178,7 +178,7 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     svg, png = stem.with_suffix(".svg"), stem.with_suffix(".png")
-    # Not by savefig, which draws everything once more to lay it out, as drawing does by itself.
+    # print_svg and print_png draw a figure once; savefig would draw it a second time, to lay it out.
     # SVGs carry a date and random ids unless told otherwise; PNGs the library's version.
     with matplotlib.rc_context({"svg.hashsalt": "accelsim"}):
         FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})

@@ -41,7 +41,7 @@ class Report:
     """Tables of one run on one machine and scheme.
 
     layers: one row a layer; components: one row a (layer, component, action) with its energy; area: one row a
-    component; buckets: one row a (layer, pe, bucket). Energies are of the whole array, in pJ.
+    component; buckets: one row a (layer, pe, stall reason). Energies are of the whole array, in pJ.
     """
 
     arch: Arch
@@ -67,7 +67,7 @@ class Report:
         return total if scope == "array" else total / self.arch.pes
 
     def standing_share(self) -> dict[str, float]:
-        """Share of the system energy that rests on each kind of figure: synthesis, cacti, assumption, ..."""
+        """Share of the system energy by the evidence its prices rest on: synthesis, cacti, assumption, ..."""
         by_standing = self.components.groupby("standing")["energy_pj"].sum()
         return {str(k): float(v) for k, v in (by_standing / by_standing.sum()).items()}
 

@@ -22,7 +22,7 @@ module drain_sequencer #(
     input  logic                    tile_bank,
     input  logic [SPACING_BITS-1:0] tile_spacing,
     input  logic [ LENGTH_BITS-1:0] tile_length,   // cycles of its drain: d * spacing
-    input  logic                    tile_output,   // it leaves entries in the FIFO, one a cycle
+    input  logic                    tile_output,   // the drain leaves entries in the FIFO, one a cycle
     input  logic [    TAG_BITS-1:0] tile_tag,      // handed on with every drain step
     output logic [             1:0] bank_free,     // a tile may start in this cycle
     // the last write of the tile in a bank

@@ -52,9 +52,10 @@ class PsumTile:
 class PeRun:
     """What a PE did and when; cycles are those of docs/machine.md section 5.
 
-    issues: cycle in which each block of the program issued first; weight_fetches, input_fetches: by fetched
-    position (`index`); weight_releases, input_releases: (position, cycle), where its half is then
-    filled anew or not used again; outputs: output tiles; complete: cycle in which each is complete.
+    issues: cycle of the first step of each block; weight_fetches, input_fetches: by fetched position
+    (`index`); weight_releases, input_releases: (position, cycle of its release), of positions whose half is
+    filled anew afterwards or not used again; outputs: the output tiles; complete: the cycle in which each
+    output tile is complete in the FIFO.
     """
 
     layer_run: LayerRun
@@ -228,7 +229,7 @@ def input_words(position: Position) -> int:
 
 
 def _refilled(positions: list[Position], buffer: Buffer) -> list[tuple[int, int]]:
-    """Releases after which the half is not kept for a tile that is already in it."""
+    """(position, cycle of its release) of positions whose tile is not kept for a later position."""
     return [
         (index, buffer.release_of(0, index))
         for index in range(len(positions))

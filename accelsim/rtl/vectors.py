@@ -37,7 +37,7 @@ def hex_lines(*fields: Field) -> list[str]:
 
 @dataclass(frozen=True)
 class Vectors:
-    """Files by stem; `counts` goes into counts.hex, record counts first."""
+    """Memory files by stem; `counts` is what counts.hex holds: the records of every file, then flags."""
 
     files: dict[str, list[str]]
     counts: list[int]
@@ -71,7 +71,7 @@ RECORDS = (
 def make_vectors(arch: Arch, run: PeRun, layer: QuantizedLayer) -> Vectors:
     """Everything of one PE run of a layer."""
     files = _Builder(arch, run, layer).files()
-    # Time for everything that leaves after the last expected event, and for what should not come at all.
+    # The testbench goes on for a while after the last expected event, to notice what should not come.
     last = max([*run.complete, *(t.done for t in run.outputs), *run.issues]) + 64
     counts = [len(files[stem]) for stem in RECORDS]
     counts += [layer.input_signed, layer.output.operand.element.signed, layer.activation == "relu", last]

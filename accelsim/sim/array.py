@@ -51,16 +51,15 @@ class Array:
         When a layer starts, everything before it has been written, so what is left is ports that are still
         busy, weights that were fetched ahead, requests that wait, and what the clock has yet to do.
         """
-        clock, now = self.clock, self.clock._now
+        now = self.clock.cycle
         weights = [pe.weights.ahead(index, now) for pe in self.pes]
         under_way = []
         for streams in self._weight_streams[index:]:
             under_way.append([stream.state(now) for stream in streams])
             if not any(stream.asked for stream in streams):
                 break
-        due = sorted((entry[0] - now, entry[1]) for entry in clock._queue if entry[0] < float("inf"))
         ports = self.fabric.crossbar.state(now), self.fabric.dram.state(now, index)
-        return weights, under_way, due, ports
+        return weights, under_way, self.clock.due(), ports
 
     def _sequence(self) -> Process:
         for run in self.runs:

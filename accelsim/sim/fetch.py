@@ -10,11 +10,9 @@ from collections.abc import Generator
 from functools import partial
 from typing import Any
 
-from simpy.events import Event
-
 from accelsim.machine import actions
 from accelsim.mapping.layout.program import Fetch, Stream
-from accelsim.sim.clock import UNKNOWN, Process, Signal
+from accelsim.sim.clock import UNKNOWN, Event, Process, Signal
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.ports import INPUT, WEIGHT, Key
 from accelsim.sim.transfers import Fabric
@@ -62,7 +60,7 @@ class StreamRun:
             yield run.started
         if weights and self._before is not None:
             others_asked = yield self._before.weights_asked
-            if clock._now <= others_asked:
+            if clock.cycle <= others_asked:
                 yield clock.sleep(others_asked + 1)
         ahead = self._ahead
         for index, fetch in enumerate(self.stream.fetches):
@@ -74,12 +72,12 @@ class StreamRun:
                     while (at := self._left[index - ahead]) == UNKNOWN:
                         yield self._leaves.wait()
                 at = max(at, self._next_read)
-                if at > clock._now:
+                if at > clock.cycle:
                     yield clock.sleep(at)
-                self._next_read = clock._now + 1
+                self._next_read = clock.cycle + 1
                 self._read_dram(index, fetch)
             else:
-                self._is_ready(index, clock._now)
+                self._is_ready(index, clock.cycle)
             self.asked += 1
             if weights:
                 run.weight_fetch_asked()
@@ -129,7 +127,7 @@ class StreamRun:
                 yield self._got_ready.wait()
             at = yield from self._halves_free(fetch)
             at = max(at, ready)
-            if at > clock._now:
+            if at > clock.cycle:
                 yield clock.sleep(at)
             self._transfer(index, fetch)
             self.sent += 1

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from simpy.events import Event
 
 from accelsim.machine import actions, timing
 from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import DATAFLOWS, block_counts, block_slots
 from accelsim.mapping.layout.program import LayerProgram, is_staged, output_tile_bits
 from accelsim.mapping.layout.tiles import Block, InputTile
-from accelsim.sim.clock import Clock
+from accelsim.sim.clock import Clock, Event
 from accelsim.workload.layer import LayerSpec
 
 BUCKETS = (

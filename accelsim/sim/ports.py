@@ -49,7 +49,7 @@ class Crossbar:
     def request(self, key: Key, ports: Sequence[int], duration: int, granted: Granted) -> None:
         """Hold `ports` together for `duration` cycles, at least 1, as soon as all are free."""
         if not self._requests:
-            self.clock.at_end_of_cycle(self.clock._now, self._grant)
+            self.clock.at_end_of_cycle(self.clock.cycle, self._grant)
         self._requests.append((key, ports, max(1, duration), granted))
 
     def state(self, now: int) -> object:
@@ -59,7 +59,7 @@ class Crossbar:
     def _grant(self) -> None:
         requests, self._requests = self._requests, []
         requests.sort(key=_key)
-        free, soonest = self._free, self.clock._now + 1
+        free, soonest = self._free, self.clock.cycle + 1
         for _, ports, duration, granted in requests:
             start = soonest
             for port in ports:
@@ -127,7 +127,7 @@ class Dram:
         return max(0, self._used_to - now * self.width_bits), self._space, requests
 
     def _grant_at_end(self) -> None:
-        now = self.clock._now
+        now = self.clock.cycle
         if self._granting_at != now:
             self._granting_at = now
             self.clock.at_end_of_cycle(now, self._grant)
@@ -143,7 +143,7 @@ class Dram:
             self._move(request)
         if self._has_space():
             idle_at = -(-self._used_to // self.width_bits) - 1
-            if idle_at <= self.clock._now:
+            if idle_at <= self.clock.cycle:
                 self._move(self._take_space())
                 idle_at = -(-self._used_to // self.width_bits) - 1
             if self._has_space() and idle_at != self._idle_at:
@@ -159,7 +159,7 @@ class Dram:
 
     def _move(self, request: _Request) -> None:
         width = self.width_bits
-        first = max((self.clock._now + 1) * width, self._used_to)
+        first = max((self.clock.cycle + 1) * width, self._used_to)
         self._used_to = first + request.bits
         start, end = first // width, -(-self._used_to // width)
         request.granted(start, max(1, end - start))

@@ -1,4 +1,4 @@
-"""docs/machine.md sections 3 and 4: the regions of the global buffer and where the data of a run live."""
+"""docs/machine.md sections 3 and 4: regions of the global buffer, and where the data of a run live."""
 
 from __future__ import annotations
 

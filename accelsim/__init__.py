@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from accelsim.trace.file import Trace
     from accelsim.trace.write import write_trace
     from accelsim.workload.geometry import Geometry
+    from accelsim.workload.graph import Graph, LayerStep, Node
     from accelsim.workload.layer import FloatLayer, Layer
 
 _MODULE_OF = {
@@ -33,7 +34,10 @@ _MODULE_OF = {
     "Comparison": "report.results",
     "FloatLayer": "workload.layer",
     "Geometry": "workload.geometry",
+    "Graph": "workload.graph",
     "Layer": "workload.layer",
+    "LayerStep": "workload.graph",
+    "Node": "workload.graph",
     "QuantizeOptions": "quantize.arrays",
     "RunResult": "report.results",
     "Scheme": "formats.scheme",
@@ -51,7 +55,10 @@ __all__ = [
     "Comparison",
     "FloatLayer",
     "Geometry",
+    "Graph",
     "Layer",
+    "LayerStep",
+    "Node",
     "QuantizeOptions",
     "RunResult",
     "Scheme",

@@ -15,7 +15,7 @@ import pytest
 from accelsim.cli.main import main
 from accelsim.trace.write import write_trace
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import FloatLayer, GlobalPeWork, Layer
+from accelsim.workload.layer import FloatLayer, Layer
 
 # A folded first layer, ragged channels with padding and strides, groups, and a matmul with its softmax.
 GEOMETRIES = {
@@ -45,10 +45,6 @@ def small_layers() -> list[FloatLayer]:
                     "none" if name == "matmul" else "relu",
                     input_signed=name != UNSIGNED,
                     weight_is_activation=name == "matmul",
-                    global_pe={
-                        "middle": (GlobalPeWork("max_pool", 90),),
-                        "matmul": (GlobalPeWork("softmax", 60),),
-                    }.get(name, ()),
                 ),
                 draw(g.K, g.channels_per_group, g.R, g.S),
                 np.maximum(values, 0) if name == UNSIGNED else values,

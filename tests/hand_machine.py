@@ -9,7 +9,7 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import Mapping
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import GlobalPeWork, Layer, LayerSpec, OutputFormat, QuantizedLayer
+from accelsim.workload.layer import Layer, LayerSpec, NodeWork, OutputFormat, QuantizedLayer
 
 
 def hand_arch(**changes: object) -> Arch:
@@ -42,8 +42,13 @@ def hand_arch(**changes: object) -> Arch:
     return Arch(**(values | changes))
 
 
+def node_work(op: str, elements: int) -> NodeWork:
+    """Work that reads and writes as many elements as it takes time for."""
+    return NodeWork(op, elements, elements, elements)
+
+
 def hand_layer(
-    m: int, c: int, k: int, global_pe: tuple[GlobalPeWork, ...] = (), *, weight_is_activation: bool = False
+    m: int, c: int, k: int, global_pe: tuple[NodeWork, ...] = (), *, weight_is_activation: bool = False
 ) -> QuantizedLayer:
     """An m x c x k matmul at 8/8/-/-, every code 1, in vectors of 4."""
     words = -(-c // 4)
@@ -55,12 +60,12 @@ def hand_layer(
                 geometry=Geometry(N=m, C=c, H=1, W=1, K=k),
                 input_signed=True,
                 weight_is_activation=weight_is_activation,
-                global_pe=global_pe,
             ),
             scheme=Scheme.parse("8/8/-/-"),
             vector_size=4,
             fold="auto",
             output=OutputFormat(integer_operand(8)),
+            global_pe=global_pe,
         ),
         weight_words=np.ones((k, words, 4), np.int8),
         weight_scales=None,

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from cycle_model.placement import Placement, layer_bits, placements_of, region_bits
 from cycle_model.program import refusal
+from hand_machine import node_work
 from numpy.random import Generator
 
 from accelsim.compute.activity import LayerActivity, join
@@ -23,7 +24,7 @@ from accelsim.mapping.plan import Mapping
 from accelsim.mapping.residency import decide_storage
 from accelsim.sim.run import TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import GlobalPeWork, Layer, LayerSpec, OutputFormat, QuantizedLayer
+from accelsim.workload.layer import Layer, LayerSpec, OutputFormat, QuantizedLayer
 
 MOST_STEPS = 700  # of one layer, over all PEs
 MOST_BITS = 24_000  # of the operands and the output of one layer
@@ -228,14 +229,14 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
             activation=activation,
             input_signed=input_signed,
             weight_is_activation=is_matmul and not first,
-            global_pe=tuple(
-                GlobalPeWork(pick(rng, *GLOBAL_PE_WORK), int(rng.integers(1, pick(rng, 100, 1000))))
-                for _ in range(pick(rng, 0, 0, 1, 2, 3))
-            ),
         ),
         scheme=scheme,
         vector_size=v,
         fold=arch.fold,
+        global_pe=tuple(
+            node_work(pick(rng, *GLOBAL_PE_WORK), int(rng.integers(1, pick(rng, 100, 1000))))
+            for _ in range(pick(rng, 0, 0, 1, 2, 3))
+        ),
         output=OutputFormat(integer_operand(out_bits, out_scale_bits, signed=out_signed)),
     )
     layer = QuantizedLayer(
@@ -329,7 +330,7 @@ def describe(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping]) 
         lines.append(
             f"{layer.name} {layer.scheme} G={layer.spec.G} folded={layer.spec.folded} {layer.geometry}"
         )
-        lines.append(f"  bits {layer_bits(layer)} out {layer.output} global_pe {layer.global_pe}")
+        lines.append(f"  bits {layer_bits(layer)} out {layer.output} global_pe {layer.spec.global_pe}")
         lines.append(f"  {placement}")
         lines.append(f"  weight_is_activation {layer.weight_is_activation} {mapping}")
     return "\n".join(lines)

@@ -177,8 +177,6 @@ def test_layers_of_the_wrong_type_are_refused() -> None:
         FloatLayer(Layer("a", "conv", geometry), weight, inputs, [0, 0, 0, 0])  # type: ignore[arg-type]
     with pytest.raises(AccelsimError, match="layer a: input is a NoneType"):
         FloatLayer(Layer("a", "conv", geometry), weight, None)  # type: ignore[arg-type]
-    with pytest.raises(AccelsimError, match="expected GlobalPeWork items"):
-        Layer("a", "conv", geometry, global_pe=(("add", 3),))  # type: ignore[arg-type]
     with pytest.raises(AccelsimError, match="stride is 2, expected a tuple of two whole numbers from 1"):
         Geometry(1, 4, 4, 4, 4, stride=2)  # type: ignore[arg-type]
     with pytest.raises(AccelsimError, match=r"H is 4\.0, expected a whole number from 1"):

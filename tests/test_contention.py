@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hand_machine import node_work
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import describe, random_run
@@ -18,25 +19,24 @@ from accelsim.mapping.residency import Storage, decide_storage
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.sim.run import LayerTiming, TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import GlobalPeWork, Layer, LayerSpec, OutputFormat
+from accelsim.workload.layer import Layer, LayerSpec, NodeWork, OutputFormat
 
 
-def layer_of(geometry: Geometry, work: tuple[GlobalPeWork, ...] = ()) -> LayerSpec:
+def layer_of(geometry: Geometry, work: tuple[NodeWork, ...] = ()) -> LayerSpec:
     return LayerSpec(
-        layer=Layer(
-            name="layer", op="conv", geometry=geometry, input_signed=True, activation="none", global_pe=work
-        ),
+        layer=Layer(name="layer", op="conv", geometry=geometry, input_signed=True, activation="none"),
         scheme=Scheme.parse("8/8/-/-"),
         vector_size=16,
         fold="auto",
         output=OutputFormat(integer_operand(8)),
+        global_pe=work,
     )
 
 
 COMPUTE = layer_of(Geometry(1, 64, 56, 56, 64, 3, 3, padding=(1, 1)))
 WEIGHTS = layer_of(Geometry(1, 4096, 1, 1, 512))
 OUTPUTS = layer_of(Geometry(1, 16, 40, 40, 256))
-ELEMENTS = layer_of(Geometry(1, 64, 28, 28, 64), (GlobalPeWork("add", 400_000),))
+ELEMENTS = layer_of(Geometry(1, 64, 28, 28, 64), (node_work("add", 400_000),))
 
 
 def timed(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> LayerTiming:

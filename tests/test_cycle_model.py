@@ -13,11 +13,10 @@ from cycle_model.placement import placements_of
 from cycle_model.ports import OutputTile
 from cycle_model.program import refusal
 from cycle_model.slots import slots_of
-from hand_machine import ONE_TILE, hand_arch, hand_layer
+from hand_machine import ONE_TILE, hand_arch, hand_layer, node_work
 from machines import DATAFLOWS
 
 from accelsim.mapping.plan import Mapping
-from accelsim.workload.layer import GlobalPeWork
 
 
 def test_one_block_by_hand():
@@ -67,7 +66,7 @@ def test_one_block_by_hand():
 
 def test_pad_slots_and_global_pe_by_hand():
     """One pixel needs accumulate_latency slots a vector; the global PE ends the layer."""
-    work = (GlobalPeWork("add", 9), GlobalPeWork("softmax", 9), GlobalPeWork("layer_norm", 1))
+    work = (node_work("add", 9), node_work("softmax", 9), node_work("layer_norm", 1))
     arch = hand_arch(accumulate_latency=4)
     (result,) = run(arch, [hand_layer(m=1, c=8, k=4, global_pe=work)], [ONE_TILE])
     # Input 64 bits: DRAM 1, buffer 12, crossbar 13 and 14. Weights: DRAM 2-5, buffer 16, crossbar 17-24,

@@ -241,7 +241,7 @@ def see_layer(seen: Counter[str], machine: Machine, program: LayerProgram) -> No
     layer, mapping, place = program.layer, program.mapping, program.placement
     seen["groups"] += layer.geometry.groups > 1
     seen["folded"] += layer.spec.folded
-    rows = {work.op in ("softmax", "layer_norm") for work in layer.global_pe}
+    rows = {work.op in ("softmax", "layer_norm") for work in layer.spec.global_pe}
     seen["streaming and row work"] += len(rows) == 2
     seen[f"order {mapping.order}"] += 1
     chunked = mapping.units_per_tile == 0 and mapping.chunk_vectors < layer.spec.G

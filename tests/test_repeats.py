@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hand_machine import node_work
 
 from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
@@ -14,18 +15,17 @@ from accelsim.mapping.search.mapper import Mapper
 from accelsim.sim import run as sim_run
 from accelsim.sim.repeats import find_repeat
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import GlobalPeWork, Layer, LayerSpec, OutputFormat
+from accelsim.workload.layer import Layer, LayerSpec, NodeWork, OutputFormat
 
 
-def layer(name: str, geometry: Geometry, work: tuple[GlobalPeWork, ...] = ()) -> LayerSpec:
+def layer(name: str, geometry: Geometry, work: tuple[NodeWork, ...] = ()) -> LayerSpec:
     return LayerSpec(
-        layer=Layer(
-            name=name, op="linear", geometry=geometry, input_signed=True, activation="none", global_pe=work
-        ),
+        layer=Layer(name=name, op="linear", geometry=geometry, input_signed=True, activation="none"),
         scheme=Scheme.parse("4/4/4/4"),
         vector_size=16,
         fold="auto",
         output=OutputFormat(integer_operand(4, 4)),
+        global_pe=work,
     )
 
 
@@ -36,7 +36,7 @@ def network(blocks: int) -> list[LayerSpec]:
         layers += [
             layer(f"{block}.wide", Geometry(1, 64, 8, 8, 128)),
             layer(f"{block}.deep", Geometry(1, 128, 8, 8, 64, 3, 3, padding=(1, 1))),
-            layer(f"{block}.add", Geometry(1, 64, 8, 8, 64), (GlobalPeWork("add", 4096),)),
+            layer(f"{block}.add", Geometry(1, 64, 8, 8, 64), (node_work("add", 4096),)),
         ]
     return [*layers, layer("head", Geometry(1, 64, 1, 1, 10))]
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.workload.graph import Graph
 from accelsim.workload.layer import FloatLayer, Layer, LayerSpec, QuantizedLayer
 
 
@@ -40,6 +41,9 @@ class Workload(Protocol):
     def layers(self) -> tuple[Layer, ...]:
         """In the order in which they run."""
         ...
+
+    @property
+    def graph(self) -> Graph: ...
 
     def layer(self, name: str) -> Layer: ...
 

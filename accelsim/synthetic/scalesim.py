@@ -16,6 +16,7 @@ from accelsim.synthetic.recipe import Recipe, RecipeLayer
 from accelsim.trace.json_fields import fail, show
 from accelsim.trace.manifest import check_layer_name
 from accelsim.workload.geometry import Geometry
+from accelsim.workload.graph import Graph
 from accelsim.workload.layer import Layer
 
 MAX_BYTES = 4 << 20
@@ -93,6 +94,7 @@ def _recipe(path: Path, rows: list[tuple[int, list[str]]], request: Request) -> 
             "tensors": "random, see docs/workloads.md",
         },
         distributions={key: value for key, value in distributions.items() if key in used},
+        graph=Graph.chain([layer.layer for layer in layers.values()]),
         layers=tuple(layers.values()),
     )
 

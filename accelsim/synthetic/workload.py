@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import NormalDist
@@ -23,7 +23,9 @@ from accelsim.synthetic.recipe import Recipe, RecipeLayer, is_recipe
 from accelsim.trace.find import has_manifest
 from accelsim.trace.json_fields import show
 from accelsim.trace.write import write_trace
+from accelsim.workload.graph import Graph
 from accelsim.workload.layer import FloatLayer, Layer, LayerSpec, QuantizedLayer
+from accelsim.workload.wiring import Wiring, wire
 
 SUFFIXES = (".json", ".csv")
 MAX_STORED_VALUES = 1 << 28
@@ -72,6 +74,14 @@ class SyntheticWorkload:
     def layers(self) -> tuple[Layer, ...]:
         return tuple(own.layer for own in self.recipe.layers)
 
+    @property
+    def graph(self) -> Graph:
+        return self.recipe.graph
+
+    @cached_property
+    def _wiring(self) -> Wiring:
+        return wire(self.graph, self.layers)
+
     def layer(self, name: str) -> Layer:
         """Raises AccelsimError for an unknown name."""
         return self._recipe_layer(name).layer
@@ -91,6 +101,7 @@ class SyntheticWorkload:
             vector_size=scheme.block or vector_size,
             fold=fold,
             output=output_format(layer, scheme),
+            global_pe=self._wiring.work[name],
         )
 
     def quantized_layer(
@@ -98,7 +109,8 @@ class SyntheticWorkload:
     ) -> QuantizedLayer:
         """Drawn and quantized, with `output_gamma` for its output; nothing of it is kept."""
         gamma = self.output_gamma(name, scheme)
-        return quantize_layer(self.drawn_layer(name), scheme, vector_size, options, output_gamma=gamma)
+        words = quantize_layer(self.drawn_layer(name), scheme, vector_size, options, output_gamma=gamma)
+        return replace(words, spec=self.outline(name, scheme, vector_size, options))
 
     def output_gamma(self, name: str, scheme: Scheme) -> float:
         """Gamma of what the PPU writes, from the moments of the distributions; draws nothing.
@@ -187,7 +199,7 @@ def write_tensors(trace: SyntheticWorkload, path: Path) -> Path:
         )
     layers = [trace.drawn_layer(layer.name) for layer in trace.layers]
     facts = {**trace.provenance, "recipe_sha256": trace.sha256}
-    return write_trace(path, trace.model, layers, facts, synthetic=True)
+    return write_trace(path, trace.model, layers, facts, graph=trace.graph, synthetic=True)
 
 
 def _values(layer: RecipeLayer) -> int:

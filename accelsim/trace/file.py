@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,9 @@ from accelsim.trace.manifest import (
     variant_key,
     variant_specs,
 )
+from accelsim.workload.graph import Graph
 from accelsim.workload.layer import FloatLayer, Layer, LayerSpec, QuantizedLayer
+from accelsim.workload.wiring import Wiring, wire
 
 MAX_HEADER_BYTES = 32 << 20
 SUFFIX = ".safetensors"
@@ -98,6 +100,14 @@ class Trace:
         return tuple(info.layer for info in self.manifest.layers)
 
     @property
+    def graph(self) -> Graph:
+        return self.manifest.graph
+
+    @cached_property
+    def _wiring(self) -> Wiring:
+        return wire(self.graph, self.layers)
+
+    @property
     def has_floats(self) -> bool:
         """True when every layer has its float tensors, so that any scheme can be made from it."""
         return all(info.has_floats for info in self.manifest.layers)
@@ -151,20 +161,16 @@ class Trace:
         info = self.info(name)
         variant = info.quantized.get(variant_key(scheme, vector_size))
         if variant is not None and (options is None or options == variant.options):
-            return LayerSpec(
-                layer=info.layer,
-                scheme=scheme,
-                vector_size=scheme.block or vector_size,
-                fold=variant.fold,
-                output=variant.output,
-            )
-        fold = (options or QuantizeOptions()).fold
+            fold, output = variant.fold, variant.output
+        else:
+            fold, output = (options or QuantizeOptions()).fold, output_format(info.layer, scheme)
         return LayerSpec(
             layer=info.layer,
             scheme=scheme,
             vector_size=scheme.block or vector_size,
             fold=fold,
-            output=output_format(info.layer, scheme),
+            output=output,
+            global_pe=self._wiring.work[name],
         )
 
     def quantized_layer(
@@ -179,7 +185,8 @@ class Trace:
         variant = info.quantized.get(key)
         if variant is None or (options is not None and options != variant.options):
             if info.has_floats:
-                return quantize_layer(self.float_layer(name), scheme, vector_size, options)
+                words = quantize_layer(self.float_layer(name), scheme, vector_size, options)
+                return replace(words, spec=self.outline(name, scheme, vector_size, options))
             if variant is None:
                 stored = ", ".join(info.quantized)
                 reason = f"is not stored as {key} and has no floats to quantize; stored: {stored}"

@@ -18,11 +18,13 @@ from accelsim.formats.catalogue import INT, integer_operand
 from accelsim.formats.scale import MAX_SCALE_BITS
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.trace.graph_fields import graph_to_dict, parse_graph, parse_work
 from accelsim.trace.json_fields import check_keys, choice, fail, integer, load_json, positive, show, value_of
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import ACTIVATIONS, OPS, GlobalPeWork, HasLayer, Layer, OutputFormat
+from accelsim.workload.graph import Graph
+from accelsim.workload.layer import ACTIVATIONS, OPS, HasLayer, Layer, OutputFormat
 
-FORMAT, VERSION = "accelsim-trace", 1
+FORMAT, VERSION = "accelsim-trace", 2
 METADATA_KEY = "accelsim"
 MAX_VECTOR_SIZE = 1024
 MAX_PIXELS = 1 << 28
@@ -33,9 +35,10 @@ _STORED = {np.int8: "I8", np.uint8: "U8", np.uint16: "U16", np.float32: "F32"}
 _GEOMETRY_SIZES = ("N", "C", "H", "W", "K", "R", "S", "groups")
 _GEOMETRY_PAIRS = ("stride", "padding", "dilation")
 _LAYER_KEYS = (
-    *("name", "op", "geometry", "activation", "input_signed", "weight_is_activation", "global_pe"),
+    *("name", "op", "geometry", "activation", "input_signed", "weight_is_activation"),
     *("tensors", "quantized"),
 )
+_KEYS = ("format", "version", "model", "synthetic", "provenance", "layers")
 _VARIANT_KEYS = ("scheme", "vector_size", "fold", "input_gamma", "output", "options", "tensors")
 
 
@@ -103,7 +106,6 @@ class LayerInfo(HasLayer):
             "activation": self.activation,
             "input_signed": self.input_signed,
             "weight_is_activation": self.weight_is_activation,
-            "global_pe": [asdict(work) for work in self.global_pe],
             "tensors": dict(self.tensors),
             "quantized": {key: variant.to_dict() for key, variant in self.quantized.items()},
         }
@@ -132,6 +134,7 @@ class Manifest:
     model: str
     synthetic: bool
     provenance: Mapping[str, Any]
+    graph: Graph
     layers: tuple[LayerInfo, ...]
 
     def to_json(self) -> str:
@@ -142,6 +145,7 @@ class Manifest:
             "model": self.model,
             "synthetic": self.synthetic,
             "provenance": dict(self.provenance),
+            "graph": graph_to_dict(self.graph),
             "layers": [layer.to_dict() for layer in self.layers],
         }
         return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -183,17 +187,21 @@ def parse_manifest(text: str) -> Manifest:
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         found = raw.get("format") if isinstance(raw, dict) else raw
         fail(f"manifest: format is {show(found)}, expected '{FORMAT}'")
-    if type(raw.get("version")) is not int or raw["version"] != VERSION:
-        fail(f"manifest: version is {show(raw.get('version'))}, this accelsim reads version {VERSION}")
-    check_keys(raw, "manifest", ("format", "version", "model", "synthetic", "provenance", "layers"))
+    version = raw.get("version")
+    if type(version) is not int or not 1 <= version <= VERSION:
+        fail(f"manifest: version is {show(version)}, this accelsim reads versions 1 to {VERSION}")
+    check_keys(raw, "manifest", _KEYS if version == 1 else (*_KEYS, "graph"))
     model = value_of(raw, "model", str, "manifest")
     if not model.isprintable() or not 0 < len(model) <= 200:
         fail(f"manifest: model is {show(model)}, expected 1 to 200 printable characters")
     provenance = value_of(raw, "provenance", dict, "manifest")
     check_provenance(provenance)
     layers: dict[str, LayerInfo] = {}
+    work: dict[str, list[tuple[str, int]]] = {}
     for index, entry in enumerate(value_of(raw, "layers", list, "manifest")):
+        follows = take_work(entry, f"layer {index}") if version == 1 else []
         layer = parse_layer(entry, f"layer {index}")
+        work[layer.name] = follows
         if layer.name in layers:
             fail(f"layer {layer.name}: is given twice, expected unique layer names")
         if not layer.quantized and not layer.has_floats:
@@ -201,7 +209,22 @@ def parse_manifest(text: str) -> Manifest:
         layers[layer.name] = layer
     if not layers:
         fail("manifest: layers is empty, expected at least one layer")
-    return Manifest(model, value_of(raw, "synthetic", bool, "manifest"), provenance, tuple(layers.values()))
+    own = [layer.layer for layer in layers.values()]
+    if version == 1:
+        graph = Graph.chain(own, work)
+    else:
+        graph = parse_graph(value_of(raw, "graph", dict, "manifest"), own)
+    synthetic = value_of(raw, "synthetic", bool, "manifest")
+    return Manifest(model, synthetic, provenance, graph, tuple(layers.values()))
+
+
+def take_work(entry: Any, where: str) -> list[tuple[str, int]]:
+    """Take `global_pe`, which version 1 has and later ones have not, out of a layer and convert it."""
+    if not isinstance(entry, dict) or "global_pe" not in entry:
+        fail(f"{where}: key 'global_pe' is missing")
+    work = parse_work(entry, f"layer {entry['name']}" if isinstance(entry.get("name"), str) else where)
+    del entry["global_pe"]
+    return work
 
 
 def check_provenance(provenance: Mapping[str, Any]) -> None:
@@ -227,16 +250,6 @@ def parse_layer(raw: Any, where: str) -> LayerInfo:
     where = f"layer {name}"
     check_keys(raw, where, _LAYER_KEYS)
     geometry = _parse_geometry(value_of(raw, "geometry", dict, where), where)
-    works = []
-    for entry in value_of(raw, "global_pe", list, where):
-        if not isinstance(entry, dict):
-            fail(f"{where}: global_pe holds {show(entry)}, expected objects")
-        check_keys(entry, f"{where}: global_pe", ("op", "elements"))
-        elements = integer(entry, "elements", 0, 1 << 48, f"{where}: global_pe")
-        work = value_of(entry, "op", str, f"{where}: global_pe")
-        if not work.isprintable():
-            fail(f"{where}: global_pe op is {show(work)}, expected printable text")
-        works.append(GlobalPeWork(work, elements))
     tensors = _hashes(raw, where, FLOAT_TENSORS)
     signs = [value_of(raw, key, bool, where) for key in ("input_signed", "weight_is_activation")]
     if ("weight" in tensors) != ("input" in tensors):
@@ -255,7 +268,6 @@ def parse_layer(raw: Any, where: str) -> LayerInfo:
         activation=choice(raw, "activation", ACTIVATIONS, where),
         input_signed=signs[0],
         weight_is_activation=signs[1],
-        global_pe=tuple(works),
     )
     quantized = {
         key: _parse_variant(layer, key, entry, f"{where}: variant {show(key)}")

@@ -31,6 +31,7 @@ from accelsim.trace.manifest import (
     show,
     variant_key,
 )
+from accelsim.workload.graph import Graph
 from accelsim.workload.layer import FloatLayer, QuantizedLayer
 
 _DTYPES = {"float32": "F32", "float64": "F64", "int8": "I8", "uint8": "U8", "uint16": "U16"}
@@ -57,12 +58,14 @@ def write_trace(
     layers: Sequence[FloatLayer],
     provenance: Mapping[str, Any],
     *,
+    graph: Graph | None = None,
     synthetic: bool = False,
     quantized: Sequence[QuantizedLayer] = (),
     keep_floats: bool = True,
 ) -> Path:
     """Write a trace: beside the target first, checked, then renamed.
 
+    graph: what each layer reads, and the work between layers; None: a chain of the layers, without such work.
     quantized: stored variants, matched to `layers` by name; a name without a float layer becomes a layer of
     its own. keep_floats: False drops all floats but the biases. Raises AccelsimError for bad content and for
     a file that cannot be written; the target is then as it was.
@@ -88,7 +91,11 @@ def write_trace(
                 tensors["bias"] = _add(sources, f"{words.name}/bias", words.bias)
             infos[words.name] = LayerInfo(words.layer, tensors, {})
         infos[words.name] = _with_variant(infos[words.name], words, sources)
-    return _write(Path(path), Manifest(model, synthetic, provenance, tuple(infos.values())), sources)
+    if not infos:
+        raise AccelsimError(f"trace {path}: layers is empty, expected at least one layer")
+    graph = graph or Graph.chain([info.layer for info in infos.values()])
+    manifest = Manifest(model, synthetic, provenance, graph, tuple(infos.values()))
+    return _write(Path(path), manifest, sources)
 
 
 def quantize_trace(
@@ -120,7 +127,7 @@ def quantize_trace(
         for scheme in schemes:
             new = _with_variant(new, quantize_layer(layer, scheme, vector_size, options), sources)
         infos.append(new)
-    manifest = Manifest(trace.model, trace.synthetic, trace.provenance, tuple(infos))
+    manifest = Manifest(trace.model, trace.synthetic, trace.provenance, trace.graph, tuple(infos))
     return _write(Path(target), manifest, sources)
 
 
@@ -143,7 +150,7 @@ def _reader(trace: Trace, name: str) -> Callable[[], NDArray[Any]]:
 def _with_variant(info: LayerInfo, words: QuantizedLayer, sources: dict[str, _Source]) -> LayerInfo:
     """The layer with one more stored variant, whose tensors are added to `sources`."""
     key = variant_key(words.scheme, words.vector_size)
-    if replace(info.layer, global_pe=()) != replace(words.layer, global_pe=()):
+    if info.layer != words.layer:
         raise AccelsimError(f"layer {info.name}: variant {key} describes another layer of the same name")
     stored_options = words.provenance.get("options", {})
     if not isinstance(stored_options, dict):

@@ -22,22 +22,31 @@ OPS = ("conv", "linear", "matmul")
 ACTIVATIONS = ("none", "relu")
 
 
+ROW_OPS = ("softmax", "layer_norm", "rms_norm")
+"""Work that cannot start before whole rows of its input are there."""
+
+
 @dataclass(frozen=True)
-class GlobalPeWork:
-    """Elementwise work that follows a layer on the global PE: pooling, residual add, softmax, norm, GELU."""
+class NodeWork:
+    """What a node of the graph asks of the global PE.
+
+    elements: of its time; read, written: elements that go from and to the global buffer.
+    """
 
     op: str
     elements: int
+    read: int
+    written: int
 
     @property
     def needs_rows(self) -> bool:
         """True for work that cannot start before whole rows of outputs are there."""
-        return self.op in ("softmax", "layer_norm")
+        return self.op in ROW_OPS
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What one layer is. Raises AccelsimError for work that is not GlobalPeWork.
+    """What one layer is.
 
     op: one of OPS; activation: one of ACTIVATIONS, done by the PPU; input_signed: False promises that the
     input is never negative; weight_is_activation: the weight operand is computed at run time (attention).
@@ -49,13 +58,6 @@ class Layer:
     activation: str = "none"
     input_signed: bool = True
     weight_is_activation: bool = False
-    global_pe: tuple[GlobalPeWork, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not all(isinstance(item, GlobalPeWork) for item in self.global_pe):
-            raise AccelsimError(
-                f"layer {self.name}: global_pe is {self.global_pe}, expected GlobalPeWork items"
-            )
 
 
 class HasLayer:
@@ -89,10 +91,6 @@ class HasLayer:
     @property
     def weight_is_activation(self) -> bool:
         return self.layer.weight_is_activation
-
-    @property
-    def global_pe(self) -> tuple[GlobalPeWork, ...]:
-        return self.layer.global_pe
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +146,8 @@ class OutputFormat:
 class LayerSpec(HasLayer):
     """A layer at a scheme, without its tensors: what mapping and timing depend on.
 
+    global_pe: work of the nodes that the layer hosts, in order (docs/residency.md).
+
     Input words are numbered ((n*H + h)*W + w)*groups*Cv + group*Cv + cv with Cv = ceil(C/groups/V); in a
     folded layer (pixel*groups + group)*G + g.
     """
@@ -157,6 +157,7 @@ class LayerSpec(HasLayer):
     vector_size: int
     fold: str
     output: OutputFormat
+    global_pe: tuple[NodeWork, ...] = ()
 
     @cached_property
     def weight_operand(self) -> Operand:

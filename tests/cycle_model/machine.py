@@ -90,7 +90,7 @@ class Machine:
         for run in self.runs:
             assert run.end is not None and run.psum_done.all()
             run.count("control.cycle", self.arch.pes * (run.end - previous))
-            for work in run.layer.global_pe:
+            for work in run.layer.spec.global_pe:
                 words = ceil_div(work.elements * run.layer.scheme.activation.bits, self.arch.gb_bank_bits)
                 run.count("global_pe.element", work.elements)
                 run.count("global_buffer.read", words)
@@ -134,14 +134,14 @@ class Machine:
         run = self.runs[self.current]
         if run.end is None and run.outputs_to_write == 0 and run.streaming_backlog == 0:
             rate = self.arch.global_pe_elements_per_cycle
-            rows = [work.elements for work in run.layer.global_pe if work.op in ROW_WORK]
+            rows = [work.elements for work in run.layer.spec.global_pe if work.op in ROW_WORK]
             run.end = now + sum(ceil_div(elements, rate) for elements in rows)
         if run.end == now:
             self.current += 1
 
     def _take_output(self, output: OutputTile) -> None:
         run = self.runs[output.layer]
-        elements = sum(work.elements for work in run.layer.global_pe if work.op not in ROW_WORK)
+        elements = sum(work.elements for work in run.layer.spec.global_pe if work.op not in ROW_WORK)
         run.streaming_backlog += elements * output.values
         if run.program.placement.output_to_dram:
             self._request_dram_write(output)

@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 
 from accelsim.trace.write import write_trace
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import FloatLayer, GlobalPeWork, Layer
+from accelsim.workload.graph import Graph, LayerStep, Node, output_shape
+from accelsim.workload.layer import FloatLayer, Layer
 
 HERE = Path(__file__).parent
 HELD_OUT_EVERY = 5  # images 4, 9, 14, ... are held out: 359 of 1797
@@ -133,7 +134,6 @@ def build_layers(weights: dict[str, Floats], images: Images) -> list[FloatLayer]
     layers = []
     for name, spec in LAYERS.items():
         geometry = geometry_of(spec, inputs[name])
-        outputs = geometry.pixels * geometry.K
         weight = weights[f"{name}.weight"]
         layers.append(
             FloatLayer(
@@ -143,7 +143,6 @@ def build_layers(weights: dict[str, Floats], images: Images) -> list[FloatLayer]
                     geometry=geometry,
                     activation=spec.activation,
                     input_signed=False,  # pixels in [0, 1], then ReLU everywhere
-                    global_pe=(GlobalPeWork("max_pool", outputs),) if name == POOL_AFTER else (),
                 ),
                 weight=weight.reshape(spec.K, spec.C // spec.groups, spec.R, spec.R),
                 bias=weights[f"{name}.bias"],
@@ -152,6 +151,21 @@ def build_layers(weights: dict[str, Floats], images: Images) -> list[FloatLayer]
             )
         )
     return layers
+
+
+def build_graph(layers: list[FloatLayer]) -> Graph:
+    """One layer after another, with a pool between two of them; fc reads all positions as channels."""
+    first = layers[0].geometry
+    steps: list[LayerStep | Node] = []
+    last = "image"
+    for layer in layers:
+        steps.append(LayerStep(layer.name, (last,)))
+        last = layer.name
+        if last == POOL_AFTER:
+            n, k, p, q = output_shape(layer.layer)
+            steps.append(Node("pool", "max_pool", (last,), (n, k, p // 2, q // 2)))
+            last = "pool"
+    return Graph((("image", (first.N, first.C, first.H, first.W)),), tuple(steps), (last,))
 
 
 def main() -> None:
@@ -167,7 +181,7 @@ def main() -> None:
         "evaluated": f"the first {EVALUATED_IMAGES} held-out images",
         "calibration": f"the first {CALIBRATION_IMAGES} training images",
     }
-    write_trace(out, "digits", layers, provenance)
+    write_trace(out, "digits", layers, provenance, graph=build_graph(layers))
     macs = sum(layer.geometry.macs for layer in layers)
     print(f"{out}: {len(layers)} layers, {macs / 1e6:.2f} M MACs, {out.stat().st_size / 1e6:.2f} MB")
     print(f"held-out accuracy {100 * accuracy(weights, images):.2f} % of {len(images.test_y)} images")

@@ -55,6 +55,7 @@ def run(
     `write` to put into timeline.json. Raises AccelsimError on bad input, with one clear line.
     """
     opened, machine = _open(trace), _machine(arch, overrides)
+    machine.check_scheme(_scheme(scheme))  # before floats are convolved for the SQNR
     return run_network(
         opened,
         machine,
@@ -93,6 +94,8 @@ def compare(
     if len(set(wanted)) != len(wanted):
         raise AccelsimError(f"compare: a scheme is given twice in {', '.join(map(str, wanted))}")
     opened, machine = _open(trace), _machine(arch, overrides)
+    for scheme in wanted:
+        machine.check_scheme(scheme)
     only_timing = _timing_only(gated_fraction)
     floats, library = {} if only_timing else float_outputs(opened), _library(machine, costs)
     runs = tuple(
@@ -241,6 +244,7 @@ def synthesise_rtl(
     from accelsim.rtl.synth import compare_area, synth, synth_frame
 
     machine = _machine(arch, overrides)
+    machine.check_scheme(_scheme(scheme))
     rows = synth(out, liberty)
     library = _library(machine, costs)
     return synth_frame(rows), compare_area(rows, machine, _scheme(scheme), library)

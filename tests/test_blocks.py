@@ -66,8 +66,8 @@ def draw(seed: int, blocks: int, size: int) -> np.ndarray:
 @pytest.mark.parametrize("name", MX_FORMATS)
 @pytest.mark.parametrize("seed", range(3))
 def test_mx_blocks_against_gfloat(name: str, seed: int) -> None:
-    """Scales, codes and values. gfloat's exponent is a float log2, wrong just below a power of two: no such
-    value is drawn here (the next test has them). It may make -128, which this quantization never does."""
+    """Scales, codes and values. gfloat is given float64, in which its log2 of a float32 is exact enough. It
+    may make -128, which this quantization never does."""
     info, operand = MX_FORMATS[name], Operand(ELEMENTS[name], MX, 32)
     values = draw(seed, 200, 32)
     codes, scales = quantize_blocks(values, operand, 1.0)

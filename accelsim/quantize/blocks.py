@@ -1,8 +1,8 @@
 """Blocks of codes whose scale is a number of its own: OCP MX, NVFP4, and float32 scales.
 
 The rules are fixed by the formats (docs/quantization.md); nothing is calibrated but NVFP4's factor of a whole
-tensor. Every decision is exact: dividends have 24 significant bits and divisors at most 28, so a quotient in
-float64 lies on the same side of a tie as the true one.
+tensor. Of float32 values every choice is exact: dividends have 24 significant bits and divisors at most 28,
+so a quotient in float64 lies on the same side of a tie as the true one.
 """
 
 from __future__ import annotations

@@ -104,6 +104,8 @@ def compare(
         gated_fraction=gated_fraction,
         timeline=timeline,
     )
+    for other in wanted:
+        first.arch.check_scheme(other)
     count = len(first.workload.layers)
     runs = tuple(run_network(replace(first, schemes=(scheme,) * count), progress) for scheme in wanted)
     return Comparison(runs, comparison_table(runs, first.library))
@@ -234,6 +236,7 @@ def synthesise_rtl(
     from accelsim.rtl.synth import compare_area, synth, synth_frame
 
     machine = _machine(arch, overrides)
+    machine.check_scheme(_scheme(scheme))
     rows = synth(out, liberty)
     library = _library(machine, costs)
     return synth_frame(rows), compare_area(rows, machine, _scheme(scheme), library)
@@ -271,6 +274,7 @@ def _request(
 ) -> RunRequest:
     """What is asked for, opened and read; the same scheme for every layer. Raises AccelsimError."""
     workload, machine, wanted = _open(trace), _machine(arch, overrides), _scheme(scheme)
+    machine.check_scheme(wanted)  # before floats are convolved for the SQNR
     if gated_fraction is not None and not 0 <= gated_fraction <= 1:
         raise AccelsimError(f"gated fraction is {gated_fraction}, expected 0 to 1")
     return RunRequest(

@@ -34,9 +34,9 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
         weight.astype(np.float32),
         inputs.astype(np.float32),
     )
-    words = quantize_layer(layer, Scheme.parse("4/4/4/4"), 4)
+    words = [quantize_layer(layer, Scheme.parse(text), 4) for text in ("4/4/4/4", "nvfp4")]
     return write_trace(
-        tmp_path_factory.mktemp("fuzz") / "t.safetensors", "m", [layer], {"seed": 0}, quantized=[words]
+        tmp_path_factory.mktemp("fuzz") / "t.safetensors", "m", [layer], {"seed": 0}, quantized=words
     )
 
 
@@ -112,7 +112,7 @@ JSON = st.recursive(
         st.floats(),
         st.text(max_size=5),
         st.sampled_from(
-            ["4/4/4/4", "8/8/-/-", "4/4/4/4:sp4", "conv", "relu", "auto", "a", "\ud800", "0" * 64]
+            ["4/4/4/4", "8/8/-/-", "4/4/4/4:sp4", "mxfp4", "conv", "relu", "auto", "a", "\ud800", "0" * 64]
         ),
     ),
     lambda inner: st.one_of(

@@ -33,8 +33,12 @@ def trace_info_command(trace: TraceArgument) -> None:
 def trace_quantize_command(
     trace: TraceArgument,
     out: Annotated[Path, typer.Option("--out", help="The trace file to write.")],
-    scheme: Annotated[list[str], typer.Option("--scheme", help="Precision W/A/ws/as; repeats.")],
-    vector_size: Annotated[int, typer.Option("--vector-size", min=1, max=128)] = 16,
+    scheme: Annotated[
+        list[str], typer.Option("--scheme", help="W/A/ws/as[@block], mxint8, mxfp4 or nvfp4; repeats.")
+    ],
+    vector_size: Annotated[
+        int, typer.Option("--vector-size", min=1, max=128, help="Block of schemes that do not give theirs.")
+    ] = 16,
     quantize: QuantizeOption = None,
     keep_floats: Annotated[
         bool, typer.Option("--keep-floats/--drop-floats", help="Keep the float tensors in the new file.")

@@ -38,6 +38,14 @@ SCHEMES: dict[str, tuple[Operand, Operand]] = {  # name -> (weight, activation)
 }
 
 
+def activation_name(operand: Operand) -> str:
+    """The scheme of which it is the activation operand. Raises AccelsimError where that has no name."""
+    for name, (_, activation) in SCHEMES.items():
+        if activation == operand:
+            return name
+    raise AccelsimError(f"operand {operand}: has no name in the catalogue, one of {', '.join(SCHEMES)}")
+
+
 def integer_operand(
     bits: int, scale_bits: int = 0, *, signed: bool = True, gamma: Gamma = "tensor", block: int | None = None
 ) -> Operand:

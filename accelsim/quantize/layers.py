@@ -26,6 +26,7 @@ from accelsim.quantize.arrays import (
     tensor_scale,
     vector_scales,
 )
+from accelsim.quantize.blocks import block_gamma, quantize_blocks
 from accelsim.quantize.ranges import find_ranges
 from accelsim.quantize.reference import (
     apply_activation,
@@ -41,6 +42,9 @@ from accelsim.workload.layer import (
     OutputFormat,
     QuantizedLayer,
 )
+
+Codes = NDArray[np.int8] | NDArray[np.uint8]
+Scales = NDArray[np.uint16] | NDArray[np.uint8] | NDArray[np.float32]
 
 
 def weight_vectors(weight: NDArray[np.floating], vector_size: int, folded: bool) -> NDArray[np.floating]:
@@ -118,13 +122,16 @@ def quantize_layer(
     format that leaves the PPU no fraction bits.
     """
     options = options or QuantizeOptions()
+    for operand in (scheme.weight, scheme.activation):
+        if operand.scale.kind in ("none", "uint") and not operand.is_integer:
+            raise AccelsimError(f"layer {layer.name}: no rule quantizes {operand}, expected block scales")
     if vector_size < 1:
         raise AccelsimError(f"layer {layer.name}: vector size is {vector_size}, expected at least 1")
     vector_size = scheme.block or vector_size
     check_float_layer(layer)
     folded = layer.geometry.folded(vector_size, options.fold)
     output = output_format(layer.layer, scheme)
-    if output.fraction_bits < 0:
+    if output.operand.is_integer and output.fraction_bits < 0:
         raise AccelsimError(
             f"layer {layer.name}: output format of {output.operand.bits} bits with "
             f"{output.operand.scale.bits}-bit scales "
@@ -154,7 +161,7 @@ def quantize_layer(
 
 def _quantize_weight(
     layer: FloatLayer, operand: Operand, vector_size: int, options: QuantizeOptions, folded: bool
-) -> tuple[NDArray[np.int8], NDArray[np.uint16] | None, NDArray[np.float64]]:
+) -> tuple[Codes, Scales | None, NDArray[np.float64]]:
     """(weight_words, weight_scales, weight_gamma) of workload.QuantizedLayer.
 
     A weight-side activation exists only at run time: one static scale or gamma for the whole tensor.
@@ -163,6 +170,9 @@ def _quantize_weight(
     one_gamma = layer.weight_is_activation or operand.scale.gamma == "tensor"
     vectors = weight_vectors(layer.weight, vector_size, folded)
     seen = layer.weight if layer.calibration_weight is None else layer.calibration_weight
+    if not operand.is_integer:
+        tensor = block_gamma([seen], operand)
+        return *quantize_blocks(vectors, operand, tensor), np.full(channels, tensor)
     if operand.scale.kind == "none":
         if one_gamma:
             gamma = np.full(channels, tensor_scale([seen], operand, options))
@@ -185,11 +195,14 @@ def _quantize_weight(
 
 def _quantize_input(
     layer: FloatLayer, operand: Operand, vector_size: int, options: QuantizeOptions, folded: bool
-) -> tuple[NDArray[np.int8] | NDArray[np.uint8], NDArray[np.uint16] | None, float]:
+) -> tuple[Codes, Scales | None, float]:
     """(input_words, input_scales, input_gamma) of workload.QuantizedLayer; static scale or gamma."""
     low, qmax = operand.qmin, operand.qmax
     vectors = input_vectors(layer.input, layer.geometry, vector_size, folded)
     seen = layer.input if layer.calibration_input is None else layer.calibration_input
+    if not operand.is_integer:
+        gamma = block_gamma(iter(seen), operand)
+        return *quantize_blocks(vectors, operand, gamma), gamma
     if operand.scale.kind == "none":
         gamma = tensor_scale(iter(seen), operand, options)
         return encode(vectors, np.array([[gamma]]), low, qmax), None, gamma
@@ -228,6 +241,8 @@ def calibrated_output_gamma(
     a trace should not.
     """
     operand = output.operand
+    if operand.scale.gamma == "none":
+        return 1.0
     inputs, weight = layer.input, layer.weight
     if layer.calibration_input is not None:
         if not layer.weight_is_activation:
@@ -236,6 +251,8 @@ def calibrated_output_gamma(
             inputs, weight = layer.calibration_input, layer.calibration_weight
     groups = inputs.shape[1] // weight.shape[1]
     chunks = (apply_activation(y, layer.activation) for y in output_chunks(layer, inputs, weight))
+    if not operand.is_integer:
+        return keep_24_bits(block_gamma(chunks, operand))
     if operand.scale.kind == "uint":
         by_group = (y.reshape(len(y), groups, -1) for y in chunks)
         vectors = (cut_vectors(y, vector_size).reshape(-1, vector_size) for y in by_group)

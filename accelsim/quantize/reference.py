@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import AccelsimError
+from accelsim.quantize.blocks import dequantize_words
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import FloatLayer, QuantizedLayer
 
@@ -99,6 +100,15 @@ def dequantize_output(
     factor = np.ldexp(factor, layer.scheme.scale_product_shift + product_shift)
     y: NDArray[np.float64] = psums * factor
     return y if layer.bias is None else y + layer.bias.astype(np.float64)
+
+
+def operand_values(layer: QuantizedLayer) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What the words of a layer are worth: (weights float64[K, G, V], inputs float64[words, V])."""
+    gamma, weight, inputs = layer.weight_gamma[:, None], layer.spec.weight_operand, layer.spec.input_operand
+    return (
+        dequantize_words(layer.weight_words, layer.weight_scales, gamma, weight),
+        dequantize_words(layer.input_words, layer.input_scales, layer.input_gamma, inputs),
+    )
 
 
 def ppu_constants(

@@ -253,10 +253,15 @@ def _check_codes(where: str, spec: TensorSpec, values: NDArray[Any]) -> None:
     if spec.low is None or spec.high is None:
         if not (np.isfinite(values) & (values > 0)).all():
             fail(f"{where} holds {values.min():.6g}, expected finite numbers above 0")
+        one = {"none": 1, "tensor": values.flat[0]}.get(spec.gamma)
+        if one is not None and (values != one).any():
+            fail(f"{where} holds {values[values != one][0]:.6g}, expected {one:.6g} of all channels")
         return
     for extreme in (int(values.min()), int(values.max())):
         if not spec.low <= extreme <= spec.high:
             fail(f"{where} holds {extreme}, expected {spec.low} to {spec.high}")
+    if spec.refused and (wrong := np.isin(values, spec.refused)).any():
+        fail(f"{where} holds code {int(values[wrong][0])}, which is no number")
     if spec.tail is not None:
         run, used = spec.tail
         padding = values.reshape(-1, run, values.shape[-1])[:, -1, used:]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from accelsim.errors import AccelsimError
-from accelsim.formats.catalogue import INT, integer_operand
+from accelsim.formats.catalogue import INT, SCHEMES, integer_operand
 from accelsim.formats.scale import MAX_SCALE_BITS
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions
@@ -46,7 +46,8 @@ _VARIANT_KEYS = ("scheme", "vector_size", "fold", "input_gamma", "output", "opti
 class TensorSpec:
     """What one tensor must look like. A shape entry of 0 means any size of at least 1.
 
-    low, high bound the values (None: finite floats); tail is (vectors, used): in every run of `vectors` words
+    low, high bound the values (None: finite floats), of which `refused` are no numbers; gamma says of factors
+    that are all 1 ("none") or all equal ("tensor"); tail is (vectors, used): in every run of `vectors` words
     along the last axis but one, the last word has only `used` codes, the others must be 0.
     """
 
@@ -55,6 +56,8 @@ class TensorSpec:
     low: int | None = None
     high: int | None = None
     tail: tuple[int, int] | None = None
+    refused: tuple[int, ...] = ()
+    gamma: str = "channel"
 
 
 @dataclass(frozen=True)
@@ -171,11 +174,12 @@ def variant_specs(layer: Layer, variant: Variant) -> dict[str, TensorSpec]:
         words = g.N * g.H * g.W * g.groups * run
         used = (g.channels_per_group - 1) % size + 1
     activation = scheme.activation.of_sign(layer.input_signed)
-    specs = {"weight_gamma": TensorSpec("F64", (g.K,))}
+    specs = {"weight_gamma": TensorSpec("F64", (g.K,), gamma=scheme.weight.scale.gamma)}
     for side, operand, shape in (("weight", scheme.weight, (g.K, vectors)), ("input", activation, (words,))):
         element, scale = operand.element, operand.scale
         dtype, (low, high) = _STORED[element.dtype], element.stored_range
-        specs[f"{side}_words"] = TensorSpec(dtype, (*shape, size), low, high, (run, used))
+        no_numbers = element.special_between
+        specs[f"{side}_words"] = TensorSpec(dtype, (*shape, size), low, high, (run, used), no_numbers)
         if scale.kind != "none":
             specs[f"{side}_scales"] = TensorSpec(_STORED[scale.dtype], shape, 0, scale.max_code)
     return specs
@@ -307,15 +311,10 @@ def _parse_variant(layer: Layer, key: str, raw: Any, where: str) -> Variant:
     size = integer(raw, "vector_size", 1, MAX_VECTOR_SIZE, where)
     if scheme.scale_product_bits or key != f"{raw['scheme']}@{size}" or key != variant_key(scheme, size):
         fail(f"{where}: holds scheme {show(raw['scheme'])} at vector size {size}, expected the key to say so")
-    output_raw = value_of(raw, "output", dict, where)
-    check_keys(output_raw, f"{where}: output", ("bits", "signed", "scale_bits", "gamma"))
-    bits = integer(output_raw, "bits", min(INT), max(INT), f"{where}: output")
-    signed = value_of(output_raw, "signed", bool, f"{where}: output")
-    scale_bits = integer(output_raw, "scale_bits", 0, MAX_SCALE_BITS, f"{where}: output")
-    output_gamma = positive(output_raw, "gamma", f"{where}: output")
-    output = OutputFormat(integer_operand(bits, scale_bits, signed=signed))
-    if output.fraction_bits < 0:
-        fail(f"{where}: output leaves the PPU {output.fraction_bits} fraction bits, expected at least 0")
+    output, output_gamma = _parse_output(value_of(raw, "output", dict, where), f"{where}: output")
+    input_gamma = positive(raw, "input_gamma", where)
+    if scheme.activation.scale.gamma == "none" and input_gamma != 1:
+        fail(f"{where}: input_gamma is {input_gamma:.6g}, expected 1: {scheme} has none")
     options_raw = value_of(raw, "options", dict, where)
     check_keys(options_raw, f"{where}: options", tuple(QuantizeOptions.__dataclass_fields__))
     try:
@@ -323,13 +322,31 @@ def _parse_variant(layer: Layer, key: str, raw: Any, where: str) -> Variant:
     except AccelsimError as error:
         fail(f"{where}: {error}")
     fold = choice(raw, "fold", ("auto", "never"), where)
-    input_gamma = positive(raw, "input_gamma", where)
     variant = Variant(scheme, size, fold, input_gamma, output, output_gamma, options, {})
     names = tuple(variant_specs(layer, variant))
     tensors = _hashes(raw, where, names)
     if len(tensors) != len(names):
         fail(f"{where}: tensors lacks '{next(n for n in names if n not in tensors)}'")
     return replace(variant, tensors=tensors)
+
+
+def _parse_output(raw: dict[str, Any], where: str) -> tuple[OutputFormat, float]:
+    """(format, gamma) of {bits, signed, scale_bits, gamma}, or of {scheme, gamma} where that has a name."""
+    if "scheme" in raw:
+        check_keys(raw, where, ("scheme", "gamma"))
+        operand = SCHEMES[choice(raw, "scheme", tuple(SCHEMES), where)][1]
+        gamma = positive(raw, "gamma", where)
+        if operand.scale.gamma == "none" and gamma != 1:
+            fail(f"{where}: gamma is {gamma:.6g}, expected 1: {raw['scheme']} has none")
+        return OutputFormat(operand), gamma
+    check_keys(raw, where, ("bits", "signed", "scale_bits", "gamma"))
+    bits = integer(raw, "bits", min(INT), max(INT), where)
+    signed = value_of(raw, "signed", bool, where)
+    scale_bits = integer(raw, "scale_bits", 0, MAX_SCALE_BITS, where)
+    output = OutputFormat(integer_operand(bits, scale_bits, signed=signed))
+    if output.fraction_bits < 0:
+        fail(f"{where}: leaves the PPU {output.fraction_bits} fraction bits, expected at least 0")
+    return output, positive(raw, "gamma", where)
 
 
 def _hashes(raw: dict[str, Any], where: str, names: tuple[str, ...]) -> dict[str, str]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import AccelsimError
+from accelsim.formats.catalogue import activation_name
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
 from accelsim.workload.geometry import Geometry
@@ -135,10 +136,10 @@ class OutputFormat:
         return min(8, 23 - magnitude - self.operand.scale.bits)
 
     def to_dict(self) -> dict[str, object]:
-        """As traces and dumps describe it."""
+        """As traces and dumps describe it. Raises AccelsimError for an operand that has no name."""
         element, scale = self.operand.element, self.operand.scale
         if not self.operand.is_integer:
-            return {"element": element.name, "scale": scale.kind}
+            return {"scheme": activation_name(self.operand)}
         return {"bits": element.bits, "signed": element.signed, "scale_bits": scale.bits}
 
 
@@ -230,15 +231,17 @@ class QuantizedLayer(HasLayer):
     weight_words: int8[K, G, V]; weight_scales: uint16[K, G] or None; weight_gamma: float64[K];
     input_words: uint8 or int8 [words, V]; input_scales: uint16[words] or None; input_gamma: float;
     output_gamma: what a unit of the PPU's codes (with scales: of code times scale) is worth.
-    y = psum * 2^(sh+p) * weight_gamma[k] * input_gamma + bias[k].
+    y = psum * 2^(sh+p) * weight_gamma[k] * input_gamma + bias[k]. Of formats other than integers codes are
+    uint8 and scales what their kind is stored as (formats/element.py, scale.py); where a format has no gamma,
+    gammas are 1, and where it has one a tensor, all weight_gamma[k] are equal.
     """
 
     spec: LayerSpec
-    weight_words: NDArray[np.int8]
-    weight_scales: NDArray[np.uint16] | None
+    weight_words: NDArray[Any]
+    weight_scales: NDArray[Any] | None
     weight_gamma: NDArray[np.float64]
-    input_words: NDArray[np.int8] | NDArray[np.uint8]
-    input_scales: NDArray[np.uint16] | None
+    input_words: NDArray[Any]
+    input_scales: NDArray[Any] | None
     input_gamma: float
     output_gamma: float
     bias: NDArray[np.float32] | None

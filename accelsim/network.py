@@ -37,6 +37,7 @@ from accelsim.report.summary import at_published_width, summary_of
 from accelsim.report.timeline import Timeline
 from accelsim.sim.run import TimeRequest, no_cyclic_gc, time_layers
 from accelsim.version import __version__
+from accelsim.workload.wiring import wire
 
 # How long one thread keeps the interpreter from another, in s.
 _SWITCH_S = 2e-4
@@ -93,7 +94,8 @@ class RunRequest:
             for name, scheme in zip(names, self.schemes, strict=True)
         )
         inventory = build_inventory(arch, self.scheme, self.library)
-        return PlanRequest(arch, outlines, action_prices_pj(inventory, arch.clock_ghz))
+        wiring = wire(self.workload.graph, self.workload.layers)
+        return PlanRequest(arch, outlines, wiring, action_prices_pj(inventory, arch.clock_ghz))
 
 
 def run_network(request: RunRequest, progress: Progress | None = None) -> RunResult:
@@ -126,13 +128,15 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
                 name, c_split = layer.program.layer.name, layer.program.mapping.c_split
                 jobs.append(worker.submit(computed_layer, index, name, c_split))
 
-        plans = plan(request.planned(), planned)
-        programs = tuple(layer.program for layer in plans)
+        whole = plan(request.planned(), planned)
+        programs = tuple(layer.program for layer in whole.layers)
         recorder = None
         if request.timeline:
             recorder = Timeline(arch, programs, title=f"{request.workload.name} {scheme} {arch.name}")
         times = time_layers(
-            TimeRequest(arch, programs), lambda index: tell("cycles", index + 1), recorder=recorder
+            TimeRequest(arch, programs, whole.prologue),
+            lambda index: tell("cycles", index + 1),
+            recorder=recorder,
         )
         if request.gated_fraction is None:
             computed = [job.result() for job in jobs]

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass
+from itertools import islice
 
 from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import LayerProgram
-from accelsim.mapping.residency import Storage, decide_storage
+from accelsim.mapping.residency import PrologueStep, Storage, decide_run
 from accelsim.mapping.search.mapper import Choice, Mapper
 from accelsim.workload.layer import LayerSpec
+from accelsim.workload.wiring import Wiring
 
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """layers: of a run, in order; prices_pj: of what depends on the mapping, see `Mapper`."""
+    """layers: of a run, in order; wiring: which tensors they hand to each other; prices_pj: see `Mapper`."""
 
     arch: Arch
     layers: tuple[LayerSpec, ...]
+    wiring: Wiring
     prices_pj: Dict[str, float]
 
 
@@ -32,37 +35,36 @@ class LayerPlan:
     program: LayerProgram
 
 
-def choices(request: PlanRequest, mapper: Mapper) -> Iterator[tuple[Storage, Choice]]:
-    """Layer by layer where its operands live and what the mapper finds; later layers only when asked for."""
-    storages = decide_storage(request.arch, request.layers)
-    yield from zip(storages, mapper.choices(request.layers, storages), strict=True)
+@dataclass(frozen=True)
+class Plan:
+    """prologue: what runs before the first layer."""
+
+    prologue: tuple[PrologueStep, ...]
+    layers: tuple[LayerPlan, ...]
 
 
 def choice_of(request: PlanRequest, index: int) -> tuple[Storage, Choice]:
-    """The same for one layer; those after it are left out."""
-    found = choices(request, Mapper(request.arch, request.prices_pj))
-    for _ in range(index):
-        next(found)
-    return next(found)
+    """Where a layer's operands live and what the mapper finds for it; the layers after it are left out."""
+    storages = decide_run(request.arch, request.layers, request.wiring).layers
+    found = Mapper(request.arch, request.prices_pj).choices(request.layers, storages)
+    return storages[index], next(islice(found, index, None))
 
 
-def plan(
-    request: PlanRequest, on_layer: Callable[[int, LayerPlan], None] | None = None
-) -> tuple[LayerPlan, ...]:
-    """The plan of every layer. `on_layer(index, plan)` is called as each is made, while others are not yet.
+def plan(request: PlanRequest, on_layer: Callable[[int, LayerPlan], None] | None = None) -> Plan:
+    """The plan of a run. `on_layer(index, plan)` is called as each is made, while others are not yet.
 
     Raises AccelsimError where a layer does not fit the machine, naming what is too small.
     """
+    run = decide_run(request.arch, request.layers, request.wiring)
     mapper = Mapper(request.arch, request.prices_pj)
-    plans = []
-    for index, (layer, (storage, choice)) in enumerate(
-        zip(request.layers, choices(request, mapper), strict=True)
-    ):
+    plans: list[LayerPlan] = []
+    found = mapper.choices(request.layers, run.layers)
+    for index, (layer, storage, choice) in enumerate(zip(request.layers, run.layers, found, strict=True)):
         _check_sign(request.arch, layer)
         plans.append(LayerPlan(storage, choice, mapper.program(choice, layer, storage)))
         if on_layer is not None:
             on_layer(index, plans[-1])
-    return tuple(plans)
+    return Plan(run.prologue, tuple(plans))
 
 
 def _check_sign(arch: Arch, layer: LayerSpec) -> None:

@@ -148,7 +148,7 @@ def run_pe(
     Each operand has a port of one word (of all lanes) a cycle.
     """
     clock = Clock()
-    storage = Storage(weights="gb", input="gb", output_to_dram=False)
+    storage = Storage(weights="gb", input="gb")
     run = LayerRun(clock, arch, 0, replace(whole, storage=storage, pes=[program]))
     staged = run.staged
     shapes = [_drain_shape(block, staged) for block in program.blocks if block.last]

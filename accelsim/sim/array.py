@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from accelsim.machine.arch import Arch
+from accelsim.mapping.residency import PrologueStep
 from accelsim.sim.clock import Clock, Process
 from accelsim.sim.drain import Drain, OutputTile, PsumTile
 from accelsim.sim.fetch import StreamRun
@@ -12,7 +13,7 @@ from accelsim.sim.layer_run import LayerRun, row_work_cycles
 from accelsim.sim.pe import Pe
 from accelsim.sim.ports import INPUT, WEIGHT
 from accelsim.sim.recorder import Recorder
-from accelsim.sim.transfers import Fabric, OutputTransfer, PsumTransfer
+from accelsim.sim.transfers import Fabric, OutputTransfer, PrologueTransfers, PsumTransfer
 
 
 class Array:
@@ -26,9 +27,10 @@ class Array:
         on_layer: Callable[[int], None] | None = None,
         recorder: Recorder | None = None,
         observed: Sequence[int] = (),
+        prologue: Sequence[PrologueStep] = (),
     ) -> None:
         self.states: dict[int, object] = dict.fromkeys(observed)  # at the start of these layers
-        self._on_layer = on_layer
+        self._on_layer, self._prologue = on_layer, prologue
         self.clock, self.arch, self.runs, self.recorder = clock, arch, runs, recorder
         self.fabric = Fabric(clock, arch, recorder)
         self.pes = self.fabric.pes
@@ -62,6 +64,8 @@ class Array:
         return weights, under_way, self.clock.due(), ports
 
     def _sequence(self) -> Process:
+        for step in self._prologue:
+            yield PrologueTransfers(self.fabric, self.runs[0], step).ended
         for run in self.runs:
             run.begin()
             self.fabric.dram.poke()

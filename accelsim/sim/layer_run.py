@@ -13,6 +13,7 @@ from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import DATAFLOWS, block_counts, block_slots
 from accelsim.mapping.layout.program import LayerProgram, is_staged, output_tile_bits
 from accelsim.mapping.layout.tiles import Block, InputTile
+from accelsim.mapping.residency import share_bits
 from accelsim.sim.clock import Clock, Event
 from accelsim.workload.layer import LayerSpec
 
@@ -75,7 +76,8 @@ class LayerRun:
         self.passes = timing.passes(arch, program.mapping.dataflow)
         self.dataflow = DATAFLOWS[program.mapping.dataflow]
         self.write_latency = 4 if layer.scheme.has_scales else 3
-        self.output_to_dram = program.storage.output_to_dram
+        self.storage = program.storage
+        self.stages_outputs = program.storage.stages_outputs
         self.counts: Counter[str] = Counter()  # whole once the layer has ended
         self.buckets: NDArray[np.int64] = np.zeros((arch.pes, len(BUCKETS)), dtype=np.int64)  # likewise
         self.cycles_by_pe = [[0] * len(BUCKETS) for _ in range(arch.pes)]
@@ -96,11 +98,12 @@ class LayerRun:
         self._blocks: dict[tuple[int, int, int, bool], BlockShape] = {}
         self._drains: dict[tuple[int, int, int, int, int], DrainShape] = {}
         self._pieces: dict[int, list[int]] = {}
+        self._outputs_before = [0]
         self._reads: dict[tuple[InputTile, int, int, int, int], int] = {}
 
     def begin(self) -> None:
-        """The previous layer has ended: inputs may be fetched."""
-        self.start = self.clock.cycle
+        """The step before has ended: inputs may be fetched. The first layer's cycles count from 0."""
+        self.start = self.clock.cycle if self.index else 0
         self.started.succeed()
 
     def weight_fetch_asked(self) -> None:
@@ -108,12 +111,12 @@ class LayerRun:
         if self._fetches_to_ask == 0:
             self.weights_asked.succeed(self.clock.cycle)
 
-    def output_in_buffer(self, cycle: int, values: int) -> None:
-        """An output tile of so many values will be in the global buffer at `cycle`."""
+    def output_there(self, cycle: int, values: int) -> None:
+        """An output tile of so many values is in the global buffer at `cycle`, with what nodes read."""
         self._arrivals.append((cycle, values))
 
-    def output_written(self, cycle: int) -> None:
-        """An output tile will be where it is to stay at `cycle`."""
+    def output_done(self, cycle: int) -> None:
+        """All of an output tile will be where it is to stay at `cycle`."""
         if cycle > self.last_write:
             self.last_write = cycle
         self.outputs_to_write -= 1
@@ -127,10 +130,10 @@ class LayerRun:
         outputs = geometry.pixels * geometry.K
         streaming = 0
         for item in self.layer.global_pe:
-            words = -(-item.elements * self.layer.scheme.activation.bits // self.arch.gb_bank_bits)
+            bits, bank_bits = self.layer.scheme.activation.bits, self.arch.gb_bank_bits
             self.counts[actions.GLOBAL_PE_ELEMENT] += item.elements
-            self.bank_reads += words
-            self.bank_writes += words
+            self.bank_reads += -(-item.read * bits // bank_bits)
+            self.bank_writes += -(-item.written * bits // bank_bits)
             if not item.needs_rows:
                 streaming += item.elements
         end, behind = last_write, 0
@@ -139,6 +142,27 @@ class LayerRun:
                 behind += values
                 end = max(end, cycle - -streaming * behind // (outputs * rate))
         return end + row_work_cycles(self.arch, self.layer)
+
+    def outputs_before(self, pe: int) -> int:
+        """Outputs in the output tiles of all PEs before this one; asked of them one after another."""
+        while len(self._outputs_before) <= pe:
+            last = len(self._outputs_before) - 1
+            made = 0
+            if not self.program.sends_psums(last):
+                for block in self.program.pes[last].blocks:
+                    if block.last:
+                        made += sum(self.drain_shape(block, pixels).values for pixels in self.pieces(block))
+            self._outputs_before.append(self._outputs_before[last] + made)
+        return self._outputs_before[pe]
+
+    def shares(self, first: int, values: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(spilled, written): what goes with `values` outputs, `first` of which come before them, in bits."""
+        outputs = self.layer.geometry.pixels * self.layer.geometry.K
+        spilled, written = (
+            tuple(share_bits(stored, first, values, outputs) for stored in of)
+            for of in (self.storage.spilled_bits, self.storage.written_bits)
+        )
+        return spilled, written
 
     # Facts that many blocks share, looked up once.
 

@@ -17,6 +17,8 @@ from accelsim.sim.clock import Clock
 PSUM, OUTPUT, INPUT, WEIGHT = 0, 1, 2, 3
 
 Key = tuple[int, int, int, int]  # class, leader or PE, layer, index
+OPERANDS = 1 << 40  # index of the first share of a spilled operand: after all fetches
+BEFORE_PES = -1  # in place of a PE: what steps without a layer move comes before all else
 Granted = Callable[[int, int], None]  # start cycle, duration
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import LayerProgram
 from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage
+from accelsim.mapping.residency import PrologueStep, Storage
 from accelsim.sim.array import Array
 from accelsim.sim.clock import Clock
 from accelsim.sim.layer_run import LayerRun
@@ -42,10 +42,11 @@ class LayerTiming:
 
 @dataclass(frozen=True, eq=False)
 class TimeRequest:
-    """Layers that are laid out, in the order in which they run."""
+    """Layers that are laid out, in the order in which they run; prologue: what comes before them."""
 
     arch: Arch
     programs: Sequence[LayerProgram]
+    prologue: Sequence[PrologueStep] = ()
 
 
 def time_layers(
@@ -60,14 +61,14 @@ def time_layers(
     Where the same sequence of layers comes again and again, as the blocks of a transformer do, and the array
     is in the same state each time, what happens once happens every time, and only a few are run.
     """
-    arch, programs = request.arch, request.programs
+    programs = request.programs
     repeat = None if recorder else find_repeat([program.signature for program in programs])
     if repeat is not None:
         kept = [program for index, program in enumerate(programs) if index not in repeat.left_out]
-        timings, states = _time(arch, kept, None, None, repeat.starts)
+        timings, states = _time(replace(request, programs=kept), None, None, repeat.starts)
         if states[0] == states[1]:
             return _fill_in(programs, timings, repeat, on_layer)
-    return _time(arch, programs, on_layer, recorder, ())[0]
+    return _time(request, on_layer, recorder, ())[0]
 
 
 def _fill_in(
@@ -90,17 +91,16 @@ def _fill_in(
 
 
 def _time(
-    arch: Arch,
-    programs: Sequence[LayerProgram],
+    request: TimeRequest,
     on_layer: Callable[[int], None] | None,
     recorder: Recorder | None,
     observed: Sequence[int],
 ) -> tuple[list[LayerTiming], list[object]]:
     """Timings, and the array's states at the start of the layers in `observed`."""
-    clock = Clock()
+    clock, arch = Clock(), request.arch
     with no_cyclic_gc():
-        runs = [LayerRun(clock, arch, index, program) for index, program in enumerate(programs)]
-        array = Array(clock, arch, runs, on_layer, recorder, observed)
+        runs = [LayerRun(clock, arch, index, program) for index, program in enumerate(request.programs)]
+        array = Array(clock, arch, runs, on_layer, recorder, observed, request.prologue)
         clock.run(until=array.done)
     timings = [
         LayerTiming(

@@ -164,7 +164,7 @@ def random_program(rng: Generator, arch: Arch, layer: QuantizedLayer) -> LayerPr
     pixels = layer.geometry.pixels
     per_unit = max(arch.vector_size, arch.lanes)
     units = layer.geometry.groups * -(-layer.geometry.outputs_per_group // per_unit)
-    storage = Storage(weights="gb", input="gb", output_to_dram=False)
+    storage = Storage(weights="gb", input="gb")
     error: AccelsimError | None = None
     for attempt in range(100):
         shrink = 1 + attempt // 3

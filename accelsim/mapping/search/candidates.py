@@ -151,8 +151,8 @@ def _pixel_tiles(
         words, staging = input_words(layer, c_split, size, vectors), 0
         if storage.input == "streamed":
             staging += 2 * streams * words * word
-        if storage.output_to_dram:
-            staging += output_staging_bits(arch, layer, size)
+        if storage.stages_outputs:
+            staging += output_staging_bits(arch, layer, storage, size)
         return words <= 1.1 * half and staging <= room
 
     sizes = {min(own, depth << power) for power in range(max(1, (-(-own // depth)).bit_length() + 1))}
@@ -257,8 +257,7 @@ def roofline(arch: Arch, layer: LayerSpec, storage: Storage, mapping: Mapping) -
         dram += weights * weight_streams / (1 if storage.weights == "streamed" else weights_sent)
     if storage.input != "gb":
         dram += inputs * input_streams / (1 if storage.input == "streamed" else inputs_sent)
-    if storage.output_to_dram:
-        dram += output_bits(layer)
+    dram += sum(storage.written_bits) + sum(storage.spilled_bits)
     psums = 0.0
     if mapping.c_split > 1:
         psums = (

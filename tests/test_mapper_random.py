@@ -18,7 +18,7 @@ from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.bounds import layer_bound
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage, decide_storage
+from accelsim.mapping.residency import Storage, decide_storage, output_bits
 from accelsim.mapping.search.candidates import unit_count
 from accelsim.mapping.search.estimate import NO_LEAD, Lead, estimate
 from accelsim.mapping.search.mapper import Mapper
@@ -28,7 +28,13 @@ from accelsim.report.inventory import action_prices_pj, build_inventory, technol
 from accelsim.sim.run import LayerTiming, TimeRequest, time_layers
 from accelsim.workload.layer import LayerSpec
 
-STREAMED, RESIDENT = Storage("streamed", "streamed", True), Storage("gb", "gb", False)
+RESIDENT = Storage("gb", "gb")
+
+
+def streamed(layer: LayerSpec) -> Storage:
+    return Storage("streamed", "streamed", (output_bits(layer),))
+
+
 BATCH = 25
 
 
@@ -68,7 +74,7 @@ def test_the_model_is_the_event_model_of_one_layer(first: int, features: Feature
     for seed in range(first, first + BATCH):
         arch, layers, mappings = random_run(seed, features)
         for layer, mapping in zip(layers, mappings, strict=True):
-            for storage in {decide_storage(arch, [layer.spec])[0], STREAMED, RESIDENT}:
+            for storage in {decide_storage(arch, [layer.spec])[0], streamed(layer.spec), RESIDENT}:
                 found = differences(arch, layer.spec, mapping, storage)
                 text = f"seed {seed} {features} {layer.name} {storage}"
                 assert not found, "\n".join([text, *found, describe(arch, layers, mappings)])
@@ -87,7 +93,7 @@ def test_the_model_refuses_what_layout_refuses() -> None:
             mapping = replace(mapping, units_per_tile=int(rng.integers(1, 9)))
         else:
             mapping = replace(mapping, chunk_vectors=int(rng.integers(1, layer.G + 1)))
-        storage = STREAMED if rng.random() < 0.5 else decide_storage(arch, [layer])[0]
+        storage = streamed(layer) if rng.random() < 0.5 else decide_storage(arch, [layer])[0]
         found = differences(arch, layer, mapping, storage)
         assert not found, "\n".join([f"seed {seed} {features} {mapping} {storage}", *found])
         refused += estimate(arch, layer, mapping, storage) is None

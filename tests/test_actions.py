@@ -15,7 +15,7 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine.actions import ACTIONS, COUNTED_BY, charged_to, named
 from accelsim.machine.arch import load_arch
 from accelsim.machine.dataflows import DATAFLOWS
-from accelsim.mapping.search.steps import count_names
+from accelsim.mapping.search.parameters import count_names
 from accelsim.report.inventory import build_inventory, technology_of
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -22,7 +22,7 @@ from accelsim.mapping.residency import Storage, decide_storage, output_bits
 from accelsim.mapping.search.candidates import unit_count
 from accelsim.mapping.search.estimate import NO_LEAD, Lead, estimate
 from accelsim.mapping.search.mapper import Mapper
-from accelsim.mapping.search.steps import count_names
+from accelsim.mapping.search.parameters import count_names
 from accelsim.open import open_workload
 from accelsim.report.inventory import action_prices_pj, build_inventory, technology_of
 from accelsim.sim.run import LayerTiming, TimeRequest, time_layers

@@ -108,7 +108,9 @@ def test_the_dram_port_moves_no_more_than_its_width(seed: int, tmp_path: Path) -
     )
     assert not overlaps(moved)
     for move in moved:
-        assert abs(move["args"]["bits"] / arch.dram_bits - move["dur"]) <= 0.001, move
+        assert abs(move["args"]["bits"] / arch.dram_bits - move["dur"]) < 0.0011, (
+            move
+        )  # it is rounded at both ends
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -47,7 +47,7 @@ def test_what_happens_is_in_the_table_and_what_is_in_the_table_happens() -> None
     counted: Counter[str] = Counter()
     by_values: set[str] = set()
     for seed in range(60):
-        arch, layers, mappings = random_run(seed, "all")
+        arch, layers, mappings, _ = random_run(seed, "all")
         try:
             activities = simulate(arch, layers, mappings)
         except AccelsimError:

@@ -102,7 +102,7 @@ def test_a_multicast_reads_once_and_shares_its_path() -> None:
 @given(seed=st.integers(10_000, 10_000_000))
 def test_nothing_stands_still(seed: int) -> None:
     """Whatever the machine, the layers and the mappings: every run ends, and every cycle has its bucket."""
-    arch, layers, mappings = random_run(seed, "all")
+    arch, layers, mappings, _ = random_run(seed, "all")
     specs = [layer.spec for layer in layers]
     programs = [
         build_program(arch, *own) for own in zip(specs, mappings, decide_storage(arch, specs), strict=True)

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 from cycle_model.machine import Machine
-from cycle_model.placement import Placement, placements_of, region_bits
+from cycle_model.placement import Placement, placements_of
 from cycle_model.program import compile_run, refusal
+from cycle_model.sizes import region_bits
 from hand_machine import ONE_TILE, hand_arch, hand_layer
 
 
@@ -21,13 +22,22 @@ def test_regions_of_the_global_buffer():
 UNIT = 256  # bits of 32 pixels of one channel, r of a layer and a 24th of the activation region
 
 
-def channels(*layers: tuple[int, int]) -> list[Placement]:
+Placed = tuple[str, str, str, int]  # of weights, input and output; what is kept
+
+
+def places(placements: list[Placement]) -> list[Placed]:
+    """Of a chain."""
+    assert not any(placement.spilled for placement in placements)
+    return [(p.weights, p.input, "dram" if p.written else "stays", p.kept) for p in placements]
+
+
+def channels(*layers: tuple[int, int]) -> list[Placed]:
     """Of layers of 32 pixels with these input and output channels; regions of 8 and 24 units."""
-    return placements_of(hand_arch(global_buffer_kb=1), [hand_layer(32, c, k) for c, k in layers])
+    return places(placements_of(hand_arch(global_buffer_kb=1), [hand_layer(32, c, k) for c, k in layers]))
 
 
-def placed(weights: str, inputs: str, output: str, kept: int) -> Placement:
-    return Placement(weights, inputs, output == "dram", kept * UNIT)
+def placed(weights: str, inputs: str, output: str, kept: int) -> Placed:
+    return weights, inputs, output, kept * UNIT
 
 
 # Weights take c * k / 32 units.
@@ -85,18 +95,18 @@ def test_an_input_streamed_beside_heavy_weights_counts_twice():
     # 8 > 28: that counts 48, more than the 24 + 8 + 8 of an input that is cached.
     arch = hand_arch(global_buffer_kb=1, gb_banks=8, gb_weight_banks=1)
     layers = [hand_layer(32, 24, 8), hand_layer(32, 8, 4)]
-    assert placements_of(arch, layers) == [
+    assert places(placements_of(arch, layers)) == [
         placed("streamed", "cached", "dram", 24),
         placed("cached", "cached", "dram", 8),
     ]
     # One PE's weight buffers hold 4 units, two PEs' 8. (r is then 2.)
-    assert placements_of(arch.model_copy(update={"pes": 2}), layers) == [
+    assert places(placements_of(arch.model_copy(update={"pes": 2}), layers)) == [
         placed("streamed", "streamed", "stays", 8),
         placed("cached", "gb", "dram", 8),
     ]
     # A weight region of 8 takes them too; then the input of 24 is streamed in any case.
     arch = arch.model_copy(update={"gb_weight_banks": 2})
-    assert placements_of(arch, layers) == [
+    assert places(placements_of(arch, layers)) == [
         placed("cached", "streamed", "stays", 8),
         placed("cached", "gb", "dram", 8),
     ]
@@ -105,9 +115,9 @@ def test_an_input_streamed_beside_heavy_weights_counts_twice():
 def test_room_for_outputs_on_their_way_to_dram():
     # r is half a unit a tile: an input of 20 may be cached beside one of 4, not of 4.5.
     arch = hand_arch(global_buffer_kb=1, output_staging_tiles=8)
-    assert placements_of(arch, [hand_layer(32, 20, 4)]) == [placed("cached", "cached", "dram", 20)]
+    assert places(placements_of(arch, [hand_layer(32, 20, 4)])) == [placed("cached", "cached", "dram", 20)]
     arch = hand_arch(global_buffer_kb=1, output_staging_tiles=9)
-    assert placements_of(arch, [hand_layer(32, 20, 4)]) == [placed("cached", "streamed", "dram", 0)]
+    assert places(placements_of(arch, [hand_layer(32, 20, 4)])) == [placed("cached", "streamed", "dram", 0)]
 
 
 def test_a_layer_alone():
@@ -133,7 +143,7 @@ def test_staging_beside_what_is_kept():
     arch = hand_arch(global_buffer_kb=1, pes=8, weight_buffer_words=16)
     layers = [hand_layer(32, 20, 8), hand_layer(32, 8, 4)]
     placement, _ = placements_of(arch, layers)
-    assert placement == placed("cached", "streamed", "stays", 8)
+    assert places([placement]) == [placed("cached", "streamed", "stays", 8)]
     mapping = replace(ONE_TILE, tile_pixels=3, pixel_split=4)
     assert refusal(arch, layers[0], mapping, placement) is None  # 4 streams: 3840
     why = "staging exceeds the activation region"

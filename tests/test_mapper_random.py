@@ -72,7 +72,7 @@ def differences(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage
 @pytest.mark.parametrize("first", range(0, 150, BATCH))
 def test_the_model_is_the_event_model_of_one_layer(first: int, features: Features) -> None:
     for seed in range(first, first + BATCH):
-        arch, layers, mappings = random_run(seed, features)
+        arch, layers, mappings, _ = random_run(seed, features)
         for layer, mapping in zip(layers, mappings, strict=True):
             for storage in {decide_storage(arch, [layer.spec])[0], streamed(layer.spec), RESIDENT}:
                 found = differences(arch, layer.spec, mapping, storage)
@@ -84,7 +84,7 @@ def test_the_model_refuses_what_layout_refuses() -> None:
     refused = built = 0
     for seed, features in product(range(100), ("plain", "all")):
         rng = np.random.default_rng(seed)
-        arch, layers, mappings = random_run(seed, features)  # type: ignore[arg-type]
+        arch, layers, mappings, _ = random_run(seed, features)  # type: ignore[arg-type]
         if rng.random() < 0.3:
             arch = arch.model_copy(update={"global_buffer_kb": 1})
         layer, mapping = layers[0].spec, mappings[0]
@@ -104,7 +104,7 @@ def test_the_model_refuses_what_layout_refuses() -> None:
 def test_a_limit_stops_the_model_or_changes_nothing() -> None:
     stopped = 0
     for seed, lead in product(range(60), (NO_LEAD, Lead(50, 50, 20))):
-        arch, layers, mappings = random_run(seed, "all")
+        arch, layers, mappings, _ = random_run(seed, "all")
         layer, mapping = layers[0].spec, mappings[0]
         storage = decide_storage(arch, [layer])[0]
         free = estimate(arch, layer, mapping, storage, lead=lead)
@@ -127,7 +127,7 @@ def test_a_lead_hides_the_first_weights() -> None:
     """
     errors, without, rises, hurt = [], [], 0, 0
     for seed, features in product(range(150), ("plain", "all")):
-        arch, layers, mappings = random_run(seed, features)  # type: ignore[arg-type]
+        arch, layers, mappings, _ = random_run(seed, features)  # type: ignore[arg-type]
         specs = [layer.spec for layer in layers[:2]]
         if len(specs) < 2:
             continue

@@ -49,7 +49,7 @@ def test_the_last_layer_that_a_node_needs_hosts_it() -> None:
 
 
 def test_a_node_after_a_node_has_its_host() -> None:
-    """Pools count what they read, else what is written; a place in the list after another layer is no place."""
+    """Pools count what they read, others what is written; nodes wait for no layer that they do not need."""
     steps = (
         LayerStep("a", ("x",)),
         LayerStep("b", ("x",)),

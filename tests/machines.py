@@ -24,11 +24,12 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import decide_storage
+from accelsim.mapping.residency import chain_of, decide_run
 from accelsim.sim.run import TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.graph import Graph, LayerStep, Node, Shape, Unit
 from accelsim.workload.layer import Layer, LayerSpec, OutputFormat, QuantizedLayer
+from accelsim.workload.wiring import Wiring, wire
 
 MOST_STEPS = 700  # of one layer, over all PEs
 MOST_BITS = 24_000  # of the operands and the output of one layer
@@ -485,12 +486,20 @@ def describe(
     return "\n".join(lines)
 
 
+def specs_of(layers: list[QuantizedLayer], graph: Graph | None) -> tuple[list[LayerSpec], Wiring]:
+    """The layers with the work that they host in the graph; None: the chain of the layers as they are."""
+    specs = [layer.spec for layer in layers]
+    if graph is None:
+        return specs, chain_of(specs)
+    wiring = wire(graph, [layer.layer for layer in layers])
+    return [replace(spec, global_pe=wiring.work[spec.name]) for spec in specs], wiring
+
+
 def placed_by_mapping(
     arch: Arch, layers: list[QuantizedLayer], graph: Graph | None = None
 ) -> list[tuple[str, str, bool, int]]:
     """Of every layer, as accelsim.mapping has it: weights, input, whether something is written, bits kept."""
-    assert graph is None, "accelsim.mapping places chains only"
-    storages = decide_storage(arch, [layer.spec for layer in layers])
+    storages = decide_run(arch, *specs_of(layers, graph)).layers
     return [(s.weights, s.input, s.output_to_dram, s.kept_bits) for s in storages]
 
 
@@ -501,14 +510,12 @@ def simulate(
 
     Raises AccelsimError when a layer overflows with `overflow: error`.
     """
-    assert graph is None, "the event model takes chains only"
-    specs = [layer.spec for layer in layers]
-    programs = [
-        build_program(arch, *own) for own in zip(specs, mappings, decide_storage(arch, specs), strict=True)
-    ]
+    specs, wiring = specs_of(layers, graph)
+    placed = decide_run(arch, specs, wiring)
+    programs = [build_program(arch, *own) for own in zip(specs, mappings, placed.layers, strict=True)]
     computed = [
         compute(ComputeRequest(arch, layer, mapping.c_split, keep_tensors=True))
         for layer, mapping in zip(layers, mappings, strict=True)
     ]
-    timings = time_layers(TimeRequest(arch, programs))
+    timings = time_layers(TimeRequest(arch, programs, placed.prologue))
     return [join(*parts) for parts in zip(timings, computed, strict=True)]

@@ -194,7 +194,7 @@ def test_a_streamed_input_does_not_stay():
     assert residents(layers, graph) == [{"a"}, set(), set()]
     placements = placements_of(hand_arch(**small()), layers, graph)
     assert [p.input for p in placements] == ["cached", "streamed", "cached"]
-    # A word less of x, and both may stay.
+    # With 16 channels of x both may stay: 16 + 4 + 1.
     layers = [layer("a", 4, 4), layer("b", 16, 4), layer("c", 16, 4)]
     assert residents(layers, Graph(inputs, steps, ("sum", "c"))) == [{"a"}, {"x"}, set()]
 
@@ -215,7 +215,7 @@ def test_what_a_node_reads_again_counts_again():
 
 @pytest.mark.parametrize(("elements", "where"), [(670, "cached"), (671, "streamed")])
 def test_room_for_the_shares_of_an_operand(elements: int, where: str):
-    """Of 10 pixels: in_bits 1600, two output tiles of 128, and with each 16 / 40 of y, of 8 bits an element."""
+    """Of 10 pixels: in_bits 1600, two output tiles of 128, with each 16 / 40 of y, 8 bits an element."""
     layers = [layer("a", 20, 4, 10)]
     # 6144 - 1600 - 256 are 2 * 2144, 16 / 40 of 5360 bits; of 5368 they are 2147.2.
     graph = Graph(
@@ -345,7 +345,11 @@ def test_shares_of_two_output_tiles_by_hand(staging: int, end: int, left: int):
 def test_a_share_of_no_bits_moves_nothing_by_hand():
     """8 bits of an operand and of a result in nine tiles of 4 of 36 outputs: 0, then 1 bit each."""
     arch = hand_arch(
-        dataflows=("ws",), accumulation_collector_depth=1, accumulation_buffer_words=18, accumulator_bits=24
+        dataflows=("ws",),
+        accumulation_collector_depth=1,
+        accumulation_buffer_words=18,
+        accumulator_bits=24,
+        input_buffer_words=64,
     )
     steps = (step("a", "x"), node("max", "max_pool", "a", "y", shape=(1, 1, 1, 1)))
     graph = Graph((("x", chans(8, 9)), ("y", (1, 1, 1, 1))), steps, ("max",))

@@ -131,10 +131,10 @@ def see_graph(seen: Counter[str], machine: Machine) -> None:
     """The corners of graphs: residents, what nodes read and write, steps without a layer, the host."""
     placed = machine.program.placed
     steps, tensors = placed.steps, placed.tensors
-    seen[f"{len(placed.prologue)} steps without a layer"] += 1
+    seen[f"{min(len(placed.prologue), 3)} steps without a layer"] += 1
     for step in placed.prologue:
         seen["a step without a layer writes"] += step.written is not None
-        seen[f"a step without a layer reads {len(step.reads)} tensors"] += 1
+        seen[f"a step without a layer reads {min(len(step.reads), 2)} tensors"] += 1
     for name in tensors:
         by_host = tensors[name].made_in is None and tensors[name].there_after >= 0
         seen["made on the host and read by a step"] += by_host and bool(tensors[name].readers)
@@ -161,7 +161,8 @@ def see_graph(seen: Counter[str], machine: Machine) -> None:
             seen["streamed with nothing beside it"] += place.kept == 0
         seen["a written tensor is resident"] += bool(after & set(written))
         seen["a resident tensor is not written"] += bool(after & set(step.makes) - set(written))
-        seen[f"{min(len(written), 3)} tensors written, {min(len(spilled), 2)} spilled"] += 1
+        seen[f"{min(len(spilled), 2)} spilled operands"] += 1
+        seen[f"{min(len(written), 2)} written tensors" + " beside spilled operands" * bool(spilled)] += 1
         seen["its input is a spilled operand too"] += step.input in spilled
         seen["its input is a resident operand too"] += step.input in before & set(step.operands)
         seen["a written node is smaller"] += any(
@@ -189,9 +190,10 @@ def see_graph(seen: Counter[str], machine: Machine) -> None:
             seen[f"spilled operands, {machine.arch.output_staging_tiles} staging tiles"] += 1
             seen["spilled operands, chain"] += mapping.c_split > 1
             seen["spilled operands, PEs"] += mapping.k_split * mapping.pixel_split > 1
-            seen["spilled operands, staged"] += any(run.program.outputs[pe] < len(tiles) for pe in (0,))
+            own = (b for blocks in machine.program.blocks for b in blocks if b.layer == step.layer)
+            seen["spilled operands, staged"] += any(block.psum_tile.staged_away for block in own)
         if step.weight is not None:
             made = "made by a step" if tensors[step.weight].made_in is not None else "from outside"
-            seen[f"weights {place.weights}, {made}"] += 1
+            seen[f"weights {place.weights}" + (f", {made}" if place.weights != "gb" else "")] += 1
             seen["weights and input are one tensor"] += step.weight == step.input
             seen["weights gb at the first layer"] += place.weights == "gb" and step.layer == 0

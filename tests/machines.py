@@ -299,7 +299,7 @@ def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement:
 
 STREAMING = ("add", "gelu", "relu", "multiply")
 ROWS = ("softmax", "layer_norm", "rms_norm")
-MOST_TENSORS = 11
+MOST_TENSORS = 13
 
 
 @dataclass
@@ -359,11 +359,12 @@ class _Drawing:
 
     def _source(self, shape: Shape) -> str:
         """What a layer reads; what nobody has read yet and what others read before."""
-        if self.rng.random() < 0.08:
+        chance = self.rng.random()
+        if chance < 0.06:
             return self._add_input(shape)
-        if self.unread and self.rng.random() < 0.45:
-            return self._some(self.unread, 1)[0]
-        return self._some(list(self.shapes), 1)[0]
+        read = [name for name in self.shapes if name not in self.unread]
+        names = self.unread if chance < 0.35 else read if chance < 0.75 else list(self.shapes)
+        return self._some(names or list(self.shapes), 1)[0]
 
     def _layer(self, i: int, layer: QuantizedLayer) -> None:
         reads = [self._source(input_shape(layer))]
@@ -372,7 +373,8 @@ class _Drawing:
             reads = [next(s for s in reversed(self.steps) if isinstance(s, LayerStep)).reads[0]]
         if layer.weight_is_activation:
             g = layer.geometry
-            reads.append(self._source((g.K, g.channels_per_group, g.R, g.S)))
+            operands = [self._source((g.K, g.channels_per_group, g.R, g.S)) for _ in range(3)]
+            reads.append(next((name for name in operands if name != reads[0]), reads[0]))
         self._add(LayerStep(layer.name, tuple(reads)), output_shape(layer), i)
 
     def _node(self, i: int) -> None:
@@ -427,18 +429,19 @@ Run = tuple[Arch, list[QuantizedLayer], list[Mapping], Graph | None]
 
 
 def random_run(seed: int, features: Runs = "plain") -> Run:
-    """One to three layers on one machine, as a chain; with "graph" up to four, and a graph on them."""
+    """One to three layers on one machine, as a chain; with "graph" two to five, and a graph on them."""
     rng = np.random.default_rng(seed)
     is_graph = features == "graph"
     while True:
-        arch = random_arch(rng, pick(rng, "plain", "all") if features == "graph" else features)
+        arch = _arch_of_graph(rng) if features == "graph" else random_arch(rng, features)
         scheme = random_scheme(rng, arch)
         layers: list[QuantizedLayer] = []
-        draws = pick(rng, 1, 4, 4) if is_graph else pick(rng, 1, 40)
-        # Of the draws the one with the largest of something is taken.
-        for i in range(pick(rng, 2, 3, 3, 4) if is_graph else pick(rng, 1, 2, 2, 3)):
+        draws = pick(rng, 1, 40)  # of which the one with the largest of something is taken
+        for i in range(pick(rng, 2, 3, 4, 4, 5) if is_graph else pick(rng, 1, 2, 2, 3)):
             if rng.random() < 0.2:
                 scheme = random_scheme(rng, arch)
+            if is_graph:
+                draws = pick(rng, 1, 3, 25)
             drawn = [_layer_of_run(rng, arch, scheme, i, is_graph) for _ in range(draws)]
             sizes = [
                 (*layer_bits(layer), layer.weight_is_activation * layer_bits(layer)[2]) for layer in drawn
@@ -458,6 +461,19 @@ def random_run(seed: int, features: Runs = "plain") -> Run:
                 layers[i] = _layer_of_run(rng, arch, scheme, i, is_graph)
                 continue
             return arch, layers, mappings, graph
+
+
+def _arch_of_graph(rng: Generator) -> Arch:
+    """Of both kinds; with a small activation region here and there, or a weight region for a few words."""
+    arch = random_arch(rng, pick(rng, "plain", "all"))
+    chance = rng.random()
+    if chance < 0.15:
+        return arch.model_copy(update={"global_buffer_kb": 2, "gb_weight_kb": 1})
+    if chance < 0.4:
+        small: dict[str, object] = {"gb_banks": 40, "gb_weight_banks": 1, "gb_output_banks": None}
+        small |= {"gb_weight_kb": None, "weight_buffer_words": 64, "global_buffer_kb": pick(rng, 1, 1, 2)}
+        return arch.model_copy(update=small)
+    return arch
 
 
 def _layer_of_run(rng: Generator, arch: Arch, scheme: Scheme, i: int, is_graph: bool) -> QuantizedLayer:

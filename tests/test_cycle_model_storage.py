@@ -128,13 +128,12 @@ def test_a_layer_alone():
 def test_weights_that_a_layer_made():
     arch, first = hand_arch(global_buffer_kb=1), hand_layer(32, 4, 8)
 
-    def second(c: int, k: int) -> Placement:
+    def second(c: int, k: int) -> Placed:
         layer = hand_layer(32, c, k, weight_is_activation=True)
-        return placements_of(arch, [first, layer])[1]
+        return places(placements_of(arch, [first, layer]))[1]
 
-    # 8 kept, weights of 8 * 8 / 32, and 1 for the output.
-    assert second(8, 8) == placed("gb", "gb", "dram", 8 + 2)
-    # 16 kept, weights of 16 * 32 / 32.
+    # In a chain they are an input of the graph, of 8 * 8 / 32 and 16 * 32 / 32, and come from DRAM.
+    assert second(8, 8) == placed("cached", "gb", "dram", 8)
     assert second(16, 32) == placed("streamed", "gb", "dram", 16)
 
 
@@ -299,9 +298,9 @@ def test_weights_of_later_layers_by_hand():
     layer = replace(spec.layer, weight_is_activation=True)
     layers[2] = replace(layers[2], spec=replace(spec, layer=layer))
     machine = Machine(hand_arch(), layers, [ONE_TILE] * 3)
-    # They are in the buffer, but not before layer 1 has ended: after the input, 78-81, arrive 84.
-    assert fetch_times(machine) == times | {"2 weight 0.0": (74, None, 82)}
-    assert [result.end for result in machine.results()] == [51, 74, 104]
+    # They are asked when layer 1 has ended: DRAM 75-76, buffer 87, crossbar 88-91, arrive 94 and not 80.
+    assert fetch_times(machine) == times | {"2 weight 0.0": (74, 87, 92)}
+    assert [result.end for result in machine.results()] == [51, 74, 100 + 14]
 
 
 def test_weights_of_a_later_layer_use_an_idle_dram_by_hand():

@@ -15,6 +15,7 @@ from corners import see_features, see_graph, see_layer, see_machine
 from cycle_model import LayerResult, run
 from cycle_model.machine import Machine
 from cycle_model.placement import Placing, placements_of
+from cycle_model.program import Program, compile_run
 from hand_machine import hand_arch, hand_layer
 from machines import (
     Runs,
@@ -139,6 +140,24 @@ def check_counts(arch: Arch, layer: QuantizedLayer, mapping: Mapping, result: La
     assert counts["ppu_staging.write"] == counts["ppu_staging.read"], text
 
 
+def check_moved(program: Program, i: int, result: LayerResult, text: str) -> None:
+    """What goes to DRAM and comes from there, whatever shares it goes in, and the global PE's elements."""
+    own = program.layers[i]
+    fetches = [fetch for by_stream in own.streams.values() for one in by_stream.values() for fetch in one]
+    read = sum(fetch.dram_bits for fetch in fetches if fetch.reads_dram)
+    read += sum(moved.stored for moved in own.placement.spilled)
+    written = sum(moved.stored for moved in own.placement.written)
+    elements = sum(work.elements for work in own.work)
+    if i == 0:
+        for step in program.placed.prologue:
+            read += sum(moved.stored for moved in step.reads)
+            written += step.written.stored if step.written else 0
+            elements += step.work.elements
+    assert result.counts["dram.read_bit"] == read, text
+    assert result.counts["dram.write_bit"] == written, text
+    assert result.counts["global_pe.element"] == elements, text
+
+
 def run_lengths(n: int, size: int) -> list[int]:
     """n cut into runs of `size`, the last shorter."""
     return [min(size, n - start) for start in range(0, n, size)]
@@ -151,13 +170,15 @@ def test_cycle_model_against_numpy(first: int, features: Runs):
     for seed in range(first, first + (BATCH if features == "plain" else 3 * BATCH)):
         arch, layers, mappings, graph = random_run(seed, features)
         results = run(arch, layers, mappings, graph)
-        for layer, mapping, result in zip(layers, mappings, results, strict=True):
+        program = compile_run(arch, layers, mappings, graph)
+        for i, (layer, mapping, result) in enumerate(zip(layers, mappings, results, strict=True)):
             text = f"seed {seed}\n{describe(arch, layers, mappings, graph)}"
             psums, overflows = reference_psums(arch, layer, mapping.c_split)
             np.testing.assert_array_equal(result.psums, psums, err_msg=text)
             assert result.overflows == overflows, text
             assert (result.buckets.sum(axis=1) == result.cycles).all(), text
             check_counts(arch, layer, mapping, result, text)
+            check_moved(program, i, result, text)
         assert sum(result.cycles for result in results) == results[-1].end
 
 

@@ -15,6 +15,7 @@ import pytest
 from accelsim.cli.main import main
 from accelsim.trace.write import write_trace
 from accelsim.workload.geometry import Geometry
+from accelsim.workload.graph import Graph
 from accelsim.workload.layer import FloatLayer, Layer
 
 # A folded first layer, ragged channels with padding and strides, groups, and a matmul with its softmax.
@@ -57,7 +58,11 @@ def small_layers() -> list[FloatLayer]:
 @pytest.fixture(scope="session")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("traces") / "small.safetensors"
-    return write_trace(path, "small model", small_layers(), {"license": "MIT"})
+    layers = small_layers()
+    graph = Graph.chain(
+        [own.layer for own in layers], {"middle": [("max_pool", 90)], "matmul": [("softmax", 60)]}
+    )
+    return write_trace(path, "small model", layers, {"license": "MIT"}, graph=graph)
 
 
 @dataclass(frozen=True)

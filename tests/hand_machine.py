@@ -48,14 +48,20 @@ def node_work(op: str, elements: int) -> NodeWork:
 
 
 def hand_layer(
-    m: int, c: int, k: int, global_pe: tuple[NodeWork, ...] = (), *, weight_is_activation: bool = False
+    m: int,
+    c: int,
+    k: int,
+    global_pe: tuple[NodeWork, ...] = (),
+    *,
+    weight_is_activation: bool = False,
+    name: str = "hand",
 ) -> QuantizedLayer:
     """An m x c x k matmul at 8/8/-/-, every code 1, in vectors of 4."""
     words = -(-c // 4)
     return QuantizedLayer(
         spec=LayerSpec(
             layer=Layer(
-                name="hand",
+                name=name,
                 op="matmul",
                 geometry=Geometry(N=m, C=c, H=1, W=1, K=k),
                 input_signed=True,

@@ -15,7 +15,7 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine.actions import ACTIONS, COUNTED_BY, charged_to, named
 from accelsim.machine.arch import load_arch
 from accelsim.machine.dataflows import DATAFLOWS
-from accelsim.mapping.search.steps import count_names
+from accelsim.mapping.search.parameters import count_names
 from accelsim.report.inventory import build_inventory, technology_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +47,7 @@ def test_what_happens_is_in_the_table_and_what_is_in_the_table_happens() -> None
     counted: Counter[str] = Counter()
     by_values: set[str] = set()
     for seed in range(60):
-        arch, layers, mappings = random_run(seed, "all")
+        arch, layers, mappings, _ = random_run(seed, "all")
         try:
             activities = simulate(arch, layers, mappings)
         except AccelsimError:

@@ -15,7 +15,7 @@ from accelsim.machine.arch import Arch, load_arch
 from accelsim.mapping.bounds import layer_bound
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage, decide_storage
+from accelsim.mapping.residency import Storage, decide_storage, output_bits
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.sim.run import LayerTiming, TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
@@ -75,7 +75,7 @@ def test_what_is_bound_by_compute_does_not_mind(change: str) -> None:
     wide = ["gb_bank_bits=256", "pe_port_bits=256"]
     kept = [item for item in wide if item.partition("=")[0] != change.partition("=")[0]]
     whole, half = load_arch("magnet16", wide), load_arch("magnet16", [*kept, change])
-    storage = Storage("gb", "gb", output_to_dram=False)
+    storage = Storage("gb", "gb")
     assert layer_bound(whole, COMPUTE, storage).by == "compute"
     choice = Mapper(half).choose(COMPUTE, storage)
     before = Mapper(whole).choose(COMPUTE, storage).best.estimate.cycles
@@ -87,7 +87,7 @@ def test_a_multicast_reads_once_and_shares_its_path() -> None:
     arch = load_arch("magnet16", ["pes=4"])
     layer = layer_of(Geometry(1, 16, 1, 8, 16))
     mapping = Mapping(1, 4, "KP", 2, 1, 1)
-    counts = timed(arch, layer, mapping, Storage("cached", "cached", True)).counts
+    counts = timed(arch, layer, mapping, Storage("cached", "cached", (output_bits(layer),))).counts
     weights, inputs, outputs = 16 * 128, 2 * 128, 2 * 16 * 8
     # PEs at (0, 0), (1, 0), (0, 1), (1, 1): one, two, two and three links away; a tree of four reaches all.
     unicast, tree = 1 + 2 + 2 + 3, 4
@@ -102,7 +102,7 @@ def test_a_multicast_reads_once_and_shares_its_path() -> None:
 @given(seed=st.integers(10_000, 10_000_000))
 def test_nothing_stands_still(seed: int) -> None:
     """Whatever the machine, the layers and the mappings: every run ends, and every cycle has its bucket."""
-    arch, layers, mappings = random_run(seed, "all")
+    arch, layers, mappings, _ = random_run(seed, "all")
     specs = [layer.spec for layer in layers]
     programs = [
         build_program(arch, *own) for own in zip(specs, mappings, decide_storage(arch, specs), strict=True)

@@ -152,7 +152,7 @@ def check_fifos(log: Log, arch: Arch) -> None:
 @pytest.mark.parametrize("first", range(7000, 7100, BATCH))
 def test_no_buffer_and_no_port_holds_more_than_it_can(first: int, features: Features) -> None:
     for seed in range(first, first + BATCH):
-        arch, layers, mappings = random_run(seed, features)
+        arch, layers, mappings, _ = random_run(seed, features)
         specs = [layer.spec for layer in layers]
         storages = decide_storage(arch, specs)
         programs = [build_program(arch, *own) for own in zip(specs, mappings, storages, strict=True)]

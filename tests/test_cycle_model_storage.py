@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 from cycle_model.machine import Machine
-from cycle_model.placement import Placement, placements_of, region_bits
+from cycle_model.placement import Placement, placements_of
 from cycle_model.program import compile_run, refusal
+from cycle_model.sizes import region_bits
 from hand_machine import ONE_TILE, hand_arch, hand_layer
 
 
@@ -21,13 +22,22 @@ def test_regions_of_the_global_buffer():
 UNIT = 256  # bits of 32 pixels of one channel, r of a layer and a 24th of the activation region
 
 
-def channels(*layers: tuple[int, int]) -> list[Placement]:
+Placed = tuple[str, str, str, int]  # of weights, input and output; what is kept
+
+
+def places(placements: list[Placement]) -> list[Placed]:
+    """Of a chain."""
+    assert not any(placement.spilled for placement in placements)
+    return [(p.weights, p.input, "dram" if p.written else "stays", p.kept) for p in placements]
+
+
+def channels(*layers: tuple[int, int]) -> list[Placed]:
     """Of layers of 32 pixels with these input and output channels; regions of 8 and 24 units."""
-    return placements_of(hand_arch(global_buffer_kb=1), [hand_layer(32, c, k) for c, k in layers])
+    return places(placements_of(hand_arch(global_buffer_kb=1), [hand_layer(32, c, k) for c, k in layers]))
 
 
-def placed(weights: str, inputs: str, output: str, kept: int) -> Placement:
-    return Placement(weights, inputs, output == "dram", kept * UNIT)
+def placed(weights: str, inputs: str, output: str, kept: int) -> Placed:
+    return weights, inputs, output, kept * UNIT
 
 
 # Weights take c * k / 32 units.
@@ -85,18 +95,18 @@ def test_an_input_streamed_beside_heavy_weights_counts_twice():
     # 8 > 28: that counts 48, more than the 24 + 8 + 8 of an input that is cached.
     arch = hand_arch(global_buffer_kb=1, gb_banks=8, gb_weight_banks=1)
     layers = [hand_layer(32, 24, 8), hand_layer(32, 8, 4)]
-    assert placements_of(arch, layers) == [
+    assert places(placements_of(arch, layers)) == [
         placed("streamed", "cached", "dram", 24),
         placed("cached", "cached", "dram", 8),
     ]
     # One PE's weight buffers hold 4 units, two PEs' 8. (r is then 2.)
-    assert placements_of(arch.model_copy(update={"pes": 2}), layers) == [
+    assert places(placements_of(arch.model_copy(update={"pes": 2}), layers)) == [
         placed("streamed", "streamed", "stays", 8),
         placed("cached", "gb", "dram", 8),
     ]
     # A weight region of 8 takes them too; then the input of 24 is streamed in any case.
     arch = arch.model_copy(update={"gb_weight_banks": 2})
-    assert placements_of(arch, layers) == [
+    assert places(placements_of(arch, layers)) == [
         placed("cached", "streamed", "stays", 8),
         placed("cached", "gb", "dram", 8),
     ]
@@ -105,9 +115,9 @@ def test_an_input_streamed_beside_heavy_weights_counts_twice():
 def test_room_for_outputs_on_their_way_to_dram():
     # r is half a unit a tile: an input of 20 may be cached beside one of 4, not of 4.5.
     arch = hand_arch(global_buffer_kb=1, output_staging_tiles=8)
-    assert placements_of(arch, [hand_layer(32, 20, 4)]) == [placed("cached", "cached", "dram", 20)]
+    assert places(placements_of(arch, [hand_layer(32, 20, 4)])) == [placed("cached", "cached", "dram", 20)]
     arch = hand_arch(global_buffer_kb=1, output_staging_tiles=9)
-    assert placements_of(arch, [hand_layer(32, 20, 4)]) == [placed("cached", "streamed", "dram", 0)]
+    assert places(placements_of(arch, [hand_layer(32, 20, 4)])) == [placed("cached", "streamed", "dram", 0)]
 
 
 def test_a_layer_alone():
@@ -118,13 +128,12 @@ def test_a_layer_alone():
 def test_weights_that_a_layer_made():
     arch, first = hand_arch(global_buffer_kb=1), hand_layer(32, 4, 8)
 
-    def second(c: int, k: int) -> Placement:
+    def second(c: int, k: int) -> Placed:
         layer = hand_layer(32, c, k, weight_is_activation=True)
-        return placements_of(arch, [first, layer])[1]
+        return places(placements_of(arch, [first, layer]))[1]
 
-    # 8 kept, weights of 8 * 8 / 32, and 1 for the output.
-    assert second(8, 8) == placed("gb", "gb", "dram", 8 + 2)
-    # 16 kept, weights of 16 * 32 / 32.
+    # In a chain they are an input of the graph, of 8 * 8 / 32 and 16 * 32 / 32, and come from DRAM.
+    assert second(8, 8) == placed("cached", "gb", "dram", 8)
     assert second(16, 32) == placed("streamed", "gb", "dram", 16)
 
 
@@ -133,7 +142,7 @@ def test_staging_beside_what_is_kept():
     arch = hand_arch(global_buffer_kb=1, pes=8, weight_buffer_words=16)
     layers = [hand_layer(32, 20, 8), hand_layer(32, 8, 4)]
     placement, _ = placements_of(arch, layers)
-    assert placement == placed("cached", "streamed", "stays", 8)
+    assert places([placement]) == [placed("cached", "streamed", "stays", 8)]
     mapping = replace(ONE_TILE, tile_pixels=3, pixel_split=4)
     assert refusal(arch, layers[0], mapping, placement) is None  # 4 streams: 3840
     why = "staging exceeds the activation region"
@@ -289,9 +298,9 @@ def test_weights_of_later_layers_by_hand():
     layer = replace(spec.layer, weight_is_activation=True)
     layers[2] = replace(layers[2], spec=replace(spec, layer=layer))
     machine = Machine(hand_arch(), layers, [ONE_TILE] * 3)
-    # They are in the buffer, but not before layer 1 has ended: after the input, 78-81, arrive 84.
-    assert fetch_times(machine) == times | {"2 weight 0.0": (74, None, 82)}
-    assert [result.end for result in machine.results()] == [51, 74, 104]
+    # They are asked when layer 1 has ended: DRAM 75-76, buffer 87, crossbar 88-91, arrive 94 and not 80.
+    assert fetch_times(machine) == times | {"2 weight 0.0": (74, 87, 92)}
+    assert [result.end for result in machine.results()] == [51, 74, 100 + 14]
 
 
 def test_weights_of_a_later_layer_use_an_idle_dram_by_hand():

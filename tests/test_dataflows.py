@@ -12,7 +12,7 @@ from accelsim.errors import AccelsimError
 from accelsim.machine import timing
 from accelsim.machine.arch import Arch, load_arch
 from accelsim.machine.dataflows import DATAFLOWS, BlockCounts, BlockSlots, Dataflow, block_counts, block_slots
-from accelsim.mapping.search import steps
+from accelsim.mapping import compiled
 
 MACHINES = list(product(range(1, 5), range(1, 5), (1, 2, 3, 5, 16)))
 SHAPES = list(product((1, 2, 3, 4, 5, 7, 16), (1, 2, 3, 5, 6, 7, 16, 17)))
@@ -51,12 +51,12 @@ def test_slots_and_counts_are_those_of_the_steps(dataflow: str) -> None:
             case = al, lal, depth, pixels, vectors
             slots, counts = spelled_out(arch, dataflow, pixels, vectors)
             assert block_slots(passes, pixels, vectors) == slots, case
-            assert steps.block_slots(passes, pixels, vectors) == slots, case
+            assert compiled.block_slots(passes, pixels, vectors) == slots, case
             assert block_counts(passes, pixels, vectors, LANES, False) == counts, case
             # A tile's first block takes each pixel's psum as zero once.
             first = counts._replace(psum_read=counts.psum_read - pixels)
             assert block_counts(passes, pixels, vectors, LANES, True) == first, case
-            assert steps.block_counts(passes, pixels, vectors, LANES, True) == first, case
+            assert compiled.block_counts(passes, pixels, vectors, LANES, True) == first, case
             cases += 1
     assert cases == 4480
 

@@ -40,7 +40,7 @@ def layer_of(geometry: Geometry, scheme: str = "4/4/4/4", vector_size: int = 16)
 def test_the_model_is_the_event_model_for_one_layer(features: str) -> None:
     """Every cycle and every count that depends on the mapping, on machines and layers of all kinds."""
     for seed in range(SEEDS):
-        arch, layers, mappings = random_run(seed, features)
+        arch, layers, mappings, _ = random_run(seed, features)
         layer, mapping = layers[0].spec, mappings[0]
         storage = decide_storage(arch, [layer])[0]
         timing = time_layers(TimeRequest(arch, [build_program(arch, layer, mapping, storage)]))[0]
@@ -54,7 +54,7 @@ def test_the_model_is_the_event_model_for_one_layer(features: str) -> None:
 def test_the_model_refuses_what_cannot_be_laid_out() -> None:
     refused = 0
     for seed in range(SEEDS):
-        arch, layers, mappings = random_run(seed, "plain")
+        arch, layers, mappings, _ = random_run(seed, "plain")
         small = arch.model_copy(update={"input_buffer_words": 4, "weight_buffer_words": 4})
         layer, mapping = layers[0].spec, mappings[0]
         storage = decide_storage(small, [layer])[0]

@@ -18,17 +18,23 @@ from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.bounds import layer_bound
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage, decide_storage
+from accelsim.mapping.residency import Storage, decide_storage, output_bits
 from accelsim.mapping.search.candidates import unit_count
 from accelsim.mapping.search.estimate import NO_LEAD, Lead, estimate
 from accelsim.mapping.search.mapper import Mapper
-from accelsim.mapping.search.steps import count_names
+from accelsim.mapping.search.parameters import count_names
 from accelsim.open import open_workload
 from accelsim.report.inventory import action_prices_pj, build_inventory, technology_of
 from accelsim.sim.run import LayerTiming, TimeRequest, time_layers
 from accelsim.workload.layer import LayerSpec
 
-STREAMED, RESIDENT = Storage("streamed", "streamed", True), Storage("gb", "gb", False)
+RESIDENT = Storage("gb", "gb")
+
+
+def streamed(layer: LayerSpec) -> Storage:
+    return Storage("streamed", "streamed", (output_bits(layer),))
+
+
 BATCH = 25
 
 
@@ -66,9 +72,9 @@ def differences(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage
 @pytest.mark.parametrize("first", range(0, 150, BATCH))
 def test_the_model_is_the_event_model_of_one_layer(first: int, features: Features) -> None:
     for seed in range(first, first + BATCH):
-        arch, layers, mappings = random_run(seed, features)
+        arch, layers, mappings, _ = random_run(seed, features)
         for layer, mapping in zip(layers, mappings, strict=True):
-            for storage in {decide_storage(arch, [layer.spec])[0], STREAMED, RESIDENT}:
+            for storage in {decide_storage(arch, [layer.spec])[0], streamed(layer.spec), RESIDENT}:
                 found = differences(arch, layer.spec, mapping, storage)
                 text = f"seed {seed} {features} {layer.name} {storage}"
                 assert not found, "\n".join([text, *found, describe(arch, layers, mappings)])
@@ -78,7 +84,7 @@ def test_the_model_refuses_what_layout_refuses() -> None:
     refused = built = 0
     for seed, features in product(range(100), ("plain", "all")):
         rng = np.random.default_rng(seed)
-        arch, layers, mappings = random_run(seed, features)  # type: ignore[arg-type]
+        arch, layers, mappings, _ = random_run(seed, features)  # type: ignore[arg-type]
         if rng.random() < 0.3:
             arch = arch.model_copy(update={"global_buffer_kb": 1})
         layer, mapping = layers[0].spec, mappings[0]
@@ -87,7 +93,7 @@ def test_the_model_refuses_what_layout_refuses() -> None:
             mapping = replace(mapping, units_per_tile=int(rng.integers(1, 9)))
         else:
             mapping = replace(mapping, chunk_vectors=int(rng.integers(1, layer.G + 1)))
-        storage = STREAMED if rng.random() < 0.5 else decide_storage(arch, [layer])[0]
+        storage = streamed(layer) if rng.random() < 0.5 else decide_storage(arch, [layer])[0]
         found = differences(arch, layer, mapping, storage)
         assert not found, "\n".join([f"seed {seed} {features} {mapping} {storage}", *found])
         refused += estimate(arch, layer, mapping, storage) is None
@@ -98,7 +104,7 @@ def test_the_model_refuses_what_layout_refuses() -> None:
 def test_a_limit_stops_the_model_or_changes_nothing() -> None:
     stopped = 0
     for seed, lead in product(range(60), (NO_LEAD, Lead(50, 50, 20))):
-        arch, layers, mappings = random_run(seed, "all")
+        arch, layers, mappings, _ = random_run(seed, "all")
         layer, mapping = layers[0].spec, mappings[0]
         storage = decide_storage(arch, [layer])[0]
         free = estimate(arch, layer, mapping, storage, lead=lead)
@@ -121,7 +127,7 @@ def test_a_lead_hides_the_first_weights() -> None:
     """
     errors, without, rises, hurt = [], [], 0, 0
     for seed, features in product(range(150), ("plain", "all")):
-        arch, layers, mappings = random_run(seed, features)  # type: ignore[arg-type]
+        arch, layers, mappings, _ = random_run(seed, features)  # type: ignore[arg-type]
         specs = [layer.spec for layer in layers[:2]]
         if len(specs) < 2:
             continue

@@ -11,12 +11,10 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch, load_arch
 from accelsim.mapping.layout.program import LayerProgram
 from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage, decide_storage
+from accelsim.mapping.residency import Storage, decide_storage, output_bits
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import Layer, LayerSpec, OutputFormat
-
-CACHED = Storage("cached", "cached", True)
 
 
 def zero_layer(arch: Arch, geometry: Geometry, scheme: str = "4/4/4/4") -> LayerSpec:
@@ -116,7 +114,9 @@ def test_magnet16_and_its_relatives(geometry: Geometry, machine: tuple[str, ...]
 def test_the_same_layer_maps_the_same_way() -> None:
     arch = load_arch("magnet16")
     layer = zero_layer(arch, Geometry(1, 64, 6, 6, 70, 3, 3, (1, 1), (1, 1)))
-    one, other = (mapped(arch, layer, CACHED).mapping for _ in range(2))
+    one, other = (
+        mapped(arch, layer, Storage("cached", "cached", (output_bits(layer),))).mapping for _ in range(2)
+    )
     assert one == other
 
 

@@ -28,7 +28,7 @@ SEEDS = range(4000, 4060)
 def timed(
     seed: int, path: Path, features: Features = "plain", **options: int
 ) -> tuple[list[LayerTiming], dict[str, Any]]:
-    arch, layers, mappings = random_run(seed, features)
+    arch, layers, mappings, _ = random_run(seed, features)
     specs = [layer.spec for layer in layers]
     programs: list[LayerProgram] = [
         build_program(arch, spec, mapping, storage)
@@ -101,14 +101,16 @@ def test_slices_of_a_track_never_overlap(seed: int, features: Features, tmp_path
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_dram_port_moves_no_more_than_its_width(seed: int, tmp_path: Path) -> None:
     """Reads and writes share one port, whose cycles those that follow each other share."""
-    arch, _, _ = random_run(seed)
+    arch, *_ = random_run(seed)
     found = tracks(timed(seed, tmp_path / "t.json")[1])
     moved = sorted(
         found["DRAM", "reads"] + found["DRAM", "writes"], key=lambda e: (e["ts"], e["ts"] + e["dur"])
     )
     assert not overlaps(moved)
     for move in moved:
-        assert abs(move["args"]["bits"] / arch.dram_bits - move["dur"]) <= 0.001, move
+        assert abs(move["args"]["bits"] / arch.dram_bits - move["dur"]) < 0.0011, (
+            move
+        )  # it is rounded at both ends
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -181,7 +183,7 @@ def test_layers_follow_one_another(tmp_path: Path) -> None:
 
 
 def test_recording_changes_nothing() -> None:
-    arch, layers, mappings = random_run(4001)
+    arch, layers, mappings, _ = random_run(4001)
     specs = [layer.spec for layer in layers]
     storages = decide_storage(arch, specs)
     programs = [build_program(arch, *parts) for parts in zip(specs, mappings, storages, strict=True)]

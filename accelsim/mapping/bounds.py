@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from accelsim.machine.arch import Arch
+from accelsim.mapping.global_pe import global_pe_load
 from accelsim.mapping.residency import Storage, input_bits, output_bits, positions_seen, weight_bits
 from accelsim.workload.layer import LayerSpec
 
@@ -39,7 +40,7 @@ def layer_bound(arch: Arch, layer: LayerSpec, storage: Storage) -> Bound:
     )
     weight_banks, input_banks, output_banks = arch.bank_groups
     rate, width = arch.global_pe_elements_per_cycle, arch.crossbar_bits
-    streaming = sum(item.elements for item in layer.global_pe if not item.needs_rows)
+    load = global_pe_load(arch, layer)
     sent = inputs
     if layer.folded:
         sent = geometry.pixels * geometry.groups * layer.G * layer.input_operand.word_bits
@@ -49,8 +50,8 @@ def layer_bound(arch: Arch, layer: LayerSpec, storage: Storage) -> Bound:
         "weight_banks": -(-weights // (width * weight_banks)),
         "input_banks": -(-sent // (width * input_banks)),
         "output_banks": -(-outputs // (width * output_banks)),
-        "global_pe": -(-streaming // rate),
+        "global_pe": -(-load.streaming_elements // rate),
     }
     by = max(parts, key=lambda name: parts[name])
-    rows = sum(-(-item.elements // rate) for item in layer.global_pe if item.needs_rows)
+    rows = load.row_cycles
     return Bound(parts[by] + rows, "global_pe rows" if rows > parts[by] else by, parts)

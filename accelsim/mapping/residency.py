@@ -32,6 +32,11 @@ class Storage:
         return bool(self.written_bits)
 
     @property
+    def beside_bits(self) -> tuple[int, ...]:
+        """Of what waits beside output tiles, whose place the first tensor that is written takes."""
+        return (*self.spilled_bits, *self.written_bits[1:])
+
+    @property
     def stages_outputs(self) -> bool:
         """True where output tiles wait in the global buffer for DRAM, one way or the other."""
         return bool(self.written_bits or self.spilled_bits)
@@ -72,11 +77,6 @@ def weight_bits(layer: LayerSpec) -> int:
     return layer.geometry.K * layer.G * layer.weight_operand.word_bits
 
 
-def share_bits(stored_bits: int, first: int, count: int, outputs: int) -> int:
-    """What of a tensor goes with `count` of a layer's `outputs`, of which `first` come before them."""
-    return stored_bits * (first + count) // outputs - stored_bits * first // outputs
-
-
 def most_share_bits(stored_bits: int, count: int, outputs: int) -> int:
     """The most that goes with any `count` of them."""
     return -(-stored_bits * count // outputs)
@@ -95,8 +95,7 @@ def output_staging_bits(
     if storage is not None:
         outputs = layer.geometry.pixels * layer.geometry.K
         count = min(outputs, pixels * arch.unit_channels)
-        beside = (*storage.spilled_bits, *storage.written_bits[1:])
-        slot += sum(most_share_bits(stored, count, outputs) for stored in beside)
+        slot += sum(most_share_bits(stored, count, outputs) for stored in storage.beside_bits)
     return arch.output_staging_tiles * arch.pes * slot
 
 

@@ -14,8 +14,9 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine import actions
 from accelsim.machine.arch import Arch
 from accelsim.mapping.bounds import layer_bound
+from accelsim.mapping.global_pe import global_pe_load
 from accelsim.report.inventory import SCOPES, Part, build_inventory
-from accelsim.sim.layer_run import BUCKETS, row_work_cycles
+from accelsim.sim.layer_run import BUCKETS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,7 +196,7 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
                 "weights_from": activity.storage.weights,
                 "input_from": activity.storage.input,
                 "output_to": "dram" if activity.storage.output_to_dram else "gb",
-                "row_work_cycles": row_work_cycles(arch, layer),
+                "row_work_cycles": global_pe_load(arch, layer).row_cycles,
                 "gated_fraction": activity.counts[actions.DOT_PRODUCT_GATED] / steps,
                 "zero_operand_fraction": activity.computed.zero_operand_macs / (steps * layer.vector_size),
                 "overflows": activity.overflows,

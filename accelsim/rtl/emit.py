@@ -8,6 +8,7 @@ from pathlib import Path
 
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
+from accelsim.machine import timing
 from accelsim.machine.arch import Arch
 from accelsim.mapping.residency import decide_storage
 from accelsim.mapping.search.mapper import Mapper
@@ -56,7 +57,6 @@ def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -
     """Parameters of the module `pe`; without an output format the PPU writes the scheme's activations."""
     arch.check_scheme(scheme)
     written = output.operand if output else scheme.activation
-    latency = arch.ppu_latency_cycles
     return {
         "VECTOR_SIZE": arch.vector_size,
         "LANES": arch.lanes,
@@ -77,7 +77,7 @@ def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -
         "ACCUMULATE_LATENCY": arch.accumulate_latency,
         "OUT_BITS": written.bits,
         "OUT_SCALE_BITS": written.scale.bits,
-        "PPU_LATENCY": latency.per_vector if written.scale.bits else latency.static,
+        "PPU_LATENCY": timing.ppu_latency(arch, written.scale.bits),
     }
 
 

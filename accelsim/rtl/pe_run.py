@@ -150,9 +150,8 @@ def run_pe(
     clock = Clock()
     storage = Storage(weights="gb", input="gb")
     run = LayerRun(clock, arch, 0, replace(whole, storage=storage, pes=[program]))
-    staged = run.staged
-    shapes = [_drain_shape(block, staged) for block in program.blocks if block.last]
-    entries = [block.pixels * spacing for block, spacing, makes_output in shapes if makes_output]
+    last_blocks = [block for block in program.blocks if block.last]
+    entries = [block.pixels * block.fifo_entries for block in last_blocks if block.makes_output]
     complete: list[int] = []
     outputs: list[Transfer] = []
 
@@ -194,8 +193,8 @@ def run_pe(
     clock.run()
 
     tiles = [
-        PsumTile(block, tile.left, spacing, makes_output)
-        for (block, spacing, makes_output), tile in zip(shapes, drain.tiles[0], strict=True)
+        PsumTile(block, tile.left, block.spacing, block.makes_output)
+        for block, tile in zip(last_blocks, drain.tiles[0], strict=True)
     ]
     return PeRun(
         layer_run=run,
@@ -209,12 +208,6 @@ def run_pe(
         outputs=outputs,
         complete=complete,
     )
-
-
-def _drain_shape(block: Block, staged: bool) -> tuple[Block, int, bool]:
-    """(block, cycles from one drain read to the next, whether its tile leaves the PE)."""
-    makes_output = block.last_of_unit or not staged
-    return block, block.unit_lane_groups if staged and makes_output else 1, makes_output
 
 
 def weight_words(position: Position) -> int:

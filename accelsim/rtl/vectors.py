@@ -118,8 +118,6 @@ class _Builder:
         for number, block in enumerate(self.blocks):
             tile, staged = block.weight_tile, run.layer_run.staged
             n_g = block.g1 - block.g0
-            makes_output = block.last_of_unit or not staged
-            spacing = block.unit_lane_groups if staged and makes_output else 1
             flags = (
                 block.first,
                 block.last,
@@ -127,7 +125,7 @@ class _Builder:
                 inputs % 2,
                 weight_ends.get(number) in refilled[0],
                 input_ends.get(number) in refilled[1],
-                makes_output,
+                block.makes_output,
             )
             fields.append(
                 [
@@ -136,8 +134,8 @@ class _Builder:
                     sum(int(flag) << i for i, flag in enumerate(flags)),
                     (block.k0 - tile.k0) // arch.lanes * n_g,
                     block.lane_group if staged else 0,
-                    spacing,
-                    block.pixels * spacing,
+                    block.spacing,
+                    block.pixels * block.spacing,
                     self.constants[block.k0],
                     0,
                     base,

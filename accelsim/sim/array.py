@@ -9,7 +9,7 @@ from accelsim.mapping.residency import PrologueStep
 from accelsim.sim.clock import Clock, Process
 from accelsim.sim.drain import Drain, OutputTile, PsumTile
 from accelsim.sim.fetch import StreamRun
-from accelsim.sim.layer_run import LayerRun, row_work_cycles
+from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.pe import Pe
 from accelsim.sim.ports import INPUT, WEIGHT
 from accelsim.sim.recorder import Recorder
@@ -74,7 +74,7 @@ class Array:
             end = yield run.ended
             run.finish(end)
             if self.recorder is not None:
-                own = (run.index, run.start, row_work_cycles(self.arch, run.layer), end)
+                own = (run.index, run.start, run.global_pe.row_cycles, end)
                 self.recorder.layer(*own, run.issue_end, run.output_left)
             if self._on_layer is not None:
                 self._on_layer(run.index)

@@ -10,7 +10,7 @@ from collections.abc import Generator
 from functools import partial
 from typing import Any
 
-from accelsim.machine import actions
+from accelsim.machine import actions, timing
 from accelsim.mapping.layout.program import Fetch, Stream
 from accelsim.sim.clock import UNKNOWN, Event, Process, Signal
 from accelsim.sim.layer_run import LayerRun
@@ -18,8 +18,6 @@ from accelsim.sim.ports import INPUT, WEIGHT, Key
 from accelsim.sim.transfers import Fabric
 
 _BUFFER = {WEIGHT: actions.WEIGHT_BUFFER_WRITE, INPUT: actions.INPUT_BUFFER_WRITE}
-# Input tiles of a stream that may be between the request to DRAM and the end of the transfer to the PEs.
-_INPUTS_AHEAD = 2
 
 
 class StreamRun:
@@ -31,11 +29,9 @@ class StreamRun:
         """before: the previous layer."""
         self.fabric, self.run, self.stream, self.kind = fabric, run, stream, kind
         self._before = before
-        weights, inputs, _ = fabric.bank_groups
-        self.bank = stream.number % weights if kind == WEIGHT else weights + stream.number % inputs
         self.asked = self.sent = 0
         self._next_read = 0  # soonest cycle in which DRAM may be asked for another tile
-        self._ahead = run.program.weights_ahead if kind == WEIGHT else _INPUTS_AHEAD
+        self._ahead = run.program.weights_ahead if kind == WEIGHT else timing.INPUTS_AHEAD
         count = len(stream.fetches)
         self._ready = [UNKNOWN] * count  # cycle from which a tile may leave the global buffer
         self._left = [UNKNOWN] * count  # cycle in which it has left
@@ -136,9 +132,9 @@ class StreamRun:
         fabric, run, bits = self.fabric, self.run, fetch.tile.bits
         pes = [pe for pe, _ in fetch.destinations]
         run.bank_reads += fabric.bank_words(bits)
-        run.bit_hops += bits * fabric.hops.multicast(pes)
-        ports = [self.bank, *map(fabric.crossbar.in_port, pes)]
-        duration = -(-bits // fabric.crossbar_bits)
+        run.bit_hops += bits * fetch.hops
+        ports = [self.stream.bank, *map(fabric.crossbar.in_port, pes)]
+        duration = timing.port_cycles(bits, fabric.crossbar_bits)
         fabric.crossbar.request(self._key(index), ports, duration, partial(self._leaves_buffer, index))
 
     def _leaves_buffer(self, index: int, start: int, duration: int) -> None:
@@ -152,8 +148,8 @@ class StreamRun:
             if recorder is not None:
                 recorder.filled(pe, kind, run.index, position, start, arrival)
         run.counts[_BUFFER[kind]] += fetch.tile.macro_words * len(fetch.destinations)
-        if kind == WEIGHT and fetch.last_of_tile and run.program.storage.weights != "gb":
-            fabric.dram.release_space(start + duration, fetch.tile.bits)
+        if fetch.space:
+            fabric.dram.release_space(start + duration, fetch.space)
         if recorder is not None:
             pes = [pe for pe, _ in fetch.destinations]
-            recorder.crossbar(self._key(index), self.bank, -1, pes, start, duration, fetch.tile.bits)
+            recorder.crossbar(self._key(index), self.stream.bank, -1, pes, start, duration, fetch.tile.bits)

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from accelsim.machine import actions, timing
 from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import DATAFLOWS, block_counts, block_slots
-from accelsim.mapping.layout.program import LayerProgram, is_staged, output_tile_bits
-from accelsim.mapping.layout.tiles import Block, InputTile
-from accelsim.mapping.residency import share_bits
+from accelsim.mapping.global_pe import global_pe_load
+from accelsim.mapping.layout.program import LayerProgram
+from accelsim.mapping.layout.tiles import Block
 from accelsim.sim.clock import Clock, Event
-from accelsim.workload.layer import LayerSpec
 
 BUCKETS = (
     "compute",
@@ -27,12 +26,6 @@ BUCKETS = (
     "idle",
 )
 COMPUTE, ACCUMULATE_STALL, OUTPUT_WAIT, WEIGHT_WAIT, INPUT_WAIT, DRAIN, IDLE = range(len(BUCKETS))
-
-
-def row_work_cycles(arch: Arch, layer: LayerSpec) -> int:
-    """Cycles of the global PE after a layer's last output: work that needs whole rows."""
-    rate = arch.global_pe_elements_per_cycle
-    return sum(-(-item.elements // rate) for item in layer.global_pe if item.needs_rows)
 
 
 @dataclass(slots=True, eq=False)
@@ -70,12 +63,12 @@ class LayerRun:
     def __init__(self, clock: Clock, arch: Arch, index: int, program: LayerProgram) -> None:
         layer = program.layer
         self.clock, self.arch, self.index, self.program, self.layer = clock, arch, index, program, layer
-        self.staged = is_staged(arch, layer)
-        latency = arch.ppu_latency_cycles
-        self.ppu_latency = latency.per_vector if layer.output_operand.scale.bits else latency.static
+        self.staged = timing.is_staged(arch, layer.output_operand.scale.bits)
+        self.ppu_latency = timing.ppu_latency(arch, layer.output_operand.scale.bits)
         self.passes = timing.passes(arch, program.mapping.dataflow)
         self.dataflow = DATAFLOWS[program.mapping.dataflow]
-        self.write_latency = 4 if layer.scheme.has_scales else 3
+        self.write_latency = timing.write_latency(layer.scheme)
+        self.global_pe = global_pe_load(arch, layer)
         self.storage = program.storage
         self.stages_outputs = program.storage.stages_outputs
         self.counts: Counter[str] = Counter()  # whole once the layer has ended
@@ -99,7 +92,6 @@ class LayerRun:
         self._drains: dict[tuple[int, int, int, int, int], DrainShape] = {}
         self._pieces: dict[int, list[int]] = {}
         self._outputs_before = [0]
-        self._reads: dict[tuple[InputTile, int, int, int, int], int] = {}
 
     def begin(self) -> None:
         """The step before has ended: inputs may be fetched. The first layer's cycles count from 0."""
@@ -126,22 +118,17 @@ class LayerRun:
 
     def _global_pe_done(self, last_write: int) -> int:
         """Cycle in which the global PE is done: streaming work overlaps the layer, row work follows it."""
-        geometry, rate = self.layer.geometry, self.arch.global_pe_elements_per_cycle
-        outputs = geometry.pixels * geometry.K
-        streaming = 0
-        for item in self.layer.global_pe:
-            bits, bank_bits = self.layer.scheme.activation.bits, self.arch.gb_bank_bits
-            self.counts[actions.GLOBAL_PE_ELEMENT] += item.elements
-            self.bank_reads += -(-item.read * bits // bank_bits)
-            self.bank_writes += -(-item.written * bits // bank_bits)
-            if not item.needs_rows:
-                streaming += item.elements
-        end, behind = last_write, 0
-        if streaming:
-            for cycle, values in sorted(self._arrivals, reverse=True):
-                behind += values
-                end = max(end, cycle - -streaming * behind // (outputs * rate))
-        return end + row_work_cycles(self.arch, self.layer)
+        load, geometry = self.global_pe, self.layer.geometry
+        self.bank_reads += load.words_read
+        self.bank_writes += load.words_written
+        self.counts[actions.GLOBAL_PE_ELEMENT] += load.elements
+        done, part = 0, 0
+        if load.streaming_elements:
+            rate = self.arch.global_pe_elements_per_cycle * geometry.pixels * geometry.K
+            for cycle, values in sorted(self._arrivals):
+                work = load.streaming_elements * values
+                done, part = timing.global_pe_step(done, part, cycle, work, rate)
+        return max(last_write, done + (part > 0)) + load.row_cycles
 
     def outputs_before(self, pe: int) -> int:
         """Outputs in the output tiles of all PEs before this one; asked of them one after another."""
@@ -159,7 +146,7 @@ class LayerRun:
         """(spilled, written): what goes with `values` outputs, `first` of which come before them, in bits."""
         outputs = self.layer.geometry.pixels * self.layer.geometry.K
         spilled, written = (
-            tuple(share_bits(stored, first, values, outputs) for stored in of)
+            tuple(timing.share_bits(stored, first, values, outputs) for stored in of)
             for of in (self.storage.spilled_bits, self.storage.written_bits)
         )
         return spilled, written
@@ -178,21 +165,19 @@ class LayerRun:
     def drain_shape(self, block: Block, pixels: int) -> DrainShape:
         """Of `pixels` psum entries of the tile whose last block is `block`."""
         lanes, channels = block.k1 - block.k0, block.k1 - block.unit_k0
-        key = (pixels, lanes, channels, block.lane_group, block.unit_lane_groups)
+        key = (pixels, lanes, channels, block.spacing, block.fifo_entries)
         shape = self._drains.get(key)
         if shape is None:
-            makes_output = block.last_of_unit or not self.staged
-            spacing = block.unit_lane_groups if self.staged and makes_output else 1
             vectors = -(-channels // self.layer.vector_size) if self.layer.output_operand.scale.bits else 0
             shape = DrainShape(
                 pixels=pixels,
                 lanes=lanes,
-                spacing=spacing,
-                makes_output=makes_output,
-                entries=pixels * spacing if makes_output else 0,
-                values=pixels * (channels if self.staged else lanes) if makes_output else 0,
-                bits=output_tile_bits(self.layer, block, pixels) if makes_output else 0,
-                vectors=pixels * vectors if makes_output else 0,
+                spacing=block.spacing,
+                makes_output=block.makes_output,
+                entries=pixels * block.fifo_entries,
+                values=pixels * block.values,
+                bits=pixels * block.output_bits,
+                vectors=pixels * vectors if block.makes_output else 0,
             )
             self._drains[key] = shape
         return shape
@@ -202,20 +187,6 @@ class LayerRun:
         if pieces is None:
             pieces = self._pieces[block.p1 - block.p0] = self.program.pieces(block)
         return pieces
-
-    def block_reads(self, block: Block) -> int:
-        """Input buffer reads of a block: one per step whose tap is not padding."""
-        inputs = block.input_tile
-        key = (inputs, block.p0, block.p1, block.g0, block.g1)
-        reads = self._reads.get(key)
-        if reads is None:
-            if block.g0 == inputs.g0 and block.g1 == inputs.g1:
-                reads = int(inputs.reads[block.p1 - inputs.p0] - inputs.reads[block.p0 - inputs.p0])
-            else:
-                rows = inputs.local_gather[block.p0 - inputs.p0 : block.p1 - inputs.p0]
-                reads = int((rows[:, block.g0 - inputs.g0 : block.g1 - inputs.g0] >= 0).sum())
-            self._reads[key] = reads
-        return reads
 
     def finish(self, end: int) -> None:
         """Close counts and buckets at the layer's end."""
@@ -229,7 +200,6 @@ class LayerRun:
             cycles_by_pe[pe][IDLE] += end - self.output_left[pe]
         self.buckets[:] = cycles_by_pe
         self._fold_counts()
-        self._reads.clear()
         self._arrivals.clear()
 
     def _fold_counts(self) -> None:

@@ -122,7 +122,7 @@ class Pe:
                     cycles[OUTPUT_WAIT] += waits[0]
                     cycles[WEIGHT_WAIT] += waits[1]
                     cycles[INPUT_WAIT] += waits[2]
-                run.input_reads += run.block_reads(block)
+                run.input_reads += block.input_reads
                 if self.recorder is not None:
                     self.recorder.block(self.index, layer, block, begin, waits, shape.steps, shape.slots)
                 if number == last_of_weight:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
+from accelsim.machine import timing
 from accelsim.sim.clock import Clock
 
 PSUM, OUTPUT, INPUT, WEIGHT = 0, 1, 2, 3
@@ -49,10 +50,10 @@ class Crossbar:
         return self._psum_ports + self._pes + pe
 
     def request(self, key: Key, ports: Sequence[int], duration: int, granted: Granted) -> None:
-        """Hold `ports` together for `duration` cycles, at least 1, as soon as all are free."""
+        """Hold `ports` together for `duration` cycles as soon as all are free."""
         if not self._requests:
             self.clock.at_end_of_cycle(self.clock.cycle, self._grant)
-        self._requests.append((key, ports, max(1, duration), granted))
+        self._requests.append((key, ports, duration, granted))
 
     def state(self, now: int) -> object:
         """How long each port is busy yet, and what was requested in this cycle."""
@@ -160,11 +161,9 @@ class Dram:
         return self._waiting.popleft()
 
     def _move(self, request: _Request) -> None:
-        width = self.width_bits
-        first = max((self.clock.cycle + 1) * width, self._used_to)
-        self._used_to = first + request.bits
-        start, end = first // width, -(-self._used_to // width)
-        request.granted(start, max(1, end - start))
+        now, width = self.clock.cycle, self.width_bits
+        self._used_to, start, end = timing.dram_transfer(self._used_to, now, request.bits, width)
+        request.granted(start, end - start)
 
     def poke(self) -> None:
         """Something has become urgent."""

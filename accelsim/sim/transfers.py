@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from accelsim.machine import actions
+from accelsim.machine import actions, timing
 from accelsim.machine.arch import Arch
 from accelsim.mapping.residency import PrologueStep
 from accelsim.sim.clock import Clock, Event
@@ -26,7 +26,7 @@ class Fabric:
         self.clock, self.arch, self.recorder = clock, arch, recorder
         self.crossbar = Crossbar(clock, arch.gb_banks, arch.pes, arch.psum_port_bits is not None)
         self.dram = Dram(clock, arch.dram_bits, arch.weight_region_bits)
-        self.hops = _Grid(arch.pes)
+        self.side = timing.grid_side(arch.pes)
         self.bank_groups, self.crossbar_bits = arch.bank_groups, arch.crossbar_bits
         self.psum_bits = arch.psum_bits
         self.pes: list[Pe] = []
@@ -51,15 +51,14 @@ class OutputTransfer:
 
     @property
     def bank(self) -> int:
-        weights, inputs, outputs = self.fabric.bank_groups
-        return weights + inputs + self.source.index % outputs
+        return timing.output_bank(self.source.index, *self.fabric.bank_groups)
 
     def send(self) -> None:
         fabric, run, pe, bits = self.fabric, self.run, self.source.index, self.tile.bits
         run.bank_writes += fabric.bank_words(bits)
-        run.bit_hops += bits * fabric.hops.unicast[pe]
+        run.bit_hops += bits * timing.output_hops(fabric.side, pe)
         ports = (self.bank, fabric.crossbar.out_port(pe))
-        fabric.crossbar.request(self.key, ports, -(-bits // fabric.crossbar_bits), self.granted)
+        fabric.crossbar.request(self.key, ports, timing.port_cycles(bits, fabric.crossbar_bits), self.granted)
 
     def granted(self, start: int, duration: int) -> None:
         fabric, run, source, tile = self.fabric, self.run, self.source, self.tile
@@ -194,15 +193,15 @@ class PsumTransfer:
         self.fabric, self.source, self.target, self.tile, self.piece = fabric, source, target, tile, piece
         self.bits = values * run.accumulator_bits
         self.key: Key = (PSUM, source.index, run.index, index)
-        run.bit_hops += self.bits * fabric.hops.between(source.index, target.index)
+        run.bit_hops += self.bits * timing.psum_hops(fabric.side, source.index, target.index)
         run.psum_entries_passed += pixels
         run.psums_passed += values
 
     def send(self) -> None:
         crossbar = self.fabric.crossbar
         ports = (crossbar.psum_out_port(self.source.index), crossbar.psum_in_port(self.target.index))
-        # The banks and adders at either end handle an entry a cycle.
-        duration = max(self.tile.pieces[self.piece], -(-self.bits // self.fabric.psum_bits))
+        pixels = self.tile.pieces[self.piece]
+        duration = timing.psum_port_cycles(pixels, self.bits, self.fabric.psum_bits)
         crossbar.request(self.key, ports, duration, self.granted)
 
     def granted(self, start: int, duration: int) -> None:
@@ -215,24 +214,3 @@ class PsumTransfer:
         if fabric.recorder is not None:
             own = (source.index, [target.index])
             fabric.recorder.crossbar(self.key, -1, *own, start, duration, self.bits)
-
-
-class _Grid:
-    """Hops on the XY tree of a square grid of PEs; the global buffer feeds (0, 0) over one link."""
-
-    def __init__(self, pes: int) -> None:
-        self.side = 1
-        while self.side * self.side < pes:
-            self.side += 1
-        self.unicast = [1 + pe % self.side + pe // self.side for pe in range(pes)]
-
-    def between(self, source: int, target: int) -> int:
-        return abs(source % self.side - target % self.side) + abs(source // self.side - target // self.side)
-
-    def multicast(self, pes: list[int]) -> int:
-        """Links in the union of the XY paths: along row 0, then down each column."""
-        deepest: dict[int, int] = {}
-        for pe in pes:
-            y, x = divmod(pe, self.side)
-            deepest[x] = max(deepest.get(x, 0), y)
-        return 1 + max(deepest) + sum(deepest.values())

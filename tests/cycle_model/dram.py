@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from accelsim.machine.arch import Arch
+from cycle_model.placement import PrologueStep
 from cycle_model.ports import Key, OutputTile
 from cycle_model.program import Fetch
 
@@ -16,7 +17,7 @@ class DramTransfer:
     layer: int
     key: Key  # the first number is the cycle of the request
     bits: int
-    item: Fetch | OutputTile
+    item: Fetch | OutputTile | PrologueStep
     left: int = 0  # bits that have not gone through the port
 
     def __str__(self) -> str:

@@ -8,6 +8,8 @@ import numpy as np
 
 from accelsim.machine.arch import Arch
 from cycle_model.program import LayerProgram
+from cycle_model.sizes import outputs_of
+from cycle_model.steps import ROW_WORK
 
 BUCKETS = ("compute", "accumulate_stall", "output_wait", "weight_wait", "input_wait", "drain", "idle")
 COMPUTE, STALL, OUTPUT_WAIT, WEIGHT_WAIT, INPUT_WAIT, DRAIN, IDLE = range(len(BUCKETS))
@@ -29,7 +31,10 @@ class LayerRun:
         self.psums = np.zeros((geometry.pixels, geometry.K), np.int64)
         self.psum_done = np.zeros((geometry.pixels, geometry.K), bool)
         self.overflows = 0
-        self.outputs_to_write = sum(program.outputs.values())
+        self.outputs_to_come = sum(program.outputs.values())  # tiles that are not done
+        self.outputs = outputs_of(self.layer)
+        self.rows = [work.elements for work in program.work if work.op in ROW_WORK]
+        self.streaming = sum(work.elements for work in program.work if work.op not in ROW_WORK)
         # Elements in the global buffer that wait for the global PE, times pixels * K to be whole numbers.
         self.streaming_backlog = 0
         pixels = np.arange(geometry.pixels)
@@ -37,6 +42,10 @@ class LayerRun:
 
     def count(self, name: str, amount: int = 1) -> None:
         self.counts[name] += amount
+
+    def share(self, stored: int, first: int, values: int) -> int:
+        """Of a tensor, the bits that go with `values` of the layer's outputs from number `first` on."""
+        return stored * (first + values) // self.outputs - stored * first // self.outputs
 
     def accumulate(self, a: int, b: int) -> int:
         """acc(a + b)"""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from accelsim.machine.arch import Arch
 from cycle_model.layer_run import COMPUTE, DRAIN, IDLE, INPUT_WAIT, OUTPUT_WAIT, STALL, WEIGHT_WAIT, LayerRun
-from cycle_model.placement import ceil_div
 from cycle_model.ports import Delay, OutputTile
+from cycle_model.sizes import ceil_div
 from cycle_model.slots import StepOrder, slots_of
 from cycle_model.tiles import Block, InputTile, Piece, PsumTile, WeightTile, output_tile_bits
 
@@ -62,7 +62,7 @@ class Pe:
         self.fifo_used = 0
         self.in_ppu = Delay()
         self.complete: list[OutputTile] = []  # in the FIFO, not yet requested
-        self.unwritten = 0  # requested, DRAM write not done
+        self.staged = 0  # requested and not done, where output tiles are staged
         self.outputs_made = [0 for _ in runs]
         self.to_leave = [run.program.leaving[index] for run in runs]
 
@@ -189,13 +189,21 @@ class Pe:
         latency = self.arch.ppu_latency_cycles
         cycles = latency.per_vector if run.layer.output.operand.scale.bits else latency.static
         layer, entries = piece.tile.layer, len(piece.pixels) * piece.tile.gathers
+        index, values = self.outputs_made[layer], len(piece.pixels) * piece.tile.output_channels
+        first, placement = run.program.first_outputs[self.index][index], run.program.placement
+        operands = tuple(run.share(moved.stored, first, values) for moved in placement.spilled)
+        writes = tuple(run.share(moved.stored, first, values) for moved in placement.written)
         output = OutputTile(
             layer=layer,
             pe=self.index,
-            index=self.outputs_made[layer],
-            values=len(piece.pixels) * piece.tile.output_channels,
+            index=index,
+            values=values,
             bits=output_tile_bits(run.layer, piece),
             entries=entries,
+            operands=operands,
+            writes=writes,
+            operands_missing=sum(bits > 0 for bits in operands),
+            writes_missing=sum(bits > 0 for bits in writes),
         )
         self.outputs_made[layer] += 1
         self.in_ppu.put(now + cycles, output)
@@ -205,10 +213,10 @@ class Pe:
         """Output tiles whose request is made in this cycle."""
         sent = []
         while self.complete:
-            to_dram = self.runs[self.complete[0].layer].program.placement.output_to_dram
-            if to_dram and self.unwritten >= self.arch.output_staging_tiles:
+            staged = self.runs[self.complete[0].layer].program.placement.staged
+            if staged and self.staged >= self.arch.output_staging_tiles:
                 break
-            self.unwritten += to_dram
+            self.staged += staged
             sent.append(self.complete.pop(0))
         return sent
 

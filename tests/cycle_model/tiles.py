@@ -9,7 +9,7 @@ import numpy as np
 from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import Mapping
 from accelsim.workload.layer import QuantizedLayer
-from cycle_model.placement import ceil_div
+from cycle_model.sizes import ceil_div
 
 
 def split(n: int, parts: int, part: int) -> range:

@@ -1,4 +1,4 @@
-"""Tiles: what one transfer carries into a PE's buffer half (docs/machine.md section 4)."""
+"""Tiles, and the blocks that work on them: rows of a layout as objects (docs/machine.md section 4)."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from accelsim.workload.layer import LayerSpec
 
 @dataclass(eq=False)
 class WeightTile:
-    """Whole units, or one lane group x one chunk: output channels [k0, k1) x vectors [g0, g1) of a part."""
+    """Whole units, or one lane group x one chunk: output channels [k0, k1) x vectors [g0, g1) of a part.
 
-    layer: LayerSpec
+    macro_words: words over all lanes' macros, one per valid lane and vector; half_words: in every macro.
+    """
+
     k0: int
     k1: int
     g0: int
     g1: int
+    macro_words: int
     half_words: int
-
-    @property
-    def macro_words(self) -> int:
-        """Words over all lanes' macros: one per valid lane and vector."""
-        return (self.k1 - self.k0) * (self.g1 - self.g0)
-
-    @property
-    def bits(self) -> int:
-        return self.macro_words * self.layer.weight_operand.word_bits
+    bits: int
 
 
 @dataclass(eq=False)
 class InputTile:
-    """The distinct input words that pixels [p0, p1) of one group touch over vectors [g0, g1) of a part."""
+    """The distinct input words that pixels [p0, p1) of one group touch over vectors [g0, g1) of a part.
+
+    part: int64, the layer's numbers of the part's vectors; macro_words: words in the input buffer.
+    """
 
     layer: LayerSpec
     group: int
+    part: NDArray[np.int64]
     p0: int
     p1: int
-    part: NDArray[np.int64]
     g0: int
     g1: int
+    macro_words: int
+    bits: int
 
     @cached_property
     def _gather(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -64,63 +64,35 @@ class InputTile:
         """int32[pixels, vectors]: address in the buffer half of each pixel's word, -1 in the padding."""
         return self._gather[1]
 
-    @property
-    def macro_words(self) -> int:
-        """Words the tile takes in the input buffer."""
-        return len(self.word_index)
-
-    @cached_property
-    def reads(self) -> NDArray[np.int64]:
-        """int64[pixels + 1]: buffer reads of the pixels before each one, one per tap that is not padding."""
-        return np.concatenate([[0], np.cumsum((self.local_gather >= 0).sum(axis=1))])
-
-    @cached_property
-    def bits(self) -> int:
-        return self.macro_words * self.layer.input_operand.word_bits
-
-    @cached_property
-    def dram_items(self) -> NDArray[np.int64]:
-        """What DRAM stores of the tile: its words, or the positions of a folded layer, stored unexpanded."""
-        layer = self.layer
-        if not layer.folded:
-            return self.word_index
-        depth, size = layer.geometry.channels_per_group, layer.vector_size
-        first, last = self.part[self.g0] * size // depth, -(-(self.part[self.g1 - 1] + 1) * size // depth)
-        taps = layer.taps[self.p0 : self.p1, first:last]
-        positions = np.unique(taps[taps >= 0]).astype(np.int64)
-        return positions * layer.geometry.groups + self.group
-
-    @property
-    def dram_item_bits(self) -> int:
-        layer, operand = self.layer, self.layer.input_operand
-        return layer.geometry.channels_per_group * operand.bits if layer.folded else operand.word_bits
-
-    @property
-    def dram_bits(self) -> int:
-        return len(self.dram_items) * self.dram_item_bits
-
 
 @dataclass(slots=True, eq=False)
 class Block:
-    """d pixels x one lane group x one chunk of the PE's g: what a PE issues without a break.
+    """Pixels [p0, p1) x channels [k0, k1) of one lane group x vectors [g0, g1): issued without a break.
+
+    first, last: of its psum tile. unit_k0: the unit's first channel. input_reads: of the input buffer, where
+    taps in padding read nothing. Of the psum tile that the block ends: spacing: cycles from one entry's read
+    to the next; fifo_entries, values, output_bits: of the output, for each pixel, 0 where none is made.
 
     Not frozen: a network has many, and frozen ones take longer to make.
     """
 
     weight_tile: WeightTile
     input_tile: InputTile
-    k0: int
-    k1: int
     p0: int
     p1: int
     g0: int
     g1: int
+    k0: int
+    k1: int
+    unit_k0: int
+    lane_group: int
     first: bool
     last: bool
-    lane_group: int
-    unit_k0: int
-    unit_k1: int
-    unit_lane_groups: int
+    spacing: int
+    fifo_entries: int
+    values: int
+    output_bits: int
+    input_reads: int
 
     @property
     def pixels(self) -> int:
@@ -131,5 +103,6 @@ class Block:
         return self.k1 - self.k0
 
     @property
-    def last_of_unit(self) -> bool:
-        return self.lane_group == self.unit_lane_groups - 1
+    def makes_output(self) -> bool:
+        """Its psum tile leaves the PPU; of staged lane groups only the last does, with all of the unit."""
+        return self.fifo_entries > 0

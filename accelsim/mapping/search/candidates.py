@@ -12,7 +12,6 @@ from accelsim.errors import AccelsimError
 from accelsim.machine import timing
 from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import block_slots
-from accelsim.mapping.layout.program import is_staged
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.residency import Storage, output_bits, output_staging_bits
 from accelsim.workload.geometry import Geometry
@@ -139,7 +138,7 @@ def _pixel_tiles(
     if arch.mapping.tile_pixels:
         return [arch.mapping.tile_pixels]
     depth = arch.accumulation_collector_depth
-    if not is_staged(arch, layer):
+    if not timing.is_staged(arch, layer.output_operand.scale.bits):
         depth = timing.psum_store_pixels(arch, dataflow)
     half = arch.input_buffer_words // 2
     own = -(-layer.geometry.pixels // pixel_split)
@@ -150,7 +149,7 @@ def _pixel_tiles(
     def fit(size: int) -> bool:
         words, staging = input_words(layer, c_split, size, vectors), 0
         if storage.input == "streamed":
-            staging += 2 * streams * words * word
+            staging += timing.INPUTS_AHEAD * streams * words * word
         if storage.stages_outputs:
             staging += output_staging_bits(arch, layer, storage, size)
         return words <= 1.1 * half and staging <= room

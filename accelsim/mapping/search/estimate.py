@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accelsim.machine import timing
 from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import DATAFLOWS
-from accelsim.mapping.layout.arrays import Choice, Shape
-from accelsim.mapping.layout.program import is_staged, tile_depth
+from accelsim.mapping.global_pe import global_pe_load
+from accelsim.mapping.layout.build import Refused, lay_out
+from accelsim.mapping.layout.shape import shape_of, taps_of, tiling_of
 from accelsim.mapping.plan import Mapping
 from accelsim.mapping.residency import Storage
-from accelsim.mapping.search import steps
-from accelsim.mapping.search.model import run_layer
-from accelsim.workload.geometry import Geometry
+from accelsim.mapping.search import parameters
+from accelsim.mapping.search.model import Outcome, run_layer
+from accelsim.mapping.search.state import begin
 from accelsim.workload.layer import LayerSpec
-
-_MODES = {"gb": 0, "cached": 1, "streamed": 2}
 
 
 @dataclass(frozen=True)
@@ -63,102 +62,54 @@ def estimate(
 
     lead: of the layer before.
     """
-    shape = _shape(arch, layer, mapping, storage)
-    machine = _machine(arch, layer, mapping, storage, lead, int(limit_cycles))
-    choice = Choice(
-        k_split=mapping.k_split,
-        c_split=mapping.c_split,
-        pixel_split=mapping.pixel_split,
-        k_outer=int(mapping.order == "KP"),
-        tile_pixels=mapping.tile_pixels,
-        units_per_tile=mapping.units_per_tile,
-        chunk_vectors=mapping.chunk_vectors,
-        chunk_inputs=int(mapping.chunk_inputs),
-    )
-    counts, tail = np.zeros(steps.COUNTS, np.int64), np.zeros(3, np.int64)
-    cycles, issued = run_layer(shape, choice, machine, _taps(layer.geometry), counts, tail)
-    if cycles < 0:
+    ran = _run(arch, layer, mapping, storage, lead, int(limit_cycles))
+    if ran is None or ran[0].end < 0:
         return None
-    names = steps.count_names(DATAFLOWS[mapping.dataflow])
+    outcome, counts = ran
+    names = parameters.count_names(DATAFLOWS[mapping.dataflow])
     named = {name: int(n) for name, n in zip(names, counts, strict=True) if n}
-    ask, *halves = (max(0, int(cycles - cycle)) for cycle in tail)
+    cycles, issued, *left = (int(cycle) for cycle in outcome)
+    ask, *halves = (max(0, cycles - cycle) for cycle in left)
     # Weights of the next layer may be asked for before this one begins, but not sent.
-    left = Lead(ask, *(min(half, int(cycles)) for half in halves))
-    return Estimate(int(cycles), int(issued), Counter(named), left)
+    lead = Lead(ask, *(min(half, cycles) for half in halves))
+    return Estimate(cycles, issued, Counter(named), lead)
 
 
-@lru_cache(maxsize=64)
-def _taps(geometry: Geometry) -> np.ndarray:
-    return geometry.tap_positions()
-
-
-def _shape(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> Shape:
-    geometry, inputs = layer.geometry, layer.input_operand
-    depth = geometry.channels_per_group
-    return Shape(
-        pes=arch.pes,
-        lanes=arch.lanes,
-        unit=arch.unit_channels,
-        depth=tile_depth(arch, layer, mapping),
-        weight_half=arch.weight_buffer_words // 2,
-        input_half=arch.input_buffer_words // 2,
-        groups=geometry.groups,
-        outputs=geometry.outputs_per_group,
-        pixels=geometry.pixels,
-        positions=geometry.N * geometry.H * geometry.W,
-        taps=geometry.R * geometry.S,
-        words=layer.G if layer.folded else layer.words_per_position,
-        folded=int(layer.folded),
-        channels=depth,
-        vector=layer.vector_size,
-        weight_bits=layer.weight_operand.word_bits,
-        input_bits=inputs.word_bits,
-        item_bits=depth * inputs.bits if layer.folded else inputs.word_bits,
-        weight_mode=_MODES[storage.weights],
-        input_mode=_MODES[storage.input],
-    )
-
-
-def _machine(
+def _run(
     arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage, lead: Lead, limit_cycles: int
-) -> steps.Machine:
-    weight_banks, input_banks, output_banks = arch.bank_groups
-    latency, rate = arch.ppu_latency_cycles, arch.global_pe_elements_per_cycle
-    rows = [item for item in layer.global_pe if item.needs_rows]
-    return steps.Machine(
+) -> tuple[Outcome, NDArray[np.int64]] | None:
+    """What the model says, and its counts in the places of `parameters.count_names`."""
+    shape, tiling = shape_of(arch, layer, mapping, storage), tiling_of(mapping)
+    layout = lay_out(shape, tiling, taps_of(layer.geometry), storage.beside_bits)
+    if isinstance(layout, Refused):
+        return None
+    counts = np.zeros(parameters.COUNTS, np.int64)
+    load = global_pe_load(arch, layer)
+    machine = parameters.Machine(
         passes=timing.passes(arch, mapping.dataflow),
-        write_latency=4 if layer.scheme.has_scales else 3,
-        ppu_latency=latency.per_vector if layer.output_operand.scale.bits else latency.static,
+        write_latency=timing.write_latency(layer.scheme),
+        ppu_latency=timing.ppu_latency(arch, layer.output_operand.scale.bits),
         fifo=arch.out_fifo_words,
-        piece=arch.accumulation_collector_depth,
         crossbar_bits=arch.crossbar_bits,
         psum_bits=arch.psum_bits,
         psum_ports=int(arch.psum_port_bits is not None),
         bank_bits=arch.gb_bank_bits,
+        output_banks=arch.bank_groups[2],
         noc_latency=arch.noc_latency_cycles,
         dram_bits=arch.dram_bits,
         dram_latency=arch.dram_latency_cycles,
-        weight_banks=weight_banks,
-        input_banks=input_banks,
-        output_banks=output_banks,
-        weight_region=arch.weight_region_bits,
-        activation_region=arch.activation_region_bits,
-        kept_bits=storage.kept_bits,
         accumulator_bits=arch.accumulator_width(layer.scheme),
-        staged=int(is_staged(arch, layer)),
-        output_to_dram=int(storage.output_to_dram),
-        staging_tiles=arch.output_staging_tiles,
-        code_bits=layer.output_operand.bits,
-        scale_bits=layer.output_operand.scale.bits,
-        global_pe_rate=rate,
-        global_pe_words=sum(
-            -(-item.elements * layer.scheme.activation.bits // arch.gb_bank_bits) for item in layer.global_pe
-        ),
-        streaming_elements=sum(item.elements for item in layer.global_pe if not item.needs_rows),
-        row_cycles=sum(-(-item.elements // rate) for item in rows),
+        global_pe_rate=arch.global_pe_elements_per_cycle,
+        global_pe_reads=load.words_read,
+        global_pe_writes=load.words_written,
+        streaming_elements=load.streaming_elements,
+        row_cycles=load.row_cycles,
         weights_wait=int(layer.weight_is_activation),
-        lead=lead.ask,
-        lead_first=lead.first_half,
-        lead_second=lead.second_half,
+        start=lead.ask,
+        first_half=max(0, lead.ask - lead.first_half),
+        second_half=max(0, lead.ask - lead.second_half),
         limit=lead.ask + limit_cycles,
     )
+    spilled, written = (np.array(bits, np.int64) for bits in (storage.spilled_bits, storage.written_bits))
+    state = begin(machine, shape, tiling, layout, spilled, written)
+    return run_layer(shape, tiling, machine, layout, state, counts), counts

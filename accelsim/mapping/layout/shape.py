@@ -1,0 +1,78 @@
+"""A layer, its mapping and where its operands live as the integers that a layout is made from."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.machine import timing
+from accelsim.machine.arch import Arch
+from accelsim.mapping.layout.records import CACHED, GB, STREAMED, Shape, Tiling
+from accelsim.mapping.plan import Mapping
+from accelsim.mapping.residency import Storage
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import LayerSpec
+
+_MODES = {"gb": GB, "cached": CACHED, "streamed": STREAMED}
+
+
+def shape_of(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> Shape:
+    """Of the mapping the dataflow alone, which says how many pixels a d-tile has."""
+    geometry, inputs, output = layer.geometry, layer.input_operand, layer.output_operand
+    weight_banks, input_banks, _ = arch.bank_groups
+    channels = geometry.channels_per_group
+    return Shape(
+        pes=arch.pes,
+        side=timing.grid_side(arch.pes),
+        lanes=arch.lanes,
+        unit=arch.unit_channels,
+        depth=timing.tile_pixels(arch, mapping.dataflow, output.scale.bits),
+        piece=arch.accumulation_collector_depth,
+        weight_half=arch.weight_buffer_words // 2,
+        input_half=arch.input_buffer_words // 2,
+        weight_banks=weight_banks,
+        input_banks=input_banks,
+        weight_region=arch.weight_region_bits,
+        activation_region=arch.activation_region_bits,
+        kept=storage.kept_bits,
+        groups=geometry.groups,
+        outputs=geometry.outputs_per_group,
+        pixels=geometry.pixels,
+        positions=geometry.N * geometry.H * geometry.W,
+        taps=geometry.R * geometry.S,
+        words=layer.G if layer.folded else layer.words_per_position,
+        folded=int(layer.folded),
+        channels=channels,
+        vector=layer.vector_size,
+        weight_bits=layer.weight_operand.word_bits,
+        input_bits=inputs.word_bits,
+        item_bits=channels * inputs.bits if layer.folded else inputs.word_bits,
+        weight_mode=_MODES[storage.weights],
+        input_mode=_MODES[storage.input],
+        output_bits=output.bits,
+        output_scale_bits=output.scale.bits,
+        staged=int(timing.is_staged(arch, output.scale.bits)),
+        stages=int(storage.stages_outputs),
+        staging_tiles=arch.output_staging_tiles,
+    )
+
+
+def tiling_of(mapping: Mapping) -> Tiling:
+    return Tiling(
+        k_split=mapping.k_split,
+        c_split=mapping.c_split,
+        pixel_split=mapping.pixel_split,
+        k_outer=int(mapping.order == "KP"),
+        tile_pixels=mapping.tile_pixels,
+        units_per_tile=mapping.units_per_tile,
+        chunk_vectors=mapping.chunk_vectors,
+        chunk_inputs=int(mapping.chunk_inputs),
+    )
+
+
+@lru_cache(maxsize=64)
+def taps_of(geometry: Geometry) -> NDArray[np.int32]:
+    """int32[pixels, R*S]: the input position under each tap, -1 in the padding."""
+    return geometry.tap_positions()

@@ -284,8 +284,10 @@ def test_pages_that_code_cites_exist() -> None:
     cited: dict[str, str] = {}
     for path in [*files, *PAGES]:
         if path.suffix in (".py", ".sv", ".md", ".yaml", ".csv"):
-            for name in re.findall(r"\bdocs/[\w/]+\.(?:md|py|svg)", path.read_text("utf-8")):
+            text = path.read_text("utf-8")
+            for name in re.findall(r"\bdocs/[\w/]+\.(?:md|py|svg)", text):
                 cited[name] = path.name
+            assert not re.search(r"machine\.md\)?\s+sections? \d", text), f"{path.name}: which page is that?"
     assert len(cited) > 8
     assert not {name: where for name, where in cited.items() if not (ROOT / name).is_file()}
 

@@ -44,7 +44,7 @@ def parts_of_reduction(layer: QuantizedLayer, parts: int) -> list[list[int]]:
 
 
 def reference_psums(arch: Arch, layer: QuantizedLayer, parts: int = 1) -> tuple[np.ndarray, int]:
-    """Section 2 of docs/machine.md on whole arrays, one g of one part at a time."""
+    """docs/numerics.md on whole arrays, one g of one part at a time."""
     geometry, scheme = layer.geometry, layer.scheme
     width = arch.accumulator_width(scheme)
     low, high = -(1 << (width - 1)), (1 << (width - 1)) - 1
@@ -94,7 +94,7 @@ def products_of(arch: Arch, layer: QuantizedLayer, g: int) -> np.ndarray:
 
 
 def check_counts(arch: Arch, layer: QuantizedLayer, mapping: Mapping, result: LayerResult, text: str) -> None:
-    """What the counts of section 6 must be whatever the order of events."""
+    """What the counts of docs/counts.md must be whatever the order of events."""
     geometry, counts, dataflow = layer.geometry, result.counts, mapping.dataflow
     outputs = geometry.pixels * geometry.K
     steps = int(result.buckets[:, 0].sum())

@@ -119,7 +119,7 @@ def test_cycles_add_up(tables: Tables) -> None:
 
 
 def test_counts_have_their_closed_forms(tables: Tables) -> None:
-    """What docs/machine.md section 6 says of a layer's work, whatever its mapping."""
+    """What docs/counts.md says of a layer's work, whatever its mapping."""
     arch, scheme = tables.arch, Scheme.parse(tables.summary["scheme"])
     v, lanes = arch["vector_size"], arch["lanes"]
     for row in tables.layers.itertuples():

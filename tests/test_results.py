@@ -28,7 +28,7 @@ from accelsim.workload.geometry import Geometry
 Cli = Callable[..., Said]
 
 
-# --- the dump: docs/machine.md section 2 in int64 NumPy, sharing nothing with the package but the sizes -----
+# --- the dump: docs/numerics.md in int64 NumPy, sharing nothing with the package but the sizes -----
 
 
 def word_numbers(g: Geometry, vector: int, group: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from accelsim.workload.layer import LayerSpec
 
 @dataclass(frozen=True, eq=False)
 class LayerActivity:
-    """One layer of a run. counts: "component.action" -> count, all of docs/machine.md section 6."""
+    """One layer of a run. counts: "component.action" -> count, all of docs/counts.md."""
 
     timing: LayerTiming
     computed: Computed

@@ -1,4 +1,4 @@
-"""What the lanes and PPUs compute: a layer's integers, bit for bit (docs/machine.md section 2).
+"""What the lanes and PPUs compute: a layer's integers, bit for bit (docs/numerics.md).
 
 Values do not depend on when anything happens, and of the mapping only on how the reduction is cut over PEs;
 so a layer is computed at once, apart from its timing.

@@ -161,7 +161,7 @@ class Scheme:
 
     @property
     def scale_product_shift(self) -> int:
-        """Bits dropped by `:spN` (sh in docs/machine.md); 0 without it."""
+        """Bits dropped by `:spN` (sh in docs/numerics.md); 0 without it."""
         return self.full_scale_product_bits - self.scale_product_bits if self.scale_product_bits else 0
 
     @property

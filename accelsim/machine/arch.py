@@ -1,4 +1,4 @@
-"""Arch files: the machine's parameters (docs/machine.md section 3). The only place that reads YAML."""
+"""Arch files: the machine's parameters (docs/machine.md). The only place that reads YAML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scalars and laws of a machine's time that more than one model goes by (docs/machine.md section 5).
+"""Scalars and laws of a machine's time that more than one model goes by (docs/timing.md).
 
 Those that take an Arch give its numbers. The others are plain arithmetic on integers: the event model calls
 them as they stand, the mapper's model compiles them (mapping/compiled.py).

@@ -1,4 +1,4 @@
-"""What a layer asks of the global PE on one machine (docs/machine.md section 5, Global PE)."""
+"""What a layer asks of the global PE on one machine (docs/timing.md, Global PE)."""
 
 from __future__ import annotations
 

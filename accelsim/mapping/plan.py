@@ -1,4 +1,4 @@
-"""How one layer is laid on the array: the numbers of a mapping (docs/machine.md section 4)."""
+"""How one layer is laid on the array: the numbers of a mapping (docs/program.md)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import FloatLayer, QuantizedLayer
 
 PPU_LIMIT = (1 << 23) - 1
-"""Largest magnitude of the PPU's internal value z (docs/machine.md, PPU)."""
+"""Largest magnitude of the PPU's internal value z (docs/numerics.md, PPU)."""
 
 _CHUNK_ELEMENTS = 1 << 23
 
@@ -92,7 +92,7 @@ def apply_activation(y: NDArray[np.float64], activation: str) -> NDArray[np.floa
 def dequantize_output(
     psums: NDArray[np.int64], layer: QuantizedLayer, product_shift: int = 0
 ) -> NDArray[np.float64]:
-    """y = psum * 2^(sh+p) * gamma_w[k] * gamma_a + bias[k], before the activation (docs/machine.md).
+    """y = psum * 2^(sh+p) * gamma_w[k] * gamma_a + bias[k], before the activation (docs/numerics.md).
 
     psums: int64[pixels, K] (or any leading shape); returns float64 of the same shape.
     """
@@ -114,7 +114,7 @@ def operand_values(layer: QuantizedLayer) -> tuple[NDArray[np.float64], NDArray[
 def ppu_constants(
     layer: QuantizedLayer, product_shift: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """(multiplier m, shift t, bias_q), int64[K] each, of the PPU (docs/machine.md, PPU).
+    """(multiplier m, shift t, bias_q), int64[K] each, of the PPU (docs/numerics.md, PPU).
 
     0 <= m <= 65535, 1 <= t <= 63, |bias_q| <= 2^23 - 1. Raises AccelsimError when the output format leaves
     no room for fraction bits, or when a multiplier reaches 2^15.

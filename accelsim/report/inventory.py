@@ -18,10 +18,10 @@ from accelsim.machine.dataflows import DATAFLOWS
 
 SCOPES = ("datapath", "pe", "array", "system")
 
-# The PPU's internal value z is limited to 24 bits (docs/machine.md section 2).
+# The PPU's internal value z is limited to 24 bits (docs/numerics.md).
 PPU_VALUE_BITS = 24
 _LOOP_COUNTER_BITS = 16
-# The PPU's constants of one channel: multiplier 16, shift 6, bias 24 bits (docs/machine.md section 2, PPU).
+# The PPU's constants of one channel: multiplier 16, shift 6, bias 24 bits (docs/numerics.md, PPU).
 PPU_CONSTANT_BITS = 46
 # A product of a value and a reciprocal, before its shift (accelsim/rtl/ppu.sv).
 _RESCALED_BITS = 41

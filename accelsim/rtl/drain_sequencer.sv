@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // drain_sequencer: reads finished psum tiles out of the collector; tells the issue side which bank is free.
-// docs/machine.md section 5 (Drain, and the bank rule of Issue). A drain starts in the first cycle after the
+// docs/timing.md (Drain, and the bank rule of Issue). A drain starts in the first cycle after the
 // tile's last write and the previous drain in which the out FIFO has all entries it needs; it never stops then.
 // `spacing` is 1, or for the last lane group of a staged unit the unit's lane groups: one psum entry is then
 // read every `spacing` cycles, while the staged values of the same pixel leave.

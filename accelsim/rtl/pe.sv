@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // pe: one processing element.
-// docs/machine.md sections 3 (parts), 5 (Issue, Drain) and 2 (arithmetic).
+// docs/machine.md (parts), docs/timing.md (Issue, Drain) and docs/numerics.md (arithmetic).
 // Outside it: the program (blocks), the address generator that turns (vector, pixel) of a step into an
 // address of the input half or into padding, the PPU constants of the lane group that drains, and the transfers
 // that fill the buffer halves and empty the FIFO.

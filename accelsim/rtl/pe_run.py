@@ -50,7 +50,7 @@ class PsumTile:
 
 @dataclass(frozen=True)
 class PeRun:
-    """What a PE did and when; cycles are those of docs/machine.md section 5.
+    """What a PE did and when; cycles are those of docs/timing.md.
 
     issues: cycle of the first step of each block; weight_fetches, input_fetches: by fetched position
     (`index`); weight_releases, input_releases: (position, cycle of its release), of positions whose half is

@@ -1,6 +1,6 @@
 """A PE up to its psums: operand buffers in two halves, and the issue of blocks.
 
-The inner nest is closed form (docs/machine.md section 5): a block is a few additions, and an event only where
+The inner nest is closed form (docs/timing.md): a block is a few additions, and an event only where
 its operands or its bank depend on what is not known yet. A process may so be ahead of the clock; what it
 decides lies in the clock's future nevertheless, since the last thing it waited for did.
 """

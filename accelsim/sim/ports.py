@@ -1,4 +1,4 @@
-"""Ports and their queues: who may move bits when (docs/machine.md section 5).
+"""Ports and their queues: who may move bits when (docs/timing.md).
 
 Requests of a cycle are sorted and granted together at the cycle's end, so the order in which SimPy happens
 to run processes never decides who wins. Queues have no overtaking and one global order, so a crossbar grant

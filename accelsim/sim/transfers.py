@@ -1,7 +1,7 @@
 """What leaves the PEs: output tiles on their way out, psums between them; and the fabric all of it crosses.
 
 Each object is one transfer on its way from port to port; its methods are called in the cycles in which
-docs/machine.md section 5 has something happen to it.
+docs/timing.md has something happen to it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sizes of one layer and of its operands, in the letters of docs/machine.md section 1. Knows no hardware.
+"""Sizes of one layer and of its operands, in the letters of docs/machine.md. Knows no hardware.
 
 Every layer is a (grouped) convolution. A linear layer or a matmul M x Kdim x N' is a 1x1 convolution with
 pixels = M, C = Kdim, K = N'; a batch of B matmuls is one with B groups.
@@ -21,7 +21,7 @@ def _whole(value: object, least: int) -> bool:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes of one layer, in the letters of docs/machine.md section 1.
+    """Sizes of one layer, in the letters of docs/machine.md.
 
     C and K are totals over the groups. Raises AccelsimError when the sizes do not fit together.
     """

@@ -125,7 +125,7 @@ class FloatLayer(HasLayer):
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """What the PPU writes: an activation's operand, and its fraction bits F (docs/machine.md section 2)."""
+    """What the PPU writes: an activation's operand, and its fraction bits F (docs/numerics.md)."""
 
     operand: Operand
 
@@ -199,7 +199,7 @@ class LayerSpec(HasLayer):
             )
 
     def parts(self, c_split: int) -> list[NDArray[np.int64]]:
-        """The g of each part of the reduction cut over `c_split` PEs, ascending (docs/machine.md section 4).
+        """The g of each part of the reduction cut over `c_split` PEs, ascending (docs/program.md).
 
         A folded layer's vectors are cut as they stand, another's channels, at all taps. Raises
         AccelsimError where there are fewer to cut than parts.

@@ -1,4 +1,4 @@
-"""docs/machine.md section 5, DRAM port: so many bits in every cycle, to one transfer after another."""
+"""docs/timing.md, DRAM port: so many bits in every cycle, to one transfer after another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/machine.md section 5, fetches: what is asked and sent in a cycle, and the space for weights."""
+"""docs/timing.md, fetches: what is asked and sent in a cycle, and the space for weights."""
 
 from __future__ import annotations
 

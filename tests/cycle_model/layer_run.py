@@ -1,4 +1,4 @@
-"""What is computed and counted for one layer (docs/machine.md sections 2 and 6)."""
+"""What is computed and counted for one layer (docs/numerics.md and docs/counts.md)."""
 
 from __future__ import annotations
 

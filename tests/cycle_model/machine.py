@@ -1,4 +1,4 @@
-"""docs/machine.md section 5: the machine as a whole and what it does in one cycle.
+"""docs/timing.md: the machine as a whole and what it does in one cycle.
 
 A cycle has three phases. `_becomes_visible` applies what finished earlier, `_act` lets PEs drain and issue,
 asks for outputs and psums to be sent, asks and sends fetches, `_end_of_cycle` gives out space for weights,

@@ -1,4 +1,4 @@
-"""One PE of docs/machine.md section 5: it issues slots, keeps psums and drains them."""
+"""One PE of docs/timing.md: it issues slots, keeps psums and drains them."""
 
 from __future__ import annotations
 

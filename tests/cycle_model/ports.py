@@ -1,4 +1,4 @@
-"""docs/machine.md section 5: the ports of the crossbar and between PEs, their queues, things on their way."""
+"""docs/timing.md: the ports of the crossbar and between PEs, their queues, things on their way."""
 
 from __future__ import annotations
 

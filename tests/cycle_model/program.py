@@ -1,4 +1,4 @@
-"""docs/machine.md section 4: positions, fetches and chains of a whole run, spelled out as lists."""
+"""docs/program.md: positions, fetches and chains of a whole run, spelled out as lists."""
 
 from __future__ import annotations
 

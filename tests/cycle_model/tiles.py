@@ -1,4 +1,4 @@
-"""docs/machine.md section 4: units, tiles, pieces and blocks, spelled out as lists."""
+"""docs/program.md: units, tiles, pieces and blocks, spelled out as lists."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # mypy: ignore-errors
 # Compiled by Numba, whose types mypy does not know.
-"""Weight tiles, blocks and the psum tiles they make (docs/machine.md section 4, Units, Tiles, Blocks)."""
+"""Weight tiles, blocks and the psum tiles they make (docs/program.md, Units, Tiles, Blocks)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one builder of a layer's layout, from its shape and its mapping (docs/machine.md section 4)."""
+"""The one builder of a layer's layout, from its shape and its mapping (docs/program.md)."""
 
 from __future__ import annotations
 

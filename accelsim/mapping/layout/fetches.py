@@ -1,6 +1,6 @@
 # mypy: ignore-errors
 # Compiled by Numba, whose types mypy does not know.
-"""Positions of tiles in the PEs' buffers, and the fetches that bring them (docs/machine.md section 4)."""
+"""Positions of tiles in the PEs' buffers, and the fetches that bring them (docs/program.md)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # mypy: ignore-errors
 # Compiled by Numba, whose types mypy does not know.
-"""Runs of pixels, and what the input tiles of each hold (docs/machine.md section 4, Tiles)."""
+"""Runs of pixels, and what the input tiles of each hold (docs/program.md, Tiles)."""
 
 from __future__ import annotations
 

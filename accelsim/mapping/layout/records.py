@@ -1,4 +1,4 @@
-"""The rows that a layout is made of, and what it is made from; all integers (docs/machine.md section 4).
+"""The rows that a layout is made of, and what it is made from; all integers (docs/program.md).
 
 Rows are NumPy records, so that compiled code and Python read the same fields by name.
 """

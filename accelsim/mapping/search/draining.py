@@ -1,7 +1,7 @@
 # mypy: ignore-errors
 # Compiled by Numba, whose types mypy does not know.
 """What leaves the PEs: psums along chains and into PPUs, outputs to the global buffer and on to DRAM
-(docs/machine.md section 5, Chains, Drain, Output and Global PE).
+(docs/timing.md, Chains, Drain, Output and Global PE).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # mypy: ignore-errors
 # Compiled by Numba, whose types mypy does not know.
-"""Operands on their way into the PEs (docs/machine.md section 5, Fetch, DRAM port and Crossbar)."""
+"""Operands on their way into the PEs (docs/timing.md, Fetch, DRAM port and Crossbar)."""
 
 from __future__ import annotations
 

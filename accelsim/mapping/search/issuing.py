@@ -1,6 +1,6 @@
 # mypy: ignore-errors
 # Compiled by Numba, whose types mypy does not know.
-"""Blocks of a PE, one after another (docs/machine.md section 5, Issue)."""
+"""Blocks of a PE, one after another (docs/timing.md, Issue)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # Compiled by Numba, whose types mypy does not know.
 """The mapper's model: one layer on the array, from its first request to its last write, in compiled code.
 
-It follows the rules of docs/machine.md section 5 as the event model does, but for one layer by itself, walks
+It follows the rules of docs/timing.md as the event model does, but for one layer by itself, walks
 rows instead of objects, and counts only what depends on the mapping. tests/test_mapper.py holds the two
 against each other; results come from the event model.
 """

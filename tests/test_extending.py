@@ -281,3 +281,35 @@ def test_the_models_follow_the_new_unit(checkout: Checkout, tmp_path: Path) -> N
     with checkout.changed(ERRANDS["Elementwise work on a new unit"].hunks):
         said = checkout.run("-c", NEW_UNIT, cwd=tmp_path)
     assert said == "graph: node end is gelu, expected softmax or layer_norm or rms_norm\n"
+
+
+NEW_UNIT_TWICE = """
+from cycle_model import run
+from hand_machine import ONE_TILE, hand_arch, hand_layer
+from machines import simulate
+from accelsim.workload.graph import Graph, LayerStep, Node
+
+arch, shape = hand_arch(row_unit_elements_per_cycle=3), (4, 4, 1, 1)
+layer = hand_layer(4, 8, 4)
+for first, last in (("row_unit", "row_unit"), ("row_unit", "global_pe"), ("global_pe", "row_unit")):
+    steps = (
+        Node("norm", "layer_norm", ("x",), (4, 8, 1, 1), first),
+        LayerStep("hand", ("norm",)),
+        Node("softmax", "softmax", ("hand",), shape, last),
+        Node("gelu", "gelu", ("softmax",), shape),
+    )
+    graph = Graph((("x", (4, 8, 1, 1)),), steps, ("gelu",))
+    (own,), (stepped,) = simulate(arch, [layer], [ONE_TILE], graph), run(arch, [layer], [ONE_TILE], graph)
+    assert own.cycles == stepped.cycles and (own.buckets == stepped.buckets).all()
+    assert {name: count for name, count in own.counts.items() if count} == dict(stepped.counts)
+    print(stepped.cycles, stepped.counts["row_unit.element"])
+"""
+
+
+def test_both_models_of_time_agree_on_the_new_unit(checkout: Checkout, tmp_path: Path) -> None:
+    """Beside the global PE: of 32 elements before the layer and 16 after it, 3 a cycle instead of 4."""
+    with checkout.changed(ERRANDS["Elementwise work on a new unit"].hunks):
+        said = checkout.run("-c", NEW_UNIT_TWICE, cwd=tmp_path)
+    counted = [tuple(map(int, line.split())) for line in said.splitlines()]
+    assert [elements for _, elements in counted] == [48, 32, 16]
+    assert counted[0][0] - counted[1][0] == 6 - 4  # of the softmax, which follows the layer

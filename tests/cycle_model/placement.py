@@ -157,16 +157,17 @@ class Placing:
         found: Misses = set()
         for name, tensor in self.tensors.items():
             for reader in tensor.readers:
-                if reader <= decided:
+                if reader < decided:
                     resident = reader > 0 and name in after[reader - 1]
                 elif tensor.there_after < decided:
-                    # Nobody reads it before: it stays until then if it is resident now, or never comes back.
+                    # Nobody reads it before: it is resident then if it is now. What it is after that reader,
+                    # who may keep it, is open.
                     resident = decided > 0 and name in after[-1]
                 else:
                     break
                 if not resident:
                     found.add((reader, name))
-                if reader > decided:
+                if reader >= decided:
                     break
         return found
 

@@ -28,6 +28,7 @@ from accelsim.open import open_workload
 from accelsim.quantize.blocks import block_gamma, block_scales, dequantize_words, quantize_blocks
 from accelsim.quantize.layers import input_vectors, quantize_layer, weight_vectors
 from accelsim.quantize.reference import float_output, operand_values, sqnr_db
+from accelsim.synthetic.workload import SyntheticWorkload
 from accelsim.trace.file import Trace
 from accelsim.trace.write import quantize_trace, write_trace
 from accelsim.workload.layer import QuantizedLayer
@@ -182,7 +183,7 @@ def test_layers(name: str, index: int) -> None:
     found = quantize_layer(layer, scheme, 16)
     g = layer.geometry
     folded = g.channels_per_group < block and g.R * g.S > 1
-    assert (found.vector_size, found.folded) == (block, folded)
+    assert (found.vector_size, found.spec.folded) == (block, folded)
     weights = weight_vectors(layer.weight, block, folded)
     inputs = input_vectors(layer.input, layer.geometry, block, folded)
     gamma = block_gamma([layer.weight], scheme.weight), block_gamma([layer.input], scheme.activation)
@@ -198,9 +199,9 @@ def test_layers(name: str, index: int) -> None:
     assert found.output.operand == scheme.activation
     if name == "nvfp4":
         y = np.maximum(float_output(layer), 0) if layer.activation == "relu" else float_output(layer)
-        assert found.output.gamma == np.float32(np.abs(y).max() / 2688)
+        assert found.output_gamma == np.float32(np.abs(y).max() / 2688)
     else:
-        assert found.output.gamma == 1.0
+        assert found.output_gamma == 1.0
 
 
 def test_mxint8_is_symmetric() -> None:
@@ -239,15 +240,15 @@ def test_one_gamma_a_tensor_for_integer_weights() -> None:
 
 
 def test_drawn_layers_state_their_output() -> None:
-    trace = open_workload("mobilenet_v2")
-    spec, layer_of = trace.open_layer("features.2.conv.0.0", Scheme.parse("nvfp4"), 8)
-    found = layer_of()
-    assert spec.vector_size == found.vector_size == 16 and spec.output == found.output
-    assert spec.output.gamma == np.float32(spec.output.gamma)
-    integers = trace.output_format("features.2.conv.0.0", Scheme.parse("8/8/-/-"))
-    assert integers.operand.qmax == 255
-    assert spec.output.gamma * 2688 == pytest.approx(integers.gamma * 255, rel=1e-6)
-    assert trace.output_format("features.2.conv.0.0", Scheme.parse("mxfp4")).gamma == 1.0
+    trace, name, nvfp4 = open_workload("mobilenet_v2"), "features.2.conv.0.0", Scheme.parse("nvfp4")
+    assert isinstance(trace, SyntheticWorkload)
+    spec, found = trace.outline(name, nvfp4, 8), trace.quantized_layer(name, nvfp4, 8)
+    assert spec.vector_size == found.vector_size == 16 and spec == found.spec
+    gamma, eight = trace.output_gamma(name, nvfp4), Scheme.parse("8/8/-/-")
+    assert gamma == np.float32(gamma) == found.output_gamma
+    assert trace.outline(name, eight, 8).output.operand.qmax == 255
+    assert gamma * 2688 == pytest.approx(trace.output_gamma(name, eight) * 255, rel=1e-6)
+    assert trace.output_gamma(name, Scheme.parse("mxfp4")) == 1.0
 
 
 # --- traces -----------------------------------------------------------------------------------------------
@@ -269,14 +270,17 @@ def test_traces_store_and_read_them(stored: Path, tmp_path: Path) -> None:
         for key in keys:
             scheme = Scheme.parse(key if key.startswith("4") else key.partition("@")[0])
             found, made = trace.quantized_layer(layer.name, scheme, 16), quantize_layer(layer, scheme, 16)
-            outline = trace.layer_outline(layer.name, scheme, 16)
+            outline = trace.outline(layer.name, scheme, 16)
             for item in ("weight_words", "weight_scales", "weight_gamma", "input_words", "input_scales"):
                 a, b = getattr(found, item), getattr(made, item)
                 assert a.dtype == b.dtype and np.array_equal(a, b), (layer.name, key, item)
-            assert found.input_gamma == made.input_gamma and found.output.gamma == made.output.gamma
+            assert found.input_gamma == made.input_gamma and found.output_gamma == made.output_gamma
             operands = ("weight_operand", "input_operand", "output_operand", "vector_size", "folded")
             for item in operands:
-                assert getattr(found, item) == getattr(made, item) == getattr(outline, item), (key, item)
+                assert getattr(found.spec, item) == getattr(made.spec, item) == getattr(outline, item), (
+                    key,
+                    item,
+                )
     with safe_open(stored, "np") as file:
         entry = json.loads(file.metadata()["accelsim"])["layers"][0]["quantized"]["mxfp4@32"]
         assert (entry["scheme"], entry["vector_size"], entry["output"]) == (
@@ -380,7 +384,7 @@ def test_a_new_row_is_quantized_stored_checked_and_refused(
     floats = write_trace(tmp_path / "floats.safetensors", "m", small_layers(), {})
     path = quantize_trace(floats, tmp_path / "mxfp8.safetensors", [scheme], 16)
     found = Trace.open(path).quantized_layer("middle", scheme, 16)
-    exact = input_vectors(small_layers()[1].input, found.geometry, 32, found.folded)
+    exact = input_vectors(small_layers()[1].input, found.geometry, 32, found.spec.folded)
     assert sqnr_db(exact, operand_values(found)[1]) > 28
     for code in (127, 255):
         bad = craft(path, tmp_path / "nan.safetensors", poke("mxfp8@32/weight_words", (0, 0, 0), code))

@@ -92,11 +92,14 @@ def compare(
         raise AccelsimError("compare: no scheme given, expected at least one such as 8/8/-/-")
     if len(set(wanted)) != len(wanted):
         raise AccelsimError(f"compare: a scheme is given twice in {', '.join(map(str, wanted))}")
+    machine = _machine(arch, overrides)
+    for scheme in wanted:
+        machine.check_scheme(scheme)  # all of them, before anything is opened or run
     first = _request(
         trace,
-        arch,
+        machine,
         wanted[0],
-        overrides,
+        (),
         options,
         costs,
         keep_tensors=keep_tensors,
@@ -104,8 +107,6 @@ def compare(
         gated_fraction=gated_fraction,
         timeline=timeline,
     )
-    for other in wanted:
-        first.arch.check_scheme(other)
     count = len(first.workload.layers)
     runs = tuple(run_network(replace(first, schemes=(scheme,) * count), progress) for scheme in wanted)
     return Comparison(runs, comparison_table(runs, first.library))

@@ -136,6 +136,16 @@ def test_weight_operands_are_read_apart() -> None:
             ("b",),
             "layer b takes 'p' of 32 elements as its input, expected 128",
         ),
+        (
+            (
+                LayerStep("a", ("x",)),
+                Node("odd", "relu", ("a",), SHAPE, "none"),
+                Node("sum", "residual_add", ("a", "odd"), SHAPE),
+                LayerStep("b", ("sum",)),
+            ),
+            ("b",),
+            "node sum reads 'odd', which the host makes after layer a, expected a layer between",
+        ),
     ],
 )
 def test_graphs_that_are_none(

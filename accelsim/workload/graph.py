@@ -111,6 +111,9 @@ class _Checker:
     def __init__(self, graph: Graph, layers: Sequence[Layer]) -> None:
         self.graph, self.layers = graph, {layer.name: layer for layer in layers}
         self.shapes: dict[str, Shape] = {}
+        # Of each tensor the last layer it depends on, and the layer in whose step the host makes it, if it does.
+        self.last_layer: dict[str, str | None] = {}
+        self.host_made_in: dict[str, str | None] = {}
 
     def check(self) -> None:
         graph = self.graph
@@ -131,8 +134,10 @@ class _Checker:
                         f"graph: {where} has unit '{step.unit}', expected {' or '.join(UNITS)}"
                     )
                 self._add(where, step.name, step.shape)
+                self._check_host(where, step)
             else:
                 self._check_layer(where, step)
+                self.last_layer[step.layer] = step.layer
         ran = [step.name for step in graph.steps if isinstance(step, LayerStep)]
         if ran != list(self.layers):
             odd = next((a for a, b in zip(ran, self.layers, strict=False) if a != b), None)
@@ -150,6 +155,21 @@ class _Checker:
             if name not in read:
                 raise AccelsimError(
                     f"graph: tensor '{name}' is read by nobody, expected a reader or an output"
+                )
+
+    def _check_host(self, where: str, node: Node) -> None:
+        """What the host makes is there after a layer's step; a node hosted by that layer runs within it."""
+        order = {None: -1} | {name: i for i, name in enumerate(self.layers)}
+        last = max((self.last_layer.get(name) for name in node.reads), key=lambda name: order[name])
+        self.last_layer[node.name] = last
+        if node.unit == "none":
+            self.host_made_in[node.name] = last
+            return
+        for name in node.reads:
+            if last is not None and self.host_made_in.get(name) == last:
+                raise AccelsimError(
+                    f"graph: {where} reads '{name}', which the host makes after layer {last}, "
+                    f"expected a layer between them, or unit none here too"
                 )
 
     def _add(self, where: str, name: str, shape: Shape) -> None:

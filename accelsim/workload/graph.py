@@ -111,7 +111,7 @@ class _Checker:
     def __init__(self, graph: Graph, layers: Sequence[Layer]) -> None:
         self.graph, self.layers = graph, {layer.name: layer for layer in layers}
         self.shapes: dict[str, Shape] = {}
-        # Of each tensor the last layer it depends on, and the layer in whose step the host makes it, if it does.
+        # Of each tensor the last layer it depends on; of those the host makes, the layer after which it does.
         self.last_layer: dict[str, str | None] = {}
         self.host_made_in: dict[str, str | None] = {}
 

@@ -97,6 +97,17 @@ class Graph:
                 last = node
         return cls(tuple(inputs), tuple(steps), (last,), is_chain=True)
 
+    def hosts(self) -> dict[str, int]:
+        """Of each tensor the layer, by number, that makes it or the last that its node needs; -1: none."""
+        hosts, count = {name: -1 for name, _ in self.inputs}, 0
+        for step in self.steps:
+            if isinstance(step, Node):
+                hosts[step.name] = max(hosts[name] for name in step.reads)
+            else:
+                hosts[step.name] = count
+                count += 1
+        return hosts
+
     def check(self, layers: Sequence[Layer]) -> None:
         """Raise AccelsimError, naming the step, where the graph does not fit these layers."""
         _Checker(self, layers).check()
@@ -111,9 +122,6 @@ class _Checker:
     def __init__(self, graph: Graph, layers: Sequence[Layer]) -> None:
         self.graph, self.layers = graph, {layer.name: layer for layer in layers}
         self.shapes: dict[str, Shape] = {}
-        # Of each tensor the last layer it depends on; of those the host makes, the layer after which it does.
-        self.last_layer: dict[str, str | None] = {}
-        self.host_made_in: dict[str, str | None] = {}
 
     def check(self) -> None:
         graph = self.graph
@@ -134,10 +142,8 @@ class _Checker:
                         f"graph: {where} has unit '{step.unit}', expected {' or '.join(UNITS)}"
                     )
                 self._add(where, step.name, step.shape)
-                self._check_host(where, step)
             else:
                 self._check_layer(where, step)
-                self.last_layer[step.layer] = step.layer
         ran = [step.name for step in graph.steps if isinstance(step, LayerStep)]
         if ran != list(self.layers):
             odd = next((a for a, b in zip(ran, self.layers, strict=False) if a != b), None)
@@ -145,6 +151,7 @@ class _Checker:
                 f"graph: its layers are not those of the network in their order, "
                 f"{f'first at {odd}' if odd else f'{len(ran)} of {len(self.layers)}'}"
             )
+        self._check_hosts()
         if not graph.outputs or len(set(graph.outputs)) != len(graph.outputs):
             raise AccelsimError("graph: outputs are none or one twice, expected at least one, each once")
         for name in graph.outputs:
@@ -157,20 +164,18 @@ class _Checker:
                     f"graph: tensor '{name}' is read by nobody, expected a reader or an output"
                 )
 
-    def _check_host(self, where: str, node: Node) -> None:
-        """What the host makes is there after a layer's step; a node hosted by that layer runs within it."""
-        order = {None: -1} | {name: i for i, name in enumerate(self.layers)}
-        last = max((self.last_layer.get(name) for name in node.reads), key=lambda name: order[name])
-        self.last_layer[node.name] = last
-        if node.unit == "none":
-            self.host_made_in[node.name] = last
-            return
-        for name in node.reads:
-            if last is not None and self.host_made_in.get(name) == last:
-                raise AccelsimError(
-                    f"graph: {where} reads '{name}', which the host makes after layer {last}, "
-                    f"expected a layer between them, or unit none here too"
-                )
+    def _check_hosts(self) -> None:
+        """What the host makes is there after a layer's step; a node which that layer hosts runs within it."""
+        hosts = self.graph.hosts()
+        on_host = {node.name for node in self.graph.nodes if node.unit == "none"}
+        for node in self.graph.nodes:
+            own = hosts[node.name]
+            for name in node.reads:
+                if node.unit != "none" and own >= 0 and name in on_host and hosts[name] == own:
+                    raise AccelsimError(
+                        f"graph: node {node.name} reads '{name}', which the host makes after layer "
+                        f"{list(self.layers)[own]}, expected a layer between them, or unit none here too"
+                    )
 
     def _add(self, where: str, name: str, shape: Shape) -> None:
         if name in self.shapes:

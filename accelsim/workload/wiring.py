@@ -65,7 +65,7 @@ class _Wirer:
     def __init__(self, graph: Graph, layers: Sequence[Layer]) -> None:
         self.graph = graph
         self.layers = {layer.name: layer for layer in layers}
-        self.hosts = self._hosts()
+        self.hosts = graph.hosts()
         prologue = [node for node in graph.nodes if self.hosts[node.name] < 0 and node.unit != "none"]
         numbers = {layer.name: len(prologue) + i for i, layer in enumerate(layers)}
         self.first_layer, self.prologue = len(prologue), prologue
@@ -76,17 +76,6 @@ class _Wirer:
         self.made_in |= {node.name: i for i, node in enumerate(prologue)}
         self.shapes = dict(graph.inputs) | {layer.name: output_shape(layer) for layer in layers}
         self.shapes |= {node.name: node.shape for node in graph.nodes}
-
-    def _hosts(self) -> dict[str, int]:
-        """Of each tensor the layer, by number, that makes it or the last that its node needs; -1: none."""
-        hosts, count = {name: -1 for name, _ in self.graph.inputs}, 0
-        for step in self.graph.steps:
-            if isinstance(step, Node):
-                hosts[step.name] = max(hosts[name] for name in step.reads)
-            else:
-                hosts[step.name] = count
-                count += 1
-        return hosts
 
     def wired(self) -> Wiring:
         names = list(self.layers)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -137,6 +138,9 @@ def test_trace_info(trace: Path, cli: Cli) -> None:
     assert said.status == 0
     for text in ("small model", "MIT", *GEOMETRIES, "2,592"):  # 6 x 2 pixels x 8 x 3 x 3 x 3, of `first`
         assert text in said.out
+    digits = cli("trace", "info", "digits").out
+    for row in (r"nodes +1", r"graph +as listed", r"graph_inputs +image", r"graph_outputs +fc"):
+        assert re.search(rf"^{row} *$", digits, re.MULTILINE), digits
 
 
 def test_quantize_option_changes_the_run(trace: Path, cli: Cli, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def cost_table(
     *,
     costs: str | Path | None = None,
 ) -> pd.DataFrame:
-    """Every constant, or those of one component, with unit, node, source and standing."""
+    """Every constant, or those of one component, with unit, node, source and evidence."""
     import pandas as pd
 
     return pd.DataFrame(_library(_machine(arch, ()), costs).rows(component))
@@ -170,7 +170,7 @@ def explain_mapping(
 
     request = _request(trace, arch, scheme, overrides, options, costs, gated_fraction=0.0)
     request.workload.layer(layer)
-    storage, choice = choose_mapping(request, layer)
+    residency, choice = choose_mapping(request, layer)
     rows = [
         {
             "cycles": own.estimate.cycles,
@@ -187,9 +187,9 @@ def explain_mapping(
         "bound_cycles": choice.bound.cycles,
         "bound_by": choice.bound.by,
         "bounds": choice.bound.parts,
-        "weights_from": storage.weights,
-        "input_from": storage.input,
-        "output_to": "dram" if storage.output_to_dram else "gb",
+        "weights_from": residency.weights,
+        "input_from": residency.input,
+        "output_to": "dram" if residency.output_to_dram else "gb",
         "candidates": choice.considered,
         "run on the model": choice.tried,
     }

@@ -25,7 +25,7 @@ from accelsim.costs import CostLibrary
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.planning import LayerPlan, PlanRequest, choice_of, plan
-from accelsim.mapping.residency import Storage
+from accelsim.mapping.residency import Residency
 from accelsim.mapping.search.mapper import Choice
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.reference import float_output
@@ -176,7 +176,7 @@ def _worker() -> Iterator[ThreadPoolExecutor]:
         sys.setswitchinterval(interval)
 
 
-def choose_mapping(request: RunRequest, layer: str) -> tuple[Storage, Choice]:
+def choose_mapping(request: RunRequest, layer: str) -> tuple[Residency, Choice]:
     """Where a layer's operands live and what the mapper finds for it: the walk up to there."""
     index = [own.name for own in request.workload.layers].index(layer)
     return choice_of(request.planned(), index)

@@ -18,7 +18,7 @@ from accelsim.workload.geometry import Geometry
 from accelsim.workload.graph import Graph
 from accelsim.workload.layer import FloatLayer, Layer
 
-# A folded first layer, ragged channels with padding and strides, groups, and a matmul with its softmax.
+# A packed im2col first layer, ragged channels with padding and strides, groups, a matmul with its softmax.
 GEOMETRIES = {
     "first": Geometry(1, 3, 6, 5, 8, 3, 3, (1, 2), (1, 0)),
     "middle": Geometry(2, 20, 5, 5, 18, 3, 2, (2, 1), (1, 1), (1, 2)),

@@ -23,19 +23,25 @@ def see_machine(seen: Counter[str], machine: Machine) -> None:
 def see_layer(seen: Counter[str], machine: Machine, program: LayerProgram) -> None:
     layer, mapping, place = program.layer, program.mapping, program.placement
     seen["groups"] += layer.geometry.groups > 1
-    seen["folded"] += layer.spec.folded
+    seen["packed_im2col"] += layer.spec.packed_im2col
     rows = {work.op in ROW_WORK for work in program.work}
     seen["streaming and row work"] += len(rows) == 2
     seen[f"order {mapping.order}"] += 1
     chunked = mapping.units_per_tile == 0 and mapping.chunk_vectors < layer.spec.G
     seen["chunked"] += chunked and not mapping.chunk_inputs
     seen["chunked with inputs"] += chunked and mapping.chunk_inputs
-    seen["folded, chunked with inputs"] += chunked and mapping.chunk_inputs and layer.spec.folded
+    seen["packed_im2col, chunked with inputs"] += (
+        chunked and mapping.chunk_inputs and layer.spec.packed_im2col
+    )
     seen["several units a tile"] += mapping.units_per_tile > 1
     ahead = ""
     if place.weights == "streamed":
-        assert program.weights_ahead is not None
-        ahead = ", 3 or more ahead" if program.weights_ahead > 2 else f", {program.weights_ahead} ahead"
+        assert program.weight_prefetch_depth is not None
+        ahead = (
+            ", 3 or more ahead"
+            if program.weight_prefetch_depth > 2
+            else f", {program.weight_prefetch_depth} ahead"
+        )
     seen[f"weights {place.weights}{ahead}"] += 1
     seen[f"{machine.arch.output_staging_tiles} staging tiles"] += place.staged
     after = "goes to DRAM" if place.written else "stays"
@@ -46,7 +52,7 @@ def see_layer(seen: Counter[str], machine: Machine, program: LayerProgram) -> No
         fetches = [fetch for stream in streams.values() for fetch in stream]
         seen[f"{operand} multicast"] += any(len(fetch.positions) > 1 for fetch in fetches)
         if operand == "weight" and place.weights != "gb":
-            longest, limit = max(map(len, streams.values())), program.weights_ahead
+            longest, limit = max(map(len, streams.values())), program.weight_prefetch_depth
             seen[f"weights {place.weights}{ahead}, a stream of more"] += limit is None or longest > limit
         tiles = {fetch.tile.key for fetch in fetches}
         seen[f"{operand} sent again"] += len(fetches) > len(tiles)
@@ -115,7 +121,7 @@ def see_features(seen: Counter[str], machine: Machine, program: LayerProgram) ->
         seen["chain, staged"] += staged
         seen["chain, several pieces"] += pieces > 1
         seen["chain, groups"] += layer.geometry.groups > 1
-        seen["chain, folded"] += layer.spec.folded
+        seen["chain, packed_im2col"] += layer.spec.packed_im2col
         seen["chains beside each other"] += mapping.pixel_split > 1
         seen["chains of several units"] += mapping.k_split > 1
         seen["chain, output stays"] += not program.placement.written

@@ -7,7 +7,7 @@ import numpy as np
 from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
-from accelsim.mapping.plan import Mapping
+from accelsim.mapping.plan import LayerMapping
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import Layer, LayerSpec, NodeWork, OutputFormat, QuantizedLayer
 
@@ -84,4 +84,6 @@ def hand_layer(
     )
 
 
-ONE_TILE = Mapping(k_split=1, pixel_split=1, order="KP", tile_pixels=4, units_per_tile=1, chunk_vectors=2)
+ONE_TILE = LayerMapping(
+    k_split=1, pixel_split=1, order="KP", tile_pixels=4, units_per_tile=1, chunk_vectors=2
+)

@@ -23,7 +23,7 @@ from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import build_program
-from accelsim.mapping.plan import Mapping
+from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import chain_of, decide_run
 from accelsim.sim.run import TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
@@ -192,11 +192,11 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
     lane_groups = geometry.groups * ceil_div(geometry.outputs_per_group, arch.lanes)
     if geometry.pixels * lane_groups * g_count > MOST_STEPS:
         return None
-    folded = geometry.folded(v, arch.fold)
+    packed_im2col = geometry.packed_im2col(v, arch.fold)
     cv = ceil_div(geometry.channels_per_group, v)
-    reduction = geometry.channels_per_group * (geometry.R * geometry.S if folded else 1)
-    per_position = g_count if folded else cv
-    positions = geometry.pixels if folded else geometry.N * geometry.H * geometry.W
+    reduction = geometry.channels_per_group * (geometry.R * geometry.S if packed_im2col else 1)
+    per_position = g_count if packed_im2col else cv
+    positions = geometry.pixels if packed_im2col else geometry.N * geometry.H * geometry.W
     inside = (np.arange(per_position * v) < reduction).reshape(per_position, v)
 
     input_signed = rng.random() < 0.5
@@ -259,11 +259,11 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
     return layer if sum(layer_bits(layer)) <= MOST_BITS else None
 
 
-def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement: Placement) -> Mapping:
+def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement: Placement) -> LayerMapping:
     """A mapping that is not refused. Raises NoValidMapping."""
     pixels = layer.geometry.pixels
     units = layer.geometry.groups * ceil_div(layer.geometry.outputs_per_group, arch.unit_channels)
-    most_parts = min(arch.pes, layer.spec.G if layer.spec.folded else layer.spec.words_per_position)
+    most_parts = min(arch.pes, layer.spec.G if layer.spec.packed_im2col else layer.spec.words_per_position)
     plain = not arch.psum_chain and arch.dataflows == ("os-lws",)
     for attempt in range(60):
         # Later attempts draw smaller tiles.
@@ -281,7 +281,7 @@ def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement:
         most_vectors = max(1, layer.spec.G // shrink)
         # Tiles of weights that the weight region need not hold are not small.
         least_vectors = most_vectors if placement.weights == "gb" else 1
-        mapping = Mapping(
+        mapping = LayerMapping(
             k_split=k_split,
             pixel_split=pixel_split,
             order=pick(rng, "KP", "PK"),
@@ -425,7 +425,7 @@ def random_graph(rng: Generator, layers: list[QuantizedLayer]) -> Graph:
     return _Drawing(rng, layers).graph()
 
 
-Run = tuple[Arch, list[QuantizedLayer], list[Mapping], Graph | None]
+Run = tuple[Arch, list[QuantizedLayer], list[LayerMapping], Graph | None]
 
 
 def random_run(seed: int, features: Runs = "plain") -> Run:
@@ -452,7 +452,7 @@ def random_run(seed: int, features: Runs = "plain") -> Run:
             # Where data live depends on all layers, and with it which mappings are refused.
             graph = random_graph(rng, layers) if is_graph else None
             placements = placements_of(arch, layers, graph)
-            mappings: list[Mapping] = []
+            mappings: list[LayerMapping] = []
             try:
                 for layer, placement in zip(layers, placements, strict=True):
                     mappings.append(random_mapping(rng, arch, layer, placement))
@@ -483,7 +483,7 @@ def _layer_of_run(rng: Generator, arch: Arch, scheme: Scheme, i: int, is_graph: 
 
 
 def describe(
-    arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping], graph: Graph | None = None
+    arch: Arch, layers: list[QuantizedLayer], mappings: list[LayerMapping], graph: Graph | None = None
 ) -> str:
     """What a failing test prints."""
     lines = [str(arch), f"regions {region_bits(arch)}"]
@@ -494,7 +494,8 @@ def describe(
     lines += [str(step) for step in placed.prologue]
     for layer, mapping, placement in zip(layers, mappings, placed.layers, strict=True):
         lines.append(
-            f"{layer.name} {layer.scheme} G={layer.spec.G} folded={layer.spec.folded} {layer.geometry}"
+            f"{layer.name} {layer.scheme} G={layer.spec.G} "
+            f"packed_im2col={layer.spec.packed_im2col} {layer.geometry}"
         )
         lines.append(f"  bits {layer_bits(layer)} out {layer.output} global_pe {layer.spec.global_pe}")
         lines.append(f"  {placement}")
@@ -515,12 +516,12 @@ def placed_by_mapping(
     arch: Arch, layers: list[QuantizedLayer], graph: Graph | None = None
 ) -> list[tuple[str, str, bool, int]]:
     """Of every layer, as accelsim.mapping has it: weights, input, whether something is written, bits kept."""
-    storages = decide_run(arch, *specs_of(layers, graph)).layers
-    return [(s.weights, s.input, s.output_to_dram, s.kept_bits) for s in storages]
+    residencies = decide_run(arch, *specs_of(layers, graph)).layers
+    return [(s.weights, s.input, s.output_to_dram, s.kept_bits) for s in residencies]
 
 
 def simulate(
-    arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping], graph: Graph | None = None
+    arch: Arch, layers: list[QuantizedLayer], mappings: list[LayerMapping], graph: Graph | None = None
 ) -> list[LayerActivity]:
     """Compute and time `layers` on the event model, one after another, with the given mappings.
 

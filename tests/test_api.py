@@ -18,7 +18,7 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import load_arch
 from accelsim.mapping.layout.program import LayerProgram
-from accelsim.mapping.residency import Storage
+from accelsim.mapping.residency import Residency
 from accelsim.mapping.search.mapper import Choice, Mapper
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.trace.file import Trace
@@ -123,9 +123,9 @@ def test_quantize_options() -> None:
 
 
 def test_fold_is_the_machines(trace: Path) -> None:
-    folded, flat = run(trace), run(trace, overrides=["fold=never"])
-    assert folded.activities[0].layer.G == 2 and flat.activities[0].layer.G == 9
-    assert folded.layers["cycles"][0] < flat.layers["cycles"][0]
+    packed_im2col, flat = run(trace), run(trace, overrides=["fold=never"])
+    assert packed_im2col.activities[0].layer.G == 2 and flat.activities[0].layer.G == 9
+    assert packed_im2col.layers["cycles"][0] < flat.layers["cycles"][0]
 
 
 def test_fold_is_the_machines_with_quantize_options_too(trace: Path) -> None:
@@ -198,7 +198,7 @@ def test_without_data_only_values_are_missing(trace: Path) -> None:
         steps = own.counts["accumulator.add"]
         assert steps == other.counts["accumulator.add"]
         assert own.counts["dot_product.op"] + own.counts["dot_product.gated"] == steps
-        padded = 0 if own.layer.folded else (own.layer.taps < 0).sum() * own.layer.words_per_position
+        padded = 0 if own.layer.packed_im2col else (own.layer.taps < 0).sum() * own.layer.words_per_position
         padded *= own.layer.geometry.K
         assert own.counts["dot_product.gated"] == padded + round(0.25 * (steps - padded))
         assert other.counts["dot_product.gated"] >= padded
@@ -213,12 +213,12 @@ def test_a_layer_that_cannot_be_mapped_ends_the_run_without_the_values_of_others
     begun, seen, failed = [], [], Event()
     interval, program, values = sys.getswitchinterval(), Mapper.program, network.compute
 
-    def refuse(self: Mapper, choice: Choice, layer: LayerSpec, storage: Storage) -> LayerProgram:
+    def refuse(self: Mapper, choice: Choice, layer: LayerSpec, residency: Residency) -> LayerProgram:
         seen.append(layer.name)
         if len(seen) == 5:
             Timer(0.2, failed.set).start()
             raise AccelsimError("no mapping")
-        return program(self, choice, layer, storage)
+        return program(self, choice, layer, residency)
 
     def wait(request: ComputeRequest) -> Computed:
         begun.append(request.layer.name)

@@ -177,15 +177,15 @@ def test_float32_scales_of_blocks() -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("index", range(4))
 def test_layers(name: str, index: int) -> None:
-    """A folded, an unsigned, a grouped layer and a matmul: words are those of the layer's vectors."""
+    """A packed im2col, an unsigned, a grouped layer and a matmul: words are those of the layer's vectors."""
     layer, scheme = small_layers()[index], Scheme.parse(name)
     block = scheme.block
     found = quantize_layer(layer, scheme, 16)
     g = layer.geometry
-    folded = g.channels_per_group < block and g.R * g.S > 1
-    assert (found.vector_size, found.spec.folded) == (block, folded)
-    weights = weight_vectors(layer.weight, block, folded)
-    inputs = input_vectors(layer.input, layer.geometry, block, folded)
+    packed_im2col = g.channels_per_group < block and g.R * g.S > 1
+    assert (found.vector_size, found.spec.packed_im2col) == (block, packed_im2col)
+    weights = weight_vectors(layer.weight, block, packed_im2col)
+    inputs = input_vectors(layer.input, layer.geometry, block, packed_im2col)
     gamma = block_gamma([layer.weight], scheme.weight), block_gamma([layer.input], scheme.activation)
     assert (found.weight_gamma == gamma[0]).all() and found.input_gamma == gamma[1]
     for own, wanted in (
@@ -275,7 +275,7 @@ def test_traces_store_and_read_them(stored: Path, tmp_path: Path) -> None:
                 a, b = getattr(found, item), getattr(made, item)
                 assert a.dtype == b.dtype and np.array_equal(a, b), (layer.name, key, item)
             assert found.input_gamma == made.input_gamma and found.output_gamma == made.output_gamma
-            operands = ("weight_operand", "input_operand", "output_operand", "vector_size", "folded")
+            operands = ("weight_operand", "input_operand", "output_operand", "vector_size", "packed_im2col")
             for item in operands:
                 assert getattr(found.spec, item) == getattr(made.spec, item) == getattr(outline, item), (
                     key,
@@ -384,7 +384,7 @@ def test_a_new_row_is_quantized_stored_checked_and_refused(
     floats = write_trace(tmp_path / "floats.safetensors", "m", small_layers(), {})
     path = quantize_trace(floats, tmp_path / "mxfp8.safetensors", [scheme], 16)
     found = Trace.open(path).quantized_layer("middle", scheme, 16)
-    exact = input_vectors(small_layers()[1].input, found.geometry, 32, found.spec.folded)
+    exact = input_vectors(small_layers()[1].input, found.geometry, 32, found.spec.packed_im2col)
     assert sqnr_db(exact, operand_values(found)[1]) > 28
     for code in (127, 255):
         bad = craft(path, tmp_path / "nan.safetensors", poke("mxfp8@32/weight_words", (0, 0, 0), code))

@@ -23,7 +23,7 @@ from accelsim.api import DEFAULT_SCHEMES
 from accelsim.cli import progress
 
 Cli = Callable[..., Said]
-TABLES = {"summary.json", "layers.csv", "components.csv", "area.csv", "buckets.csv"}
+TABLES = {"summary.json", "layers.csv", "components.csv", "area.csv", "stalls.csv"}
 RUN_PLOTS = {f"{name}.{kind}" for name in ("energy", "area", "cycles") for kind in ("png", "svg")}
 COMPARISON_PLOTS = {f"{name}.{kind}" for name in ("energy", "area", "savings") for kind in ("png", "svg")}
 
@@ -102,7 +102,7 @@ def test_summary_has_the_documented_fields(trace: Path, cli: Cli, tmp_path: Path
     assert cli("run", trace, "--scheme", scheme, "--out", "r", "--no-plots").status == 0
     summary = json.loads((tmp_path / "r/summary.json").read_text())
     scopes = ["datapath", "pe", "array", "system"]
-    assert summary["schema"] == 1
+    assert summary["schema"] == 2
     assert (summary["trace"], summary["arch"], summary["scheme"]) == ("small", "magnet16", scheme)
     assert summary["macs"] == sum(
         g.N * g.P * g.Q * g.K * g.R * g.S * g.C // g.groups for g in GEOMETRIES.values()

@@ -338,7 +338,7 @@ def test_a_residual_that_is_spilled_by_hand():
     # 47 and half of 48, in the buffer at 49 + 10. There at 59: write 60 and 61, done 62; elements 59 .. 61.
     (result,) = machine.results()
     assert result.end == 62
-    assert result.buckets[0].tolist() == [6, 0, 0, 31, 0, 12, 62 - 49]
+    assert result.stall_cycles[0].tolist() == [6, 0, 0, 31, 0, 12, 62 - 49]
     counts = result.counts
     assert counts["dram.read_bit"] == 192 + 256 + 96 and counts["dram.write_bit"] == 96
     assert counts["global_buffer.read"] == 3 + 4 + 2 + 3
@@ -365,7 +365,7 @@ def test_shares_of_two_output_tiles_by_hand(staging: int, end: int, left: int):
     # The pool takes time for the 12 + 5 elements it reads, 17 * 8 / 12 with tile 0: from 57, 5 cycles where
     # the rest is there in time, to 62; from 72, ceil(17 * 4 / 12 / 4) = 2 cycles, to 74.
     assert result.end == end
-    assert result.buckets[0].tolist() == [6, 0, 0, 31, 0, left - 37, end - left]
+    assert result.stall_cycles[0].tolist() == [6, 0, 0, 31, 0, left - 37, end - left]
     counts = result.counts
     assert counts["dram.read_bit"] == 192 + 256 + 40 and counts["dram.write_bit"] == 32
     assert counts["global_pe.element"] == 17
@@ -465,7 +465,7 @@ def test_steps_without_a_layer_by_hand():
     (result,) = machine.results()
     assert machine.prologue.ends == [20]
     assert result.end == result.cycles == 58
-    assert result.buckets[0].tolist() == [6, 0, 0, 29, 35 - 29, 53 - 41, 58 - 53]
+    assert result.stall_cycles[0].tolist() == [6, 0, 0, 29, 35 - 29, 53 - 41, 58 - 53]
     counts = result.counts
     assert counts["dram.read_bit"] == 192 + 256 and counts["global_pe.element"] == 24
     assert counts["global_buffer.read"] == 3 + 4 + 2 + 3

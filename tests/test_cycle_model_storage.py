@@ -189,7 +189,7 @@ def test_weights_fetched_ahead_by_hand(small: dict[str, object], ahead: int | No
     """Three weight tiles of 256 bits: cached, or streamed with a weight region of just two."""
     arch = hand_arch(out_fifo_words=64, **small)
     machine = Machine(arch, [hand_layer(m=8, c=8, k=12)], [THREE_TILES])
-    assert machine.layers[0].weights_ahead == ahead
+    assert machine.layers[0].weight_prefetch_depth == ahead
     # A stream asks for one read a cycle. Input 512 bits: DRAM 1-8, buffer 19, crossbar 20-35, arrives 38.
     # Weights: DRAM 9-12 and 13-16, buffer 23 and 27, crossbar 36-43 and 44-51, arrive 46 and 54. If cached,
     # the third follows at once: asked at 2, DRAM 17-20, buffer 31. Otherwise it is asked when the first is
@@ -206,14 +206,14 @@ def test_weights_fetched_ahead_by_hand(small: dict[str, object], ahead: int | No
     # the buffer 110, DRAM 111 and 112, done 113.
     (result,) = machine.results()
     assert result.end == 113
-    assert result.buckets[0].tolist() == [48, 0, 0, 46, 0, 108 - 94, 113 - 108]
+    assert result.stall_cycles[0].tolist() == [48, 0, 0, 46, 0, 108 - 94, 113 - 108]
 
 
 def test_weights_one_tile_ahead_by_hand():
     """The same with a weight region of 8192 / 17 = 481 bits, which holds one tile."""
     arch = hand_arch(out_fifo_words=64, global_buffer_kb=1, gb_banks=17, gb_weight_banks=1)
     machine = Machine(arch, [hand_layer(m=8, c=8, k=12)], [THREE_TILES])
-    assert machine.layers[0].weights_ahead == 1
+    assert machine.layers[0].weight_prefetch_depth == 1
     # The second tile is asked when the first is through the crossbar at 44: DRAM 45-48, buffer 59, crossbar
     # 60-67, arrives 70, and its blocks take 70 .. 77 and 78 .. 85. The third likewise at 68: DRAM 69-72,
     # buffer 83, crossbar 84-91, arrives 94.
@@ -226,7 +226,7 @@ def test_weights_one_tile_ahead_by_hand():
     # Blocks 94 .. 101 and 102 .. 109, 16 cycles later than above.
     (result,) = machine.results()
     assert result.end == 113 + 16
-    assert result.buckets[0].tolist() == [48, 0, 0, 46 + 8 + 8, 0, 124 - 110, 129 - 124]
+    assert result.stall_cycles[0].tolist() == [48, 0, 0, 46 + 8 + 8, 0, 124 - 110, 129 - 124]
 
 
 def test_an_input_passes_weights_that_wait_for_space_by_hand():
@@ -236,7 +236,7 @@ def test_an_input_passes_weights_that_wait_for_space_by_hand():
     arch = hand_arch(out_fifo_words=64, global_buffer_kb=1, gb_banks=17, gb_weight_banks=1, pes=2)
     mapping = replace(ONE_TILE, order="PK", k_split=2)
     machine = Machine(arch, [hand_layer(m=12, c=8, k=16)], [mapping])
-    assert machine.layers[0].weights_ahead == 0
+    assert machine.layers[0].weight_prefetch_depth == 0
     # Nothing is released before a PE's third position: a stream asks at 0 and 1.
     # First input and weights of PE 0: DRAM 1-4 and 5-8, buffer 15 and 19, crossbar 16-23 and 24-31, arrive 26
     # and 34. The second input reads DRAM 9-12 while the weights of PE 1, asked before it, wait: buffer 23,
@@ -260,7 +260,7 @@ def test_an_input_passes_weights_that_wait_for_space_by_hand():
     # buffer 162, DRAM 163 and 164, done 165.
     (result,) = machine.results()
     assert result.end == 165
-    assert result.buckets.tolist() == [
+    assert result.stall_cycles.tolist() == [
         [48, 0, 0, 34 + 40, 125 - 106, 155 - 141, 165 - 155],
         [48, 0, 0, 58 + 40, 0, 160 - 146, 165 - 160],
     ]
@@ -288,9 +288,9 @@ def test_weights_of_later_layers_by_hand():
     # 69-71, in the buffer 74. Layer 2 the same 23 cycles later, and DRAM 98 and 99, done 100.
     results = machine.results()
     assert [result.end for result in results] == [51, 74, 100]
-    assert results[0].buckets[0].tolist() == [6, 0, 0, 31, 0, 49 - 37, 51 - 49]
-    assert results[1].buckets[0].tolist() == [3, 0, 0, 0, 57 - 51, 72 - 60, 74 - 72]
-    assert results[2].buckets[0].tolist() == [3, 0, 0, 0, 80 - 74, 95 - 83, 100 - 95]
+    assert results[0].stall_cycles[0].tolist() == [6, 0, 0, 31, 0, 49 - 37, 51 - 49]
+    assert results[1].stall_cycles[0].tolist() == [3, 0, 0, 0, 57 - 51, 72 - 60, 74 - 72]
+    assert results[2].stall_cycles[0].tolist() == [3, 0, 0, 0, 80 - 74, 95 - 83, 100 - 95]
     assert [result.counts["dram.read_bit"] for result in results] == [192 + 256, 128, 128]
     assert [result.counts["dram.write_bit"] for result in results] == [0, 0, 96]
 
@@ -331,8 +331,8 @@ def test_weights_of_a_later_layer_use_an_idle_dram_by_hand():
     # buffer 235, DRAM 236 and 237, done 238.
     results = machine.results()
     assert [result.end for result in results] == [106, 238]
-    assert results[0].buckets[0].tolist() == [24, 0, 0, 34, 82 - 50, 104 - 90, 106 - 104]
-    assert results[1].buckets[0].tolist() == [72, 0, 0, 8 + 8, 133 - 106, 233 - 221, 238 - 233]
+    assert results[0].stall_cycles[0].tolist() == [24, 0, 0, 34, 82 - 50, 104 - 90, 106 - 104]
+    assert results[1].stall_cycles[0].tolist() == [72, 0, 0, 8 + 8, 133 - 106, 233 - 221, 238 - 233]
 
 
 @pytest.mark.parametrize(
@@ -353,4 +353,4 @@ def test_how_many_weight_tiles_are_fetched_ahead(banks: int, pes: int, k: int, a
     arch = hand_arch(global_buffer_kb=1, gb_banks=banks, gb_weight_banks=1, pes=pes)
     mapping = replace(THREE_TILES, k_split=pes)
     program = compile_run(arch, [hand_layer(m=8, c=8, k=k)], [mapping]).layers[0]
-    assert program.weights_ahead == ahead
+    assert program.weight_prefetch_depth == ahead

@@ -18,7 +18,7 @@ from cycle_model.machine import Machine
 
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import load_arch
-from accelsim.mapping.plan import Mapping
+from accelsim.mapping.plan import LayerMapping
 from accelsim.open import open_workload
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -240,7 +240,9 @@ def test_the_cycle_stepped_model_agrees_with_the_tutorial(tutorial: dict[str, An
     folder = tutorial["folder"]
     layer = open_workload(folder / "fc.safetensors").quantized_layer("fc", Scheme.parse("4/4/4/4"), 4)
     arch = load_arch(folder / "four.yaml")
-    mapping = Mapping(k_split=2, pixel_split=2, order="KP", tile_pixels=4, units_per_tile=1, chunk_vectors=2)
+    mapping = LayerMapping(
+        k_split=2, pixel_split=2, order="KP", tile_pixels=4, units_per_tile=1, chunk_vectors=2
+    )
     (result,) = run_cycle_model(arch, [layer], [mapping])
     assert result.cycles == 85
     machine = Machine(arch, [layer], [mapping])

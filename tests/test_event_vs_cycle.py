@@ -27,7 +27,7 @@ from machines import (
 )
 
 from accelsim.machine.arch import Arch
-from accelsim.mapping.plan import Mapping
+from accelsim.mapping.plan import LayerMapping
 from accelsim.workload.layer import QuantizedLayer
 
 SEEDS = 360
@@ -35,8 +35,8 @@ BATCH = 20
 
 
 def parts_of_reduction(layer: QuantizedLayer, parts: int) -> list[list[int]]:
-    """The vectors of each part: of the words of a position, or of a folded layer's vectors."""
-    words = layer.spec.G if layer.spec.folded else layer.spec.words_per_position
+    """The vectors of each part: of the words of a position, or of a packed im2col layer's vectors."""
+    words = layer.spec.G if layer.spec.packed_im2col else layer.spec.words_per_position
     part_of_word = np.concatenate(
         [np.full(len(a), i) for i, a in enumerate(np.array_split(range(words), parts))]
     )
@@ -93,11 +93,13 @@ def products_of(arch: Arch, layer: QuantizedLayer, g: int) -> np.ndarray:
     return products
 
 
-def check_counts(arch: Arch, layer: QuantizedLayer, mapping: Mapping, result: LayerResult, text: str) -> None:
+def check_counts(
+    arch: Arch, layer: QuantizedLayer, mapping: LayerMapping, result: LayerResult, text: str
+) -> None:
     """What the counts of docs/counts.md must be whatever the order of events."""
     geometry, counts, dataflow = layer.geometry, result.counts, mapping.dataflow
     outputs = geometry.pixels * geometry.K
-    steps = int(result.buckets[:, 0].sum())
+    steps = int(result.stall_cycles[:, 0].sum())
     follows = dataflow in ("os", "ws-los")  # the steps of a psum follow each other
     ops = counts["dot_product.op"] + counts["dot_product.op_changing"]
     assert counts["accumulator.add"] == outputs * layer.spec.G, text
@@ -114,7 +116,7 @@ def check_counts(arch: Arch, layer: QuantizedLayer, mapping: Mapping, result: La
     if dataflow in ("ws-los", "ws"):
         used, unused = unused, used
     assert counts[f"{unused}.read"] == counts[f"{unused}.write"] == 0, text
-    # Every accumulation that goes through the storage reads and writes, but the first of each psum only
+    # Every accumulation that goes through the store reads and writes, but the first of each psum only
     # writes; each entry is read once to leave, and each that arrives is read and written.
     own_writes = counts[f"{used}.write"] - moved
     leaves = entries * mapping.c_split
@@ -166,7 +168,7 @@ def run_lengths(n: int, size: int) -> list[int]:
 @pytest.mark.parametrize("features", ["plain", "all", "graph"])
 @pytest.mark.parametrize("first", range(1000, 1060, BATCH))
 def test_cycle_model_against_numpy(first: int, features: Runs):
-    """What must hold whatever the order of events: values, step counts, and buckets that fill every cycle."""
+    """What must hold whatever the order of events: values, step counts, stall cycles that fill the run."""
     for seed in range(first, first + (BATCH if features == "plain" else 3 * BATCH)):
         arch, layers, mappings, graph = random_run(seed, features)
         results = run(arch, layers, mappings, graph)
@@ -176,7 +178,7 @@ def test_cycle_model_against_numpy(first: int, features: Runs):
             psums, overflows = reference_psums(arch, layer, mapping.c_split)
             np.testing.assert_array_equal(result.psums, psums, err_msg=text)
             assert result.overflows == overflows, text
-            assert (result.buckets.sum(axis=1) == result.cycles).all(), text
+            assert (result.stall_cycles.sum(axis=1) == result.cycles).all(), text
             check_counts(arch, layer, mapping, result, text)
             check_moved(program, i, result, text)
         assert sum(result.cycles for result in results) == results[-1].end
@@ -191,8 +193,11 @@ def differences(seed: int, features: Runs) -> list[str]:
             if getattr(a, name) != getattr(b, name):
                 found.append(f"layer {i} {name}: stepped {getattr(a, name)}, event {getattr(b, name)}")
         for pe in range(arch.pes):
-            if a.buckets[pe].tolist() != b.buckets[pe].tolist():
-                found.append(f"layer {i} PE {pe} buckets: {a.buckets[pe].tolist()}, {b.buckets[pe].tolist()}")
+            if a.stall_cycles[pe].tolist() != b.stall_cycles[pe].tolist():
+                found.append(
+                    f"layer {i} PE {pe} stall cycles: {a.stall_cycles[pe].tolist()}, "
+                    f"{b.stall_cycles[pe].tolist()}"
+                )
         for name in sorted(a.counts | b.counts):
             if a.counts[name] != b.counts[name]:
                 found.append(f"layer {i} {name}: stepped {a.counts[name]}, event {b.counts[name]}")

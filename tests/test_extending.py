@@ -212,19 +212,19 @@ BOTH_MODELS = """
 from cycle_model import run
 from hand_machine import hand_arch, hand_layer
 from machines import simulate
-from accelsim.mapping.plan import Mapping
+from accelsim.mapping.plan import LayerMapping
 
 # Halves of the accumulation buffer are smaller than a d-tile, which is then no matter to the collector.
 arch = hand_arch(
     dataflows=(FLOW,), weight_collector_depth=3, accumulate_latency=4, accumulation_buffer_words=2
 )
 layer = hand_layer(6, 20, 7)  # five vectors: chunks of four, passes of three
-mapping = Mapping(1, 1, "KP", 3, 0, 4, dataflow=FLOW)
+mapping = LayerMapping(1, 1, "KP", 3, 0, 4, dataflow=FLOW)
 (own,), (stepped,) = simulate(arch, [layer], [mapping]), run(arch, [layer], [mapping])
-assert own.cycles == stepped.cycles and (own.buckets == stepped.buckets).all()
+assert own.cycles == stepped.cycles and (own.stall_cycles == stepped.stall_cycles).all()
 assert (own.psums == stepped.psums).all()
 assert {name: count for name, count in own.counts.items() if count} == dict(stepped.counts)
-assert stepped.counts[COUNTED] and stepped.buckets[:, 1].sum()
+assert stepped.counts[COUNTED] and stepped.stall_cycles[:, 1].sum()
 print("agreed")
 """
 
@@ -300,7 +300,7 @@ for first, last in (("row_unit", "row_unit"), ("row_unit", "global_pe"), ("globa
     )
     graph = Graph((("x", (4, 8, 1, 1)),), steps, ("gelu",))
     (own,), (stepped,) = simulate(arch, [layer], [ONE_TILE], graph), run(arch, [layer], [ONE_TILE], graph)
-    assert own.cycles == stepped.cycles and (own.buckets == stepped.buckets).all()
+    assert own.cycles == stepped.cycles and (own.stall_cycles == stepped.stall_cycles).all()
     assert {name: count for name, count in own.counts.items() if count} == dict(stepped.counts)
     print(stepped.cycles, stepped.counts["row_unit.element"])
 """

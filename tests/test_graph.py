@@ -172,9 +172,9 @@ def test_resnet_keeps_what_its_branches_need() -> None:
     specs = [workload.outline(own.name, scheme, 16) for own in workload.layers]
     run = decide_run(arch, specs, wire(workload.graph, workload.layers))
     by_name = dict(zip((own.name for own in workload.layers), run.layers, strict=True))
-    assert all(storage.input == "gb" for name, storage in by_name.items() if name != "conv1")
-    assert not any(storage.spilled_bits for storage in run.layers)
-    assert [name for name, storage in by_name.items() if storage.written_bits] == ["fc"]
+    assert all(residency.input == "gb" for name, residency in by_name.items() if name != "conv1")
+    assert not any(residency.spilled_bits for residency in run.layers)
+    assert [name for name, residency in by_name.items() if residency.written_bits] == ["fc"]
     block_input = 256 * 56 * 56 * 4 + 256 * 56 * 56 // 16 * 4
     # While conv2 of a later block runs, its own tensors are there and the block's input for the add.
     inside = 64 * 56 * 56 * 4 + 64 * 56 * 56 // 16 * 4

@@ -15,8 +15,8 @@ from accelsim.mapping.layout.build import Refused, lay_out
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.layout.records import NO_READ, Layout, Shape, Tiling
 from accelsim.mapping.layout.shape import shape_of, taps_of, tiling_of
-from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage, decide_run
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import Residency, decide_run
 from accelsim.workload.graph import Graph
 from accelsim.workload.layer import LayerSpec, QuantizedLayer
 
@@ -24,9 +24,9 @@ BATCH = 30
 
 
 def rows_of(
-    arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage
+    arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Residency
 ) -> tuple[Layout | Refused, Shape, Tiling]:
-    shape, tiling = shape_of(arch, layer, mapping, storage), tiling_of(mapping)
+    shape, tiling = shape_of(arch, layer, mapping, residency), tiling_of(mapping)
     return lay_out(shape, tiling, taps_of(layer.geometry)), shape, tiling
 
 
@@ -152,15 +152,17 @@ def check_fetches(arch: Arch, program: LayerProgram, blocks: list[list[Block]], 
             assert held["space"] == (fetch.tile.bits if operand == "weight" and gives_back else 0)
     assert found == program.streams
     assert layout.positions["fetched"].sum() == len(layout.destinations)
-    if program.weights_ahead is not None:
-        assert layout.weights_ahead == program.weights_ahead
+    if program.weight_prefetch_depth is not None:
+        assert layout.weight_prefetch_depth == program.weight_prefetch_depth
     else:
-        assert layout.weights_ahead >= max(map(len, program.streams["weight"].values()))
+        assert layout.weight_prefetch_depth >= max(map(len, program.streams["weight"].values()))
 
 
-def check_program(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage, layout: Layout) -> None:
+def check_program(
+    arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Residency, layout: Layout
+) -> None:
     """The objects that the event model walks are those rows."""
-    program = build_program(arch, layer, mapping, storage)
+    program = build_program(arch, layer, mapping, residency)
     blocks = [block for pe in program.pes for block in pe.blocks]
     for block, row in zip(blocks, layout.blocks, strict=True):
         assert (block.p0, block.p1) == (row["p0"], row["p0"] + row["pixels"])
@@ -192,16 +194,18 @@ def check_program(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Stora
         assert fetch.destinations == to[["pe", "number"]].tolist()
 
 
-def check_run(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping], graph: Graph | None) -> None:
+def check_run(
+    arch: Arch, layers: list[QuantizedLayer], mappings: list[LayerMapping], graph: Graph | None
+) -> None:
     run = compile_run(arch, layers, mappings, graph)
     specs, wiring = specs_of(layers, graph)
-    for program, storage in zip(run.layers, decide_run(arch, specs, wiring).layers, strict=True):
+    for program, residency in zip(run.layers, decide_run(arch, specs, wiring).layers, strict=True):
         blocks = [[block for block in own if block.layer == program.index] for own in run.blocks]
-        layout, shape, tiling = rows_of(arch, program.layer.spec, program.mapping, storage)
+        layout, shape, tiling = rows_of(arch, program.layer.spec, program.mapping, residency)
         assert isinstance(layout, Layout)
         check_blocks(arch, program, blocks, layout, shape, tiling)
         check_fetches(arch, program, blocks, layout)
-        check_program(arch, program.layer.spec, program.mapping, storage, layout)
+        check_program(arch, program.layer.spec, program.mapping, residency, layout)
 
 
 @pytest.mark.parametrize("features", ["plain", "all", "graph"])

@@ -17,8 +17,8 @@ from accelsim.machine.arch import Arch, load_arch
 from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.bounds import layer_bound
 from accelsim.mapping.layout.program import build_program
-from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage, decide_storage, output_bits
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import Residency, decide_residency, output_bits
 from accelsim.mapping.search.candidates import unit_count
 from accelsim.mapping.search.estimate import NO_LEAD, Lead, estimate
 from accelsim.mapping.search.mapper import Mapper
@@ -28,18 +28,18 @@ from accelsim.report.inventory import action_prices_pj, build_inventory, technol
 from accelsim.sim.run import LayerTiming, TimeRequest, time_layers
 from accelsim.workload.layer import LayerSpec
 
-RESIDENT = Storage("gb", "gb")
+RESIDENT = Residency("gb", "gb")
 
 
-def streamed(layer: LayerSpec) -> Storage:
-    return Storage("streamed", "streamed", (output_bits(layer),))
+def streamed(layer: LayerSpec) -> Residency:
+    return Residency("streamed", "streamed", (output_bits(layer),))
 
 
 BATCH = 25
 
 
-def timed(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> LayerTiming:
-    return time_layers(TimeRequest(arch, [build_program(arch, layer, mapping, storage)]))[0]
+def timed(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Residency) -> LayerTiming:
+    return time_layers(TimeRequest(arch, [build_program(arch, layer, mapping, residency)]))[0]
 
 
 def model_counts(timing: LayerTiming) -> dict[str, int]:
@@ -48,11 +48,11 @@ def model_counts(timing: LayerTiming) -> dict[str, int]:
     return {name: timing.counts[name] for name in names if timing.counts[name]}
 
 
-def differences(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> list[str]:
+def differences(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Residency) -> list[str]:
     """What the model says otherwise than the event model, of a layer by itself; a bound that is broken."""
-    result = estimate(arch, layer, mapping, storage)
+    result = estimate(arch, layer, mapping, residency)
     try:
-        timing = timed(arch, layer, mapping, storage)
+        timing = timed(arch, layer, mapping, residency)
     except AccelsimError as error:
         return [] if result is None else [f"the model takes what is refused: {error}"]
     if result is None:
@@ -62,7 +62,7 @@ def differences(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage
         found.append(f"cycles: model {result.cycles}, event {timing.cycles}")
     if dict(result.counts) != model_counts(timing):
         found.append(f"counts: model {dict(result.counts)}, event {model_counts(timing)}")
-    bound = layer_bound(arch, layer, storage)
+    bound = layer_bound(arch, layer, residency)
     if bound.cycles > timing.cycles:
         found.append(f"faster than its bound: {timing.cycles}, {bound}")
     return found
@@ -74,9 +74,9 @@ def test_the_model_is_the_event_model_of_one_layer(first: int, features: Feature
     for seed in range(first, first + BATCH):
         arch, layers, mappings, _ = random_run(seed, features)
         for layer, mapping in zip(layers, mappings, strict=True):
-            for storage in {decide_storage(arch, [layer.spec])[0], streamed(layer.spec), RESIDENT}:
-                found = differences(arch, layer.spec, mapping, storage)
-                text = f"seed {seed} {features} {layer.name} {storage}"
+            for residency in {decide_residency(arch, [layer.spec])[0], streamed(layer.spec), RESIDENT}:
+                found = differences(arch, layer.spec, mapping, residency)
+                text = f"seed {seed} {features} {layer.name} {residency}"
                 assert not found, "\n".join([text, *found, describe(arch, layers, mappings)])
 
 
@@ -93,11 +93,11 @@ def test_the_model_refuses_what_layout_refuses() -> None:
             mapping = replace(mapping, units_per_tile=int(rng.integers(1, 9)))
         else:
             mapping = replace(mapping, chunk_vectors=int(rng.integers(1, layer.G + 1)))
-        storage = streamed(layer) if rng.random() < 0.5 else decide_storage(arch, [layer])[0]
-        found = differences(arch, layer, mapping, storage)
-        assert not found, "\n".join([f"seed {seed} {features} {mapping} {storage}", *found])
-        refused += estimate(arch, layer, mapping, storage) is None
-        built += estimate(arch, layer, mapping, storage) is not None
+        residency = streamed(layer) if rng.random() < 0.5 else decide_residency(arch, [layer])[0]
+        found = differences(arch, layer, mapping, residency)
+        assert not found, "\n".join([f"seed {seed} {features} {mapping} {residency}", *found])
+        refused += estimate(arch, layer, mapping, residency) is None
+        built += estimate(arch, layer, mapping, residency) is not None
     assert refused > 30 and built > 100
 
 
@@ -106,11 +106,11 @@ def test_a_limit_stops_the_model_or_changes_nothing() -> None:
     for seed, lead in product(range(60), (NO_LEAD, Lead(50, 50, 20))):
         arch, layers, mappings, _ = random_run(seed, "all")
         layer, mapping = layers[0].spec, mappings[0]
-        storage = decide_storage(arch, [layer])[0]
-        free = estimate(arch, layer, mapping, storage, lead=lead)
+        residency = decide_residency(arch, [layer])[0]
+        free = estimate(arch, layer, mapping, residency, lead=lead)
         assert free is not None
         for limit in (free.cycles, free.cycles // 2):
-            within = estimate(arch, layer, mapping, storage, lead=lead, limit_cycles=limit)
+            within = estimate(arch, layer, mapping, residency, lead=lead, limit_cycles=limit)
             # Work of the global PE is added at the end: a limit need not see it.
             assert within == free or (within is None and limit < free.cycles), seed
             stopped += within is None
@@ -131,7 +131,7 @@ def test_a_lead_hides_the_first_weights() -> None:
         specs = [layer.spec for layer in layers[:2]]
         if len(specs) < 2:
             continue
-        own = list(zip(specs, mappings, decide_storage(arch, specs), strict=False))
+        own = list(zip(specs, mappings, decide_residency(arch, specs), strict=False))
         timing = time_layers(TimeRequest(arch, [build_program(arch, *parts) for parts in own]))[1]
         before = estimate(arch, *own[0])
         assert before is not None
@@ -140,7 +140,7 @@ def test_a_lead_hides_the_first_weights() -> None:
         assert found is not None and late is not None and early is not None
         # Weights do not cross two layers ahead.
         assert max(early.lead.first_half, early.lead.second_half) <= early.cycles, seed
-        parts = layer_bound(arch, timing.layer, timing.storage).parts
+        parts = layer_bound(arch, timing.layer, timing.residency).parts
         hidden = ("dram", "weight_banks")  # weights may be through them at the start
         assert early.cycles >= max(n for part, n in parts.items() if part not in hidden), seed
         hurt += early.cycles > 1.2 * late.cycles
@@ -155,10 +155,10 @@ def test_a_lead_hides_the_first_weights() -> None:
     assert np.mean(errors) < 0.007 and np.mean(without) > 0.07, text
 
 
-def every_mapping(arch: Arch, layer: LayerSpec) -> Iterator[Mapping]:
+def every_mapping(arch: Arch, layer: LayerSpec) -> Iterator[LayerMapping]:
     """All of them: splits, orders, tiles and chunks, also those that leave PEs idle or do not fit."""
     units, pixels = unit_count(arch, layer), layer.geometry.pixels
-    parts = (layer.G if layer.folded else layer.words_per_position) if arch.psum_chain else 1
+    parts = (layer.G if layer.packed_im2col else layer.words_per_position) if arch.psum_chain else 1
     per_group = -(-layer.geometry.outputs_per_group // arch.unit_channels)
     for k, c in product(range(1, min(arch.pes, units) + 1), range(1, parts + 1)):
         vectors = max(len(part) for part in layer.parts(c))
@@ -169,14 +169,14 @@ def every_mapping(arch: Arch, layer: LayerSpec) -> Iterator[Mapping]:
             for dataflow, order, tile, (own, chunk, cut) in product(
                 arch.dataflows, ("KP", "PK"), tiles, weights
             ):
-                yield Mapping(k, p, order, tile, own, chunk, cut, c, dataflow)  # type: ignore[arg-type]
+                yield LayerMapping(k, p, order, tile, own, chunk, cut, c, dataflow)  # type: ignore[arg-type]
 
 
-def fastest(arch: Arch, layer: LayerSpec, storage: Storage) -> int | None:
+def fastest(arch: Arch, layer: LayerSpec, residency: Residency) -> int | None:
     best: int | None = None
     for mapping in every_mapping(arch, layer):
         limit = 1 << 40 if best is None else best
-        found = estimate(arch, layer, mapping, storage, limit_cycles=limit)
+        found = estimate(arch, layer, mapping, residency, limit_cycles=limit)
         if found is not None:
             best = min(limit, found.cycles)
     return best
@@ -211,15 +211,15 @@ def test_choices_against_all_mappings(
         rng = np.random.default_rng(seed)
         arch = small_magnet(seed) if kind != "random" else random_arch(rng, ("plain", "all")[seed % 2])
         layer = random_layer(rng, arch, random_scheme(rng, arch), "layer", True).spec
-        storage = decide_storage(arch, [layer])[0]
+        residency = decide_residency(arch, [layer])[0]
         if (size := sum(1 for _ in every_mapping(arch, layer))) > 6000:
             continue
-        best = fastest(arch, layer, storage)
+        best = fastest(arch, layer, residency)
         if best is None:
             with pytest.raises(AccelsimError):
-                Mapper(arch).choose(layer, storage)
+                Mapper(arch).choose(layer, residency)
             continue
-        choice = Mapper(arch).choose(layer, storage)
+        choice = Mapper(arch).choose(layer, residency)
         assert choice.best.estimate.cycles >= best >= choice.bound.cycles, seed
         assert choice.best.score == min(own.estimate.cycles for own in choice.ranked), seed
         ratios.append(choice.best.estimate.cycles / best)
@@ -245,11 +245,11 @@ def test_objectives(objective: str) -> None:
     prices = action_prices_pj(build_inventory(base, scheme, library), base.clock_ghz)
     layers = specs_of("resnet18", "4/4/4/4", base)[4:9]
     gained = 0
-    for layer, storage in zip(layers, decide_storage(base, layers), strict=True):
-        fast = Mapper(base, prices).choose(layer, storage).best
+    for layer, residency in zip(layers, decide_residency(base, layers), strict=True):
+        fast = Mapper(base, prices).choose(layer, residency).best
         wanted = (
             Mapper(load_arch("magnet16", [f"mapping.objective={objective}"]), prices)
-            .choose(layer, storage)
+            .choose(layer, residency)
             .best
         )
         ours, theirs = (
@@ -273,10 +273,10 @@ def test_the_model_in_a_network(network: str, layers: int | None, scheme: str) -
     """
     arch = load_arch("magnet16")
     specs = specs_of(network, scheme, arch, layers)
-    storages = decide_storage(arch, specs)
+    residencies = decide_residency(arch, specs)
     mapper = Mapper(arch)
-    choices = list(mapper.choices(specs, storages))
-    laid_out = [mapper.program(*own) for own in zip(choices, specs, storages, strict=True)]
+    choices = list(mapper.choices(specs, residencies))
+    laid_out = [mapper.program(*own) for own in zip(choices, specs, residencies, strict=True)]
     timings = time_layers(TimeRequest(arch, laid_out))
     cycles = np.array([timing.cycles for timing in timings])
     modelled = np.array([choice.best.estimate.cycles for choice in choices])

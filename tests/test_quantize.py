@@ -36,7 +36,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 PLAIN = QuantizeOptions("max", "max", 99.99, "max", "float_scale", "nearest")
 SCHEMES = ("8/8/-/-", "4/4/4/4", "4/8/6/10", "4/8/-/10", "3/5/4/-", "2/2/1/1")
 GEOMETRIES = {
-    "folded first layer": Geometry(2, 3, 7, 6, 5, 3, 3, (2, 2), (1, 1)),
+    "packed im2col first layer": Geometry(2, 3, 7, 6, 5, 3, 3, (2, 2), (1, 1)),
     "C not a multiple of V": Geometry(1, 21, 4, 5, 3, 3, 2, (1, 2), (1, 0)),
     "groups": Geometry(2, 12, 4, 4, 6, 2, 2, (1, 1), (0, 1), (1, 1), 3),
     "depthwise": Geometry(1, 5, 5, 5, 5, 3, 3, (1, 1), (1, 1), (1, 1), 5),
@@ -69,11 +69,11 @@ def positive(layer: FloatLayer) -> FloatLayer:
 # --- the straightforward definition -----------------------------------------------------------------------
 
 
-def loop_reduction(g: Geometry, size: int, folded: bool) -> list[list[tuple[int, int, int] | None]]:
+def loop_reduction(g: Geometry, size: int, packed_im2col: bool) -> list[list[tuple[int, int, int] | None]]:
     """Per vector, its (r, s, c) entries, None for padding."""
     steps = [(r, s) for r in range(g.R) for s in range(g.S)]
     runs: list[list[tuple[int, int, int] | None]]
-    if folded:
+    if packed_im2col:
         runs = [[(r, s, c) for r, s in steps for c in range(g.channels_per_group)]]
     else:
         runs = [[(r, s, c) for c in range(g.channels_per_group)] for r, s in steps]
@@ -101,7 +101,7 @@ def loop_vector(
 
 def loop_weights(layer: FloatLayer, scheme: Scheme, size: int, options: QuantizeOptions):
     g, qmax = layer.geometry, scheme.weight.qmax
-    reduction = loop_reduction(g, size, g.folded(size, options.fold))
+    reduction = loop_reduction(g, size, g.packed_im2col(size, options.fold))
     words, scales, gammas = [], [], []
     for k in range(g.K):
         kernel = layer.weight[k]
@@ -130,7 +130,7 @@ def loop_inputs(
     )
     depth = g.channels_per_group
     vectors = []
-    if g.folded(size, options.fold):
+    if g.packed_im2col(size, options.fold):
         for n, p, q in np.ndindex(g.N, g.P, g.Q):
             for group in range(g.groups):
                 for vector in loop_reduction(g, size, True):
@@ -288,7 +288,7 @@ def test_zero_vectors_and_channels_among_others(options: QuantizeOptions) -> Non
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("factor", [1e-44, 1e-30, 1e30])
 def test_tiny_and_huge_values(scheme: str, factor: float) -> None:
-    layer = make_layer(GEOMETRIES["folded first layer"], bias=None)
+    layer = make_layer(GEOMETRIES["packed im2col first layer"], bias=None)
     layer = replace(
         layer,
         weight=(layer.weight * factor).astype(np.float32),

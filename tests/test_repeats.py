@@ -10,7 +10,7 @@ from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch, load_arch
 from accelsim.mapping.layout.program import LayerProgram
-from accelsim.mapping.residency import decide_storage
+from accelsim.mapping.residency import decide_residency
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.sim import run as sim_run
 from accelsim.sim.repeats import find_repeat
@@ -42,9 +42,9 @@ def network(blocks: int) -> list[LayerSpec]:
 
 
 def programs_of(arch: Arch, layers: list[LayerSpec]) -> list[LayerProgram]:
-    mapper, storages = Mapper(arch), decide_storage(arch, layers)
-    choices = mapper.choices(layers, storages)
-    return [mapper.program(*own) for own in zip(choices, layers, storages, strict=True)]
+    mapper, residencies = Mapper(arch), decide_residency(arch, layers)
+    choices = mapper.choices(layers, residencies)
+    return [mapper.program(*own) for own in zip(choices, layers, residencies, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_filled_in_layers_are_those_that_would_be_run(machine: tuple[str, ...]) 
     for own, run in zip(short, whole, strict=True):
         assert (own.layer.name, own.cycles, own.end) == (run.layer.name, run.cycles, run.end)
         assert own.counts == run.counts
-        np.testing.assert_array_equal(own.buckets, run.buckets)
+        np.testing.assert_array_equal(own.stall_cycles, run.stall_cycles)
     assert heard == list(range(len(layers)))
 
 

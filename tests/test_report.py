@@ -14,7 +14,7 @@ from accelsim.api import compare, run
 from accelsim.costs import CostLibrary
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import load_arch
-from accelsim.mapping.residency import decide_storage
+from accelsim.mapping.residency import decide_residency
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.quantize.layers import quantize_layer
 from accelsim.report.inventory import build_inventory, technology_of
@@ -24,7 +24,7 @@ from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import FloatLayer, Layer
 
 SCOPES = ["datapath", "pe", "array", "system"]
-BUCKETS = ["compute", "accumulate_stall", "output_wait", "weight_wait", "input_wait", "drain", "idle"]
+STALL_REASONS = ["compute", "bubble", "output_wait", "weight_wait", "input_wait", "drain", "idle"]
 # Wide lanes, and narrow ones whose per-vector outputs are staged; a machine that streams and waits.
 MACHINES = {
     "magnet16": ("8/8/-/-", ()),
@@ -46,8 +46,8 @@ class Tables:
         self.result = result
         self.summary = json.loads((folder / "summary.json").read_text())
         self.arch = self.summary["arch_parameters"]
-        self.layers, self.components, self.area, self.buckets = (
-            pd.read_csv(folder / f"{name}.csv") for name in ("layers", "components", "area", "buckets")
+        self.layers, self.components, self.area, self.stalls = (
+            pd.read_csv(folder / f"{name}.csv") for name in ("layers", "components", "area", "stalls")
         )
 
     def count(self, layer: str, component: str, *actions: str) -> float:
@@ -81,7 +81,7 @@ def test_energy_adds_up(tables: Tables) -> None:
     assert energies == sorted(energies) and energies[0] > 0 and len(set(energies)) == 4
     layers = tables.layers
     np.testing.assert_allclose(layers["fj_per_op"], 1e3 * layers["energy_system_pj"] / layers["macs"] / 2)
-    assert sum(summary["energy_standing"].values()) == pytest.approx(1)
+    assert sum(summary["energy_evidence"].values()) == pytest.approx(1)
 
 
 def test_area_adds_up(tables: Tables) -> None:
@@ -95,23 +95,23 @@ def test_area_adds_up(tables: Tables) -> None:
         assert summary["area_um2"][scope] == pytest.approx(each)
     assert summary["area_um2"]["datapath"] < summary["area_um2"]["pe"] < summary["area_um2"]["array"]
     assert frame.loc[frame["scope"] == "system", "area_um2"].sum() == 0
-    assert (frame["source"].str.len() > 0).all() and (frame["standing"].str.len() > 0).all()
+    assert (frame["source"].str.len() > 0).all() and (frame["evidence"].str.len() > 0).all()
     assert set(frame["component"]) == set(tables.components["component"]) - {"clock_tree"}
 
 
 def test_cycles_add_up(tables: Tables) -> None:
-    layers, buckets, pes = tables.layers, tables.buckets, tables.arch["pes"]
+    layers, stalls, pes = tables.layers, tables.stalls, tables.arch["pes"]
     assert layers["cycles"].sum() == tables.summary["cycles"]
     assert list(layers["layer"]) == list(GEOMETRIES)
-    assert len(buckets) == len(layers) * pes * len(BUCKETS) and (buckets["cycles"] >= 0).all()
-    assert list(buckets["bucket"].unique()) == BUCKETS
-    by_pe = buckets.groupby(["layer", "pe"])["cycles"].sum()
+    assert len(stalls) == len(layers) * pes * len(STALL_REASONS) and (stalls["cycles"] >= 0).all()
+    assert list(stalls["stall_reason"].unique()) == STALL_REASONS
+    by_pe = stalls.groupby(["layer", "pe"])["cycles"].sum()
     for row in layers.itertuples():
         assert len(by_pe[row.layer]) == pes and (by_pe[row.layer] == row.cycles).all()
-        own = buckets[buckets["layer"] == row.layer].groupby("bucket")["cycles"].sum()
-        for bucket in BUCKETS:
-            share = getattr(row, f"{bucket}_share")
-            assert share == pytest.approx(own[bucket] / (row.cycles * pes))
+        own = stalls[stalls["layer"] == row.layer].groupby("stall_reason")["cycles"].sum()
+        for reason in STALL_REASONS:
+            share = getattr(row, f"{reason}_share")
+            assert share == pytest.approx(own[reason] / (row.cycles * pes))
         assert own["compute"] > 0
     peak = tables.arch["pes"] * tables.arch["lanes"] * tables.arch["vector_size"]
     np.testing.assert_allclose(layers["utilization"], layers["macs"] / layers["cycles"] / peak)
@@ -158,7 +158,7 @@ def test_counts_have_their_closed_forms(tables: Tables) -> None:
         assert tables.count(layer, "weight_zero_detect", "op") == reads
         reads = tables.count(layer, "input_buffer", "read")
         assert tables.count(layer, "input_register", "write") == reads <= entries
-        padding = int((g.tap_positions() < 0).sum()) if not g.folded(v) else 0
+        padding = int((g.tap_positions() < 0).sum()) if not g.packed_im2col(v) else 0
         assert reads == entries - padding * lane_groups * -(-g.C // g.groups // v)
         assert tables.count(layer, "control", "cycle") == arch["pes"] * row.cycles
         assert tables.count(layer, "dram", "bit") == row.dram_read_bits + row.dram_write_bits
@@ -224,7 +224,7 @@ def test_a_faster_clock_leaks_less(trace: Path) -> None:
 @pytest.mark.parametrize("change", ["node_nm=7", "voltage_v=0.6"])
 def test_technology_prices_and_does_not_count(trace: Path, change: str) -> None:
     here, there = run(trace, scheme="4/4/4/4"), run(trace, scheme="4/4/4/4", overrides=[change])
-    pd.testing.assert_frame_equal(here.report.buckets, there.report.buckets)
+    pd.testing.assert_frame_equal(here.report.stalls, there.report.stalls)
     one, other = energies(here), energies(there)
     counted = one.index.get_level_values("component") != "clock_tree"
     pd.testing.assert_series_equal(one.loc[counted, "count"], other.loc[counted, "count"])
@@ -274,9 +274,9 @@ def test_cached_inputs_are_read_from_dram_once() -> None:
     layer = FloatLayer(Layer("conv", "conv", geometry, input_signed=False), weight, inputs)
     arch = load_arch("magnet16", ["pes=1", "mapping.tile_pixels=16"])
     words = quantize_layer(layer, Scheme.parse("8/8/-/-"), 16)
-    mapper, (storage,) = Mapper(arch), decide_storage(arch, [words.spec])
-    program = mapper.program(mapper.choose(words.spec, storage), words.spec, storage)
-    assert program.storage.input == "cached" and len(program.input_streams[0].fetches) > 30
+    mapper, (residency,) = Mapper(arch), decide_residency(arch, [words.spec])
+    program = mapper.program(mapper.choose(words.spec, residency), words.spec, residency)
+    assert program.residency.input == "cached" and len(program.input_streams[0].fetches) > 30
     activity = time_layers(TimeRequest(arch, [program]))[0]
     assert activity.counts["dram.read_bit"] == (24 * 24 + 16 * 9) * 16 * 8
 

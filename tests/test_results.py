@@ -55,7 +55,7 @@ def word_numbers(g: Geometry, vector: int, group: int) -> np.ndarray:
 
 
 def parts_of(g: Geometry, vector: int, count: int) -> list[list[int]]:
-    """The g of each part of a reduction over `count` PEs: of channels, at all taps; folded: of vectors."""
+    """The g of each part of a reduction over `count` PEs: channels, at all taps; packed im2col: vectors."""
     depth, taps = g.C // g.groups, g.R * g.S
     if depth < vector and taps > 1:
         return [list(part) for part in np.array_split(np.arange(-(-depth * taps // vector)), count)]

@@ -16,7 +16,7 @@ from accelsim.compute.lanes import accumulate_layer, lane_spec
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import load_arch
-from accelsim.mapping.layout.tiles import Block
+from accelsim.mapping.layout.rows import Block
 from accelsim.rtl.emit import TESTBENCH, TOP, emit, modules, parameters
 from accelsim.rtl.pe_run import cut_program, run_pe
 from accelsim.rtl.synth import compare_area, synth, synth_frame

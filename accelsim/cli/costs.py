@@ -46,7 +46,7 @@ def costs_command(
         if not csv:
             overview = frame.groupby("component", sort=True).agg(
                 constants=("value", "size"),
-                standing=("status", lambda values: ", ".join(sorted(set(values)))),
+                evidence=("status", lambda values: ", ".join(sorted(set(values)))),
                 source=("source", "first"),
             )
             print_frame(overview.reset_index())

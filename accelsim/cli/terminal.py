@@ -23,7 +23,7 @@ _WAITS = {
     "waiting for weights": ("weight_wait",),
     "waiting for inputs": ("input_wait",),
     "waiting for outputs": ("output_wait",),
-    "draining, idle, bubbles": ("drain", "idle", "accumulate_stall"),
+    "draining, idle, bubbles": ("drain", "idle", "bubble"),
 }
 _MOST_NAMES = 6
 
@@ -81,8 +81,8 @@ def summary_table(runs: Sequence[RunResult], comparison: pd.DataFrame | None = N
     line("cycles", [f"{s['cycles']:,}{saved('cycles', i)}" for i, s in enumerate(summaries)])
     line("utilization", [f"{s['utilization']:.3f}" for s in summaries])
     line("utilization at every layer's bound", [f"{s['bound_utilization']:.3f}" for s in summaries])
-    for name, buckets in _WAITS.items():
-        shares = [sum(s["pe_cycle_shares"][bucket] for bucket in buckets) for s in summaries]
+    for name, reasons in _WAITS.items():
+        shares = [sum(s["pe_cycle_shares"][reason] for reason in reasons) for s in summaries]
         line(f"PE cycles: {name} (%)", [f"{100 * share:.1f}" for share in shares])
     line("SQNR, psums (dB)", [_text(s["sqnr_db"]) for s in summaries])
     line("SQNR, PPU outputs (dB)", [_text(s["ppu_sqnr_db"]) for s in summaries])
@@ -138,8 +138,8 @@ def _notes(runs: Sequence[RunResult], compared: bool) -> list[str]:
             f"No values computed: {assumed:g} of the lane steps are taken for gated, and all in padding."
         )
     for run in runs:
-        shares = sorted(run.summary["energy_standing"].items(), key=lambda item: -item[1])
-        rests = ", ".join(f"{share:.0%} {standing}" for standing, share in shares)
+        shares = sorted(run.summary["energy_evidence"].items(), key=lambda item: -item[1])
+        rests = ", ".join(f"{share:.0%} {evidence}" for evidence, share in shares)
         notes.append(f"{run.summary['scheme']}: system energy rests on {rests}.")
         notes += [f"{run.summary['scheme']}: warning: {warning}." for warning in run.summary["warnings"]]
     return notes

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from accelsim.compute.values import Computed
 from accelsim.machine import actions
 from accelsim.machine.dataflows import DATAFLOWS
-from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import Residency
 from accelsim.sim.run import LayerTiming
 from accelsim.workload.layer import LayerSpec
 
@@ -30,12 +30,12 @@ class LayerActivity:
         return self.timing.layer
 
     @property
-    def mapping(self) -> Mapping:
+    def mapping(self) -> LayerMapping:
         return self.timing.mapping
 
     @property
-    def storage(self) -> Storage:
-        return self.timing.storage
+    def residency(self) -> Residency:
+        return self.timing.residency
 
     @property
     def cycles(self) -> int:
@@ -46,8 +46,8 @@ class LayerActivity:
         return self.timing.end
 
     @property
-    def buckets(self) -> NDArray[np.int64]:
-        return self.timing.buckets
+    def stall_cycles(self) -> NDArray[np.int64]:
+        return self.timing.stall_cycles
 
     @property
     def overflows(self) -> int | None:

@@ -88,7 +88,7 @@ def assume(layer: LayerSpec, gated_fraction: float) -> Computed:
     geometry = layer.geometry
     steps = geometry.pixels * geometry.K * layer.G
     padded = 0
-    if not layer.folded:
+    if not layer.packed_im2col:
         padded = int((layer.taps < 0).sum()) * layer.words_per_position * geometry.K
     gated = padded + round(gated_fraction * (steps - padded))
     return Computed(gated, gated * layer.vector_size)

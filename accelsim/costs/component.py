@@ -15,7 +15,7 @@ class ComponentCost:
 
     `energy_pj[action]` is the energy of one action of one instance. Where `idle` exists it is the energy of
     one clock cycle whatever happens in it, and `read` and `write` are what an access adds on top, so
-    cycles * idle + reads * read + writes * write is the total. `standing` says what the figure rests on:
+    cycles * idle + reads * read + writes * write is the total. `evidence` says what the figure rests on:
     synthesis, cacti, primary, secondary, assumption or derived (a mixture, named in `source`).
     """
 
@@ -25,7 +25,7 @@ class ComponentCost:
     energy_pj: Mapping[str, float]
     delay_ps: float | None
     source: str
-    standing: str
+    evidence: str
     scaling: tuple[str, ...]
     stimulus: str
 

@@ -291,7 +291,7 @@ class CostLibrary:
     ) -> ComponentCost:
         return self._logic_scaling.price(
             component, block, self.technology, self._datapath.node_nm, self._datapath.vdd_v,
-            source=sources(rows), standing="synthesis", stimulus=stimulus, notes=notes,
+            source=sources(rows), evidence="synthesis", stimulus=stimulus, notes=notes,
         )  # fmt: skip
 
 

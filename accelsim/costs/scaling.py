@@ -95,7 +95,7 @@ class LogicScaling:
 
     def price(
         self, component: str, block: BlockCost, technology: Technology, from_nm: float, from_v: float,
-        *, source: str, standing: str, stimulus: str, notes: Sequence[str] = (),
+        *, source: str, evidence: str, stimulus: str, notes: Sequence[str] = (),
     ) -> ComponentCost:  # fmt: skip
         """A logic block of a table, priced at the technology."""
         area, node, voltage, delay, log = self.factors(technology, from_nm, from_v)
@@ -107,7 +107,7 @@ class LogicScaling:
             {action: fj * energy / 1e3 for action, fj in block.energy_fj.items()},
             block.delay_ps * delay,
             source,
-            standing,
+            evidence,
             (*log, *notes),
             stimulus,
         )

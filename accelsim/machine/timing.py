@@ -13,7 +13,7 @@ from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import DATAFLOWS, DataflowName, Passes, passes_of
 
 # Tiles of an input stream between asking and the end of their crossbar transfer.
-INPUTS_AHEAD = 2
+INPUT_PREFETCH_DEPTH = 2
 
 
 def passes(arch: Arch, dataflow: DataflowName) -> Passes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from accelsim.machine.arch import Arch
 from accelsim.mapping.global_pe import global_pe_load
-from accelsim.mapping.residency import Storage, input_bits, output_bits, positions_seen, weight_bits
+from accelsim.mapping.residency import Residency, input_bits, output_bits, positions_seen, weight_bits
 from accelsim.workload.layer import LayerSpec
 
 
@@ -19,12 +19,13 @@ class Bound:
     parts: dict[str, int]
 
 
-def layer_bound(arch: Arch, layer: LayerSpec, storage: Storage) -> Bound:
+def layer_bound(arch: Arch, layer: LayerSpec, residency: Residency) -> Bound:
     """Each part is the time one resource is busy when every bit crosses it once.
 
     compute: every lane step, channels padded to vectors and outputs to lanes, spread evenly over the PEs;
     dram: weights and input that DRAM holds, and what goes with outputs to and from it; banks: weights, input
-    (of a folded layer the words built from it) and output through their banks; global_pe: elementwise work.
+    (of a packed im2col layer the words built from it) and output through their banks; global_pe: elementwise
+    work.
     Of the input only positions that a tap sees count. Row work (softmax, norms) follows the rest.
     """
     geometry = layer.geometry
@@ -33,16 +34,16 @@ def layer_bound(arch: Arch, layer: LayerSpec, storage: Storage) -> Bound:
     seen, positions = positions_seen(layer), geometry.N * geometry.H * geometry.W
     inputs = input_bits(layer) * seen // positions
     dram = (
-        (storage.weights != "gb") * weights
-        + (storage.input != "gb") * inputs
-        + sum(storage.written_bits)
-        + sum(storage.spilled_bits)
+        (residency.weights != "gb") * weights
+        + (residency.input != "gb") * inputs
+        + sum(residency.written_bits)
+        + sum(residency.spilled_bits)
     )
     weight_banks, input_banks, output_banks = arch.bank_groups
     rate, width = arch.global_pe_elements_per_cycle, arch.crossbar_bits
     load = global_pe_load(arch, layer)
     sent = inputs
-    if layer.folded:
+    if layer.packed_im2col:
         sent = geometry.pixels * geometry.groups * layer.G * layer.input_operand.word_bits
     parts = {
         "compute": -(-geometry.pixels * lane_groups * layer.G // arch.pes),

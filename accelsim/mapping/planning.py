@@ -10,7 +10,7 @@ from itertools import islice
 from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import LayerProgram
-from accelsim.mapping.residency import PrologueStep, Storage, decide_run
+from accelsim.mapping.residency import PrologueStep, Residency, decide_run
 from accelsim.mapping.search.mapper import Choice, Mapper
 from accelsim.workload.layer import LayerSpec
 from accelsim.workload.wiring import Wiring
@@ -30,7 +30,7 @@ class PlanRequest:
 class LayerPlan:
     """Where a layer's operands live, what the mapper found for it, and its program by the best mapping."""
 
-    storage: Storage
+    residency: Residency
     choice: Choice
     program: LayerProgram
 
@@ -43,11 +43,11 @@ class Plan:
     layers: tuple[LayerPlan, ...]
 
 
-def choice_of(request: PlanRequest, index: int) -> tuple[Storage, Choice]:
+def choice_of(request: PlanRequest, index: int) -> tuple[Residency, Choice]:
     """Where a layer's operands live and what the mapper finds for it; the layers after it are left out."""
-    storages = decide_run(request.arch, request.layers, request.wiring).layers
-    found = Mapper(request.arch, request.prices_pj).choices(request.layers, storages)
-    return storages[index], next(islice(found, index, None))
+    residencies = decide_run(request.arch, request.layers, request.wiring).layers
+    found = Mapper(request.arch, request.prices_pj).choices(request.layers, residencies)
+    return residencies[index], next(islice(found, index, None))
 
 
 def plan(request: PlanRequest, on_layer: Callable[[int, LayerPlan], None] | None = None) -> Plan:
@@ -59,9 +59,9 @@ def plan(request: PlanRequest, on_layer: Callable[[int, LayerPlan], None] | None
     mapper = Mapper(request.arch, request.prices_pj)
     plans: list[LayerPlan] = []
     found = mapper.choices(request.layers, run.layers)
-    for index, (layer, storage, choice) in enumerate(zip(request.layers, run.layers, found, strict=True)):
+    for index, (layer, residency, choice) in enumerate(zip(request.layers, run.layers, found, strict=True)):
         _check_sign(request.arch, layer)
-        plans.append(LayerPlan(storage, choice, mapper.program(choice, layer, storage)))
+        plans.append(LayerPlan(residency, choice, mapper.program(choice, layer, residency)))
         if on_layer is not None:
             on_layer(index, plans[-1])
     return Plan(run.prologue, tuple(plans))

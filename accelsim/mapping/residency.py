@@ -13,7 +13,7 @@ from accelsim.workload.wiring import Tensor, Wiring, wire
 
 
 @dataclass(frozen=True)
-class Storage:
+class Residency:
     """gb: already there; cached: read from DRAM once; streamed: read from DRAM at every fetch.
 
     written_bits: of each tensor of the step that goes to DRAM, whole; spilled_bits: of each tensor that the
@@ -44,7 +44,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class PrologueStep:
-    """A node that runs before the first layer. spilled_bits, written_bits: as of Storage."""
+    """A node that runs before the first layer. spilled_bits, written_bits: as of Residency."""
 
     work: NodeWork
     spilled_bits: tuple[int, ...]
@@ -52,17 +52,17 @@ class PrologueStep:
 
 
 @dataclass(frozen=True)
-class RunStorage:
+class RunResidency:
     """Of a whole run: its steps without a layer, then its layers."""
 
     prologue: tuple[PrologueStep, ...]
-    layers: tuple[Storage, ...]
+    layers: tuple[Residency, ...]
 
 
 def input_bits(layer: LayerSpec) -> int:
     geometry, operand = layer.geometry, layer.input_operand
     positions = geometry.N * geometry.H * geometry.W
-    if layer.folded:
+    if layer.packed_im2col:
         return positions * geometry.C * operand.bits
     return positions * geometry.groups * layer.words_per_position * operand.word_bits
 
@@ -83,24 +83,26 @@ def most_share_bits(stored_bits: int, count: int, outputs: int) -> int:
 
 
 def output_staging_bits(
-    arch: Arch, layer: LayerSpec, storage: Storage | None = None, tile_pixels: int | None = None
+    arch: Arch, layer: LayerSpec, residency: Residency | None = None, tile_pixels: int | None = None
 ) -> int:
     """Room in the global buffer for output tiles on their way to or from DRAM, and what goes with them.
 
-    storage: None leaves out what goes with them; tile_pixels: of a tile, at most D.
+    residency: None leaves out what goes with them; tile_pixels: of a tile, at most D.
     """
     depth = arch.accumulation_collector_depth
     pixels = depth if tile_pixels is None else min(depth, tile_pixels)
     slot = pixels * layer.output_operand.bits_of(arch.unit_channels)
-    if storage is not None:
+    if residency is not None:
         outputs = layer.geometry.pixels * layer.geometry.K
         count = min(outputs, pixels * arch.unit_channels)
-        slot += sum(most_share_bits(stored, count, outputs) for stored in storage.beside_bits)
+        slot += sum(most_share_bits(stored, count, outputs) for stored in residency.beside_bits)
     return arch.output_staging_tiles * arch.pes * slot
 
 
-def decide_storage(arch: Arch, layers: Sequence[LayerSpec], wiring: Wiring | None = None) -> list[Storage]:
-    """Storage of each layer of a run. wiring: None takes the layers for a chain."""
+def decide_residency(
+    arch: Arch, layers: Sequence[LayerSpec], wiring: Wiring | None = None
+) -> list[Residency]:
+    """Residency of each layer of a run. wiring: None takes the layers for a chain."""
     return list(decide_run(arch, layers, chain_of(layers) if wiring is None else wiring).layers)
 
 
@@ -111,7 +113,7 @@ def chain_of(layers: Sequence[LayerSpec]) -> Wiring:
     return wire(Graph.chain(own, work), own)
 
 
-def decide_run(arch: Arch, layers: Sequence[LayerSpec], wiring: Wiring) -> RunStorage:
+def decide_run(arch: Arch, layers: Sequence[LayerSpec], wiring: Wiring) -> RunResidency:
     """The placement of the run's tensors that moves the fewest bits through DRAM, step by step."""
     sizes = _Sizes(arch, layers, wiring)
     tensors = [sizes.placed(tensor) for tensor in wiring.tensors]
@@ -122,13 +124,13 @@ def decide_run(arch: Arch, layers: Sequence[LayerSpec], wiring: Wiring) -> RunSt
         return tuple(tensors[number].stored_bits for number in numbers)
 
     count = len(wiring.prologue)
-    return RunStorage(
+    return RunResidency(
         tuple(
             PrologueStep(work, stored(passage.spilled), stored(passage.written))
             for work, passage in zip(wiring.prologue, path[:count], strict=True)
         ),
         tuple(
-            Storage(
+            Residency(
                 _weights_from(arch, layer, needs, passage, sizes),
                 passage.mode,
                 stored(passage.written),

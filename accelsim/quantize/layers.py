@@ -47,16 +47,21 @@ Codes = NDArray[np.int8] | NDArray[np.uint8]
 Scales = NDArray[np.uint16] | NDArray[np.uint8] | NDArray[np.float32]
 
 
-def weight_vectors(weight: NDArray[np.floating], vector_size: int, folded: bool) -> NDArray[np.floating]:
-    """float[K, C/groups, R, S] as float[K, G, V], g in the order r, s, c // V (folded: (r, s, c) // V)."""
+def weight_vectors(
+    weight: NDArray[np.floating], vector_size: int, packed_im2col: bool
+) -> NDArray[np.floating]:
+    """float[K, C/groups, R, S] as float[K, G, V], g in the order r, s, c // V.
+
+    packed_im2col: (r, s, c) // V instead.
+    """
     ordered = weight.transpose(0, 2, 3, 1)
-    if folded:
+    if packed_im2col:
         return cut_vectors(ordered.reshape(len(weight), -1), vector_size)
     return cut_vectors(ordered, vector_size).reshape(len(weight), -1, vector_size)
 
 
 def input_vectors(
-    inputs: NDArray[np.floating], geometry: Geometry, vector_size: int, folded: bool
+    inputs: NDArray[np.floating], geometry: Geometry, vector_size: int, packed_im2col: bool
 ) -> NDArray[np.floating]:
     """float[N, C, H, W] as float[words, V] in the word order of workload.QuantizedLayer.
 
@@ -64,7 +69,7 @@ def input_vectors(
     """
     g = geometry
     positions = inputs.transpose(0, 2, 3, 1).reshape(-1, g.groups, g.channels_per_group)
-    if not folded:
+    if not packed_im2col:
         return cut_vectors(positions, vector_size).reshape(-1, vector_size)
     taps = g.tap_positions()
     patches = positions[taps]
@@ -129,7 +134,7 @@ def quantize_layer(
         raise AccelsimError(f"layer {layer.name}: vector size is {vector_size}, expected at least 1")
     vector_size = scheme.block or vector_size
     check_float_layer(layer)
-    folded = layer.geometry.folded(vector_size, options.fold)
+    packed_im2col = layer.geometry.packed_im2col(vector_size, options.fold)
     output = output_format(layer.layer, scheme)
     if output.operand.is_integer and output.fraction_bits < 0:
         raise AccelsimError(
@@ -140,8 +145,12 @@ def quantize_layer(
     if output_gamma is None:
         output_gamma = calibrated_output_gamma(layer, output, vector_size, options)
     weight, activation = scheme.weight, scheme.activation.of_sign(layer.input_signed)
-    weight_words, weight_scales, weight_gamma = _quantize_weight(layer, weight, vector_size, options, folded)
-    input_words, input_scales, input_gamma = _quantize_input(layer, activation, vector_size, options, folded)
+    weight_words, weight_scales, weight_gamma = _quantize_weight(
+        layer, weight, vector_size, options, packed_im2col
+    )
+    input_words, input_scales, input_gamma = _quantize_input(
+        layer, activation, vector_size, options, packed_im2col
+    )
     spec = LayerSpec(
         layer=layer.layer, scheme=scheme, vector_size=vector_size, fold=options.fold, output=output
     )
@@ -160,7 +169,7 @@ def quantize_layer(
 
 
 def _quantize_weight(
-    layer: FloatLayer, operand: Operand, vector_size: int, options: QuantizeOptions, folded: bool
+    layer: FloatLayer, operand: Operand, vector_size: int, options: QuantizeOptions, packed_im2col: bool
 ) -> tuple[Codes, Scales | None, NDArray[np.float64]]:
     """(weight_words, weight_scales, weight_gamma) of workload.QuantizedLayer.
 
@@ -168,7 +177,7 @@ def _quantize_weight(
     """
     low, qmax, channels = operand.qmin, operand.qmax, layer.geometry.K
     one_gamma = layer.weight_is_activation or operand.scale.gamma == "tensor"
-    vectors = weight_vectors(layer.weight, vector_size, folded)
+    vectors = weight_vectors(layer.weight, vector_size, packed_im2col)
     seen = layer.weight if layer.calibration_weight is None else layer.calibration_weight
     if not operand.is_integer:
         tensor = block_gamma([seen], operand)
@@ -183,7 +192,7 @@ def _quantize_weight(
         return encode(vectors, gamma[:, None, None], low, qmax).astype(np.int8, copy=False), None, gamma
     s = vector_scales(vectors, qmax)
     if one_gamma:
-        chunks = [weight_vectors(seen, vector_size, folded).reshape(-1, vector_size)]
+        chunks = [weight_vectors(seen, vector_size, packed_im2col).reshape(-1, vector_size)]
         gamma = np.full(channels, tensor_gamma(chunks, operand, options))
     else:
         gamma = channel_gamma(s, operand.scale)
@@ -194,11 +203,11 @@ def _quantize_weight(
 
 
 def _quantize_input(
-    layer: FloatLayer, operand: Operand, vector_size: int, options: QuantizeOptions, folded: bool
+    layer: FloatLayer, operand: Operand, vector_size: int, options: QuantizeOptions, packed_im2col: bool
 ) -> tuple[Codes, Scales | None, float]:
     """(input_words, input_scales, input_gamma) of workload.QuantizedLayer; static scale or gamma."""
     low, qmax = operand.qmin, operand.qmax
-    vectors = input_vectors(layer.input, layer.geometry, vector_size, folded)
+    vectors = input_vectors(layer.input, layer.geometry, vector_size, packed_im2col)
     seen = layer.input if layer.calibration_input is None else layer.calibration_input
     if not operand.is_integer:
         gamma = block_gamma(iter(seen), operand)
@@ -206,7 +215,7 @@ def _quantize_input(
     if operand.scale.kind == "none":
         gamma = tensor_scale(iter(seen), operand, options)
         return encode(vectors, np.array([[gamma]]), low, qmax), None, gamma
-    gamma = tensor_gamma(_vector_chunks(layer, seen, vector_size, folded), operand, options)
+    gamma = tensor_gamma(_vector_chunks(layer, seen, vector_size, packed_im2col), operand, options)
     s = vector_scales(vectors, qmax)
     scales = integer_scales(s, gamma, operand.scale, options.scale_rounding)
     divisors = element_scales(s, scales, gamma, options)
@@ -214,7 +223,7 @@ def _quantize_input(
 
 
 def _vector_chunks(
-    layer: FloatLayer, inputs: NDArray[np.float32], vector_size: int, folded: bool
+    layer: FloatLayer, inputs: NDArray[np.float32], vector_size: int, packed_im2col: bool
 ) -> Iterator[NDArray[np.floating]]:
     """Input vectors of a calibration set, one image at a time: im2col of a whole set would not fit."""
     _, channels, height, width = inputs.shape
@@ -223,7 +232,7 @@ def _vector_chunks(
     groups = channels // depth
     geometry = replace(layer.geometry, N=1, C=channels, H=height, W=width, K=groups, groups=groups)
     for image in inputs:
-        yield input_vectors(image[None], geometry, vector_size, folded)
+        yield input_vectors(image[None], geometry, vector_size, packed_im2col)
 
 
 def output_format(layer: Layer, scheme: Scheme) -> OutputFormat:

@@ -47,7 +47,7 @@ def dump_tensors(arch: Arch, activities: Sequence[LayerActivity]) -> bytes:
             "scheme": str(layer.scheme),
             "geometry": asdict(layer.geometry),
             "vector_size": layer.vector_size,
-            "folded": layer.spec.folded,
+            "packed_im2col": layer.spec.packed_im2col,
             "input_gamma": layer.input_gamma,
             "activation": layer.activation,
             "output": {

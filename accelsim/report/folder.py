@@ -11,7 +11,7 @@ from pathlib import Path
 
 from accelsim.errors import AccelsimError
 
-TABLES = ("layers", "components", "area", "buckets")
+TABLES = ("layers", "components", "area", "stalls")
 _PLOTS = ("energy", "area", "cycles", "savings", "roofline", "stalls", "utilization")
 _FILES = {
     "summary.json",

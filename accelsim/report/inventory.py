@@ -251,7 +251,7 @@ def _array(arch: Arch, scheme: Scheme, library: CostLibrary, pe_area_um2: float)
     )
     # One elementwise unit is priced as a PPU lane: the cost tables have nothing closer.
     lane = library.ppu(arch.global_pe_elements_per_cycle, PPU_VALUE_BITS, scheme.activation.bits)
-    global_pe = replace(lane, standing="assumption")
+    global_pe = replace(lane, evidence="assumption")
     return [
         Part("noc", "array", 1, noc, charged_to("noc")),
         _sram("global_buffer", "array", arch.gb_banks, bank_words, arch.gb_bank_bits, library),

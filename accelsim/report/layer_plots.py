@@ -14,7 +14,7 @@ import numpy as np
 from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
 from accelsim.report.plots import save_figure
-from accelsim.sim.layer_run import BUCKETS
+from accelsim.sim.layer_run import STALL_REASONS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +81,7 @@ def _read(folder: Path) -> _Run:
         layers = pd.read_csv(folder / "layers.csv", dtype={"layer": str})
     except (OSError, ValueError) as error:
         raise AccelsimError(f"plot {folder}/layers.csv: cannot be read ({type(error).__name__})") from None
-    for name in (*_NEEDED, *(f"{bucket}_share" for bucket in BUCKETS)):
+    for name in (*_NEEDED, *(f"{reason}_share" for reason in STALL_REASONS)):
         if name not in layers or layers[name].isna().any():
             raise AccelsimError(f"plot {folder}/layers.csv: column {name} is missing or has gaps")
     return _Run(title, arch, layers)
@@ -154,9 +154,9 @@ def _stalls(run: _Run) -> Figure:
     places = _places(axes, list(layers["layer"]))
     colors = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
     bottom = np.zeros(len(layers))
-    for number, bucket in enumerate(BUCKETS):
-        cycles = (layers[f"{bucket}_share"] * layers["cycles"]).to_numpy(float)
-        axes.bar(places, cycles, 0.8, bottom=bottom, color=colors[number], label=bucket.replace("_", " "))
+    for number, reason in enumerate(STALL_REASONS):
+        cycles = (layers[f"{reason}_share"] * layers["cycles"]).to_numpy(float)
+        axes.bar(places, cycles, 0.8, bottom=bottom, color=colors[number], label=reason.replace("_", " "))
         bottom += cycles
     axes.set_ylabel("cycles, mean over the PEs")
     axes.set_title(run.title, fontsize=10, parse_math=False)

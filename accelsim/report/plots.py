@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 
 from accelsim.report.inventory import SCOPES
-from accelsim.sim.layer_run import BUCKETS
+from accelsim.sim.layer_run import STALL_REASONS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ def plot_run(summary: Summary, report: Report, folder: Path) -> None:
     save_figure(_breakdown(energy, "energy (uJ)", title + note), folder / "energy")
     area = {str(report.scheme): area_by_component(report)}
     save_figure(_breakdown(area, "placed area (mm2)", title), folder / "area")
-    save_figure(_bucket_chart(report, title + note), folder / "cycles")
+    save_figure(_stall_chart(report, title + note), folder / "cycles")
 
 
 def plot_comparison(first: Summary, reports: Sequence[Report], table: pd.DataFrame, folder: Path) -> None:
@@ -117,23 +117,23 @@ def _breakdown(columns: dict[str, pd.Series], label: str, title: str) -> Figure:
     return figure
 
 
-def _bucket_chart(report: Report, title: str) -> Figure:
-    frame = report.buckets.pivot_table(
-        index="layer", columns="bucket", values="cycles", aggfunc="sum", sort=False
+def _stall_chart(report: Report, title: str) -> Figure:
+    frame = report.stalls.pivot_table(
+        index="layer", columns="stall_reason", values="cycles", aggfunc="sum", sort=False
     )
-    frame = frame[list(BUCKETS)] / report.arch.pes
+    frame = frame[list(STALL_REASONS)] / report.arch.pes
     figure, axes = _figure(7.5, 1.4 + 0.32 * len(frame))
     colors = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
-    left = frame[BUCKETS[0]] * 0.0
-    for index, bucket in enumerate(BUCKETS):
+    left = frame[STALL_REASONS[0]] * 0.0
+    for index, reason in enumerate(STALL_REASONS):
         axes.barh(
             frame.index.astype(str),
-            frame[bucket],
+            frame[reason],
             left=left,
-            label=bucket.replace("_", " "),
+            label=reason.replace("_", " "),
             color=colors[index],
         )
-        left = left + frame[bucket]
+        left = left + frame[reason]
     axes.invert_yaxis()
     axes.set_xlabel("cycles, mean over the PEs")
     axes.set_title(title, fontsize=10, parse_math=False)

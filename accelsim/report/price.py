@@ -16,7 +16,7 @@ from accelsim.machine.arch import Arch
 from accelsim.mapping.bounds import layer_bound
 from accelsim.mapping.global_pe import global_pe_load
 from accelsim.report.inventory import SCOPES, Part, build_inventory
-from accelsim.sim.layer_run import BUCKETS
+from accelsim.sim.layer_run import STALL_REASONS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ class Report:
     """Tables of one run on one machine and scheme.
 
     layers: one row a layer; components: one row a (layer, component, action) with its energy; area: one row a
-    component; buckets: one row a (layer, pe, stall reason). Energies are of the whole array, in pJ.
+    component; stalls: one row a (layer, pe, stall reason). Energies are of the whole array, in pJ.
     """
 
     arch: Arch
@@ -50,7 +50,7 @@ class Report:
     layers: pd.DataFrame
     components: pd.DataFrame
     area: pd.DataFrame
-    buckets: pd.DataFrame
+    stalls: pd.DataFrame
     warnings: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -67,10 +67,10 @@ class Report:
         total = float(self.area.loc[self.area["scope"].isin(inside), "placed_area_um2"].sum())
         return total if scope == "array" else total / self.arch.pes
 
-    def standing_share(self) -> dict[str, float]:
+    def evidence_share(self) -> dict[str, float]:
         """Share of the system energy by the evidence its prices rest on: synthesis, cacti, assumption, ..."""
-        by_standing = self.components.groupby("standing")["energy_pj"].sum()
-        return {str(k): float(v) for k, v in (by_standing / by_standing.sum()).items()}
+        by_evidence = self.components.groupby("evidence")["energy_pj"].sum()
+        return {str(k): float(v) for k, v in (by_evidence / by_evidence.sum()).items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ def price(request: PriceRequest) -> Report:
         _layer_frame(arch, activities, components),
         components,
         pd.DataFrame([_area_row(arch, part) for part in inventory]),
-        _bucket_frame(activities),
+        _stall_frame(activities),
         tuple(_clock_warnings(arch, inventory)),
     )
 
@@ -123,7 +123,7 @@ def _component_rows(
     dynamic = dict.fromkeys(_CHIP_SCOPES, 0.0)
     period_ns = 1 / arch.clock_ghz
 
-    def add(scope: str, component: str, action: str, count: float, each_pj: float, standing: str) -> float:
+    def add(scope: str, component: str, action: str, count: float, each_pj: float, evidence: str) -> float:
         energy = count * each_pj
         rows.append(
             {
@@ -134,7 +134,7 @@ def _component_rows(
                 "count": count,
                 "energy_per_action_pj": each_pj,
                 "energy_pj": energy,
-                "standing": standing,
+                "evidence": evidence,
             }
         )
         return energy
@@ -144,19 +144,19 @@ def _component_rows(
         spent = 0.0
         for action, counted in part.actions.items():
             count = sum(activity.counts[name] for name in counted)
-            spent += add(part.scope, part.name, action, count, cost.energy_pj[action], cost.standing)
+            spent += add(part.scope, part.name, action, count, cost.energy_pj[action], cost.evidence)
         if part.cycle_action:
             count = part.instances * activity.cycles
             each = cost.energy_pj[part.cycle_action]
-            spent += add(part.scope, part.name, part.cycle_action, count, each, cost.standing)
+            spent += add(part.scope, part.name, part.cycle_action, count, each, cost.evidence)
         if cost.leakage_uw:
             each = part.instances * cost.leakage_uw * period_ns * _PJ_PER_UW_NS
-            add(part.scope, part.name, "leakage", activity.cycles, each, cost.standing)
+            add(part.scope, part.name, "leakage", activity.cycles, each, cost.evidence)
         if part.scope in dynamic:
             dynamic[part.scope] += spent
     clock = library.clock_tree()
     for scope, spent in dynamic.items():
-        add(scope, "clock_tree", "dynamic_pj", spent, clock.energy_pj["dynamic_pj"], clock.standing)
+        add(scope, "clock_tree", "dynamic_pj", spent, clock.energy_pj["dynamic_pj"], clock.evidence)
     return rows
 
 
@@ -168,7 +168,7 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
     rows = []
     for activity in activities:
         layer, macs = activity.layer, activity.layer.geometry.macs
-        bound = layer_bound(arch, layer, activity.storage)
+        bound = layer_bound(arch, layer, activity.residency)
         steps = activity.counts[actions.ACCUMULATOR_ADD]
         total = 0.0
         energy = {}
@@ -193,9 +193,9 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
                 "units_per_tile": activity.mapping.units_per_tile,
                 "chunk_vectors": activity.mapping.chunk_vectors,
                 "chunk_inputs": activity.mapping.chunk_inputs,
-                "weights_from": activity.storage.weights,
-                "input_from": activity.storage.input,
-                "output_to": "dram" if activity.storage.output_to_dram else "gb",
+                "weights_from": activity.residency.weights,
+                "input_from": activity.residency.input,
+                "output_to": "dram" if activity.residency.output_to_dram else "gb",
                 "row_work_cycles": global_pe_load(arch, layer).row_cycles,
                 "gated_fraction": activity.counts[actions.DOT_PRODUCT_GATED] / steps,
                 "zero_operand_fraction": activity.computed.zero_operand_macs / (steps * layer.vector_size),
@@ -205,7 +205,9 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
                 **{
                     f"{name}_share": float(share)
                     for name, share in zip(
-                        BUCKETS, activity.buckets.sum(axis=0) / activity.buckets.sum(), strict=True
+                        STALL_REASONS,
+                        activity.stall_cycles.sum(axis=0) / activity.stall_cycles.sum(),
+                        strict=True,
                     )
                 },
                 **energy,
@@ -230,22 +232,22 @@ def _area_row(arch: Arch, part: Part) -> dict[str, object]:
         "placed_area_um2": area / arch.placement_utilization,
         "leakage_uw": part.instances * part.cost.leakage_uw,
         "delay_ps": part.cost.delay_ps,
-        "standing": part.cost.standing,
+        "evidence": part.cost.evidence,
         "stimulus": part.cost.stimulus,
         "scaling": "; ".join(part.cost.scaling),
         "source": part.cost.source,
     }
 
 
-def _bucket_frame(activities: Sequence[LayerActivity]) -> pd.DataFrame:
+def _stall_frame(activities: Sequence[LayerActivity]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(
         [
-            {"layer": activity.layer.name, "pe": pe, "bucket": bucket, "cycles": int(cycles)}
+            {"layer": activity.layer.name, "pe": pe, "stall_reason": reason, "cycles": int(cycles)}
             for activity in activities
-            for pe, row in enumerate(activity.buckets)
-            for bucket, cycles in zip(BUCKETS, row, strict=True)
+            for pe, row in enumerate(activity.stall_cycles)
+            for reason, cycles in zip(STALL_REASONS, row, strict=True)
         ]
     )
 

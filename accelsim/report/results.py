@@ -86,7 +86,7 @@ class Comparison:
         raise KeyError(f"{scheme}: compared were {', '.join(self.table['scheme'])}")
 
     def frame(self, table: str) -> pd.DataFrame:
-        """The table `layers`, `components`, `area` or `buckets` of every run, with a `scheme` column."""
+        """The table `layers`, `components`, `area` or `stalls` of every run, with a `scheme` column."""
         import pandas as pd
 
         if table not in TABLES:

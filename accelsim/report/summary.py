@@ -9,7 +9,7 @@ from accelsim.compute.activity import LayerActivity
 from accelsim.report.inventory import SCOPES
 from accelsim.report.price import Report
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def _sum(values: Sequence[int | None]) -> int | None:
@@ -19,9 +19,9 @@ def _sum(values: Sequence[int | None]) -> int | None:
 
 
 def _pe_cycle_shares(report: Report) -> dict[str, float]:
-    """Of all cycles of all PEs the share of each bucket."""
-    by_bucket = report.buckets.groupby("bucket", sort=False)["cycles"].sum()
-    return {str(name): float(share) for name, share in (by_bucket / by_bucket.sum()).items()}
+    """Of all cycles of all PEs the share of each stall reason."""
+    by_reason = report.stalls.groupby("stall_reason", sort=False)["cycles"].sum()
+    return {str(name): float(share) for name, share in (by_reason / by_reason.sum()).items()}
 
 
 def summary_of(
@@ -65,7 +65,7 @@ def summary_of(
         "accelsim_version": about["accelsim_version"],
         "accumulator_bits": arch.accumulator_width(report.scheme),
         "arch_parameters": arch.model_dump(),
-        "energy_standing": report.standing_share(),
+        "energy_evidence": report.evidence_share(),
         "warnings": list(report.warnings),
         "wall_s": wall_s,
     }

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import LayerProgram
-from accelsim.mapping.layout.tiles import Block, WeightTile
+from accelsim.mapping.layout.rows import Block, WeightTile
 from accelsim.sim.ports import OUTPUT, PSUM, Key
 
 # In a run of more blocks than this, blocks of one weight tile that follow without a break are one slice.
@@ -98,7 +98,7 @@ class Timeline:
             cycle,
             slots,
             self._layers[layer],
-            f'"steps": {steps}, "accumulate_stall": {slots - steps}, "pixels": "{block.p0}-{block.p1 - 1}", '
+            f'"steps": {steps}, "bubble": {slots - steps}, "pixels": "{block.p0}-{block.p1 - 1}", '
             f'"channels": "{block.k0}-{block.k1 - 1}", "vectors": "{block.g0}-{block.g1 - 1}"',
         )
 
@@ -121,7 +121,7 @@ class Timeline:
                 joined.start,
                 cycles,
                 self._layers[joined.layer],
-                f'"steps": {joined.steps}, "accumulate_stall": {cycles - joined.steps}, '
+                f'"steps": {joined.steps}, "bubble": {cycles - joined.steps}, '
                 f'"blocks": {joined.blocks}, "channels": "{tile.k0}-{tile.k1 - 1}"',
             )
 

@@ -10,7 +10,7 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine import timing
 from accelsim.machine.arch import Arch
-from accelsim.mapping.residency import decide_storage
+from accelsim.mapping.residency import decide_residency
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.rtl.pe_run import cut_program, run_pe
 from accelsim.rtl.vectors import RECORDS, Vectors, make_vectors
@@ -41,8 +41,8 @@ def emit(
     # Everything that can be refused comes before the first file.
     parameters(arch, scheme, layer.output)
     machine = arch.model_copy(update={"psum_chain": False, "dataflows": ("os-lws",)})  # what the RTL can run
-    storage, mapper = decide_storage(arch, [layer.spec])[0], Mapper(machine)
-    whole = mapper.program(mapper.choose(layer.spec, storage), layer.spec, storage)
+    residency, mapper = decide_residency(arch, [layer.spec])[0], Mapper(machine)
+    whole = mapper.program(mapper.choose(layer.spec, residency), layer.spec, residency)
     if pe >= len(whole.pes):
         raise AccelsimError(f"pe is {pe}, expected below pes = {arch.pes}")
     vectors = make_vectors(arch, run_pe(arch, whole, cut_program(whole.pes[pe], max_steps)), layer)

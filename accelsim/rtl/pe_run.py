@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import LayerProgram, PeProgram, Position
-from accelsim.mapping.layout.tiles import Block
-from accelsim.mapping.residency import Storage
+from accelsim.mapping.layout.rows import Block
+from accelsim.mapping.residency import Residency
 from accelsim.sim.clock import UNKNOWN, Clock, Process
 from accelsim.sim.drain import Drain, OutputTile
 from accelsim.sim.layer_run import LayerRun
@@ -148,8 +148,8 @@ def run_pe(
     Each operand has a port of one word (of all lanes) a cycle.
     """
     clock = Clock()
-    storage = Storage(weights="gb", input="gb")
-    run = LayerRun(clock, arch, 0, replace(whole, storage=storage, pes=[program]))
+    residency = Residency(weights="gb", input="gb")
+    run = LayerRun(clock, arch, 0, replace(whole, residency=residency, pes=[program]))
     last_blocks = [block for block in program.blocks if block.last]
     entries = [block.pixels * block.fifo_entries for block in last_blocks if block.makes_output]
     complete: list[int] = []

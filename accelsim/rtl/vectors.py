@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from accelsim.compute.lanes import lane_spec
 from accelsim.machine.arch import Arch
-from accelsim.mapping.layout.tiles import Block, InputTile, WeightTile
+from accelsim.mapping.layout.rows import Block, InputTile, WeightTile
 from accelsim.quantize.reference import ppu_constants
 from accelsim.rtl.pe_run import PeRun
 from accelsim.workload.layer import QuantizedLayer

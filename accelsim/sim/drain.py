@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from accelsim.machine.arch import Arch
-from accelsim.mapping.layout.tiles import Block
+from accelsim.mapping.layout.rows import Block
 from accelsim.sim.clock import UNKNOWN, Clock, Signal
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.recorder import Recorder

@@ -31,7 +31,7 @@ class StreamRun:
         self._before = before
         self.asked = self.sent = 0
         self._next_read = 0  # soonest cycle in which DRAM may be asked for another tile
-        self._ahead = run.program.weights_ahead if kind == WEIGHT else timing.INPUTS_AHEAD
+        self._ahead = run.program.weight_prefetch_depth if kind == WEIGHT else timing.INPUT_PREFETCH_DEPTH
         count = len(stream.fetches)
         self._ready = [UNKNOWN] * count  # cycle from which a tile may leave the global buffer
         self._left = [UNKNOWN] * count  # cycle in which it has left

@@ -1,4 +1,4 @@
-"""One layer while it is being timed: its counts, its buckets, and when it ends."""
+"""One layer while it is being timed: its counts, its stall reasons, and when it ends."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import DATAFLOWS, block_counts, block_slots
 from accelsim.mapping.global_pe import global_pe_load
 from accelsim.mapping.layout.program import LayerProgram
-from accelsim.mapping.layout.tiles import Block
+from accelsim.mapping.layout.rows import Block
 from accelsim.sim.clock import Clock, Event
 
-BUCKETS = (
+STALL_REASONS = (
     "compute",
-    "accumulate_stall",
+    "bubble",
     "output_wait",
     "weight_wait",
     "input_wait",
     "drain",
     "idle",
 )
-COMPUTE, ACCUMULATE_STALL, OUTPUT_WAIT, WEIGHT_WAIT, INPUT_WAIT, DRAIN, IDLE = range(len(BUCKETS))
+COMPUTE, BUBBLE, OUTPUT_WAIT, WEIGHT_WAIT, INPUT_WAIT, DRAIN, IDLE = range(len(STALL_REASONS))
 
 
 @dataclass(slots=True, eq=False)
@@ -69,11 +69,13 @@ class LayerRun:
         self.dataflow = DATAFLOWS[program.mapping.dataflow]
         self.write_latency = timing.write_latency(layer.scheme)
         self.global_pe = global_pe_load(arch, layer)
-        self.storage = program.storage
-        self.stages_outputs = program.storage.stages_outputs
+        self.residency = program.residency
+        self.stages_outputs = program.residency.stages_outputs
         self.counts: Counter[str] = Counter()  # whole once the layer has ended
-        self.buckets: NDArray[np.int64] = np.zeros((arch.pes, len(BUCKETS)), dtype=np.int64)  # likewise
-        self.cycles_by_pe = [[0] * len(BUCKETS) for _ in range(arch.pes)]
+        self.stall_cycles: NDArray[np.int64] = np.zeros(
+            (arch.pes, len(STALL_REASONS)), dtype=np.int64
+        )  # likewise
+        self.cycles_by_pe = [[0] * len(STALL_REASONS) for _ in range(arch.pes)]
         self.accumulator_bits = arch.accumulator_width(layer.scheme)
         self.input_reads = 0
         self.psum_entries_passed = self.psums_passed = 0  # along chains
@@ -147,7 +149,7 @@ class LayerRun:
         outputs = self.layer.geometry.pixels * self.layer.geometry.K
         spilled, written = (
             tuple(timing.share_bits(stored, first, values, outputs) for stored in of)
-            for of in (self.storage.spilled_bits, self.storage.written_bits)
+            for of in (self.residency.spilled_bits, self.residency.written_bits)
         )
         return spilled, written
 
@@ -189,7 +191,7 @@ class LayerRun:
         return pieces
 
     def finish(self, end: int) -> None:
-        """Close counts and buckets at the layer's end."""
+        """Close counts and stall cycles at the layer's end."""
         self.end = end
         cycles_by_pe = self.cycles_by_pe
         for pe, program in enumerate(self.program.pes):
@@ -198,7 +200,7 @@ class LayerRun:
                 continue
             cycles_by_pe[pe][DRAIN] += self.output_left[pe] - self.issue_end[pe]
             cycles_by_pe[pe][IDLE] += end - self.output_left[pe]
-        self.buckets[:] = cycles_by_pe
+        self.stall_cycles[:] = cycles_by_pe
         self._fold_counts()
         self._arrivals.clear()
 

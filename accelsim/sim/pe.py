@@ -10,7 +10,7 @@ from __future__ import annotations
 from accelsim.mapping.layout.program import Position
 from accelsim.sim.clock import UNKNOWN, Clock, Process, Signal
 from accelsim.sim.drain import Drain
-from accelsim.sim.layer_run import ACCUMULATE_STALL, COMPUTE, INPUT_WAIT, OUTPUT_WAIT, WEIGHT_WAIT, LayerRun
+from accelsim.sim.layer_run import BUBBLE, COMPUTE, INPUT_WAIT, OUTPUT_WAIT, WEIGHT_WAIT, LayerRun
 from accelsim.sim.ports import INPUT, WEIGHT
 from accelsim.sim.recorder import Recorder
 
@@ -115,7 +115,7 @@ class Pe:
                 shape.times += 1
                 end = issue + shape.slots
                 cycles[COMPUTE] += shape.steps
-                cycles[ACCUMULATE_STALL] += shape.slots - shape.steps
+                cycles[BUBBLE] += shape.slots - shape.steps
                 waits = (0, 0, 0)
                 if issue > begin:
                     waits = _waits(begin, bank_at, weight_at, issue)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import LayerProgram
-from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import PrologueStep, Storage
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import PrologueStep, Residency
 from accelsim.sim.array import Array
 from accelsim.sim.clock import Clock
 from accelsim.sim.layer_run import LayerRun
@@ -27,16 +27,16 @@ from accelsim.workload.layer import LayerSpec
 class LayerTiming:
     """When and how often: cycles and counts of one layer, no values and no prices.
 
-    buckets: int64[pes, 7] in the order of sim.layer_run.BUCKETS; counts: "component.action" -> count, but for
-    those that depend on the operands (`lane_counts`).
+    stall_cycles: int64[pes, 7] in the order of sim.layer_run.STALL_REASONS; counts: "component.action" ->
+    count, but for those that depend on the operands (`lane_counts`).
     """
 
     layer: LayerSpec
-    mapping: Mapping
-    storage: Storage
+    mapping: LayerMapping
+    residency: Residency
     cycles: int
     end: int
-    buckets: NDArray[np.int64]
+    stall_cycles: NDArray[np.int64]
     counts: Counter[str]
 
 
@@ -106,10 +106,10 @@ def _time(
         LayerTiming(
             layer=run.layer,
             mapping=run.program.mapping,
-            storage=run.program.storage,
+            residency=run.program.residency,
             cycles=run.end - run.start,
             end=run.end,
-            buckets=run.buckets,
+            stall_cycles=run.stall_cycles,
             counts=Counter({name: count for name, count in sorted(run.counts.items()) if count}),
         )
         for run in runs

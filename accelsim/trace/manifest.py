@@ -166,7 +166,7 @@ def variant_specs(layer: Layer, variant: Variant) -> dict[str, TensorSpec]:
     """Tensor name within the variant -> what it must be."""
     g, scheme, size = layer.geometry, variant.scheme, variant.vector_size
     vectors = g.vectors(size, variant.fold)
-    if g.folded(size, variant.fold):
+    if g.packed_im2col(size, variant.fold):
         run, words = vectors, g.pixels * g.groups * vectors
         used = (g.R * g.S * g.channels_per_group - 1) % size + 1
     else:

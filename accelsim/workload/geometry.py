@@ -90,13 +90,13 @@ class Geometry:
         """N*P*Q*K*R*S*C/groups: taps in spatial padding counted, padding of C, K and vectors not."""
         return self.pixels * self.K * self.R * self.S * self.channels_per_group
 
-    def folded(self, vector_size: int, fold: str = "auto") -> bool:
+    def packed_im2col(self, vector_size: int, fold: str = "auto") -> bool:
         """True when the reduction (r, s, c) is made contiguous before it is cut into vectors."""
         return fold == "auto" and self.channels_per_group < vector_size and self.R * self.S > 1
 
     def vectors(self, vector_size: int, fold: str = "auto") -> int:
         """G, the number of vectors along the reduction of one group."""
-        if self.folded(vector_size, fold):
+        if self.packed_im2col(vector_size, fold):
             return -(-self.R * self.S * self.channels_per_group // vector_size)
         return self.R * self.S * -(-self.channels_per_group // vector_size)
 

@@ -150,7 +150,7 @@ class LayerSpec(HasLayer):
     global_pe: work of the nodes that the layer hosts, in order (docs/residency.md).
 
     Input words are numbered ((n*H + h)*W + w)*groups*Cv + group*Cv + cv with Cv = ceil(C/groups/V); in a
-    folded layer (pixel*groups + group)*G + g.
+    packed im2col layer (pixel*groups + group)*G + g.
     """
 
     layer: Layer
@@ -174,8 +174,8 @@ class LayerSpec(HasLayer):
         return self.output.operand.in_blocks(self.vector_size)
 
     @cached_property
-    def folded(self) -> bool:
-        return self.geometry.folded(self.vector_size, self.fold)
+    def packed_im2col(self) -> bool:
+        return self.geometry.packed_im2col(self.vector_size, self.fold)
 
     @cached_property
     def G(self) -> int:
@@ -183,7 +183,7 @@ class LayerSpec(HasLayer):
 
     @cached_property
     def words_per_position(self) -> int:
-        """Cv: words of one group at one input position (not folded)."""
+        """Cv: words of one group at one input position (not of packed im2col layers)."""
         return -(-self.geometry.channels_per_group // self.vector_size)
 
     @cached_property
@@ -192,7 +192,7 @@ class LayerSpec(HasLayer):
 
     def check_parts(self, c_split: int) -> None:
         """Raise AccelsimError where the reduction has fewer vectors to cut than parts."""
-        pieces = self.G if self.folded else self.words_per_position
+        pieces = self.G if self.packed_im2col else self.words_per_position
         if not 1 <= c_split <= pieces:
             raise AccelsimError(
                 f"layer {self.name}: mapping c_split is {c_split}, expected at most {pieces}, its vectors"
@@ -201,13 +201,13 @@ class LayerSpec(HasLayer):
     def parts(self, c_split: int) -> list[NDArray[np.int64]]:
         """The g of each part of the reduction cut over `c_split` PEs, ascending (docs/program.md).
 
-        A folded layer's vectors are cut as they stand, another's channels, at all taps. Raises
+        A packed im2col layer's vectors are cut as they stand, another's channels, at all taps. Raises
         AccelsimError where there are fewer to cut than parts.
         """
         self.check_parts(c_split)
-        pieces = self.G if self.folded else self.words_per_position
+        pieces = self.G if self.packed_im2col else self.words_per_position
         blocks = np.array_split(np.arange(pieces), c_split)
-        if self.folded:
+        if self.packed_im2col:
             return blocks
         taps = np.arange(self.geometry.R * self.geometry.S)[:, None] * self.words_per_position
         return [(taps + block).reshape(-1) for block in blocks]
@@ -215,7 +215,7 @@ class LayerSpec(HasLayer):
     def gather(self, group: int, pixels: NDArray[np.int64]) -> NDArray[np.int32]:
         """int32[len(pixels), G]: the input word each pixel multiplies at each g, -1 in spatial padding."""
         geometry = self.geometry
-        if self.folded:
+        if self.packed_im2col:
             base = (pixels * geometry.groups + group)[:, None] * self.G
             return (base + np.arange(self.G)).astype(np.int32)
         cv = self.words_per_position

@@ -12,7 +12,7 @@ from cycle_model.program import Fetch, LayerProgram
 from cycle_model.prologue import Prologue
 from cycle_model.sizes import region_bits
 
-INPUTS_AHEAD = 2  # tiles of an input stream between asking and the end of the crossbar transfer
+INPUT_PREFETCH_DEPTH = 2  # tiles of an input stream between asking and the end of the crossbar transfer
 
 
 @dataclass(eq=False)
@@ -91,7 +91,7 @@ class Fetching:
             return True
         if stream.dram_asked == now:
             return False
-        ahead = stream.program.weights_ahead if stream.operand == "weight" else INPUTS_AHEAD
+        ahead = stream.program.weight_prefetch_depth if stream.operand == "weight" else INPUT_PREFETCH_DEPTH
         if ahead == 0:
             return self._halves_released(fetch)
         return ahead is None or stream.asked < ahead or stream.fetches[stream.asked - ahead].ended

@@ -11,8 +11,8 @@ from cycle_model.program import LayerProgram
 from cycle_model.sizes import outputs_of
 from cycle_model.steps import ROW_WORK
 
-BUCKETS = ("compute", "accumulate_stall", "output_wait", "weight_wait", "input_wait", "drain", "idle")
-COMPUTE, STALL, OUTPUT_WAIT, WEIGHT_WAIT, INPUT_WAIT, DRAIN, IDLE = range(len(BUCKETS))
+STALL_REASONS = ("compute", "bubble", "output_wait", "weight_wait", "input_wait", "drain", "idle")
+COMPUTE, BUBBLE, OUTPUT_WAIT, WEIGHT_WAIT, INPUT_WAIT, DRAIN, IDLE = range(len(STALL_REASONS))
 
 
 class LayerRun:
@@ -22,11 +22,11 @@ class LayerRun:
         self.dataflow = program.mapping.dataflow
         self.has_local = self.dataflow in ("os", "ws-los")  # the steps of a psum follow each other
         in_collector = self.dataflow in ("os-lws", "os")
-        self.storage = "accumulation_collector" if in_collector else "accumulation_buffer"
+        self.psum_store = "accumulation_collector" if in_collector else "accumulation_buffer"
         self.write_latency = 4 if scheme.has_scales else 3
         self.psum_bits = arch.accumulator_width(scheme)
         self.end: int | None = None
-        self.buckets = np.zeros((arch.pes, len(BUCKETS)), np.int64)
+        self.stall_cycles = np.zeros((arch.pes, len(STALL_REASONS)), np.int64)
         self.counts: Counter[str] = Counter()
         self.psums = np.zeros((geometry.pixels, geometry.K), np.int64)
         self.psum_done = np.zeros((geometry.pixels, geometry.K), bool)

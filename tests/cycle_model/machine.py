@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.machine.arch import Arch
-from accelsim.mapping.plan import Mapping
+from accelsim.mapping.plan import LayerMapping
 from accelsim.workload.graph import Graph
 from accelsim.workload.layer import QuantizedLayer
 from cycle_model.dram import Dram, DramTransfer
@@ -41,7 +41,7 @@ class Deadlock(Exception):
 class LayerResult:
     cycles: int
     end: int
-    buckets: NDArray[np.int64]  # [pes, 7] in the order of BUCKETS
+    stall_cycles: NDArray[np.int64]  # [pes, 7] in the order of STALL_REASONS
     counts: Counter[str]
     psums: NDArray[np.int64]  # [pixels, K], as the drain read them
     overflows: int
@@ -50,7 +50,7 @@ class LayerResult:
 def run(
     arch: Arch,
     layers: list[QuantizedLayer],
-    mappings: list[Mapping],
+    mappings: list[LayerMapping],
     graph: Graph | None = None,
     max_cycles: int = LARGEST_RUN,
 ) -> list[LayerResult]:
@@ -71,7 +71,7 @@ class Machine:
         self,
         arch: Arch,
         layers: list[QuantizedLayer],
-        mappings: list[Mapping],
+        mappings: list[LayerMapping],
         graph: Graph | None = None,
     ) -> None:
         self.arch = arch
@@ -116,7 +116,7 @@ class Machine:
                 run.count("global_buffer.write", self._words_of_elements(run, work.written))
             kept = Counter({name: count for name, count in run.counts.items() if count})
             results.append(
-                LayerResult(run.end - previous, run.end, run.buckets, kept, run.psums, run.overflows)
+                LayerResult(run.end - previous, run.end, run.stall_cycles, kept, run.psums, run.overflows)
             )
             previous = run.end
         return results
@@ -172,8 +172,8 @@ class Machine:
         for pe in self.pes:
             # The drain first: a block may start in the cycle in which the drain that frees its bank starts.
             pe.drain(self.now)
-            bucket = pe.issue(self.now, self.current)
-            run.buckets[pe.index, bucket] += 1
+            reason = pe.issue(self.now, self.current)
+            run.stall_cycles[pe.index, reason] += 1
             for output in pe.outputs_to_send():
                 self._request_output(output)
             for piece in pe.psums_to_send(self.now):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from accelsim.machine.arch import Arch
-from accelsim.mapping.plan import Mapping
+from accelsim.mapping.plan import LayerMapping
 from accelsim.workload.graph import Graph
 from accelsim.workload.layer import QuantizedLayer
 from cycle_model.placement import Placement, RunPlacement, place_run, share
@@ -45,12 +45,12 @@ class Fetch:
 class LayerProgram:
     index: int
     layer: QuantizedLayer
-    mapping: Mapping
+    mapping: LayerMapping
     placement: Placement
     work: tuple[Work, ...]
     streams: dict[str, dict[int, list[Fetch]]] = field(default_factory=dict)
     # Tiles of a weight stream between asking and the end of the crossbar transfer; None: any number.
-    weights_ahead: int | None = 0
+    weight_prefetch_depth: int | None = 0
     outputs: dict[int, int] = field(default_factory=dict)  # output tiles of each PE
     leaving: dict[int, int] = field(default_factory=dict)  # output tiles and psum pieces of each PE
     # Of each output tile of each PE, the number of its first output.
@@ -144,7 +144,7 @@ def _streams(program: LayerProgram, operand: str, needs: list[_Need]) -> dict[in
     return result
 
 
-def _link_chain(mapping: Mapping, pieces: dict[int, list[Piece]]) -> None:
+def _link_chain(mapping: LayerMapping, pieces: dict[int, list[Piece]]) -> None:
     """Tie the pieces of each PE of one layer to the same pieces in the next PE of its chain."""
     for pe, mine in pieces.items():
         place = place_of(mapping, pe)
@@ -155,7 +155,7 @@ def _link_chain(mapping: Mapping, pieces: dict[int, list[Piece]]) -> None:
             piece.after, after.before = after, piece
 
 
-def _weights_ahead(arch: Arch, program: LayerProgram) -> int | None:
+def _weight_prefetch_depth(arch: Arch, program: LayerProgram) -> int | None:
     if program.placement.weights == "cached":
         return None
     largest = [max(fetch.tile.bits for fetch in own) for own in program.streams["weight"].values()]
@@ -163,7 +163,7 @@ def _weights_ahead(arch: Arch, program: LayerProgram) -> int | None:
 
 
 def compile_run(
-    arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping], graph: Graph | None = None
+    arch: Arch, layers: list[QuantizedLayer], mappings: list[LayerMapping], graph: Graph | None = None
 ) -> Program:
     placed = place_run(arch, layers, graph)
     programs = [
@@ -198,11 +198,11 @@ def compile_run(
             of_layer = [need for need in found if need.layer == program.index]
             program.streams[operand] = _streams(program, operand, of_layer)
     for program in programs:
-        program.weights_ahead = _weights_ahead(arch, program)
+        program.weight_prefetch_depth = _weight_prefetch_depth(arch, program)
     return Program(placed, programs, all_blocks)
 
 
-def refusal(arch: Arch, layer: QuantizedLayer, mapping: Mapping, placement: Placement) -> str | None:
+def refusal(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping, placement: Placement) -> str | None:
     """Why this mapping of a layer of a run is refused; None when it is not."""
     if mapping.dataflow not in arch.dataflows:
         return "the PEs cannot run the dataflow"
@@ -211,7 +211,9 @@ def refusal(arch: Arch, layer: QuantizedLayer, mapping: Mapping, placement: Plac
     if mapping.c_split > 1 and not arch.psum_chain:
         return "a chain on a machine without psum adders"
     words = (
-        layer.spec.G if layer.spec.folded else ceil_div(layer.geometry.channels_per_group, layer.vector_size)
+        layer.spec.G
+        if layer.spec.packed_im2col
+        else ceil_div(layer.geometry.channels_per_group, layer.vector_size)
     )
     if mapping.c_split > words:
         return "a part of the reduction is empty"

@@ -52,7 +52,7 @@ def outputs_of(layer: QuantizedLayer) -> int:
 def layer_bits(layer: QuantizedLayer) -> tuple[int, int, int]:
     """in_bits, stored bits of the output, w_bits."""
     g, scheme, out = layer.geometry, layer.scheme, layer.output
-    if layer.spec.folded:
+    if layer.spec.packed_im2col:
         in_bits = g.N * g.H * g.W * g.C * scheme.activation.bits
     else:
         words = g.N * g.H * g.W * g.groups * ceil_div(g.C // g.groups, layer.vector_size)

@@ -12,8 +12,8 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import LayerProgram, build_program
-from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import Residency
 from accelsim.rtl.pe_run import PeRun, cut_program, run_pe
 from accelsim.trace.file import Trace
 from accelsim.workload.geometry import Geometry
@@ -50,9 +50,9 @@ def random_layer(rng: Generator, arch: Arch, scheme: Scheme) -> QuantizedLayer:
     v = arch.vector_size
     geometry = _random_geometry(rng, arch)
     groups, g_count = geometry.groups, geometry.vectors(v)
-    folded = geometry.folded(v)
-    per_position = g_count if folded else -(-geometry.channels_per_group // v)
-    positions = geometry.pixels if folded else geometry.N * geometry.H * geometry.W
+    packed_im2col = geometry.packed_im2col(v)
+    per_position = g_count if packed_im2col else -(-geometry.channels_per_group // v)
+    positions = geometry.pixels if packed_im2col else geometry.N * geometry.H * geometry.W
     signed = {"both": bool(rng.integers(2)), "signed": True, "unsigned": False}[arch.activation_sign]
     kind = pick(rng, "random", "random", "extreme", "high then low", "sparse")
     least, most = scheme.activation.of_sign(signed).qmin, scheme.activation.of_sign(signed).qmax
@@ -135,11 +135,13 @@ def random_layer(rng: Generator, arch: Arch, scheme: Scheme) -> QuantizedLayer:
 def _random_geometry(rng: Generator, arch: Arch) -> Geometry:
     v, lanes = arch.vector_size, arch.lanes
     while True:
-        kind = pick(rng, "conv", "conv", "linear", "groups", "folded")
+        kind = pick(rng, "conv", "conv", "linear", "groups", "packed_im2col")
         unit = max(v, lanes)
         outputs = int(rng.integers(1, 2 * unit + 1))
         groups = int(rng.integers(2, 4)) if kind == "groups" else 1
-        channels = int(rng.integers(1, max(2, v))) if kind == "folded" else int(rng.integers(v, 3 * v + 1))
+        channels = (
+            int(rng.integers(1, max(2, v))) if kind == "packed_im2col" else int(rng.integers(v, 3 * v + 1))
+        )
         try:
             if kind == "linear":
                 return Geometry(1, channels, 1, int(rng.integers(1, 40)), outputs)
@@ -164,14 +166,14 @@ def random_program(rng: Generator, arch: Arch, layer: QuantizedLayer) -> LayerPr
     pixels = layer.geometry.pixels
     per_unit = max(arch.vector_size, arch.lanes)
     units = layer.geometry.groups * -(-layer.geometry.outputs_per_group // per_unit)
-    storage = Storage(weights="gb", input="gb")
+    residency = Residency(weights="gb", input="gb")
     error: AccelsimError | None = None
     for attempt in range(100):
         shrink = 1 + attempt // 3
         k_split = min(units, arch.pes, int(rng.integers(1, 9)))
         chunked = bool(rng.integers(2)) or attempt > 60
         most = max(1, min(pixels, 48) // shrink)
-        mapping = Mapping(
+        mapping = LayerMapping(
             k_split=k_split,
             pixel_split=int(rng.integers(1, max(1, min(pixels, 4)) + 1)),
             order=pick(rng, "KP", "PK"),
@@ -183,7 +185,7 @@ def random_program(rng: Generator, arch: Arch, layer: QuantizedLayer) -> LayerPr
             chunk_inputs=chunked and bool(rng.integers(2)),
         )
         try:
-            return build_program(arch, layer.spec, mapping, storage)
+            return build_program(arch, layer.spec, mapping, residency)
         except AccelsimError as refused:
             error = refused
     raise AssertionError(f"no mapping of {layer.name} on {arch}: {error}")

@@ -229,7 +229,7 @@ def input_reads(s, c, taps, blocks, input_tiles):
             before[p + 1, t] = before[p, t] + (taps[p, t] >= 0)
     for b in range(len(blocks)):
         block = blocks[b]
-        if s.folded:
+        if s.packed_im2col:
             reads[b] = block.pixels * block.vectors
             continue
         start, stop = split(s.words, c.c_split, input_tiles[block.input_tile % len(input_tiles)].part)

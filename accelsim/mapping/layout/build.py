@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.machine.timing import INPUTS_AHEAD
+from accelsim.machine.timing import INPUT_PREFETCH_DEPTH
 from accelsim.mapping.layout.blocks import lay_blocks, outputs_of, weight_tiles
 from accelsim.mapping.layout.fetches import fill_fetches, lay_fetches, lay_positions
 from accelsim.mapping.layout.input_tiles import input_tiles, pixel_runs
@@ -49,7 +49,7 @@ def lay_out(
     if s.input_mode == STREAMED:
         used = streams[weight_streams:]
         input_streams = int((used["first"] < used["stop"]).sum())
-        staging += INPUTS_AHEAD * input_streams * int(i_tiles["words"].max()) * s.input_bits
+        staging += INPUT_PREFETCH_DEPTH * input_streams * int(i_tiles["words"].max()) * s.input_bits
     if s.stages:
         values = s.pixels * s.outputs * s.groups
         slot = largest_output + sum(most_share_bits(stored, most_values, values) for stored in beside_bits)

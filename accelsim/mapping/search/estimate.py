@@ -14,8 +14,8 @@ from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.global_pe import global_pe_load
 from accelsim.mapping.layout.build import Refused, lay_out
 from accelsim.mapping.layout.shape import shape_of, taps_of, tiling_of
-from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import Residency
 from accelsim.mapping.search import parameters
 from accelsim.mapping.search.model import Outcome, run_layer
 from accelsim.mapping.search.state import begin
@@ -52,8 +52,8 @@ class Estimate:
 def estimate(
     arch: Arch,
     layer: LayerSpec,
-    mapping: Mapping,
-    storage: Storage,
+    mapping: LayerMapping,
+    residency: Residency,
     *,
     lead: Lead = NO_LEAD,
     limit_cycles: float = 1 << 40,
@@ -62,7 +62,7 @@ def estimate(
 
     lead: of the layer before.
     """
-    ran = _run(arch, layer, mapping, storage, lead, int(limit_cycles))
+    ran = _run(arch, layer, mapping, residency, lead, int(limit_cycles))
     if ran is None or ran[0].end < 0:
         return None
     outcome, counts = ran
@@ -76,11 +76,11 @@ def estimate(
 
 
 def _run(
-    arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage, lead: Lead, limit_cycles: int
+    arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Residency, lead: Lead, limit_cycles: int
 ) -> tuple[Outcome, NDArray[np.int64]] | None:
     """What the model says, and its counts in the places of `parameters.count_names`."""
-    shape, tiling = shape_of(arch, layer, mapping, storage), tiling_of(mapping)
-    layout = lay_out(shape, tiling, taps_of(layer.geometry), storage.beside_bits)
+    shape, tiling = shape_of(arch, layer, mapping, residency), tiling_of(mapping)
+    layout = lay_out(shape, tiling, taps_of(layer.geometry), residency.beside_bits)
     if isinstance(layout, Refused):
         return None
     counts = np.zeros(parameters.COUNTS, np.int64)
@@ -110,6 +110,6 @@ def _run(
         second_half=max(0, lead.ask - lead.second_half),
         limit=lead.ask + limit_cycles,
     )
-    spilled, written = (np.array(bits, np.int64) for bits in (storage.spilled_bits, storage.written_bits))
+    spilled, written = (np.array(bits, np.int64) for bits in (residency.spilled_bits, residency.written_bits))
     state = begin(machine, shape, tiling, layout, spilled, written)
     return run_layer(shape, tiling, machine, layout, state, counts), counts

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from accelsim.machine.timing import INPUTS_AHEAD
+from accelsim.machine.timing import INPUT_PREFETCH_DEPTH
 from accelsim.mapping.compiled import dram_transfer, inlined, port_cycles
 from accelsim.mapping.layout.records import NO_READ
 from accelsim.mapping.search.events import (
@@ -51,7 +51,7 @@ def ask(run, now, stream):
         fetch = layout.fetches[f]
         weight = f < layout.weight_fetches
         if fetch.dram_bits != NO_READ:
-            ahead = layout.weights_ahead if weight else INPUTS_AHEAD
+            ahead = layout.weight_prefetch_depth if weight else INPUT_PREFETCH_DEPTH
             free_at = 0
             if ahead == 0:
                 free_at = halves_free(run.m, layout, run.state.positions, f)
@@ -164,6 +164,6 @@ def cross(run, now, f):
     if fetch.space:
         push(run.heap, end, VISIBLE, 0, SPACE_FREE, fetch.space)
     run.state.fetches[f].left = end
-    after = f + (layout.weights_ahead if weight else INPUTS_AHEAD)
+    after = f + (layout.weight_prefetch_depth if weight else INPUT_PREFETCH_DEPTH)
     if after < layout.streams[fetch.stream].stop and layout.fetches[after].dram_bits != NO_READ:
         push(run.heap, end, ACT, fetch.stream, ASK, 0)

@@ -59,7 +59,7 @@ def issue(run, now, number):
     chain = number // run.c.pixel_split
     if layout.positions[block.weight_position].last == b:
         weights.release = now + weights_read + 1
-        push(run.heap, weights.release, ACT, chain, SEND if layout.weights_ahead else ASK, 0)
+        push(run.heap, weights.release, ACT, chain, SEND if layout.weight_prefetch_depth else ASK, 0)
     if layout.positions[block.input_position].last == b:
         inputs.release = now + last_step + 1
         stream = layout.weight_streams + number % input_sharing(run.s, run.c)

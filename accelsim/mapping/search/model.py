@@ -62,7 +62,7 @@ class Outcome(NamedTuple):
 @inlined
 def _first_events(run):
     m, heap = run.m, run.heap
-    look = SEND if run.layout.weights_ahead else ASK
+    look = SEND if run.layout.weight_prefetch_depth else ASK
     for stream in range(len(run.state.streams)):
         waits = stream >= run.layout.weight_streams or m.weights_wait
         push(heap, m.start if waits else 0, ACT, stream, ASK, 0)

@@ -1,13 +1,13 @@
 """Everything the command line does, from Python; results come back as DataFrames.
 
->>> from accelsim.api import compare
->>> compare("digits", schemes=["8/8/-/-", "4/4/4/4"]).to_frame()                # doctest: +SKIP
+>>> import accelsim                                                             # doctest: +SKIP
+>>> accelsim.compare("digits", schemes=["8/8/-/-", "4/4/4/4"]).to_frame()       # doctest: +SKIP
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,13 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine import actions
 from accelsim.machine.arch import Arch, load_arch
-from accelsim.network import PUBLISHED_ACCUMULATOR_BITS, Progress, choose_mapping, float_outputs, run_network
+from accelsim.network import Progress, RunRequest, choose_mapping, float_outputs, run_network
 from accelsim.open import open_workload
 from accelsim.quantize.arrays import QuantizeOptions
-from accelsim.report.inventory import SCOPES, technology_of
-from accelsim.report.price import area_um2_at
+from accelsim.quantize.workload import Workload
+from accelsim.report.comparison import comparison_table
+from accelsim.report.inventory import technology_of
 from accelsim.report.results import Comparison, RunResult
-from accelsim.trace.file import Trace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ DEFAULT_SCHEMES = ("8/8/-/-", "4/4/4/4", "4/8/6/10")
 
 
 def run(
-    trace: str | Path | Trace,
+    trace: str | Path | Workload,
     arch: str | Path | Arch = "magnet16",
     scheme: str | Scheme = "4/4/4/4",
     *,
@@ -45,33 +45,32 @@ def run(
     gated_fraction: float | None = None,
     timeline: bool = False,
 ) -> RunResult:
-    """Simulate a trace at one scheme on one machine.
+    """Simulate a workload at one scheme on one machine.
 
-    trace: a file, the name of a bundled trace, or an open Trace; arch: a preset, a file or an Arch;
-    overrides: `KEY=VALUE` changes to the arch; options: how a float trace is quantized; costs: a folder of
-    cost tables, by default the package's; keep_tensors: keep operands and values of every layer in the result
-    (`activities`, and for `write(dump=True)`); without them memory stays that of a layer or two;
+    trace: a file, the name of a bundled trace or a network, or an open workload; arch: a preset, a file or an
+    Arch; overrides: `KEY=VALUE` changes to the arch; options: how a float trace is quantized; costs: a folder
+    of cost tables, by default the package's; keep_tensors: keep operands and values of every layer in the
+    result (`activities`, and for `write(dump=True)`); without them memory stays that of a layer or two;
     gated_fraction: compute no values, only cycles and energy, and assume that this share of the lane steps is
     gated (those in the image's padding are anyway). timeline: record what happens when, for
     `write` to put into timeline.json. Raises AccelsimError on bad input, with one clear line.
     """
-    opened, machine = _open(trace), _machine(arch, overrides)
-    return run_network(
-        opened,
-        machine,
-        _scheme(scheme),
+    request = _request(
+        trace,
+        arch,
+        scheme,
+        overrides,
         options,
-        progress,
-        {} if _timing_only(gated_fraction) else float_outputs(opened),
+        costs,
         keep_tensors=keep_tensors,
         gated_fraction=gated_fraction,
-        library=_library(machine, costs),
         timeline=timeline,
     )
+    return run_network(request, progress)
 
 
 def compare(
-    trace: str | Path | Trace,
+    trace: str | Path | Workload,
     arch: str | Path | Arch = "magnet16",
     schemes: Sequence[str | Scheme] = DEFAULT_SCHEMES,
     *,
@@ -83,7 +82,7 @@ def compare(
     gated_fraction: float | None = None,
     timeline: bool = False,
 ) -> Comparison:
-    """Simulate a trace at several schemes; savings are against the first. Raises as `run` does."""
+    """Simulate a workload at several schemes; savings are against the first. Raises as `run` does."""
     if isinstance(schemes, str):
         raise AccelsimError(
             f"compare: schemes is '{schemes}', expected a list such as ['8/8/-/-', '4/4/4/4']"
@@ -93,26 +92,24 @@ def compare(
         raise AccelsimError("compare: no scheme given, expected at least one such as 8/8/-/-")
     if len(set(wanted)) != len(wanted):
         raise AccelsimError(f"compare: a scheme is given twice in {', '.join(map(str, wanted))}")
-    opened, machine = _open(trace), _machine(arch, overrides)
-    only_timing = _timing_only(gated_fraction)
-    floats, library = {} if only_timing else float_outputs(opened), _library(machine, costs)
-    runs = tuple(
-        run_network(
-            opened,
-            machine,
-            scheme,
-            options,
-            progress,
-            floats,
-            keep_tensors=keep_tensors,
-            narrow=not only_timing,
-            gated_fraction=gated_fraction,
-            library=library,
-            timeline=timeline,
-        )
-        for scheme in wanted
+    machine = _machine(arch, overrides)
+    for scheme in wanted:
+        machine.check_scheme(scheme)  # all of them, before anything is opened or run
+    first = _request(
+        trace,
+        machine,
+        wanted[0],
+        (),
+        options,
+        costs,
+        keep_tensors=keep_tensors,
+        narrow=gated_fraction is None,
+        gated_fraction=gated_fraction,
+        timeline=timeline,
     )
-    return Comparison(runs, _comparison_table(machine, runs, library))
+    count = len(first.workload.layers)
+    runs = tuple(run_network(replace(first, schemes=(scheme,) * count), progress) for scheme in wanted)
+    return Comparison(runs, comparison_table(runs, first.library))
 
 
 def cost_table(
@@ -121,7 +118,7 @@ def cost_table(
     *,
     costs: str | Path | None = None,
 ) -> pd.DataFrame:
-    """Every constant, or those of one component, with unit, node, source and standing."""
+    """Every constant, or those of one component, with unit, node, source and evidence."""
     import pandas as pd
 
     return pd.DataFrame(_library(_machine(arch, ()), costs).rows(component))
@@ -155,7 +152,7 @@ def characterise_costs(
 
 
 def explain_mapping(
-    trace: str | Path | Trace,
+    trace: str | Path | Workload,
     layer: str,
     arch: str | Path | Arch = "magnet16",
     scheme: str | Scheme = "4/4/4/4",
@@ -171,11 +168,9 @@ def explain_mapping(
     """
     import pandas as pd
 
-    opened, machine, wanted = _open(trace), _machine(arch, overrides), _scheme(scheme)
-    machine.check_scheme(wanted)
-    opened.layer(layer)
-    library = _library(machine, costs)
-    choice, storage = choose_mapping(opened, machine, wanted, options, library, layer)
+    request = _request(trace, arch, scheme, overrides, options, costs, gated_fraction=0.0)
+    request.workload.layer(layer)
+    residency, choice = choose_mapping(request, layer)
     rows = [
         {
             "cycles": own.estimate.cycles,
@@ -188,13 +183,13 @@ def explain_mapping(
         for own in choice.ranked
     ]
     facts: dict[str, Any] = {
-        "objective": machine.mapping.objective,
+        "objective": request.arch.mapping.objective,
         "bound_cycles": choice.bound.cycles,
         "bound_by": choice.bound.by,
         "bounds": choice.bound.parts,
-        "weights_from": storage.weights,
-        "input_from": storage.input,
-        "output_to": "dram" if storage.output_to_dram else "gb",
+        "weights_from": residency.weights,
+        "input_from": residency.input,
+        "output_to": "dram" if residency.output_to_dram else "gb",
         "candidates": choice.considered,
         "run on the model": choice.tried,
     }
@@ -206,7 +201,7 @@ def emit_rtl(
     arch: str | Path | Arch = "magnet16",
     scheme: str | Scheme = "4/4/4/4",
     *,
-    trace: str | Path | Trace = "digits",
+    trace: str | Path | Workload = "digits",
     layer: str | None = None,
     overrides: Sequence[str] = (),
 ) -> Path:
@@ -242,6 +237,7 @@ def synthesise_rtl(
     from accelsim.rtl.synth import compare_area, synth, synth_frame
 
     machine = _machine(arch, overrides)
+    machine.check_scheme(_scheme(scheme))
     rows = synth(out, liberty)
     library = _library(machine, costs)
     return synth_frame(rows), compare_area(rows, machine, _scheme(scheme), library)
@@ -264,15 +260,40 @@ def quantize_options(items: Sequence[str]) -> QuantizeOptions:
     return QuantizeOptions(**values)
 
 
-def _timing_only(gated_fraction: float | None) -> bool:
-    """Raises AccelsimError for a share that is none."""
+def _request(
+    trace: str | Path | Workload,
+    arch: str | Path | Arch,
+    scheme: str | Scheme,
+    overrides: Sequence[str],
+    options: QuantizeOptions | None,
+    costs: str | Path | None,
+    *,
+    keep_tensors: bool = False,
+    narrow: bool = False,
+    gated_fraction: float | None = None,
+    timeline: bool = False,
+) -> RunRequest:
+    """What is asked for, opened and read; the same scheme for every layer. Raises AccelsimError."""
+    workload, machine, wanted = _open(trace), _machine(arch, overrides), _scheme(scheme)
+    machine.check_scheme(wanted)  # before floats are convolved for the SQNR
     if gated_fraction is not None and not 0 <= gated_fraction <= 1:
         raise AccelsimError(f"gated fraction is {gated_fraction}, expected 0 to 1")
-    return gated_fraction is not None
+    return RunRequest(
+        workload,
+        machine,
+        (wanted,) * len(workload.layers),
+        _library(machine, costs),
+        options,
+        float_outputs(workload) if gated_fraction is None else {},
+        keep_tensors=keep_tensors,
+        narrow=narrow,
+        gated_fraction=gated_fraction,
+        timeline=timeline,
+    )
 
 
-def _open(trace: str | Path | Trace) -> Trace:
-    return trace if isinstance(trace, Trace) else open_workload(trace)
+def _open(trace: str | Path | Workload) -> Workload:
+    return open_workload(trace) if isinstance(trace, (str, Path)) else trace
 
 
 def _machine(arch: str | Path | Arch, overrides: Sequence[str]) -> Arch:
@@ -294,46 +315,3 @@ def _library(machine: Arch, costs: str | Path | None) -> CostLibrary:
 
 def _scheme(scheme: str | Scheme) -> Scheme:
     return scheme if isinstance(scheme, Scheme) else Scheme.parse(str(scheme))
-
-
-def _comparison_table(arch: Arch, runs: Sequence[RunResult], library: CostLibrary) -> pd.DataFrame:
-    import pandas as pd
-
-    narrow = arch.model_copy(update={"accumulator_bits": PUBLISHED_ACCUMULATOR_BITS})
-    base = runs[0].summary
-    rows: list[dict[str, Any]] = []
-    for run in runs:
-        summary, scheme = run.summary, run.report.scheme
-        row: dict[str, Any] = {
-            key: summary[key] for key in ("scheme", "macs", "cycles", "utilization", "sqnr_db", "overflows")
-        }
-        for scope in SCOPES:
-            row[f"energy_{scope}_pj"] = summary["energy_pj"][scope]
-        for scope in SCOPES[:-1]:
-            row[f"area_{scope}_um2"] = summary["area_um2"][scope]
-        row["area_pe_datapath_and_sram_um2"] = _datapath_and_sram_um2(run)
-        for scope in SCOPES:
-            row[f"fj_per_op_{scope}"] = summary["fj_per_op"][scope]
-        row["tops_per_mm2"] = summary["tops_per_mm2"]
-        row["peak_tops_per_mm2"] = summary["peak_tops_per_mm2"]
-        for scope in SCOPES:
-            row[f"energy_{scope}_saved_percent"] = _saved(base["energy_pj"], summary["energy_pj"], scope)
-        for scope in SCOPES[:-1]:
-            row[f"area_{scope}_saved_percent"] = _saved(base["area_um2"], summary["area_um2"], scope)
-        row["cycles_saved_percent"] = _saved(base, summary, "cycles")
-        row["accumulator_bits"] = summary["accumulator_bits"]
-        row["area_pe_24bit_um2"] = area_um2_at(narrow, scheme, library, "pe")
-        row["overflows_24bit"], row["sqnr_db_24bit"] = run.narrow or (None, None)
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _datapath_and_sram_um2(run: RunResult) -> float:
-    """Placed area of one PE's datapath with its SRAM buffers, leaving out collectors, PPU and control."""
-    area, arch = run.report.area, run.report.arch
-    wanted = (area["scope"] == "datapath") | area["component"].isin(["weight_buffer", "input_buffer"])
-    return float(area.loc[wanted, "placed_area_um2"].sum()) / arch.pes
-
-
-def _saved(base: dict[str, Any], own: dict[str, Any], key: str) -> float:
-    return 100 * (1 - own[key] / base[key])

@@ -8,7 +8,7 @@ from accelsim.errors import AccelsimError
 from accelsim.synthetic.networks import NETWORKS, Request, network, split_name
 from accelsim.synthetic.recipe import Recipe, is_recipe
 from accelsim.synthetic.scalesim import read_topology
-from accelsim.synthetic.trace import SyntheticTrace
+from accelsim.synthetic.workload import SyntheticWorkload
 from accelsim.trace.file import Trace
 from accelsim.trace.find import find_trace
 
@@ -19,7 +19,7 @@ def open_workload(
     seq: int | None = None,
     batch: int | None = None,
     seed: int | None = None,
-) -> Trace:
+) -> Trace | SyntheticWorkload:
     """A trace, ready to be asked for layers.
 
     name_or_path: a trace file, a recipe file, a SCALE-Sim topology (.csv), a bundled trace's name, or a
@@ -32,7 +32,7 @@ def open_workload(
     except (OSError, ValueError):  # too long a name, an embedded NUL byte
         is_file = False
     if is_file and path.suffix.lower() == ".csv":
-        return SyntheticTrace.of(read_topology(path, request), path)
+        return SyntheticWorkload(read_topology(path, request), path)
     if not is_file:
         name, asked = split_name(str(name_or_path)) if _is_network(name_or_path) else ("", Request())
         if name:
@@ -41,7 +41,7 @@ def open_workload(
             if both:
                 raise AccelsimError(f"network {name}: {min(both)} is given in the name and beside it")
             asked = Request(**merged)
-            return SyntheticTrace.of(network(name, asked), name + asked.suffix())
+            return SyntheticWorkload(network(name, asked), Path(name + asked.suffix()))
     try:
         found = find_trace(name_or_path)
     except AccelsimError as error:
@@ -50,7 +50,7 @@ def open_workload(
         raise AccelsimError(
             f"trace {name_or_path}: {', '.join(given)} given, expected none: the file says what it holds"
         )
-    return SyntheticTrace.of(Recipe.open(found), found) if is_recipe(found) else Trace.open(found)
+    return SyntheticWorkload(Recipe.open(found), found) if is_recipe(found) else Trace.open(found)
 
 
 def _is_network(name_or_path: str | Path) -> bool:

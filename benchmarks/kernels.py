@@ -44,7 +44,7 @@ class Layer(NamedTuple):
 
 
 RESNET50 = [
-    Layer("conv1 (folded)", 112, 160, 64),  # 7 * 7 * 3 = 147, in vectors of 16
+    Layer("conv1 (packed im2col)", 112, 160, 64),  # 7 * 7 * 3 = 147, in vectors of 16
     Layer("conv2 1x1 64-64", 56, 64, 64),
     Layer("conv2 3x3 64-64", 56, 64, 64, 3),
     Layer("conv2 1x1 64-256", 56, 64, 256),

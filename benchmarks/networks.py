@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from accelsim.open import open_workload
-from accelsim.synthetic.trace import SyntheticTrace, write_recipe
+from accelsim.synthetic.workload import SyntheticWorkload, write_recipe
 
 NETWORKS = ["resnet50", "bert-base"]
 SCHEMES = ["8/8/-/-", "4/4/4/4"]
@@ -81,10 +81,10 @@ def worker(request: Row) -> None:
 
         return call
 
-    SyntheticTrace.quantized_layer = timed("values_s", SyntheticTrace.quantized_layer)  # type: ignore[method-assign]
+    SyntheticWorkload.quantized_layer = timed("values_s", SyntheticWorkload.quantized_layer)  # type: ignore[method-assign]
     sim.Clock = CountedClock  # type: ignore[misc]
-    network.compute_values = timed("values_s", network.compute_values)
-    network.time_programs = timed("timing_s", network.time_programs)
+    network.compute = timed("values_s", network.compute)
+    network.time_layers = timed("timing_s", network.time_layers)
     Mapper.choose = timed("mapping_s", Mapper.choose)  # type: ignore[method-assign]
     Mapper.program = keep(timed("mapping_s", Mapper.program))  # type: ignore[method-assign]
     result = run(
@@ -96,7 +96,7 @@ def worker(request: Row) -> None:
     )
     result.write(request["out"], plots=False)
     summary = result.summary
-    events = sum(next(clock._eid) for clock in clocks)
+    events = sum(clock.events() for clock in clocks)
     blocks = sum(len(pe.blocks) for program in programs for pe in program.pes)
     answer = {
         **seconds,
@@ -132,7 +132,7 @@ def workload(name: str, folder: Path) -> str:
     if not colon:
         return name
     trace = open_workload(network)
-    assert isinstance(trace, SyntheticTrace)
+    assert isinstance(trace, SyntheticWorkload)
     path = write_recipe(trace, folder / f"{network}_{count}.json")
     recipe = json.loads(path.read_text())
     recipe["layers"] = recipe["layers"][: int(count)]

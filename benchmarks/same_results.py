@@ -19,6 +19,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 NOT_DATA = (".png", ".svg")
@@ -116,7 +117,7 @@ def runs() -> dict[str, list[str]]:
     return found
 
 
-def hashes_of(checkout: Path, wanted: str) -> Hashes:
+def hashes_of(checkout: Path, wanted: str, ignored: Sequence[str]) -> Hashes:
     """What the runs whose name holds `wanted` give in a checkout."""
     env = os.environ | {"PYTHONPATH": f"{checkout}{os.pathsep}{checkout / 'kernels'}", "COLUMNS": "240"}
     found: Hashes = {}
@@ -133,14 +134,14 @@ def hashes_of(checkout: Path, wanted: str) -> Hashes:
             if done.returncode:
                 found[name] = {"error": done.stderr.strip().splitlines()[-1]}
             elif "OUT" in arguments:
-                found[name] = hash_files(out)
+                found[name] = hash_files(out, ignored)
             else:
                 found[name] = {"output": hashlib.sha256(done.stdout.encode()).hexdigest()}
         print(f"{checkout}: {name}: {len(found[name])} files", file=sys.stderr)
     return found
 
 
-def hash_files(out: Path) -> dict[str, str]:
+def hash_files(out: Path, ignored: Sequence[str]) -> dict[str, str]:
     files = sorted(path for path in out.rglob("*") if path.is_file()) if out.is_dir() else [out]
     found = {}
     for path in files:
@@ -148,17 +149,17 @@ def hash_files(out: Path) -> dict[str, str]:
             continue
         data = path.read_bytes()
         if path.name == "summary.json":
-            summary = {key: value for key, value in json.loads(data).items() if key not in NOT_RESULTS}
+            summary = {key: value for key, value in json.loads(data).items() if key not in ignored}
             data = json.dumps(summary).encode()
         found[str(path.relative_to(out.parent))] = hashlib.sha256(data).hexdigest()
     return found
 
 
-def read(source: Path, wanted: str) -> Hashes:
+def read(source: Path, wanted: str, ignored: Sequence[str]) -> Hashes:
     if source.is_file():
         saved: Hashes = json.loads(source.read_text())
         return {name: files for name, files in saved.items() if wanted in name}
-    return hashes_of(source.resolve(), wanted)
+    return hashes_of(source.resolve(), wanted, ignored)
 
 
 def compare(old: Hashes, new: Hashes) -> int:
@@ -183,12 +184,16 @@ def main() -> None:
     parser.add_argument("new", type=Path, nargs="?", help="a checkout")
     parser.add_argument("--save", type=Path, help="write the hashes of OLD to this file")
     parser.add_argument("--only", default="", help="runs whose name holds this text")
+    parser.add_argument(
+        "--ignore", action="append", default=[], help="a key of summary.json that may differ; repeats"
+    )
     args = parser.parse_args()
-    old = read(args.old, args.only)
+    ignored = (*NOT_RESULTS, *args.ignore)
+    old = read(args.old, args.only, ignored)
     if args.save:
         args.save.write_text(json.dumps(old, indent=1) + "\n")
     if args.new is not None:
-        sys.exit(1 if compare(old, read(args.new, args.only)) else 0)
+        sys.exit(1 if compare(old, read(args.new, args.only, ignored)) else 0)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ import pytest
 from accelsim.cli.main import main
 from accelsim.trace.write import write_trace
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import FloatLayer, GlobalPeWork
+from accelsim.workload.graph import Graph
+from accelsim.workload.layer import FloatLayer, Layer
 
-# A folded first layer, ragged channels with padding and strides, groups, and a matmul with its softmax.
+# A packed im2col first layer, ragged channels with padding and strides, groups, a matmul with its softmax.
 GEOMETRIES = {
     "first": Geometry(1, 3, 6, 5, 8, 3, 3, (1, 2), (1, 0)),
     "middle": Geometry(2, 20, 5, 5, 18, 3, 2, (2, 1), (1, 1), (1, 2)),
@@ -38,19 +39,17 @@ def small_layers() -> list[FloatLayer]:
         values = draw(g.N, g.C, g.H, g.W)
         layers.append(
             FloatLayer(
-                name,
-                "matmul" if name == "matmul" else "conv",
-                g,
+                Layer(
+                    name,
+                    "matmul" if name == "matmul" else "conv",
+                    g,
+                    "none" if name == "matmul" else "relu",
+                    input_signed=name != UNSIGNED,
+                    weight_is_activation=name == "matmul",
+                ),
                 draw(g.K, g.channels_per_group, g.R, g.S),
                 np.maximum(values, 0) if name == UNSIGNED else values,
                 None if name == "matmul" else draw(g.K),
-                "none" if name == "matmul" else "relu",
-                input_signed=name != UNSIGNED,
-                weight_is_activation=name == "matmul",
-                global_pe={
-                    "middle": (GlobalPeWork("max_pool", 90),),
-                    "matmul": (GlobalPeWork("softmax", 60),),
-                }.get(name, ()),
             )
         )
     return layers
@@ -59,7 +58,11 @@ def small_layers() -> list[FloatLayer]:
 @pytest.fixture(scope="session")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("traces") / "small.safetensors"
-    return write_trace(path, "small model", small_layers(), {"license": "MIT"})
+    layers = small_layers()
+    graph = Graph.chain(
+        [own.layer for own in layers], {"middle": [("max_pool", 90)], "matmul": [("softmax", 60)]}
+    )
+    return write_trace(path, "small model", layers, {"license": "MIT"}, graph=graph)
 
 
 @dataclass(frozen=True)

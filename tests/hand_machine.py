@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
-from accelsim.mapping.plan import Mapping
+from accelsim.mapping.plan import LayerMapping
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import GlobalPeWork, OutputFormat, QuantizedLayer
+from accelsim.workload.layer import Layer, LayerSpec, NodeWork, OutputFormat, QuantizedLayer
 
 
 def hand_arch(**changes: object) -> Arch:
@@ -41,28 +42,48 @@ def hand_arch(**changes: object) -> Arch:
     return Arch(**(values | changes))
 
 
-def hand_layer(m: int, c: int, k: int, global_pe: tuple[GlobalPeWork, ...] = ()) -> QuantizedLayer:
+def node_work(op: str, elements: int) -> NodeWork:
+    """Work that reads and writes as many elements as it takes time for."""
+    return NodeWork(op, elements, elements, elements)
+
+
+def hand_layer(
+    m: int,
+    c: int,
+    k: int,
+    global_pe: tuple[NodeWork, ...] = (),
+    *,
+    weight_is_activation: bool = False,
+    name: str = "hand",
+) -> QuantizedLayer:
     """An m x c x k matmul at 8/8/-/-, every code 1, in vectors of 4."""
     words = -(-c // 4)
     return QuantizedLayer(
-        name="hand",
-        op="matmul",
-        geometry=Geometry(N=m, C=c, H=1, W=1, K=k),
-        scheme=Scheme.parse("8/8/-/-"),
-        vector_size=4,
-        fold="auto",
+        spec=LayerSpec(
+            layer=Layer(
+                name=name,
+                op="matmul",
+                geometry=Geometry(N=m, C=c, H=1, W=1, K=k),
+                input_signed=True,
+                weight_is_activation=weight_is_activation,
+            ),
+            scheme=Scheme.parse("8/8/-/-"),
+            vector_size=4,
+            fold="auto",
+            output=OutputFormat(integer_operand(8)),
+            global_pe=global_pe,
+        ),
         weight_words=np.ones((k, words, 4), np.int8),
         weight_scales=None,
         weight_gamma=np.full(k, 0.01),
         input_words=np.ones((m * words, 4), np.int8),
         input_scales=None,
         input_gamma=0.01,
-        input_signed=True,
         bias=None,
-        activation="none",
-        output=OutputFormat(bits=8, signed=True, scale_bits=0, gamma=0.05),
-        global_pe=global_pe,
+        output_gamma=0.05,
     )
 
 
-ONE_TILE = Mapping(k_split=1, pixel_split=1, order="KP", tile_pixels=4, units_per_tile=1, chunk_vectors=2)
+ONE_TILE = LayerMapping(
+    k_split=1, pixel_split=1, order="KP", tile_pixels=4, units_per_tile=1, chunk_vectors=2
+)

@@ -1,23 +1,35 @@
 """Small random machines, layers and mappings: queues that fill, tight buffers, ragged tiles.
 
-Machines come with features "plain" (OS-LWS, no chains, the default bank groups) or "all".
+Machines come with features "plain" (OS-LWS, no chains, the default bank groups) or "all"; their layers are a
+chain. A third kind of run, "graph", has machines of both kinds and a random graph on the layers.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from cycle_model.placement import Placement, layer_bits, placements_of, region_bits
+from cycle_model.placement import Placement, place_run, placements_of
 from cycle_model.program import refusal
+from cycle_model.sizes import input_shape, layer_bits, output_shape, region_bits
+from hand_machine import node_work
 from numpy.random import Generator
 
+from accelsim.compute.activity import LayerActivity, join
+from accelsim.compute.values import ComputeRequest, compute
 from accelsim.errors import AccelsimError
+from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
-from accelsim.mapping.plan import Mapping
+from accelsim.mapping.layout.program import build_program
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import chain_of, decide_run
+from accelsim.sim.run import TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import GlobalPeWork, OutputFormat, QuantizedLayer
+from accelsim.workload.graph import Graph, LayerStep, Node, Shape, Unit
+from accelsim.workload.layer import Layer, LayerSpec, OutputFormat, QuantizedLayer
+from accelsim.workload.wiring import Wiring, wire
 
 MOST_STEPS = 700  # of one layer, over all PEs
 MOST_BITS = 24_000  # of the operands and the output of one layer
@@ -29,13 +41,14 @@ SCHEMES = (
     "4/8/6/10:sp8",
     "3/5/4/-",
     "2/8/-/6",
-    "6/3/3/-:sp2",
+    "6/3/3/-",
 )
 GLOBAL_PE_WORK = ("max_pool", "add", "gelu", "softmax", "layer_norm")
 
 
 DATAFLOWS = ("os-lws", "os", "ws-los", "ws")
 Features = Literal["plain", "all"]
+Runs = Literal["plain", "all", "graph"]
 
 
 class NoValidMapping(Exception):
@@ -179,22 +192,22 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
     lane_groups = geometry.groups * ceil_div(geometry.outputs_per_group, arch.lanes)
     if geometry.pixels * lane_groups * g_count > MOST_STEPS:
         return None
-    folded = geometry.folded(v, arch.fold)
+    packed_im2col = geometry.packed_im2col(v, arch.fold)
     cv = ceil_div(geometry.channels_per_group, v)
-    reduction = geometry.channels_per_group * (geometry.R * geometry.S if folded else 1)
-    per_position = g_count if folded else cv
-    positions = geometry.pixels if folded else geometry.N * geometry.H * geometry.W
+    reduction = geometry.channels_per_group * (geometry.R * geometry.S if packed_im2col else 1)
+    per_position = g_count if packed_im2col else cv
+    positions = geometry.pixels if packed_im2col else geometry.N * geometry.H * geometry.W
     inside = (np.arange(per_position * v) < reduction).reshape(per_position, v)
 
     input_signed = rng.random() < 0.5
     input_words = _codes(
         rng,
         (positions * geometry.groups, per_position, v),
-        scheme.activation_min(input_signed),
-        scheme.activation_max(input_signed),
+        scheme.activation.of_sign(input_signed).qmin,
+        scheme.activation.of_sign(input_signed).qmax,
     )
     input_words = (input_words * inside).reshape(-1, v)
-    weight_words = _codes(rng, (geometry.K, g_count, v), -scheme.weight_max, scheme.weight_max)
+    weight_words = _codes(rng, (geometry.K, g_count, v), -scheme.weight.qmax, scheme.weight.qmax)
     weight_words *= np.tile(inside, (g_count // per_position, 1))
 
     def scales(bits: int, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -202,46 +215,55 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
 
     out_signed = rng.random() < 0.5
     staged_fits = arch.out_fifo_words >= arch.accumulation_collector_depth * v // arch.lanes
-    out_scale_bits = scheme.activation_scale_bits if rng.random() < 0.7 else pick(rng, 0, 4)
+    out_scale_bits = scheme.activation.scale.bits if rng.random() < 0.7 else pick(rng, 0, 4)
     if v > arch.lanes and not staged_fits:
         out_scale_bits = 0
     is_matmul = geometry.R * geometry.S == 1 and rng.random() < 0.4
-    layer = QuantizedLayer(
-        name=name,
-        op="matmul" if is_matmul else "conv",
-        geometry=geometry,
+    weight_scales = scales(scheme.weight.scale.bits, (geometry.K, g_count))
+    weight_gamma = rng.uniform(1e-4, 1e-2, geometry.K)
+    input_scales = scales(scheme.activation.scale.bits, (len(input_words),))
+    input_gamma = float(rng.uniform(1e-3, 1e-2))
+    bias = rng.normal(size=geometry.K).astype(np.float32) if rng.random() < 0.5 else None
+    activation = pick(rng, "none", "relu")
+    out_bits = scheme.activation.bits if rng.random() < 0.8 else 5
+    output_gamma = float(rng.uniform(0.01, 0.1))
+    spec = LayerSpec(
+        layer=Layer(
+            name=name,
+            op="matmul" if is_matmul else "conv",
+            geometry=geometry,
+            activation=activation,
+            input_signed=input_signed,
+            weight_is_activation=is_matmul and not first,
+        ),
         scheme=scheme,
         vector_size=v,
         fold=arch.fold,
-        weight_words=weight_words.astype(np.int8),
-        weight_scales=scales(scheme.weight_scale_bits, (geometry.K, g_count)),
-        weight_gamma=rng.uniform(1e-4, 1e-2, geometry.K),
-        input_words=input_words.astype(np.int8 if input_signed else np.uint8),
-        input_scales=scales(scheme.activation_scale_bits, (len(input_words),)),
-        input_gamma=float(rng.uniform(1e-3, 1e-2)),
-        input_signed=input_signed,
-        bias=rng.normal(size=geometry.K).astype(np.float32) if rng.random() < 0.5 else None,
-        activation=pick(rng, "none", "relu"),
-        output=OutputFormat(
-            bits=scheme.activation_bits if rng.random() < 0.8 else 5,
-            signed=out_signed,
-            scale_bits=out_scale_bits,
-            gamma=float(rng.uniform(0.01, 0.1)),
-        ),
-        weight_is_activation=is_matmul and not first,
         global_pe=tuple(
-            GlobalPeWork(pick(rng, *GLOBAL_PE_WORK), int(rng.integers(1, pick(rng, 100, 1000))))
+            node_work(pick(rng, *GLOBAL_PE_WORK), int(rng.integers(1, pick(rng, 100, 1000))))
             for _ in range(pick(rng, 0, 0, 1, 2, 3))
         ),
+        output=OutputFormat(integer_operand(out_bits, out_scale_bits, signed=out_signed)),
+    )
+    layer = QuantizedLayer(
+        spec=spec,
+        weight_words=weight_words.astype(np.int8),
+        weight_scales=weight_scales,
+        weight_gamma=weight_gamma,
+        input_words=input_words.astype(np.int8 if input_signed else np.uint8),
+        input_scales=input_scales,
+        input_gamma=input_gamma,
+        bias=bias,
+        output_gamma=output_gamma,
     )
     return layer if sum(layer_bits(layer)) <= MOST_BITS else None
 
 
-def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement: Placement) -> Mapping:
+def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement: Placement) -> LayerMapping:
     """A mapping that is not refused. Raises NoValidMapping."""
     pixels = layer.geometry.pixels
     units = layer.geometry.groups * ceil_div(layer.geometry.outputs_per_group, arch.unit_channels)
-    most_parts = min(arch.pes, layer.G if layer.folded else layer.words_per_position)
+    most_parts = min(arch.pes, layer.spec.G if layer.spec.packed_im2col else layer.spec.words_per_position)
     plain = not arch.psum_chain and arch.dataflows == ("os-lws",)
     for attempt in range(60):
         # Later attempts draw smaller tiles.
@@ -256,16 +278,16 @@ def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement:
         pixel_split = int(rng.integers(1, chains // k_split + 1))
         chunked = rng.random() < 0.5 or attempt > 40
         most_pixels = max(1, min(pixels, 24) // shrink)
-        most_vectors = max(1, layer.G // shrink)
+        most_vectors = max(1, layer.spec.G // shrink)
         # Tiles of weights that the weight region need not hold are not small.
         least_vectors = most_vectors if placement.weights == "gb" else 1
-        mapping = Mapping(
+        mapping = LayerMapping(
             k_split=k_split,
             pixel_split=pixel_split,
             order=pick(rng, "KP", "PK"),
             tile_pixels=int(rng.integers(1, most_pixels + 1)),
             units_per_tile=0 if chunked else int(rng.integers(1, max(2, 5 - shrink))),
-            chunk_vectors=int(rng.integers(least_vectors, most_vectors + 1)) if chunked else layer.G,
+            chunk_vectors=int(rng.integers(least_vectors, most_vectors + 1)) if chunked else layer.spec.G,
             chunk_inputs=chunked and rng.random() < 0.5,
             c_split=c_split,
             dataflow=dataflow,
@@ -275,18 +297,152 @@ def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement:
     raise NoValidMapping
 
 
-def random_run(seed: int, features: Features = "plain") -> tuple[Arch, list[QuantizedLayer], list[Mapping]]:
-    """One to three layers on one machine."""
+STREAMING = ("add", "gelu", "relu", "multiply")
+ROWS = ("softmax", "layer_norm", "rms_norm")
+MOST_TENSORS = 13
+
+
+@dataclass
+class _Drawing:
+    """A graph as far as it is drawn."""
+
+    rng: Generator
+    layers: list[QuantizedLayer]
+    inputs: list[tuple[str, Shape]] = field(default_factory=list)
+    steps: list[LayerStep | Node] = field(default_factory=list)
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    host: dict[str, int] = field(default_factory=dict)  # the layer that makes it or hosts its node; -1: none
+    by_host: set[str] = field(default_factory=set)  # made by nodes on the host
+    unread: list[str] = field(default_factory=list)
+
+    def graph(self) -> Graph:
+        for i, layer in enumerate(self.layers):
+            if i == 0:
+                self._before_layers()
+            self._layer(i, layer)
+            for _ in range(pick(self.rng, 0, 1, 1, 1, 2, 3)):
+                if len(self.shapes) < MOST_TENSORS - 2 * (len(self.layers) - 1 - i):
+                    self._node(i)
+        others = [step.name for step in self.steps if step.name not in self.unread]
+        more = [name for name in others if self.rng.random() < 0.12]
+        # What nobody reads is an output, but for inputs of the graph, which it may as well have.
+        return Graph(tuple(self.inputs), tuple(self.steps), tuple([*self.unread, *more]))
+
+    def _add_input(self, shape: Shape) -> str:
+        name = f"input{len(self.inputs)}"
+        self.inputs.append((name, shape))
+        self.shapes[name], self.host[name] = shape, -1
+        return name
+
+    def _add(self, step: LayerStep | Node, shape: Shape, host: int) -> None:
+        self.steps.append(step)
+        self.shapes[step.name], self.host[step.name] = shape, host
+        self.unread = [name for name in self.unread if name not in step.reads] + [step.name]
+
+    def _before_layers(self) -> None:
+        """One input or two, and nodes that need no layer."""
+        self._add_input(input_shape(self.layers[0]))
+        if self.rng.random() < 0.3:
+            self._add_input(pick(self.rng, input_shape(self.layers[-1]), (1, 5, 2, 3)))
+        for _ in range(pick(self.rng, 0, 0, 0, 1, 1, 2)):
+            reads = self._some(list(self.shapes), pick(self.rng, 1, 1, 2))
+            self._add_node(pick(self.rng, *STREAMING, *ROWS), reads, self.shapes[reads[0]])
+
+    def _some(self, names: list[str], number: int) -> tuple[str, ...]:
+        """Of these, rather the last."""
+        found: list[str] = []
+        for _ in range(min(number, len(names))):
+            left = [name for name in names if name not in found]
+            latest = self.rng.random() < 0.4
+            found.append(left[-1] if latest else left[int(self.rng.integers(len(left)))])
+        return tuple(found)
+
+    def _source(self, shape: Shape) -> str:
+        """What a layer reads; what nobody has read yet and what others read before."""
+        chance = self.rng.random()
+        if chance < 0.06:
+            return self._add_input(shape)
+        read = [name for name in self.shapes if name not in self.unread]
+        names = self.unread if chance < 0.35 else read if chance < 0.75 else list(self.shapes)
+        return self._some(names or list(self.shapes), 1)[0]
+
+    def _layer(self, i: int, layer: QuantizedLayer) -> None:
+        reads = [self._source(input_shape(layer))]
+        if i and self.rng.random() < 0.25:
+            # What the layer before read: query, key and value.
+            reads = [next(s for s in reversed(self.steps) if isinstance(s, LayerStep)).reads[0]]
+        if layer.weight_is_activation:
+            g = layer.geometry
+            operands = [self._source((g.K, g.channels_per_group, g.R, g.S)) for _ in range(3)]
+            reads.append(next((name for name in operands if name != reads[0]), reads[0]))
+        self._add(LayerStep(layer.name, tuple(reads)), output_shape(layer), i)
+
+    def _node(self, i: int) -> None:
+        """A node after layer i, which need not be its host."""
+        last = self.steps[-1].name
+        step = next(s for s in reversed(self.steps) if isinstance(s, LayerStep))
+        n, c, h, w = shape = self.shapes[last]
+        kind = pick(
+            self.rng, "one", "rows", "pool", "residual", "residual", "input again", "any", "host", "shape"
+        )
+        others = [name for name in self.shapes if name != last]
+        if kind == "one":
+            self._add_node(pick(self.rng, *STREAMING), (last,), shape)
+        elif kind == "rows":
+            self._add_node(pick(self.rng, *ROWS), (last,), shape)
+        elif kind == "pool":
+            pooled = (n, c, -(-h // 2), -(-w // 2)) if self.rng.random() < 0.7 else (n, c, 1, 1)
+            self._add_node(pick(self.rng, "max_pool", "avg_pool"), (last,), pooled)
+        elif kind == "residual":
+            reads = (last, *self._some(others, pick(self.rng, 1, 1, 2)))
+            self._add_node(pick(self.rng, "add", "multiply", "add_relu", "layer_norm"), reads, shape)
+        elif kind == "input again":
+            self._add_node("add", (last, *(name for name in step.reads[:1] if name != last)), shape)
+        elif kind == "host":
+            unit: Unit = "none"
+            self._add_node("gelu", self._some(list(self.shapes), pick(self.rng, 1, 1, 2)), shape, unit)
+        else:
+            reads = self._some(list(self.shapes), pick(self.rng, 1, 2, 3))
+            size = (int(m) for m in self.rng.integers(1, 7, size=3))
+            other = (next(size), int(self.rng.integers(1, 12)), next(size), next(size))
+            self._add_node(pick(self.rng, *STREAMING, *ROWS), reads, other if kind == "shape" else shape)
+
+    def _add_node(self, op: str, reads: tuple[str, ...], shape: Shape, unit: Unit = "global_pe") -> None:
+        host = max(self.host[name] for name in reads)
+        if unit == "global_pe" and host >= 0:
+            # Its host would have to wait for the host.
+            reads = tuple(name for name in reads if name not in self.by_host or self.host[name] < host)
+            if not reads or max(self.host[name] for name in reads) < host:
+                return
+        name = f"node{len(self.steps)}"
+        self._add(Node(name, op, reads, shape, unit), shape, host)
+        if unit == "none":
+            self.by_host.add(name)
+
+
+def random_graph(rng: Generator, layers: list[QuantizedLayer]) -> Graph:
+    """A graph on these layers, whose sizes need not fit each other: branches, residuals, nodes everywhere."""
+    return _Drawing(rng, layers).graph()
+
+
+Run = tuple[Arch, list[QuantizedLayer], list[LayerMapping], Graph | None]
+
+
+def random_run(seed: int, features: Runs = "plain") -> Run:
+    """One to three layers on one machine, as a chain; with "graph" two to five, and a graph on them."""
     rng = np.random.default_rng(seed)
+    is_graph = features == "graph"
     while True:
-        arch = random_arch(rng, features)
+        arch = _arch_of_graph(rng) if features == "graph" else random_arch(rng, features)
         scheme = random_scheme(rng, arch)
         layers: list[QuantizedLayer] = []
         draws = pick(rng, 1, 40)  # of which the one with the largest of something is taken
-        for i in range(pick(rng, 1, 2, 2, 3)):
+        for i in range(pick(rng, 2, 3, 4, 4, 5) if is_graph else pick(rng, 1, 2, 2, 3)):
             if rng.random() < 0.2:
                 scheme = random_scheme(rng, arch)
-            drawn = [random_layer(rng, arch, scheme, f"layer{i}", i == 0) for _ in range(draws)]
+            if is_graph:
+                draws = pick(rng, 1, 3, 25)
+            drawn = [_layer_of_run(rng, arch, scheme, i, is_graph) for _ in range(draws)]
             sizes = [
                 (*layer_bits(layer), layer.weight_is_activation * layer_bits(layer)[2]) for layer in drawn
             ]
@@ -294,25 +450,89 @@ def random_run(seed: int, features: Features = "plain") -> tuple[Arch, list[Quan
             layers.append(drawn[max(range(draws), key=lambda i: sizes[i][largest])])
         for _ in range(20):
             # Where data live depends on all layers, and with it which mappings are refused.
-            placements = placements_of(arch, layers)
-            mappings: list[Mapping] = []
+            graph = random_graph(rng, layers) if is_graph else None
+            placements = placements_of(arch, layers, graph)
+            mappings: list[LayerMapping] = []
             try:
                 for layer, placement in zip(layers, placements, strict=True):
                     mappings.append(random_mapping(rng, arch, layer, placement))
             except NoValidMapping:
                 i = len(mappings)
-                layers[i] = random_layer(rng, arch, scheme, f"layer{i}", i == 0)
+                layers[i] = _layer_of_run(rng, arch, scheme, i, is_graph)
                 continue
-            return arch, layers, mappings
+            return arch, layers, mappings, graph
 
 
-def describe(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping]) -> str:
+def _arch_of_graph(rng: Generator) -> Arch:
+    """Of both kinds; with a small activation region here and there, or a weight region for a few words."""
+    arch = random_arch(rng, pick(rng, "plain", "all"))
+    chance = rng.random()
+    if chance < 0.15:
+        return arch.model_copy(update={"global_buffer_kb": 2, "gb_weight_kb": 1})
+    if chance < 0.4:
+        small: dict[str, object] = {"gb_banks": 40, "gb_weight_banks": 1, "gb_output_banks": None}
+        small |= {"gb_weight_kb": None, "weight_buffer_words": 64, "global_buffer_kb": pick(rng, 1, 1, 2)}
+        return arch.model_copy(update=small)
+    return arch
+
+
+def _layer_of_run(rng: Generator, arch: Arch, scheme: Scheme, i: int, is_graph: bool) -> QuantizedLayer:
+    """In a graph the first layer too may have weights that are an activation, and nodes are the graph's."""
+    layer = random_layer(rng, arch, scheme, f"layer{i}", first=i == 0 and not is_graph)
+    return replace(layer, spec=replace(layer.spec, global_pe=())) if is_graph else layer
+
+
+def describe(
+    arch: Arch, layers: list[QuantizedLayer], mappings: list[LayerMapping], graph: Graph | None = None
+) -> str:
     """What a failing test prints."""
     lines = [str(arch), f"regions {region_bits(arch)}"]
-    placements = placements_of(arch, layers)
-    for layer, mapping, placement in zip(layers, mappings, placements, strict=True):
-        lines.append(f"{layer.name} {layer.scheme} G={layer.G} folded={layer.folded} {layer.geometry}")
-        lines.append(f"  bits {layer_bits(layer)} out {layer.output} global_pe {layer.global_pe}")
+    if graph is not None:
+        lines += [f"inputs {graph.inputs}", *map(str, graph.steps), f"outputs {graph.outputs}"]
+    placed = place_run(arch, layers, graph)
+    lines += [f"after step {i}: {sorted(names)}" for i, names in enumerate(placed.residents)]
+    lines += [str(step) for step in placed.prologue]
+    for layer, mapping, placement in zip(layers, mappings, placed.layers, strict=True):
+        lines.append(
+            f"{layer.name} {layer.scheme} G={layer.spec.G} "
+            f"packed_im2col={layer.spec.packed_im2col} {layer.geometry}"
+        )
+        lines.append(f"  bits {layer_bits(layer)} out {layer.output} global_pe {layer.spec.global_pe}")
         lines.append(f"  {placement}")
         lines.append(f"  weight_is_activation {layer.weight_is_activation} {mapping}")
     return "\n".join(lines)
+
+
+def specs_of(layers: list[QuantizedLayer], graph: Graph | None) -> tuple[list[LayerSpec], Wiring]:
+    """The layers with the work that they host in the graph; None: the chain of the layers as they are."""
+    specs = [layer.spec for layer in layers]
+    if graph is None:
+        return specs, chain_of(specs)
+    wiring = wire(graph, [layer.layer for layer in layers])
+    return [replace(spec, global_pe=wiring.work[spec.name]) for spec in specs], wiring
+
+
+def placed_by_mapping(
+    arch: Arch, layers: list[QuantizedLayer], graph: Graph | None = None
+) -> list[tuple[str, str, bool, int]]:
+    """Of every layer, as accelsim.mapping has it: weights, input, whether something is written, bits kept."""
+    residencies = decide_run(arch, *specs_of(layers, graph)).layers
+    return [(s.weights, s.input, s.output_to_dram, s.kept_bits) for s in residencies]
+
+
+def simulate(
+    arch: Arch, layers: list[QuantizedLayer], mappings: list[LayerMapping], graph: Graph | None = None
+) -> list[LayerActivity]:
+    """Compute and time `layers` on the event model, one after another, with the given mappings.
+
+    Raises AccelsimError when a layer overflows with `overflow: error`.
+    """
+    specs, wiring = specs_of(layers, graph)
+    placed = decide_run(arch, specs, wiring)
+    programs = [build_program(arch, *own) for own in zip(specs, mappings, placed.layers, strict=True)]
+    computed = [
+        compute(ComputeRequest(arch, layer, mapping.c_split, keep_tensors=True))
+        for layer, mapping in zip(layers, mappings, strict=True)
+    ]
+    timings = time_layers(TimeRequest(arch, programs, placed.prologue))
+    return [join(*parts) for parts in zip(timings, computed, strict=True)]

@@ -13,17 +13,17 @@ from conftest import GEOMETRIES, small_layers
 
 from accelsim import network
 from accelsim.api import DEFAULT_SCHEMES, compare, cost_table, quantize_options, run
-from accelsim.compute.lanes import LayerValues
+from accelsim.compute.values import Computed, ComputeRequest
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import load_arch
 from accelsim.mapping.layout.program import LayerProgram
-from accelsim.mapping.residency import Storage
+from accelsim.mapping.residency import Residency
 from accelsim.mapping.search.mapper import Choice, Mapper
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.trace.file import Trace
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import FloatLayer, LayerSpec, QuantizedLayer
+from accelsim.workload.layer import FloatLayer, Layer, LayerSpec
 
 
 def test_a_path_a_name_and_an_open_trace_are_the_same(trace: Path) -> None:
@@ -97,7 +97,7 @@ def test_sqnr_by_hand(trace: Path) -> None:
         if layer.bias is not None:
             wanted += layer.bias
         wanted = wanted.reshape(g.pixels, g.K)
-        scale = activity.operands.weight_gamma * activity.operands.input_gamma
+        scale = activity.computed.operands.weight_gamma * activity.computed.operands.input_gamma
         y = activity.psums * scale + (0 if layer.bias is None else layer.bias)
         expected = 10 * np.log10((y**2).sum() / ((y - wanted) ** 2).sum())
         assert sqnr_db == pytest.approx(expected, abs=1e-6) and sqnr_db > 25
@@ -123,9 +123,9 @@ def test_quantize_options() -> None:
 
 
 def test_fold_is_the_machines(trace: Path) -> None:
-    folded, flat = run(trace), run(trace, overrides=["fold=never"])
-    assert folded.activities[0].layer.G == 2 and flat.activities[0].layer.G == 9
-    assert folded.layers["cycles"][0] < flat.layers["cycles"][0]
+    packed_im2col, flat = run(trace), run(trace, overrides=["fold=never"])
+    assert packed_im2col.activities[0].layer.G == 2 and flat.activities[0].layer.G == 9
+    assert packed_im2col.layers["cycles"][0] < flat.layers["cycles"][0]
 
 
 def test_fold_is_the_machines_with_quantize_options_too(trace: Path) -> None:
@@ -143,10 +143,10 @@ def test_refusals(trace: Path, tmp_path: Path) -> None:
         (lambda: run(trace, scheme="4/4"), "expected W/A/ws/as"),
         (lambda: run(trace, overrides=["pes=0"]), "pes = 0"),
         (lambda: compare(trace, schemes=[]), "no scheme given"),
-        (lambda: compare(trace, schemes=["4/4/4/4", Scheme(4, 4, 4, 4)]), "given twice"),
+        (lambda: compare(trace, schemes=["4/4/4/4", Scheme.integer(4, 4, 4, 4)]), "given twice"),
         (lambda: cost_table("flux_capacitor"), "'flux_capacitor' is unknown"),
         (lambda: quantize_options(["rounding=up"]), "rounding=up"),
-        (lambda: Scheme(9, 8), "weight bits is 9"),
+        (lambda: Scheme.integer(9, 8), "weight bits is 9"),
     ]:
         with pytest.raises(AccelsimError, match=words) as error:
             call()
@@ -174,11 +174,9 @@ def test_layers_of_the_wrong_type_are_refused() -> None:
     geometry = Geometry(1, 4, 4, 4, 4)
     weight, inputs = np.ones((4, 4, 1, 1), np.float32), np.ones((1, 4, 4, 4), np.float32)
     with pytest.raises(AccelsimError, match="layer a: bias is a list, expected a numpy array"):
-        FloatLayer("a", "conv", geometry, weight, inputs, [0, 0, 0, 0])  # type: ignore[arg-type]
+        FloatLayer(Layer("a", "conv", geometry), weight, inputs, [0, 0, 0, 0])  # type: ignore[arg-type]
     with pytest.raises(AccelsimError, match="layer a: input is a NoneType"):
-        FloatLayer("a", "conv", geometry, weight, None)  # type: ignore[arg-type]
-    with pytest.raises(AccelsimError, match="expected GlobalPeWork items"):
-        FloatLayer("a", "conv", geometry, weight, inputs, global_pe=(("add", 3),))  # type: ignore[arg-type]
+        FloatLayer(Layer("a", "conv", geometry), weight, None)  # type: ignore[arg-type]
     with pytest.raises(AccelsimError, match="stride is 2, expected a tuple of two whole numbers from 1"):
         Geometry(1, 4, 4, 4, 4, stride=2)  # type: ignore[arg-type]
     with pytest.raises(AccelsimError, match=r"H is 4\.0, expected a whole number from 1"):
@@ -200,7 +198,7 @@ def test_without_data_only_values_are_missing(trace: Path) -> None:
         steps = own.counts["accumulator.add"]
         assert steps == other.counts["accumulator.add"]
         assert own.counts["dot_product.op"] + own.counts["dot_product.gated"] == steps
-        padded = 0 if own.layer.folded else (own.layer.taps < 0).sum() * own.layer.words_per_position
+        padded = 0 if own.layer.packed_im2col else (own.layer.taps < 0).sum() * own.layer.words_per_position
         padded *= own.layer.geometry.K
         assert own.counts["dot_product.gated"] == padded + round(0.25 * (steps - padded))
         assert other.counts["dot_product.gated"] >= padded
@@ -213,22 +211,22 @@ def test_a_layer_that_cannot_be_mapped_ends_the_run_without_the_values_of_others
 ) -> None:
     """Four layers wait for their values when the fifth is refused; only one has been begun."""
     begun, seen, failed = [], [], Event()
-    interval, program, values = sys.getswitchinterval(), Mapper.program, network.compute_values
+    interval, program, values = sys.getswitchinterval(), Mapper.program, network.compute
 
-    def refuse(self: Mapper, choice: Choice, layer: LayerSpec, storage: Storage) -> LayerProgram:
+    def refuse(self: Mapper, choice: Choice, layer: LayerSpec, residency: Residency) -> LayerProgram:
         seen.append(layer.name)
         if len(seen) == 5:
             Timer(0.2, failed.set).start()
             raise AccelsimError("no mapping")
-        return program(self, choice, layer, storage)
+        return program(self, choice, layer, residency)
 
-    def wait(arch: Arch, layer: QuantizedLayer, c_split: int = 1) -> LayerValues:
-        begun.append(layer.name)
+    def wait(request: ComputeRequest) -> Computed:
+        begun.append(request.layer.name)
         assert failed.wait(60)
-        return values(arch, layer, c_split)
+        return values(request)
 
     monkeypatch.setattr(Mapper, "program", refuse)
-    monkeypatch.setattr(network, "compute_values", wait)
+    monkeypatch.setattr(network, "compute", wait)
     with pytest.raises(AccelsimError, match="no mapping"):
         run("resnet18")
     assert begun == seen[:1]

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from accelsim.api import DEFAULT_SCHEMES
 from accelsim.cli import progress
 
 Cli = Callable[..., Said]
-TABLES = {"summary.json", "layers.csv", "components.csv", "area.csv", "buckets.csv"}
+TABLES = {"summary.json", "layers.csv", "components.csv", "area.csv", "stalls.csv"}
 RUN_PLOTS = {f"{name}.{kind}" for name in ("energy", "area", "cycles") for kind in ("png", "svg")}
 COMPARISON_PLOTS = {f"{name}.{kind}" for name in ("energy", "area", "savings") for kind in ("png", "svg")}
 
@@ -101,7 +102,7 @@ def test_summary_has_the_documented_fields(trace: Path, cli: Cli, tmp_path: Path
     assert cli("run", trace, "--scheme", scheme, "--out", "r", "--no-plots").status == 0
     summary = json.loads((tmp_path / "r/summary.json").read_text())
     scopes = ["datapath", "pe", "array", "system"]
-    assert summary["schema"] == 1
+    assert summary["schema"] == 2
     assert (summary["trace"], summary["arch"], summary["scheme"]) == ("small", "magnet16", scheme)
     assert summary["macs"] == sum(
         g.N * g.P * g.Q * g.K * g.R * g.S * g.C // g.groups for g in GEOMETRIES.values()
@@ -137,6 +138,9 @@ def test_trace_info(trace: Path, cli: Cli) -> None:
     assert said.status == 0
     for text in ("small model", "MIT", *GEOMETRIES, "2,592"):  # 6 x 2 pixels x 8 x 3 x 3 x 3, of `first`
         assert text in said.out
+    digits = cli("trace", "info", "digits").out
+    for row in (r"nodes +1", r"graph +as listed", r"graph_inputs +image", r"graph_outputs +fc"):
+        assert re.search(rf"^{row} *$", digits, re.MULTILINE), digits
 
 
 def test_quantize_option_changes_the_run(trace: Path, cli: Cli, tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_unknown_nested_keys_list_their_neighbours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("scheme", "sign", "shift", "bits"),
-    # max(24, bit_length(4608 * qmax_w * qmax_a * max(sp) / 2^p) + 1) by hand (docs/machine.md section 2)
+    # max(24, bit_length(4608 * qmax_w * qmax_a * max(sp) / 2^p) + 1) by hand (docs/numerics.md)
     [("8/8/-/-", "both", 0, 29), ("8/8/-/-", "signed", 0, 28), ("4/4/4/4", "both", 0, 28),
      ("4/4/4/4", "signed", 0, 27), ("4/4/4/4:sp4", "both", 0, 24), ("4/8/6/10", "both", 0, 40),
      ("4/8/6/10", "both", 8, 32), ("2/2/-/-", "both", 0, 24), ("8/8/10/10", "unsigned", 0, 49)],

@@ -260,16 +260,16 @@ def test_hop_energy_by_hand(library):
     cost = library.noc(16, 128, 700_000.0, 0.7)
     assert cost.energy_pj["bit_hop"] == pytest.approx(0.032 + library.register(1).energy_pj["write"])
     assert cost.area_um2 == pytest.approx(32 * library.register(128).area_um2)
-    assert cost.standing == "assumption" and "hop 1 mm" in cost.scaling[0]
+    assert cost.evidence == "assumption" and "hop 1 mm" in cost.scaling[0]
 
 
 def test_system_rows_keep_their_standing(library):
-    assert library.dram().standing == "secondary" and library.dram().energy_pj == {"bit": 8}
+    assert library.dram().evidence == "secondary" and library.dram().energy_pj == {"bit": 8}
     assert library.dram("hbm2").energy_pj == {"bit": 3.9}
     clock = library.clock_tree()
-    assert clock.standing == "assumption" and clock.energy_pj["dynamic_pj"] == pytest.approx(0.25)
-    assert library.sram(128, 128).standing == "cacti"
-    assert library.dot_product(16, 8, 8, held_operand=True).standing == "synthesis"
+    assert clock.evidence == "assumption" and clock.energy_pj["dynamic_pj"] == pytest.approx(0.25)
+    assert library.sram(128, 128).evidence == "cacti"
+    assert library.dot_product(16, 8, 8, held_operand=True).evidence == "synthesis"
 
 
 def test_control_is_its_counters(library):

@@ -12,9 +12,9 @@ from machines import Features, describe, random_run
 from accelsim.machine.arch import Arch
 from accelsim.machine.timing import INPUT, OUTPUT, PSUM, WEIGHT
 from accelsim.mapping.layout.program import LayerProgram, build_program
-from accelsim.mapping.residency import decide_storage
+from accelsim.mapping.residency import decide_residency
 from accelsim.sim.ports import Key
-from accelsim.sim.run import time_programs
+from accelsim.sim.run import TimeRequest, time_layers
 
 BATCH = 20
 
@@ -122,9 +122,9 @@ def check_regions(log: Log, arch: Arch, programs: list[LayerProgram]) -> None:
                 key = WEIGHT, stream.leader, layer, index
                 if fetch.reads_dram:
                     start, _, bits = log.dram_moves[key]
-                    cached = program.storage.weights == "cached"
+                    cached = program.residency.weights == "cached"
                     weights.append((start, last[id(fetch.tile)] if cached else left[key], bits))
-        if program.storage.input == "streamed":
+        if program.residency.input == "streamed":
             for stream in program.input_streams:
                 for index in range(len(stream.fetches)):
                     key = INPUT, stream.leader, layer, index
@@ -153,12 +153,12 @@ def check_fifos(log: Log, arch: Arch) -> None:
 @pytest.mark.parametrize("first", range(7000, 7100, BATCH))
 def test_no_buffer_and_no_port_holds_more_than_it_can(first: int, features: Features) -> None:
     for seed in range(first, first + BATCH):
-        arch, layers, mappings = random_run(seed, features)
+        arch, layers, mappings, _ = random_run(seed, features)
         specs = [layer.spec for layer in layers]
-        storages = decide_storage(arch, specs)
-        programs = [build_program(arch, *own) for own in zip(specs, mappings, storages, strict=True)]
+        residencies = decide_residency(arch, specs)
+        programs = [build_program(arch, *own) for own in zip(specs, mappings, residencies, strict=True)]
         log = Log()
-        time_programs(arch, programs, recorder=log)
+        time_layers(TimeRequest(arch, programs), recorder=log)
         try:
             check_halves(log, programs, arch.pes)
             check_ports(log, arch)

@@ -7,17 +7,16 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-from cycle_model import BUCKETS, Deadlock, run
+from cycle_model import STALL_REASONS, Deadlock, run
 from cycle_model.dram import Dram, DramTransfer
 from cycle_model.placement import placements_of
 from cycle_model.ports import OutputTile
 from cycle_model.program import refusal
 from cycle_model.slots import slots_of
-from hand_machine import ONE_TILE, hand_arch, hand_layer
+from hand_machine import ONE_TILE, hand_arch, hand_layer, node_work
 from machines import DATAFLOWS
 
-from accelsim.mapping.plan import Mapping
-from accelsim.workload.layer import GlobalPeWork
+from accelsim.mapping.plan import LayerMapping
 
 
 def test_one_block_by_hand():
@@ -28,10 +27,10 @@ def test_one_block_by_hand():
     # cycles, arrives 21+8+2 = 31. Issue 31 .. 36, last write 39, drain 40 .. 42, complete 45, crossbar from
     # 46 for 96/32 = 3 cycles, in the buffer at 51, DRAM 52 and 53, done 54.
     assert result.end == result.cycles == 54
-    waits = dict(zip(BUCKETS, result.buckets[0].tolist(), strict=True))
+    waits = dict(zip(STALL_REASONS, result.stall_cycles[0].tolist(), strict=True))
     assert waits == {
         "compute": 6,
-        "accumulate_stall": 0,
+        "bubble": 0,
         "output_wait": 0,
         "weight_wait": 31,
         "input_wait": 0,
@@ -67,32 +66,34 @@ def test_one_block_by_hand():
 
 def test_pad_slots_and_global_pe_by_hand():
     """One pixel needs accumulate_latency slots a vector; the global PE ends the layer."""
-    work = (GlobalPeWork("add", 9), GlobalPeWork("softmax", 9), GlobalPeWork("layer_norm", 1))
+    work = (node_work("add", 9), node_work("softmax", 9), node_work("layer_norm", 1))
     arch = hand_arch(accumulate_latency=4)
     (result,) = run(arch, [hand_layer(m=1, c=8, k=4, global_pe=work)], [ONE_TILE])
     # Input 64 bits: DRAM 1, buffer 12, crossbar 13 and 14. Weights: DRAM 2-5, buffer 16, crossbar 17-24,
     # arrive 27. Steps at 27 and 31, last write 34, drain 35, complete 38, crossbar 39, in the buffer 42,
     # DRAM 43, done 44. The add takes 42 .. 44, the rows 3 + 1 cycles after it.
     assert result.end == 49
-    assert result.buckets[0].tolist() == [2, 6, 0, 27, 0, 40 - 35, 49 - 40]
+    assert result.stall_cycles[0].tolist() == [2, 6, 0, 27, 0, 40 - 35, 49 - 40]
     assert result.counts["global_pe.element"] == 19
 
 
 def test_multicast_of_weights_by_hand():
     """Two PEs of one weight stream take one transfer; each has its own input stream."""
-    mapping = Mapping(k_split=1, pixel_split=2, order="KP", tile_pixels=4, units_per_tile=1, chunk_vectors=2)
+    mapping = LayerMapping(
+        k_split=1, pixel_split=2, order="KP", tile_pixels=4, units_per_tile=1, chunk_vectors=2
+    )
     (result,) = run(hand_arch(pes=2, gb_banks=5), [hand_layer(m=4, c=8, k=4)], [mapping])
     # Inputs 128 bits each: DRAM 1-2 and 3-4, buffer 13 and 15, banks 1 and 2, crossbar 14-17 and 16-19.
     # Weights: DRAM 5-8, buffer 19, wait for both in-ports: 20-27, arrive 30. Steps 30 .. 33, last write 36,
     # drains 37 and 38, complete 41, 64 bits each over the one output bank: 42-43, 44-45, in the buffer 46 and
     # 48, DRAM 47 and 49, done 50.
     assert result.end == 50
-    assert result.buckets.tolist() == [[4, 0, 0, 30, 0, 10, 6], [4, 0, 0, 30, 0, 12, 4]]
+    assert result.stall_cycles.tolist() == [[4, 0, 0, 30, 0, 10, 6], [4, 0, 0, 30, 0, 12, 4]]
     assert result.counts["noc.bit_hop"] == 128 * 1 + 128 * 2 + 256 * 2 + 64 * 1 + 64 * 2
     assert result.counts["weight_buffer.write"] == 16
 
 
-CHAIN = Mapping(
+CHAIN = LayerMapping(
     k_split=1, pixel_split=1, order="KP", tile_pixels=4, units_per_tile=1, chunk_vectors=1, c_split=2
 )
 
@@ -107,7 +108,10 @@ def test_chain_by_hand():
     # last writes 28 and 32: the psums are asked for at 33. 3 pixels x 4 lanes x 24 bits are 9 cycles, 34-42,
     # arrive 45. Drain 46 .. 48, complete 51, crossbar 52-54, in the buffer 57, DRAM 58 and 59, done 60.
     assert result.end == 60
-    assert result.buckets.tolist() == [[3, 0, 0, 23, 0, 43 - 26, 60 - 43], [3, 0, 0, 27, 0, 55 - 30, 60 - 55]]
+    assert result.stall_cycles.tolist() == [
+        [3, 0, 0, 23, 0, 43 - 26, 60 - 43],
+        [3, 0, 0, 27, 0, 55 - 30, 60 - 55],
+    ]
     counts = result.counts
     assert counts["psum_adder.add"] == 12
     # The last step's entry of both PEs, the transfer's and the drain's reads, and each arriving entry.
@@ -132,7 +136,7 @@ def test_psum_ports_by_hand(psum_port_bits: int | None, left: int, end: int):
     # A port of their own takes them at 34-42: all 7 cycles earlier. One of 96 bits takes an entry a cycle,
     # 34-36: 6 cycles earlier than that; a wider one no more.
     assert results[0].end == end
-    assert results[0].buckets[0].tolist() == [3, 0, 0, 23, 0, left - 26, end - left]
+    assert results[0].stall_cycles[0].tolist() == [3, 0, 0, 23, 0, left - 26, end - left]
     assert (results[0].psums == 8).all() and (results[1].psums == 16).all()
 
 
@@ -152,7 +156,7 @@ def test_os_block_by_hand():
     # Weights arrive at 31 as above. Steps 31, 33 .. 41 in slots 31 .. 42, last write 44, drain 45 .. 47,
     # complete 50, crossbar 51-53, in the buffer 56, DRAM 57 and 58, done 59.
     assert result.end == 59
-    assert result.buckets[0].tolist() == [6, 6, 0, 31, 0, 54 - 43, 59 - 54]
+    assert result.stall_cycles[0].tolist() == [6, 6, 0, 31, 0, 54 - 43, 59 - 54]
     counts = result.counts
     assert counts["dot_product.op_changing"] == counts["accumulator.add"] == 24
     assert counts["weight_buffer.read"] == counts["weight_register.write"] == 24
@@ -176,7 +180,7 @@ def test_ws_los_block_of_two_passes_by_hand():
     # at 56, last write 59. Drain 60 .. 62, complete 65, crossbar 66-68, in the buffer 71, DRAM 72 and 73,
     # done 74.
     assert result.end == 74
-    assert result.buckets[0].tolist() == [9, 9, 0, 40, 0, 69 - 58, 74 - 69]
+    assert result.stall_cycles[0].tolist() == [9, 9, 0, 40, 0, 69 - 58, 74 - 69]
     counts = result.counts
     assert counts["weight_buffer.read"] == counts["weight_collector.write"] == 12
     assert counts["weight_collector.read"] == counts["weight_register.write"] == 36
@@ -191,7 +195,7 @@ def test_ws_los_block_of_two_passes_by_hand():
     # 34. Steps 34 and 35, pads until the psum of 35 may be added to at 39, the step there, pads to 42. Last
     # write 42, drain 43, complete 46, crossbar 47, in the buffer 50, DRAM 51, done 52.
     assert result.end == 52
-    assert result.buckets[0].tolist() == [3, 6, 0, 34, 0, 48 - 43, 52 - 48]
+    assert result.stall_cycles[0].tolist() == [3, 6, 0, 34, 0, 48 - 43, 52 - 48]
     assert (result.psums == 12).all()
 
 
@@ -205,7 +209,7 @@ def test_ws_tile_of_two_pieces_by_hand():
     # Weights arrive at 31 as above, steps 31 .. 36, last write 39. Drains 40-41 and 42, complete 44 and 45,
     # 64 and 32 bits: crossbar 45-46 and 47, in the buffer 49 and 50, DRAM 50 and 51, done 52.
     assert result.end == 52
-    assert result.buckets[0].tolist() == [6, 0, 0, 31, 0, 48 - 37, 52 - 48]
+    assert result.stall_cycles[0].tolist() == [6, 0, 0, 31, 0, 48 - 37, 52 - 48]
     assert result.counts["accumulation_buffer.write"] == 6
     assert result.counts["accumulation_buffer.read"] == 3 + 3
     assert result.counts["global_buffer.write"] == (3 + 4) + (1 + 1)
@@ -215,7 +219,7 @@ def test_ws_tile_of_two_pieces_by_hand():
     one = arch.model_copy(update={"output_staging_tiles": 1})
     (result,) = run(one, [hand_layer(m=3, c=8, k=4)], [mapping])
     assert result.end == 57
-    assert result.buckets[0].tolist() == [6, 0, 0, 31, 0, 53 - 37, 57 - 53]
+    assert result.stall_cycles[0].tolist() == [6, 0, 0, 31, 0, 53 - 37, 57 - 53]
 
     arch = arch.model_copy(update={"pes": 2, "gb_banks": 5})
     (result,) = run(arch, [hand_layer(m=3, c=8, k=4)], [replace(CHAIN, dataflow="ws")])
@@ -223,7 +227,10 @@ def test_ws_tile_of_two_pieces_by_hand():
     # 40-42, arrive 45. Drains 43-44 and 46, complete 47 and 49, crossbar 48-49 and 50, in the buffer 52 and
     # 53, DRAM 53 and 54, done 55.
     assert result.end == 55
-    assert result.buckets.tolist() == [[3, 0, 0, 23, 0, 43 - 26, 55 - 43], [3, 0, 0, 27, 0, 51 - 30, 55 - 51]]
+    assert result.stall_cycles.tolist() == [
+        [3, 0, 0, 23, 0, 43 - 26, 55 - 43],
+        [3, 0, 0, 27, 0, 51 - 30, 55 - 51],
+    ]
     assert (result.psums == 8).all()
 
 
@@ -243,7 +250,7 @@ def test_ws_tile_of_two_pieces_by_hand():
         ({"input_buffer_words": 10}, CHAIN, None),
     ],
 )
-def test_refusals(machine: dict[str, object], mapping: Mapping, why: str | None):
+def test_refusals(machine: dict[str, object], mapping: LayerMapping, why: str | None):
     arch, layer = hand_arch(**({"pes": 2} | machine)), hand_layer(m=3, c=8, k=4)
     (placement,) = placements_of(arch, [layer])
     assert refusal(arch, layer, mapping, placement) == why

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 from cycle_model.machine import Machine
-from cycle_model.placement import Placement, placements_of, region_bits
+from cycle_model.placement import Placement, placements_of
 from cycle_model.program import compile_run, refusal
+from cycle_model.sizes import region_bits
 from hand_machine import ONE_TILE, hand_arch, hand_layer
 
 
@@ -21,13 +22,22 @@ def test_regions_of_the_global_buffer():
 UNIT = 256  # bits of 32 pixels of one channel, r of a layer and a 24th of the activation region
 
 
-def channels(*layers: tuple[int, int]) -> list[Placement]:
+Placed = tuple[str, str, str, int]  # of weights, input and output; what is kept
+
+
+def places(placements: list[Placement]) -> list[Placed]:
+    """Of a chain."""
+    assert not any(placement.spilled for placement in placements)
+    return [(p.weights, p.input, "dram" if p.written else "stays", p.kept) for p in placements]
+
+
+def channels(*layers: tuple[int, int]) -> list[Placed]:
     """Of layers of 32 pixels with these input and output channels; regions of 8 and 24 units."""
-    return placements_of(hand_arch(global_buffer_kb=1), [hand_layer(32, c, k) for c, k in layers])
+    return places(placements_of(hand_arch(global_buffer_kb=1), [hand_layer(32, c, k) for c, k in layers]))
 
 
-def placed(weights: str, inputs: str, output: str, kept: int) -> Placement:
-    return Placement(weights, inputs, output == "dram", kept * UNIT)
+def placed(weights: str, inputs: str, output: str, kept: int) -> Placed:
+    return weights, inputs, output, kept * UNIT
 
 
 # Weights take c * k / 32 units.
@@ -85,18 +95,18 @@ def test_an_input_streamed_beside_heavy_weights_counts_twice():
     # 8 > 28: that counts 48, more than the 24 + 8 + 8 of an input that is cached.
     arch = hand_arch(global_buffer_kb=1, gb_banks=8, gb_weight_banks=1)
     layers = [hand_layer(32, 24, 8), hand_layer(32, 8, 4)]
-    assert placements_of(arch, layers) == [
+    assert places(placements_of(arch, layers)) == [
         placed("streamed", "cached", "dram", 24),
         placed("cached", "cached", "dram", 8),
     ]
     # One PE's weight buffers hold 4 units, two PEs' 8. (r is then 2.)
-    assert placements_of(arch.model_copy(update={"pes": 2}), layers) == [
+    assert places(placements_of(arch.model_copy(update={"pes": 2}), layers)) == [
         placed("streamed", "streamed", "stays", 8),
         placed("cached", "gb", "dram", 8),
     ]
     # A weight region of 8 takes them too; then the input of 24 is streamed in any case.
     arch = arch.model_copy(update={"gb_weight_banks": 2})
-    assert placements_of(arch, layers) == [
+    assert places(placements_of(arch, layers)) == [
         placed("cached", "streamed", "stays", 8),
         placed("cached", "gb", "dram", 8),
     ]
@@ -105,9 +115,9 @@ def test_an_input_streamed_beside_heavy_weights_counts_twice():
 def test_room_for_outputs_on_their_way_to_dram():
     # r is half a unit a tile: an input of 20 may be cached beside one of 4, not of 4.5.
     arch = hand_arch(global_buffer_kb=1, output_staging_tiles=8)
-    assert placements_of(arch, [hand_layer(32, 20, 4)]) == [placed("cached", "cached", "dram", 20)]
+    assert places(placements_of(arch, [hand_layer(32, 20, 4)])) == [placed("cached", "cached", "dram", 20)]
     arch = hand_arch(global_buffer_kb=1, output_staging_tiles=9)
-    assert placements_of(arch, [hand_layer(32, 20, 4)]) == [placed("cached", "streamed", "dram", 0)]
+    assert places(placements_of(arch, [hand_layer(32, 20, 4)])) == [placed("cached", "streamed", "dram", 0)]
 
 
 def test_a_layer_alone():
@@ -118,13 +128,12 @@ def test_a_layer_alone():
 def test_weights_that_a_layer_made():
     arch, first = hand_arch(global_buffer_kb=1), hand_layer(32, 4, 8)
 
-    def second(c: int, k: int) -> Placement:
-        layer = replace(hand_layer(32, c, k), weight_is_activation=True)
-        return placements_of(arch, [first, layer])[1]
+    def second(c: int, k: int) -> Placed:
+        layer = hand_layer(32, c, k, weight_is_activation=True)
+        return places(placements_of(arch, [first, layer]))[1]
 
-    # 8 kept, weights of 8 * 8 / 32, and 1 for the output.
-    assert second(8, 8) == placed("gb", "gb", "dram", 8 + 2)
-    # 16 kept, weights of 16 * 32 / 32.
+    # In a chain they are an input of the graph, of 8 * 8 / 32 and 16 * 32 / 32, and come from DRAM.
+    assert second(8, 8) == placed("cached", "gb", "dram", 8)
     assert second(16, 32) == placed("streamed", "gb", "dram", 16)
 
 
@@ -133,7 +142,7 @@ def test_staging_beside_what_is_kept():
     arch = hand_arch(global_buffer_kb=1, pes=8, weight_buffer_words=16)
     layers = [hand_layer(32, 20, 8), hand_layer(32, 8, 4)]
     placement, _ = placements_of(arch, layers)
-    assert placement == placed("cached", "streamed", "stays", 8)
+    assert places([placement]) == [placed("cached", "streamed", "stays", 8)]
     mapping = replace(ONE_TILE, tile_pixels=3, pixel_split=4)
     assert refusal(arch, layers[0], mapping, placement) is None  # 4 streams: 3840
     why = "staging exceeds the activation region"
@@ -180,7 +189,7 @@ def test_weights_fetched_ahead_by_hand(small: dict[str, object], ahead: int | No
     """Three weight tiles of 256 bits: cached, or streamed with a weight region of just two."""
     arch = hand_arch(out_fifo_words=64, **small)
     machine = Machine(arch, [hand_layer(m=8, c=8, k=12)], [THREE_TILES])
-    assert machine.layers[0].weights_ahead == ahead
+    assert machine.layers[0].weight_prefetch_depth == ahead
     # A stream asks for one read a cycle. Input 512 bits: DRAM 1-8, buffer 19, crossbar 20-35, arrives 38.
     # Weights: DRAM 9-12 and 13-16, buffer 23 and 27, crossbar 36-43 and 44-51, arrive 46 and 54. If cached,
     # the third follows at once: asked at 2, DRAM 17-20, buffer 31. Otherwise it is asked when the first is
@@ -197,14 +206,14 @@ def test_weights_fetched_ahead_by_hand(small: dict[str, object], ahead: int | No
     # the buffer 110, DRAM 111 and 112, done 113.
     (result,) = machine.results()
     assert result.end == 113
-    assert result.buckets[0].tolist() == [48, 0, 0, 46, 0, 108 - 94, 113 - 108]
+    assert result.stall_cycles[0].tolist() == [48, 0, 0, 46, 0, 108 - 94, 113 - 108]
 
 
 def test_weights_one_tile_ahead_by_hand():
     """The same with a weight region of 8192 / 17 = 481 bits, which holds one tile."""
     arch = hand_arch(out_fifo_words=64, global_buffer_kb=1, gb_banks=17, gb_weight_banks=1)
     machine = Machine(arch, [hand_layer(m=8, c=8, k=12)], [THREE_TILES])
-    assert machine.layers[0].weights_ahead == 1
+    assert machine.layers[0].weight_prefetch_depth == 1
     # The second tile is asked when the first is through the crossbar at 44: DRAM 45-48, buffer 59, crossbar
     # 60-67, arrives 70, and its blocks take 70 .. 77 and 78 .. 85. The third likewise at 68: DRAM 69-72,
     # buffer 83, crossbar 84-91, arrives 94.
@@ -217,7 +226,7 @@ def test_weights_one_tile_ahead_by_hand():
     # Blocks 94 .. 101 and 102 .. 109, 16 cycles later than above.
     (result,) = machine.results()
     assert result.end == 113 + 16
-    assert result.buckets[0].tolist() == [48, 0, 0, 46 + 8 + 8, 0, 124 - 110, 129 - 124]
+    assert result.stall_cycles[0].tolist() == [48, 0, 0, 46 + 8 + 8, 0, 124 - 110, 129 - 124]
 
 
 def test_an_input_passes_weights_that_wait_for_space_by_hand():
@@ -227,7 +236,7 @@ def test_an_input_passes_weights_that_wait_for_space_by_hand():
     arch = hand_arch(out_fifo_words=64, global_buffer_kb=1, gb_banks=17, gb_weight_banks=1, pes=2)
     mapping = replace(ONE_TILE, order="PK", k_split=2)
     machine = Machine(arch, [hand_layer(m=12, c=8, k=16)], [mapping])
-    assert machine.layers[0].weights_ahead == 0
+    assert machine.layers[0].weight_prefetch_depth == 0
     # Nothing is released before a PE's third position: a stream asks at 0 and 1.
     # First input and weights of PE 0: DRAM 1-4 and 5-8, buffer 15 and 19, crossbar 16-23 and 24-31, arrive 26
     # and 34. The second input reads DRAM 9-12 while the weights of PE 1, asked before it, wait: buffer 23,
@@ -251,7 +260,7 @@ def test_an_input_passes_weights_that_wait_for_space_by_hand():
     # buffer 162, DRAM 163 and 164, done 165.
     (result,) = machine.results()
     assert result.end == 165
-    assert result.buckets.tolist() == [
+    assert result.stall_cycles.tolist() == [
         [48, 0, 0, 34 + 40, 125 - 106, 155 - 141, 165 - 155],
         [48, 0, 0, 58 + 40, 0, 160 - 146, 165 - 160],
     ]
@@ -279,17 +288,19 @@ def test_weights_of_later_layers_by_hand():
     # 69-71, in the buffer 74. Layer 2 the same 23 cycles later, and DRAM 98 and 99, done 100.
     results = machine.results()
     assert [result.end for result in results] == [51, 74, 100]
-    assert results[0].buckets[0].tolist() == [6, 0, 0, 31, 0, 49 - 37, 51 - 49]
-    assert results[1].buckets[0].tolist() == [3, 0, 0, 0, 57 - 51, 72 - 60, 74 - 72]
-    assert results[2].buckets[0].tolist() == [3, 0, 0, 0, 80 - 74, 95 - 83, 100 - 95]
+    assert results[0].stall_cycles[0].tolist() == [6, 0, 0, 31, 0, 49 - 37, 51 - 49]
+    assert results[1].stall_cycles[0].tolist() == [3, 0, 0, 0, 57 - 51, 72 - 60, 74 - 72]
+    assert results[2].stall_cycles[0].tolist() == [3, 0, 0, 0, 80 - 74, 95 - 83, 100 - 95]
     assert [result.counts["dram.read_bit"] for result in results] == [192 + 256, 128, 128]
     assert [result.counts["dram.write_bit"] for result in results] == [0, 0, 96]
 
-    layers[2] = replace(layers[2], weight_is_activation=True)
+    spec = layers[2].spec
+    layer = replace(spec.layer, weight_is_activation=True)
+    layers[2] = replace(layers[2], spec=replace(spec, layer=layer))
     machine = Machine(hand_arch(), layers, [ONE_TILE] * 3)
-    # They are in the buffer, but not before layer 1 has ended: after the input, 78-81, arrive 84.
-    assert fetch_times(machine) == times | {"2 weight 0.0": (74, None, 82)}
-    assert [result.end for result in machine.results()] == [51, 74, 104]
+    # They are asked when layer 1 has ended: DRAM 75-76, buffer 87, crossbar 88-91, arrive 94 and not 80.
+    assert fetch_times(machine) == times | {"2 weight 0.0": (74, 87, 92)}
+    assert [result.end for result in machine.results()] == [51, 74, 100 + 14]
 
 
 def test_weights_of_a_later_layer_use_an_idle_dram_by_hand():
@@ -320,8 +331,8 @@ def test_weights_of_a_later_layer_use_an_idle_dram_by_hand():
     # buffer 235, DRAM 236 and 237, done 238.
     results = machine.results()
     assert [result.end for result in results] == [106, 238]
-    assert results[0].buckets[0].tolist() == [24, 0, 0, 34, 82 - 50, 104 - 90, 106 - 104]
-    assert results[1].buckets[0].tolist() == [72, 0, 0, 8 + 8, 133 - 106, 233 - 221, 238 - 233]
+    assert results[0].stall_cycles[0].tolist() == [24, 0, 0, 34, 82 - 50, 104 - 90, 106 - 104]
+    assert results[1].stall_cycles[0].tolist() == [72, 0, 0, 8 + 8, 133 - 106, 233 - 221, 238 - 233]
 
 
 @pytest.mark.parametrize(
@@ -342,4 +353,4 @@ def test_how_many_weight_tiles_are_fetched_ahead(banks: int, pes: int, k: int, a
     arch = hand_arch(global_buffer_kb=1, gb_banks=banks, gb_weight_banks=1, pes=pes)
     mapping = replace(THREE_TILES, k_split=pes)
     program = compile_run(arch, [hand_layer(m=8, c=8, k=k)], [mapping]).layers[0]
-    assert program.weights_ahead == ahead
+    assert program.weight_prefetch_depth == ahead

@@ -1,4 +1,4 @@
-"""`accumulate` on every path against a Python-integer model written from docs/machine.md section 2."""
+"""`accumulate` on every path against a Python-integer model written from docs/numerics.md."""
 
 import importlib
 import json

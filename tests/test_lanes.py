@@ -15,7 +15,7 @@ from accelsim.machine.arch import load_arch
 from accelsim.quantize.layers import quantize_layer
 from accelsim.quantize.reference import ppu_constants
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import FloatLayer, QuantizedLayer
+from accelsim.workload.layer import FloatLayer, Layer, QuantizedLayer
 
 
 def grouped_layer(channels: int, outputs: int, groups: int, seed: int) -> QuantizedLayer:
@@ -27,7 +27,9 @@ def grouped_layer(channels: int, outputs: int, groups: int, seed: int) -> Quanti
     weight[rng.random(weight.shape) < 0.5] = 0
     inputs[rng.random(inputs.shape) < 0.5] = 0
     bias = rng.standard_normal(g.K).astype(np.float32)
-    return quantize_layer(FloatLayer("own", "conv", g, weight, inputs, bias), Scheme.parse("4/4/4/4"), 16)
+    return quantize_layer(
+        FloatLayer(Layer("own", "conv", g), weight, inputs, bias), Scheme.parse("4/4/4/4"), 16
+    )
 
 
 # Depthwise; groups of less than a vector, of whole vectors and of a vector and a half; one group of either.
@@ -41,12 +43,13 @@ def test_layers_equal_their_groups(channels: int, outputs: int, groups: int) -> 
     assert layer.weight_scales is not None
     values = compute_values(arch, layer)
     multiplier, shift, bias = ppu_constants(layer, arch.product_shift)
-    limits = (False, output.fraction_bits, output.qmin, output.qmax, output.scale_bits, layer.vector_size)
+    own = output.operand
+    limits = (False, output.fraction_bits, own.qmin, own.qmax, own.scale.bits, layer.vector_size)
     gated = zeros = 0
     scales = []
     for group in range(groups):
         k = slice(group * outputs, (group + 1) * outputs)
-        gather = layer.gather(group, np.arange(layer.geometry.pixels))
+        gather = layer.spec.gather(group, np.arange(layer.geometry.pixels))
         inputs = layer.input_words, layer.input_scales, gather, spec
         psums, overflows = accumulate_reference(layer.weight_words[k], layer.weight_scales[k], *inputs)
         assert np.array_equal(values.psums[:, k], psums)

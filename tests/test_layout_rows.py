@@ -1,4 +1,4 @@
-"""The layout, row by row, against the cycle-stepped model's own, made of lists by other code."""
+"""The layout, row by row, against the cycle-stepped model's own, which is made of lists."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from cycle_model.hops import hops_into
 from cycle_model.program import Fetch, LayerProgram, compile_run
 from cycle_model.tiles import Block, output_tile_bits, vectors_of_part
-from machines import Features, describe, random_run
+from machines import Runs, describe, random_run, specs_of
 
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.blocks import input_reads
@@ -15,17 +15,18 @@ from accelsim.mapping.layout.build import Refused, lay_out
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.layout.records import NO_READ, Layout, Shape, Tiling
 from accelsim.mapping.layout.shape import shape_of, taps_of, tiling_of
-from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage, decide_storage
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import Residency, decide_run
+from accelsim.workload.graph import Graph
 from accelsim.workload.layer import LayerSpec, QuantizedLayer
 
 BATCH = 30
 
 
 def rows_of(
-    arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage
+    arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Residency
 ) -> tuple[Layout | Refused, Shape, Tiling]:
-    shape, tiling = shape_of(arch, layer, mapping, storage), tiling_of(layer, mapping)
+    shape, tiling = shape_of(arch, layer, mapping, residency), tiling_of(layer, mapping)
     return lay_out(shape, tiling, taps_of(layer.geometry)), shape, tiling
 
 
@@ -65,7 +66,7 @@ def check_blocks(
             assert tuple(range(row["k0"], row["k0"] + row["lanes"])) == tile.channels
             assert tuple(vectors[row["g0"] : row["g0"] + row["vectors"]]) == block.vectors
             assert (row["first"], row["last"]) == (block.first_chunk, block.last_chunk)
-            gathered = layer.gather(block.group, np.array(tile.pixels))[:, list(block.vectors)]
+            gathered = layer.spec.gather(block.group, np.array(tile.pixels))[:, list(block.vectors)]
             assert reads[at + number] == (gathered >= 0).sum()
             check_tiles(block, row, layout, shape, weight_tiles, input_tiles)
             check_positions(pe, own, number, row, at, layout)
@@ -151,15 +152,17 @@ def check_fetches(arch: Arch, program: LayerProgram, blocks: list[list[Block]], 
             assert held["space"] == (fetch.tile.bits if operand == "weight" and gives_back else 0)
     assert found == program.streams
     assert layout.positions["fetched"].sum() == len(layout.destinations)
-    if program.weights_ahead is not None:
-        assert layout.weights_ahead == program.weights_ahead
+    if program.weight_prefetch_depth is not None:
+        assert layout.weight_prefetch_depth == program.weight_prefetch_depth
     else:
-        assert layout.weights_ahead >= max(map(len, program.streams["weight"].values()))
+        assert layout.weight_prefetch_depth >= max(map(len, program.streams["weight"].values()))
 
 
-def check_program(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage, layout: Layout) -> None:
+def check_program(
+    arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Residency, layout: Layout
+) -> None:
     """The objects that the event model walks are those rows."""
-    program = build_program(arch, layer, mapping, storage)
+    program = build_program(arch, layer, mapping, residency)
     blocks = [block for pe in program.pes for block in pe.blocks]
     for block, row in zip(blocks, layout.blocks, strict=True):
         assert (block.p0, block.p1) == (row["p0"], row["p0"] + row["pixels"])
@@ -191,24 +194,28 @@ def check_program(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Stora
         assert fetch.destinations == to[["pe", "number"]].tolist()
 
 
-def check_run(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping]) -> None:
-    run = compile_run(arch, layers, mappings)
-    specs = [layer.spec for layer in layers]
-    for program, storage in zip(run.layers, decide_storage(arch, specs), strict=True):
+def check_run(
+    arch: Arch, layers: list[QuantizedLayer], mappings: list[LayerMapping], graph: Graph | None
+) -> None:
+    run = compile_run(arch, layers, mappings, graph)
+    specs, wiring = specs_of(layers, graph)
+    for program, residency in zip(run.layers, decide_run(arch, specs, wiring).layers, strict=True):
         blocks = [[block for block in own if block.layer == program.index] for own in run.blocks]
-        layout, shape, tiling = rows_of(arch, program.layer.spec, program.mapping, storage)
+        layout, shape, tiling = rows_of(arch, program.layer.spec, program.mapping, residency)
         assert isinstance(layout, Layout)
         check_blocks(arch, program, blocks, layout, shape, tiling)
         check_fetches(arch, program, blocks, layout)
-        check_program(arch, program.layer.spec, program.mapping, storage, layout)
+        check_program(arch, program.layer.spec, program.mapping, residency, layout)
 
 
-@pytest.mark.parametrize("features", ["plain", "all"])
+@pytest.mark.parametrize("features", ["plain", "all", "graph"])
 @pytest.mark.parametrize("first", range(0, 120, BATCH))
-def test_rows_are_the_lists_of_the_cycle_stepped_model(first: int, features: Features) -> None:
+def test_rows_are_the_lists_of_the_cycle_stepped_model(first: int, features: Runs) -> None:
     for seed in range(first, first + BATCH):
-        arch, layers, mappings = random_run(seed, features)
+        arch, layers, mappings, graph = random_run(seed, features)
         try:
-            check_run(arch, layers, mappings)
+            check_run(arch, layers, mappings, graph)
         except AssertionError as error:
-            raise AssertionError(f"seed {seed} {features}\n{describe(arch, layers, mappings)}") from error
+            raise AssertionError(
+                f"seed {seed} {features}\n{describe(arch, layers, mappings, graph)}"
+            ) from error

@@ -13,14 +13,14 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch, load_arch
 from accelsim.mapping.bounds import layer_bound
 from accelsim.mapping.layout.program import build_program, check_mapping
-from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import decide_storage
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import decide_residency
 from accelsim.mapping.search.estimate import estimate
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.open import open_workload
-from accelsim.sim.run import time_programs
+from accelsim.sim.run import TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import LayerSpec, OutputFormat
+from accelsim.workload.layer import Layer, LayerSpec, OutputFormat
 
 SEEDS = 150
 
@@ -28,15 +28,11 @@ SEEDS = 150
 def layer_of(geometry: Geometry, scheme: str = "4/4/4/4", vector_size: int = 16) -> LayerSpec:
     own = Scheme.parse(scheme)
     return LayerSpec(
-        name="layer",
-        op="conv",
-        geometry=geometry,
+        layer=Layer(name="layer", op="conv", geometry=geometry, input_signed=True, activation="none"),
         scheme=own,
         vector_size=vector_size,
         fold="auto",
-        input_signed=True,
-        activation="none",
-        output=OutputFormat(own.activation_bits, True, own.activation_scale_bits, 1.0),
+        output=OutputFormat(own.activation),
     )
 
 
@@ -44,11 +40,11 @@ def layer_of(geometry: Geometry, scheme: str = "4/4/4/4", vector_size: int = 16)
 def test_the_model_is_the_event_model_for_one_layer(features: str) -> None:
     """Every cycle and every count that depends on the mapping, on machines and layers of all kinds."""
     for seed in range(SEEDS):
-        arch, layers, mappings = random_run(seed, features)
+        arch, layers, mappings, _ = random_run(seed, features)
         layer, mapping = layers[0].spec, mappings[0]
-        storage = decide_storage(arch, [layer])[0]
-        timing = time_programs(arch, [build_program(arch, layer, mapping, storage)])[0]
-        found = estimate(arch, layer, mapping, storage)
+        residency = decide_residency(arch, [layer])[0]
+        timing = time_layers(TimeRequest(arch, [build_program(arch, layer, mapping, residency)]))[0]
+        found = estimate(arch, layer, mapping, residency)
         text = f"seed {seed}\n{describe(arch, layers[:1], mappings[:1])}"
         assert found is not None, text
         assert found.cycles == timing.cycles, text
@@ -58,13 +54,13 @@ def test_the_model_is_the_event_model_for_one_layer(features: str) -> None:
 def test_the_model_refuses_what_cannot_be_laid_out() -> None:
     refused = 0
     for seed in range(SEEDS):
-        arch, layers, mappings = random_run(seed, "plain")
+        arch, layers, mappings, _ = random_run(seed, "plain")
         small = arch.model_copy(update={"input_buffer_words": 4, "weight_buffer_words": 4})
         layer, mapping = layers[0].spec, mappings[0]
-        storage = decide_storage(small, [layer])[0]
-        found = estimate(small, layer, mapping, storage)
+        residency = decide_residency(small, [layer])[0]
+        found = estimate(small, layer, mapping, residency)
         try:
-            build_program(small, layer, mapping, storage)
+            build_program(small, layer, mapping, residency)
         except AccelsimError:
             assert found is None, seed
             refused += 1
@@ -75,28 +71,28 @@ def test_the_model_refuses_what_cannot_be_laid_out() -> None:
 
 def test_a_limit_only_cuts_off() -> None:
     arch, layer = load_arch("magnet16"), layer_of(Geometry(1, 64, 14, 14, 64, 3, 3, padding=(1, 1)))
-    storage = decide_storage(arch, [layer])[0]
-    mapping = Mapper(arch).choose(layer, storage).best.mapping
-    whole = estimate(arch, layer, mapping, storage)
+    residency = decide_residency(arch, [layer])[0]
+    mapping = Mapper(arch).choose(layer, residency).best.mapping
+    whole = estimate(arch, layer, mapping, residency)
     assert whole is not None
-    assert estimate(arch, layer, mapping, storage, limit_cycles=whole.cycles) == whole
-    assert estimate(arch, layer, mapping, storage, limit_cycles=whole.cycles // 2) is None
+    assert estimate(arch, layer, mapping, residency, limit_cycles=whole.cycles) == whole
+    assert estimate(arch, layer, mapping, residency, limit_cycles=whole.cycles // 2) is None
 
 
 def test_room_for_events_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A heap that is too small changes nothing: it is made larger, and the layer run anew."""
     for seed in range(20):
-        arch, layers, mappings = random_run(seed, "all")
+        arch, layers, mappings, _ = random_run(seed, "all")
         layer, mapping = layers[0].spec, mappings[0]
-        storage = decide_storage(arch, [layer])[0]
-        whole = estimate(arch, layer, mapping, storage)
+        residency = decide_residency(arch, [layer])[0]
+        whole = estimate(arch, layer, mapping, residency)
         for room in (1, 7):
             monkeypatch.setattr("accelsim.mapping.search.estimate._EVENTS", room)
-            assert estimate(arch, layer, mapping, storage) == whole, (seed, room)
+            assert estimate(arch, layer, mapping, residency) == whole, (seed, room)
         monkeypatch.undo()
 
 
-def every_mapping(arch: Arch, layer: LayerSpec) -> list[Mapping]:
+def every_mapping(arch: Arch, layer: LayerSpec) -> list[LayerMapping]:
     g, found = layer.geometry, []
     units = -(-g.outputs_per_group // arch.unit_channels) * g.groups
     counts = range(1, arch.pes + 1)
@@ -107,7 +103,7 @@ def every_mapping(arch: Arch, layer: LayerSpec) -> list[Mapping]:
             continue
         for (n, chunk, chunked), order in itertools.product(tilings, ("KP", "PK")):
             for pixels in range(1, -(-g.pixels // p) + 1):
-                mapping = Mapping(k, p, order, pixels, n, chunk, chunked, c)
+                mapping = LayerMapping(k, p, order, pixels, n, chunk, chunked, c)
                 try:
                     check_mapping(arch, layer, mapping)
                     layer.parts(c)
@@ -125,7 +121,7 @@ def every_mapping(arch: Arch, layer: LayerSpec) -> list[Mapping]:
         Geometry(1, 8, 5, 5, 8, 3, 3, groups=2),
         Geometry(1, 3, 8, 8, 8, 3, 3, (2, 2), (1, 1)),
     ],
-    ids=["3x3", "linear", "groups", "folded"],
+    ids=["3x3", "linear", "groups", "packed_im2col"],
 )
 def test_the_choice_is_close_to_the_best_of_all(geometry: Geometry) -> None:
     tight = ["vector_size=4", "lanes=4", "pes=4", "weight_buffer_words=32", "input_buffer_words=64"]
@@ -137,12 +133,12 @@ def test_the_choice_is_close_to_the_best_of_all(geometry: Geometry) -> None:
     ]
     arch = load_arch("magnet16", tight)
     layer = layer_of(geometry, vector_size=4)
-    storage = decide_storage(arch, [layer])[0]
+    residency = decide_residency(arch, [layer])[0]
     everything = every_mapping(arch, layer)
     best = min(
-        found.cycles for own in everything if (found := estimate(arch, layer, own, storage)) is not None
+        found.cycles for own in everything if (found := estimate(arch, layer, own, residency)) is not None
     )
-    chosen = Mapper(arch).choose(layer, storage).best.estimate.cycles
+    chosen = Mapper(arch).choose(layer, residency).best.estimate.cycles
     assert len(everything) > 300 and chosen <= 1.08 * best
 
 
@@ -153,7 +149,7 @@ def test_objectives() -> None:
     for objective in ("cycles", "energy", "edp"):
         arch = load_arch("magnet16", [f"mapping.objective={objective}"])
         prices = {"cycle": 100.0, "dram.read_bit": 8.0, "noc.bit_hop": 0.05, "global_buffer.read": 20.0}
-        best[objective] = Mapper(arch, prices).choose(layer, decide_storage(arch, [layer])[0]).best
+        best[objective] = Mapper(arch, prices).choose(layer, decide_residency(arch, [layer])[0]).best
     cycles = {name: own.estimate.cycles for name, own in best.items()}
     energy_pj = {name: own.energy_pj for name, own in best.items()}
     assert cycles["cycles"] <= cycles["edp"] and energy_pj["energy"] <= energy_pj["edp"]
@@ -169,16 +165,16 @@ def test_in_a_network_the_model_is_close(scheme: str) -> None:
     arch, own, errors = load_arch("magnet16"), Scheme.parse(scheme), []
     for network in ("resnet18", "bert-base"):
         trace = open_workload(network)
-        specs = [trace.layer_outline(info.name, own, arch.vector_size) for info in trace.layers[:30]]
-        mapper, storages = Mapper(arch), decide_storage(arch, specs)
-        choices = list(mapper.choices(specs, storages))
-        programs = [mapper.program(*parts) for parts in zip(choices, specs, storages, strict=True)]
-        word = arch.vector_size * own.weight_bits + own.weight_scale_bits
+        specs = [trace.outline(layer.name, own, arch.vector_size) for layer in trace.layers[:30]]
+        mapper, residencies = Mapper(arch), decide_residency(arch, specs)
+        choices = list(mapper.choices(specs, residencies))
+        programs = [mapper.program(*parts) for parts in zip(choices, specs, residencies, strict=True)]
+        word = arch.vector_size * own.weight.bits + own.weight.scale.bits
         in_pes = arch.pes * arch.lanes * arch.weight_buffer_words // 2 * word
         ahead = -(-(arch.weight_region_bits + in_pes) // arch.dram_bits)
-        for choice, timing in zip(choices, time_programs(arch, programs), strict=True):
+        for choice, timing in zip(choices, time_layers(TimeRequest(arch, programs)), strict=True):
             errors.append(abs(choice.best.estimate.cycles / timing.cycles - 1))
-            bound = layer_bound(arch, timing.layer, timing.storage)
+            bound = layer_bound(arch, timing.layer, timing.residency)
             assert timing.cycles > bound.cycles - ahead, timing.layer.name
             if bound.by == "compute":
                 assert timing.cycles >= bound.cycles, timing.layer.name
@@ -189,14 +185,14 @@ def test_in_a_network_the_model_is_close(scheme: str) -> None:
 def test_a_pin_that_cuts_more_than_there_is_names_the_layer() -> None:
     arch, layer = load_arch("magnet16", ["mapping.c_split=3"]), layer_of(Geometry(1, 32, 4, 4, 32))
     with pytest.raises(AccelsimError, match="layer layer: mapping c_split is 3, expected at most 2"):
-        Mapper(arch).choose(layer, decide_storage(arch, [layer])[0])
+        Mapper(arch).choose(layer, decide_residency(arch, [layer])[0])
 
 
 def test_streamed_tiles_find_their_staging_in_a_small_global_buffer() -> None:
     """The largest tiles that fit the PEs would not."""
     arch = load_arch("magnet16", ["global_buffer_kb=64", "gb_weight_kb=16"])
     layer = layer_of(Geometry(1, 64, 56, 56, 128))
-    storage = decide_storage(arch, [layer])[0]
-    assert storage.input == "streamed" and storage.output_to_dram
-    choice = Mapper(arch).choose(layer, storage)
+    residency = decide_residency(arch, [layer])[0]
+    assert residency.input == "streamed" and residency.output_to_dram
+    choice = Mapper(arch).choose(layer, residency)
     assert choice.best.estimate.cycles < 1.5 * choice.bound.cycles

@@ -17,23 +17,29 @@ from accelsim.machine.arch import Arch, load_arch
 from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.bounds import layer_bound
 from accelsim.mapping.layout.program import build_program
-from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage, decide_storage
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import Residency, decide_residency, output_bits
 from accelsim.mapping.search.candidates import unit_count
 from accelsim.mapping.search.estimate import NO_LEAD, Lead, estimate
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.mapping.search.parameters import count_names
 from accelsim.open import open_workload
 from accelsim.report.inventory import action_prices_pj, build_inventory, technology_of
-from accelsim.sim.run import LayerTiming, time_programs
+from accelsim.sim.run import LayerTiming, TimeRequest, time_layers
 from accelsim.workload.layer import LayerSpec
 
-STREAMED, RESIDENT = Storage("streamed", "streamed", True), Storage("gb", "gb", False)
+RESIDENT = Residency("gb", "gb")
+
+
+def streamed(layer: LayerSpec) -> Residency:
+    return Residency("streamed", "streamed", (output_bits(layer),))
+
+
 BATCH = 25
 
 
-def timed(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> LayerTiming:
-    return time_programs(arch, [build_program(arch, layer, mapping, storage)])[0]
+def timed(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Residency) -> LayerTiming:
+    return time_layers(TimeRequest(arch, [build_program(arch, layer, mapping, residency)]))[0]
 
 
 def model_counts(timing: LayerTiming) -> dict[str, int]:
@@ -42,11 +48,11 @@ def model_counts(timing: LayerTiming) -> dict[str, int]:
     return {name: timing.counts[name] for name in names if timing.counts[name]}
 
 
-def differences(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> list[str]:
+def differences(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Residency) -> list[str]:
     """What the model says otherwise than the event model, of a layer by itself; a bound that is broken."""
-    result = estimate(arch, layer, mapping, storage)
+    result = estimate(arch, layer, mapping, residency)
     try:
-        timing = timed(arch, layer, mapping, storage)
+        timing = timed(arch, layer, mapping, residency)
     except AccelsimError as error:
         return [] if result is None else [f"the model takes what is refused: {error}"]
     if result is None:
@@ -56,7 +62,7 @@ def differences(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage
         found.append(f"cycles: model {result.cycles}, event {timing.cycles}")
     if dict(result.counts) != model_counts(timing):
         found.append(f"counts: model {dict(result.counts)}, event {model_counts(timing)}")
-    bound = layer_bound(arch, layer, storage)
+    bound = layer_bound(arch, layer, residency)
     if bound.cycles > timing.cycles:
         found.append(f"faster than its bound: {timing.cycles}, {bound}")
     return found
@@ -66,11 +72,11 @@ def differences(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage
 @pytest.mark.parametrize("first", range(0, 150, BATCH))
 def test_the_model_is_the_event_model_of_one_layer(first: int, features: Features) -> None:
     for seed in range(first, first + BATCH):
-        arch, layers, mappings = random_run(seed, features)
+        arch, layers, mappings, _ = random_run(seed, features)
         for layer, mapping in zip(layers, mappings, strict=True):
-            for storage in {decide_storage(arch, [layer.spec])[0], STREAMED, RESIDENT}:
-                found = differences(arch, layer.spec, mapping, storage)
-                text = f"seed {seed} {features} {layer.name} {storage}"
+            for residency in {decide_residency(arch, [layer.spec])[0], streamed(layer.spec), RESIDENT}:
+                found = differences(arch, layer.spec, mapping, residency)
+                text = f"seed {seed} {features} {layer.name} {residency}"
                 assert not found, "\n".join([text, *found, describe(arch, layers, mappings)])
 
 
@@ -78,7 +84,7 @@ def test_the_model_refuses_what_layout_refuses() -> None:
     refused = built = 0
     for seed, features in product(range(100), ("plain", "all")):
         rng = np.random.default_rng(seed)
-        arch, layers, mappings = random_run(seed, features)  # type: ignore[arg-type]
+        arch, layers, mappings, _ = random_run(seed, features)  # type: ignore[arg-type]
         if rng.random() < 0.3:
             arch = arch.model_copy(update={"global_buffer_kb": 1})
         layer, mapping = layers[0].spec, mappings[0]
@@ -87,24 +93,24 @@ def test_the_model_refuses_what_layout_refuses() -> None:
             mapping = replace(mapping, units_per_tile=int(rng.integers(1, 9)))
         else:
             mapping = replace(mapping, chunk_vectors=int(rng.integers(1, layer.G + 1)))
-        storage = STREAMED if rng.random() < 0.5 else decide_storage(arch, [layer])[0]
-        found = differences(arch, layer, mapping, storage)
-        assert not found, "\n".join([f"seed {seed} {features} {mapping} {storage}", *found])
-        refused += estimate(arch, layer, mapping, storage) is None
-        built += estimate(arch, layer, mapping, storage) is not None
+        residency = streamed(layer) if rng.random() < 0.5 else decide_residency(arch, [layer])[0]
+        found = differences(arch, layer, mapping, residency)
+        assert not found, "\n".join([f"seed {seed} {features} {mapping} {residency}", *found])
+        refused += estimate(arch, layer, mapping, residency) is None
+        built += estimate(arch, layer, mapping, residency) is not None
     assert refused > 30 and built > 100
 
 
 def test_a_limit_stops_the_model_or_changes_nothing() -> None:
     stopped = 0
     for seed, lead in product(range(60), (NO_LEAD, Lead(50, 50, 20))):
-        arch, layers, mappings = random_run(seed, "all")
+        arch, layers, mappings, _ = random_run(seed, "all")
         layer, mapping = layers[0].spec, mappings[0]
-        storage = decide_storage(arch, [layer])[0]
-        free = estimate(arch, layer, mapping, storage, lead=lead)
+        residency = decide_residency(arch, [layer])[0]
+        free = estimate(arch, layer, mapping, residency, lead=lead)
         assert free is not None
         for limit in (free.cycles, free.cycles // 2):
-            within = estimate(arch, layer, mapping, storage, lead=lead, limit_cycles=limit)
+            within = estimate(arch, layer, mapping, residency, lead=lead, limit_cycles=limit)
             # Work of the global PE is added at the end: a limit need not see it.
             assert within == free or (within is None and limit < free.cycles), seed
             stopped += within is None
@@ -121,12 +127,12 @@ def test_a_lead_hides_the_first_weights() -> None:
     """
     errors, without, rises, hurt = [], [], 0, 0
     for seed, features in product(range(150), ("plain", "all")):
-        arch, layers, mappings = random_run(seed, features)  # type: ignore[arg-type]
+        arch, layers, mappings, _ = random_run(seed, features)  # type: ignore[arg-type]
         specs = [layer.spec for layer in layers[:2]]
         if len(specs) < 2:
             continue
-        own = list(zip(specs, mappings, decide_storage(arch, specs), strict=False))
-        timing = time_programs(arch, [build_program(arch, *parts) for parts in own])[1]
+        own = list(zip(specs, mappings, decide_residency(arch, specs), strict=False))
+        timing = time_layers(TimeRequest(arch, [build_program(arch, *parts) for parts in own]))[1]
         before = estimate(arch, *own[0])
         assert before is not None
         found = estimate(arch, *own[1], lead=before.lead)
@@ -134,7 +140,7 @@ def test_a_lead_hides_the_first_weights() -> None:
         assert found is not None and late is not None and early is not None
         # Weights do not cross two layers ahead.
         assert max(early.lead.first_half, early.lead.second_half) <= early.cycles, seed
-        parts = layer_bound(arch, timing.layer, timing.storage).parts
+        parts = layer_bound(arch, timing.layer, timing.residency).parts
         hidden = ("dram", "weight_banks")  # weights may be through them at the start
         assert early.cycles >= max(n for part, n in parts.items() if part not in hidden), seed
         hurt += early.cycles > 1.2 * late.cycles
@@ -149,10 +155,10 @@ def test_a_lead_hides_the_first_weights() -> None:
     assert np.mean(errors) < 0.007 and np.mean(without) > 0.07, text
 
 
-def every_mapping(arch: Arch, layer: LayerSpec) -> Iterator[Mapping]:
+def every_mapping(arch: Arch, layer: LayerSpec) -> Iterator[LayerMapping]:
     """All of them: splits, orders, tiles and chunks, also those that leave PEs idle or do not fit."""
     units, pixels = unit_count(arch, layer), layer.geometry.pixels
-    parts = (layer.G if layer.folded else layer.words_per_position) if arch.psum_chain else 1
+    parts = (layer.G if layer.packed_im2col else layer.words_per_position) if arch.psum_chain else 1
     per_group = -(-layer.geometry.outputs_per_group // arch.unit_channels)
     for k, c in product(range(1, min(arch.pes, units) + 1), range(1, parts + 1)):
         vectors = max(len(part) for part in layer.parts(c))
@@ -163,14 +169,14 @@ def every_mapping(arch: Arch, layer: LayerSpec) -> Iterator[Mapping]:
             for dataflow, order, tile, (own, chunk, cut) in product(
                 arch.dataflows, ("KP", "PK"), tiles, weights
             ):
-                yield Mapping(k, p, order, tile, own, chunk, cut, c, dataflow)  # type: ignore[arg-type]
+                yield LayerMapping(k, p, order, tile, own, chunk, cut, c, dataflow)  # type: ignore[arg-type]
 
 
-def fastest(arch: Arch, layer: LayerSpec, storage: Storage) -> int | None:
+def fastest(arch: Arch, layer: LayerSpec, residency: Residency) -> int | None:
     best: int | None = None
     for mapping in every_mapping(arch, layer):
         limit = 1 << 40 if best is None else best
-        found = estimate(arch, layer, mapping, storage, limit_cycles=limit)
+        found = estimate(arch, layer, mapping, residency, limit_cycles=limit)
         if found is not None:
             best = min(limit, found.cycles)
     return best
@@ -205,15 +211,15 @@ def test_choices_against_all_mappings(
         rng = np.random.default_rng(seed)
         arch = small_magnet(seed) if kind != "random" else random_arch(rng, ("plain", "all")[seed % 2])
         layer = random_layer(rng, arch, random_scheme(rng, arch), "layer", True).spec
-        storage = decide_storage(arch, [layer])[0]
+        residency = decide_residency(arch, [layer])[0]
         if (size := sum(1 for _ in every_mapping(arch, layer))) > 6000:
             continue
-        best = fastest(arch, layer, storage)
+        best = fastest(arch, layer, residency)
         if best is None:
             with pytest.raises(AccelsimError):
-                Mapper(arch).choose(layer, storage)
+                Mapper(arch).choose(layer, residency)
             continue
-        choice = Mapper(arch).choose(layer, storage)
+        choice = Mapper(arch).choose(layer, residency)
         assert choice.best.estimate.cycles >= best >= choice.bound.cycles, seed
         assert choice.best.score == min(own.estimate.cycles for own in choice.ranked), seed
         ratios.append(choice.best.estimate.cycles / best)
@@ -227,22 +233,7 @@ def test_choices_against_all_mappings(
 def specs_of(network: str, scheme: str, arch: Arch, most: int | None = None) -> list[LayerSpec]:
     """The layers of a network; draws nothing."""
     trace, precision = open_workload(network), Scheme.parse(scheme)
-    return [
-        LayerSpec(
-            name=info.name,
-            op=info.op,
-            geometry=info.geometry,
-            scheme=precision,
-            vector_size=arch.vector_size,
-            fold=arch.fold,
-            input_signed=info.input_signed,
-            activation=info.activation,
-            output=trace.output_format(info.name, precision),
-            weight_is_activation=info.weight_is_activation,
-            global_pe=info.global_pe,
-        )
-        for info in trace.layers[:most]
-    ]
+    return [trace.outline(layer.name, precision, arch.vector_size) for layer in trace.layers[:most]]
 
 
 @pytest.mark.parametrize("objective", ["energy", "edp"])
@@ -254,11 +245,11 @@ def test_objectives(objective: str) -> None:
     prices = action_prices_pj(build_inventory(base, scheme, library), base.clock_ghz)
     layers = specs_of("resnet18", "4/4/4/4", base)[4:9]
     gained = 0
-    for layer, storage in zip(layers, decide_storage(base, layers), strict=True):
-        fast = Mapper(base, prices).choose(layer, storage).best
+    for layer, residency in zip(layers, decide_residency(base, layers), strict=True):
+        fast = Mapper(base, prices).choose(layer, residency).best
         wanted = (
             Mapper(load_arch("magnet16", [f"mapping.objective={objective}"]), prices)
-            .choose(layer, storage)
+            .choose(layer, residency)
             .best
         )
         ours, theirs = (
@@ -282,11 +273,11 @@ def test_the_model_in_a_network(network: str, layers: int | None, scheme: str) -
     """
     arch = load_arch("magnet16")
     specs = specs_of(network, scheme, arch, layers)
-    storages = decide_storage(arch, specs)
+    residencies = decide_residency(arch, specs)
     mapper = Mapper(arch)
-    choices = list(mapper.choices(specs, storages))
-    laid_out = [mapper.program(*own) for own in zip(choices, specs, storages, strict=True)]
-    timings = time_programs(arch, laid_out)
+    choices = list(mapper.choices(specs, residencies))
+    laid_out = [mapper.program(*own) for own in zip(choices, specs, residencies, strict=True)]
+    timings = time_layers(TimeRequest(arch, laid_out))
     cycles = np.array([timing.cycles for timing in timings])
     modelled = np.array([choice.best.estimate.cycles for choice in choices])
     errors = np.abs(modelled / cycles - 1)
@@ -310,5 +301,5 @@ def test_the_model_in_a_network(network: str, layers: int | None, scheme: str) -
 
 def weight_cycles(timing: LayerTiming, bits_per_cycle: int) -> int:
     scheme, layer = timing.layer.scheme, timing.layer
-    word = layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits
+    word = layer.vector_size * scheme.weight.bits + scheme.weight.scale.bits
     return -(-layer.geometry.K * layer.G * word // bits_per_cycle)

@@ -10,34 +10,28 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch, load_arch
 from accelsim.mapping.layout.program import LayerProgram
-from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage, decide_storage
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import Residency, decide_residency, output_bits
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import LayerSpec, OutputFormat
-
-CACHED = Storage("cached", "cached", True)
+from accelsim.workload.layer import Layer, LayerSpec, OutputFormat
 
 
 def zero_layer(arch: Arch, geometry: Geometry, scheme: str = "4/4/4/4") -> LayerSpec:
     """A layer to map."""
     precision = Scheme.parse(scheme)
     return LayerSpec(
-        name="layer",
-        op="conv",
-        geometry=geometry,
+        layer=Layer(name="layer", op="conv", geometry=geometry, input_signed=True, activation="none"),
         scheme=precision,
         vector_size=arch.vector_size,
         fold="auto",
-        input_signed=True,
-        activation="none",
-        output=OutputFormat(precision.activation_bits, True, precision.activation_scale_bits, 1.0),
+        output=OutputFormat(precision.activation),
     )
 
 
-def mapped(arch: Arch, layer: LayerSpec, storage: Storage) -> LayerProgram:
+def mapped(arch: Arch, layer: LayerSpec, residency: Residency) -> LayerProgram:
     mapper = Mapper(arch)
-    return mapper.program(mapper.choose(layer, storage), layer, storage)
+    return mapper.program(mapper.choose(layer, residency), layer, residency)
 
 
 def check(arch: Arch, layer: LayerSpec, program: LayerProgram) -> None:
@@ -77,10 +71,12 @@ def test_random_layers_on_small_machines() -> None:
     for seed in range(150):
         rng = np.random.default_rng(seed)
         arch = random_arch(rng)
-        layer = random_layer(rng, arch, random_scheme(rng, arch), "layer", True)
-        storage = decide_storage(arch, [layer])[0]
+        drawn = random_layer(rng, arch, random_scheme(rng, arch), "layer", True)
+        assert drawn is not None
+        layer = drawn.spec
+        residency = decide_residency(arch, [layer])[0]
         try:
-            program = mapped(arch, layer, storage)
+            program = mapped(arch, layer, residency)
         except AccelsimError as error:
             assert "\n" not in str(error) and "layer layer: " in str(error)
             continue
@@ -101,14 +97,14 @@ def test_random_layers_on_small_machines() -> None:
         Geometry(1, 1, 1, 1, 1),
         Geometry(1, 64, 1, 10, 120, groups=4),
     ],
-    ids=["folded", "3x3", "depthwise", "dilated groups", "linear", "long", "one", "heads"],
+    ids=["packed_im2col", "3x3", "depthwise", "dilated groups", "linear", "long", "one", "heads"],
 )
 @pytest.mark.parametrize("machine", [(), ("pes=1",), ("lanes=8", "pes=6"), ("vector_size=8", "pes=3")])
 def test_magnet16_and_its_relatives(geometry: Geometry, machine: tuple[str, ...]) -> None:
     arch = load_arch("magnet16", list(machine))
     layer = zero_layer(arch, geometry)
-    storage = decide_storage(arch, [layer])[0]
-    program = mapped(arch, layer, storage)
+    residency = decide_residency(arch, [layer])[0]
+    program = mapped(arch, layer, residency)
     check(arch, layer, program)
     working = sum(bool(pe.blocks) for pe in program.pes)
     mapping = program.mapping
@@ -118,7 +114,9 @@ def test_magnet16_and_its_relatives(geometry: Geometry, machine: tuple[str, ...]
 def test_the_same_layer_maps_the_same_way() -> None:
     arch = load_arch("magnet16")
     layer = zero_layer(arch, Geometry(1, 64, 6, 6, 70, 3, 3, (1, 1), (1, 1)))
-    one, other = (mapped(arch, layer, CACHED).mapping for _ in range(2))
+    one, other = (
+        mapped(arch, layer, Residency("cached", "cached", (output_bits(layer),))).mapping for _ in range(2)
+    )
     assert one == other
 
 
@@ -132,10 +130,10 @@ PINS = [
 ]  # fmt: skip
 
 
-def pinned(pins: dict[str, object], *more: str) -> Mapping:
+def pinned(pins: dict[str, object], *more: str) -> LayerMapping:
     arch = load_arch("magnet16", [*(f"mapping.{key}={value}" for key, value in pins.items()), *more])
     layer = zero_layer(arch, Geometry(1, 64, 6, 6, 70, 3, 3, (1, 1), (1, 1)))
-    program = mapped(arch, layer, decide_storage(arch, [layer])[0])
+    program = mapped(arch, layer, decide_residency(arch, [layer])[0])
     check(arch, layer, program)
     return program.mapping
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.errors import AccelsimError
+from accelsim.formats.element import integer_element
+from accelsim.formats.operand import Operand
+from accelsim.formats.scale import Scale
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions, quantize_tensor
 from accelsim.quantize.layers import quantize_layer
@@ -26,13 +30,13 @@ from accelsim.quantize.reference import (
     sqnr_db,
 )
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import FloatLayer, OutputFormat, QuantizedLayer
+from accelsim.workload.layer import FloatLayer, Layer, OutputFormat, QuantizedLayer
 
 SHARED = Path(__file__).parents[2] / "shared"
 PLAIN = QuantizeOptions("max", "max", 99.99, "max", "float_scale", "nearest")
 SCHEMES = ("8/8/-/-", "4/4/4/4", "4/8/6/10", "4/8/-/10", "3/5/4/-", "2/2/1/1")
 GEOMETRIES = {
-    "folded first layer": Geometry(2, 3, 7, 6, 5, 3, 3, (2, 2), (1, 1)),
+    "packed im2col first layer": Geometry(2, 3, 7, 6, 5, 3, 3, (2, 2), (1, 1)),
     "C not a multiple of V": Geometry(1, 21, 4, 5, 3, 3, 2, (1, 2), (1, 0)),
     "groups": Geometry(2, 12, 4, 4, 6, 2, 2, (1, 1), (0, 1), (1, 1), 3),
     "depthwise": Geometry(1, 5, 5, 5, 5, 3, 3, (1, 1), (1, 1), (1, 1), 5),
@@ -47,22 +51,29 @@ def make_layer(geometry: Geometry, seed: int = 0, **changes: object) -> FloatLay
     weight = rng.standard_normal((g.K, g.channels_per_group, g.R, g.S)).astype(np.float32)
     inputs = rng.standard_normal((g.N, g.C, g.H, g.W)).astype(np.float32)
     bias = rng.standard_normal(g.K).astype(np.float32)
-    layer = FloatLayer("layer", "conv", g, weight, inputs, bias)
-    return replace(layer, **changes)  # type: ignore[arg-type]
+    layer = FloatLayer(Layer("layer", "conv", g), weight, inputs, bias)
+    return changed(layer, **changes)
+
+
+def changed(layer: FloatLayer, **changes: Any) -> FloatLayer:
+    """The layer with other tensors, or with another value of what its `layer` says."""
+    own = {key: value for key, value in changes.items() if key in Layer.__dataclass_fields__}
+    rest = {key: value for key, value in changes.items() if key not in own}
+    return replace(layer, layer=replace(layer.layer, **own), **rest)
 
 
 def positive(layer: FloatLayer) -> FloatLayer:
-    return replace(layer, input=np.abs(layer.input), input_signed=False)
+    return changed(layer, input=np.abs(layer.input), input_signed=False)
 
 
 # --- the straightforward definition -----------------------------------------------------------------------
 
 
-def loop_reduction(g: Geometry, size: int, folded: bool) -> list[list[tuple[int, int, int] | None]]:
+def loop_reduction(g: Geometry, size: int, packed_im2col: bool) -> list[list[tuple[int, int, int] | None]]:
     """Per vector, its (r, s, c) entries, None for padding."""
     steps = [(r, s) for r in range(g.R) for s in range(g.S)]
     runs: list[list[tuple[int, int, int] | None]]
-    if folded:
+    if packed_im2col:
         runs = [[(r, s, c) for r, s in steps for c in range(g.channels_per_group)]]
     else:
         runs = [[(r, s, c) for c in range(g.channels_per_group)] for r, s in steps]
@@ -89,16 +100,16 @@ def loop_vector(
 
 
 def loop_weights(layer: FloatLayer, scheme: Scheme, size: int, options: QuantizeOptions):
-    g, qmax = layer.geometry, scheme.weight_max
-    reduction = loop_reduction(g, size, g.folded(size, options.fold))
+    g, qmax = layer.geometry, scheme.weight.qmax
+    reduction = loop_reduction(g, size, g.packed_im2col(size, options.fold))
     words, scales, gammas = [], [], []
     for k in range(g.K):
         kernel = layer.weight[k]
         vectors = [[float(kernel[i[2], i[0], i[1]]) if i else 0.0 for i in vector] for vector in reduction]
         largest = [max(abs(x) for x in vector) / qmax for vector in vectors]
-        if scheme.weight_scale_bits:
-            gamma = max(largest) / (2**scheme.weight_scale_bits - 1) or 1.0
-            pairs = [loop_vector(v, gamma, -qmax, qmax, scheme.weight_scale_bits, options) for v in vectors]
+        if scheme.weight.scale.bits:
+            gamma = max(largest) / (2**scheme.weight.scale.bits - 1) or 1.0
+            pairs = [loop_vector(v, gamma, -qmax, qmax, scheme.weight.scale.bits, options) for v in vectors]
             words.append([codes for codes, _ in pairs])
             scales.append([code for _, code in pairs])
         else:
@@ -113,10 +124,13 @@ def loop_inputs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Words for a given static gamma."""
     g = layer.geometry
-    low, qmax = scheme.activation_min(layer.input_signed), scheme.activation_max(layer.input_signed)
+    low, qmax = (
+        scheme.activation.of_sign(layer.input_signed).qmin,
+        scheme.activation.of_sign(layer.input_signed).qmax,
+    )
     depth = g.channels_per_group
     vectors = []
-    if g.folded(size, options.fold):
+    if g.packed_im2col(size, options.fold):
         for n, p, q in np.ndindex(g.N, g.P, g.Q):
             for group in range(g.groups):
                 for vector in loop_reduction(g, size, True):
@@ -136,9 +150,9 @@ def loop_inputs(
             channels = [float(x) for x in layer.input[n, group * depth : (group + 1) * depth, h, w]]
             channels += [0.0] * (-depth % size)
             vectors += [channels[start : start + size] for start in range(0, len(channels), size)]
-    if not scheme.activation_scale_bits:
+    if not scheme.activation.scale.bits:
         return np.array([loop_codes(v, gamma, low, qmax) for v in vectors]), np.array([])
-    pairs = [loop_vector(v, gamma, low, qmax, scheme.activation_scale_bits, options) for v in vectors]
+    pairs = [loop_vector(v, gamma, low, qmax, scheme.activation.scale.bits, options) for v in vectors]
     return np.array([codes for codes, _ in pairs]), np.array([code for _, code in pairs])
 
 
@@ -150,7 +164,7 @@ def check_against_loops(
     assert found.weight_words.dtype == np.int8
     assert np.array_equal(found.weight_words, words)
     assert np.array_equal(found.weight_gamma, gammas)
-    if scheme.weight_scale_bits:
+    if scheme.weight.scale.bits:
         assert found.weight_scales is not None and found.weight_scales.dtype == np.uint16
         assert np.array_equal(found.weight_scales, scales)
     else:
@@ -158,7 +172,7 @@ def check_against_loops(
     words, scales = loop_inputs(layer, scheme, size, options, found.input_gamma)
     assert found.input_words.dtype == (np.int8 if layer.input_signed else np.uint8)
     assert np.array_equal(found.input_words, words)
-    if scheme.activation_scale_bits:
+    if scheme.activation.scale.bits:
         assert found.input_scales is not None and found.input_scales.dtype == np.uint16
         assert np.array_equal(found.input_scales, scales)
     else:
@@ -198,7 +212,7 @@ def test_random_layers_equal_loops(data: st.DataObject) -> None:
         )
     except AccelsimError:
         return
-    scheme = Scheme(
+    scheme = Scheme.integer(
         draw(st.integers(2, 8)),
         draw(st.integers(2, 8)),
         draw(st.sampled_from((0, 1, 4, 6))),
@@ -227,13 +241,13 @@ def test_static_gammas_of_max_calibration() -> None:
     wider = replace(layer, calibration_input=np.concatenate([layer.input, 3 * layer.input]))
     found = quantize_layer(wider, Scheme.parse("4/4/4/4"), 8, PLAIN)
     assert found.input_gamma == float(wider.calibration_input.max()) / 15 / 15
-    assert found.output.gamma > 2 * quantize_layer(layer, Scheme.parse("4/4/4/4"), 8, PLAIN).output.gamma
+    assert found.output_gamma > 2 * quantize_layer(layer, Scheme.parse("4/4/4/4"), 8, PLAIN).output_gamma
 
 
 def test_half_to_even() -> None:
     g = Geometry(1, 4, 1, 1, 1)
     ties = np.array([0.5, 1.5, -2.5, 7.0], np.float32)
-    layer = FloatLayer("t", "linear", g, ties.reshape(1, 4, 1, 1), ties.reshape(1, 4, 1, 1))
+    layer = FloatLayer(Layer("t", "linear", g), ties.reshape(1, 4, 1, 1), ties.reshape(1, 4, 1, 1))
     found = quantize_layer(layer, Scheme.parse("4/4/-/-"), 4, PLAIN)
     assert found.weight_words.tolist() == [[[0, 2, -2, 7]]]
     assert found.input_words.tolist() == [[0, 2, -2, 7]]
@@ -247,12 +261,12 @@ def test_half_to_even() -> None:
 def test_all_zero_layer_has_unit_gammas(scheme: str, options: QuantizeOptions) -> None:
     g = GEOMETRIES["groups"]
     layer = make_layer(g)
-    layer = replace(
+    layer = changed(
         layer, weight=layer.weight * 0, input=np.abs(layer.input * 0), input_signed=False, bias=None
     )
     found = quantize_layer(layer, Scheme.parse(scheme), 8, options)
     assert not found.weight_words.any() and not found.input_words.any()
-    assert (found.weight_gamma == 1).all() and found.input_gamma == 1 and found.output.gamma == 1
+    assert (found.weight_gamma == 1).all() and found.input_gamma == 1 and found.output_gamma == 1
     for scales in (found.weight_scales, found.input_scales):
         assert scales is None or not scales.any()
 
@@ -274,7 +288,7 @@ def test_zero_vectors_and_channels_among_others(options: QuantizeOptions) -> Non
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("factor", [1e-44, 1e-30, 1e30])
 def test_tiny_and_huge_values(scheme: str, factor: float) -> None:
-    layer = make_layer(GEOMETRIES["folded first layer"], bias=None)
+    layer = make_layer(GEOMETRIES["packed im2col first layer"], bias=None)
     layer = replace(
         layer,
         weight=(layer.weight * factor).astype(np.float32),
@@ -283,15 +297,15 @@ def test_tiny_and_huge_values(scheme: str, factor: float) -> None:
     for options in (PLAIN, QuantizeOptions()):
         found = quantize_layer(layer, Scheme.parse(scheme), 8, options)
         assert (found.weight_gamma > 0).all() and np.isfinite(found.weight_gamma).all()
-        assert 0 < found.input_gamma < math.inf and 0 < found.output.gamma < math.inf
-        assert np.abs(found.weight_words).max() == Scheme.parse(scheme).weight_max
+        assert 0 < found.input_gamma < math.inf and 0 < found.output_gamma < math.inf
+        assert np.abs(found.weight_words).max() == Scheme.parse(scheme).weight.qmax
         ppu_constants(found)
 
 
 def test_up_from_zero_keeps_small_vectors() -> None:
     g = Geometry(1, 4, 1, 2, 1)
     inputs = np.array([[100, 1], [100, 1], [100, -1], [100, 0.5]], np.float32).reshape(1, 4, 1, 2)
-    layer = FloatLayer("t", "linear", g, np.ones((1, 4, 1, 1), np.float32), inputs)
+    layer = FloatLayer(Layer("t", "linear", g), np.ones((1, 4, 1, 1), np.float32), inputs)
     options = replace(PLAIN, elements="integer_scale")
     nearest = quantize_layer(layer, Scheme.parse("4/4/4/4"), 4, options)
     assert nearest.input_scales is not None and nearest.input_scales.tolist() == [15, 0]
@@ -331,7 +345,7 @@ def test_percentile_gamma_ignores_zero_vectors() -> None:
     g = Geometry(1, 4, 1, 1000, 1)
     inputs = np.zeros((1, 4, 1, 1000), np.float32)
     inputs[0, :, 0, :5] = 3
-    layer = FloatLayer("t", "linear", g, np.ones((1, 4, 1, 1), np.float32), inputs, input_signed=False)
+    layer = FloatLayer(Layer("t", "linear", g, input_signed=False), np.ones((1, 4, 1, 1), np.float32), inputs)
     options = replace(PLAIN, gamma_calibration="percentile", percentile=50.0)
     assert quantize_layer(layer, Scheme.parse("4/4/4/4"), 4, options).input_gamma == 3 / 15 / 15
 
@@ -367,7 +381,7 @@ def integer_psums(layer: QuantizedLayer) -> np.ndarray:
     psums = np.zeros((g.pixels, g.K), np.int64)
     for group in range(g.groups):
         outputs = slice(group * g.outputs_per_group, (group + 1) * g.outputs_per_group)
-        words = inputs[layer.gather(group, np.arange(g.pixels))].reshape(g.pixels, -1)
+        words = inputs[layer.spec.gather(group, np.arange(g.pixels))].reshape(g.pixels, -1)
         # Exact in float64: every partial sum stays below 2^53.
         product = words.astype(np.float64) @ weights[outputs].reshape(g.outputs_per_group, -1).T
         psums[:, outputs] = product.astype(np.int64)
@@ -408,7 +422,7 @@ def test_dequantize_with_shifts() -> None:
 def test_output_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = make_layer(replace(GEOMETRIES["groups"], N=5))
     whole = float_output(layer)
-    monkeypatch.setattr("accelsim.layer_output._CHUNK_ELEMENTS", 1)
+    monkeypatch.setattr("accelsim.quantize.reference._CHUNK_ELEMENTS", 1)
     assert np.allclose(float_output(layer), whole, rtol=0, atol=1e-12)
 
 
@@ -420,26 +434,27 @@ def test_output_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch)
 def test_default_output_format(scheme: str, activation: str) -> None:
     layer = make_layer(Geometry(1, 8, 3, 3, 12), activation=activation)
     parsed = Scheme.parse(scheme)
-    output = quantize_layer(layer, parsed, 8, PLAIN).output
+    found = quantize_layer(layer, parsed, 8, PLAIN)
+    output = found.output
     y = apply_activation(float_output(layer), activation)
     signed = activation == "none"
-    assert (output.bits, output.signed, output.scale_bits) == (
-        parsed.activation_bits,
-        signed,
-        parsed.activation_scale_bits,
+    operand = output.operand
+    assert (operand.bits, operand.element.signed) == (parsed.activation.bits, signed)
+    assert operand.scale == parsed.activation.scale
+    levels = 2**parsed.activation.scale.bits - 1 or 1
+    assert found.output_gamma == pytest.approx(
+        np.abs(y).max() / parsed.activation.of_sign(signed).qmax / levels, rel=1e-7
     )
-    levels = 2**parsed.activation_scale_bits - 1 or 1
-    assert output.gamma == pytest.approx(np.abs(y).max() / parsed.activation_max(signed) / levels, rel=1e-7)
 
 
 def test_output_vectors_stay_within_groups() -> None:
     """With V = 4, groups of 2 outputs give scales of 2 channels each: the 50th percentile sees both sizes."""
     g = Geometry(1, 4, 1, 1, 4, groups=2)
     weight = np.array([1, 1, 64, 64], np.float32).reshape(4, 1, 1, 1).repeat(2, axis=1)
-    layer = FloatLayer("t", "linear", g, weight, np.ones((1, 4, 1, 1), np.float32))
+    layer = FloatLayer(Layer("t", "linear", g), weight, np.ones((1, 4, 1, 1), np.float32))
     options = replace(PLAIN, gamma_calibration="percentile", percentile=50.0)
-    output = quantize_layer(layer, Scheme.parse("4/4/4/4"), 4, options).output
-    assert output.gamma == pytest.approx((2 + 128) / 2 / 7 / 15, rel=1e-7)
+    found = quantize_layer(layer, Scheme.parse("4/4/4/4"), 4, options)
+    assert found.output_gamma == pytest.approx((2 + 128) / 2 / 7 / 15, rel=1e-7)
 
 
 def test_ppu_constants_follow_the_definition() -> None:
@@ -450,12 +465,12 @@ def test_ppu_constants_follow_the_definition() -> None:
     fraction = found.output.fraction_bits
     for k in range(layer.geometry.K):
         product = found.weight_gamma[k] * found.input_gamma
-        exact = Fraction(product) * 2 ** (3 + 2 + fraction) / Fraction(found.output.gamma)
+        exact = Fraction(product) * 2 ** (3 + 2 + fraction) / Fraction(found.output_gamma)
         multiplier = float(exact)
         floor = math.frexp(multiplier)[1] - 1
         assert t[k] == min(max(15 - floor, 1), 63)
         assert abs(m[k] - multiplier * 2.0 ** int(t[k])) <= 0.51 and m[k] <= 65535
-        assert bias[k] == round(float(layer.bias[k]) * 2**fraction / found.output.gamma)
+        assert bias[k] == round(float(layer.bias[k]) * 2**fraction / found.output_gamma)
     for array in (m, t, bias):
         assert array.dtype == np.int64
 
@@ -470,25 +485,23 @@ def test_ppu_bias_saturates_and_absent_bias_is_zero() -> None:
 
 def test_ppu_refuses_large_multipliers() -> None:
     found = quantize_layer(make_layer(Geometry(1, 4, 1, 3, 2)), Scheme.parse("8/8/-/-"), 4)
-    unit = replace(
-        found, weight_gamma=np.ones(2), input_gamma=1.0, output=OutputFormat(8, True, 0, 256 / 32767.9)
-    )
+    unit = replace(found, weight_gamma=np.ones(2), input_gamma=1.0, output_gamma=256 / 32767.9)
     m, t, _ = ppu_constants(unit)
     assert m.tolist() == [65535, 65535] and t.tolist() == [1, 1]
     for gamma in (256 / 32768, 1e-300):
         with pytest.raises(
             AccelsimError, match=r"layer layer: PPU multiplier of output channel 0 is .* 32768"
         ):
-            ppu_constants(replace(unit, output=OutputFormat(8, True, 0, gamma)))
+            ppu_constants(replace(unit, output_gamma=gamma))
 
 
 def test_output_format_without_fraction_bits_is_refused() -> None:
     layer = make_layer(Geometry(1, 4, 1, 3, 2))
-    wide = OutputFormat(16, False, 10, 1.0)
+    found = quantize_layer(layer, Scheme.parse("8/8/-/-"), 4)
+    operand = Operand(integer_element("uint16", 16, False), Scale("uint", 10, "tensor"))
+    wide = replace(found, spec=replace(found.spec, output=OutputFormat(operand)))
     with pytest.raises(AccelsimError, match=r"layer layer: output format of 16 bits .* -3 fraction bits"):
-        quantize_layer(layer, Scheme.parse("8/8/-/-"), 4, output=wide)
-    with pytest.raises(AccelsimError, match=r"-3 fraction bits"):
-        ppu_constants(replace(quantize_layer(layer, Scheme.parse("8/8/-/-"), 4), output=wide))
+        ppu_constants(wide)
 
 
 # --- errors -----------------------------------------------------------------------------------------------
@@ -708,7 +721,7 @@ def test_defaults_rescue_small_vectors() -> None:
     inputs = rng.standard_t(4, (1, 768, 1, 64))
     inputs[:, ::97] *= 15
     weight = rng.laplace(size=(64, 768, 1, 1))
-    layer = FloatLayer("t", "linear", g, weight.astype(np.float32), inputs.astype(np.float32))
+    layer = FloatLayer(Layer("t", "linear", g), weight.astype(np.float32), inputs.astype(np.float32))
     assert layer_sqnr(layer, "4/4/4/4", QuantizeOptions()) > 4 + layer_sqnr(layer, "4/4/4/4", PLAIN)
 
 
@@ -739,7 +752,7 @@ def test_defaults_on_a_trained_layer(scheme: str, gain: float) -> None:
     weight = load_file(path)["layer2.1.conv1.weight"]
     inputs = np.maximum(np.random.default_rng(0).standard_normal((1, 32, 16, 16)), 0).astype(np.float32)
     g = Geometry(1, 32, 16, 16, 32, 3, 3, (1, 1), (1, 1))
-    layer = FloatLayer("layer2.1.conv1", "conv", g, weight, inputs, None, "none", False)
+    layer = FloatLayer(Layer("layer2.1.conv1", "conv", g, input_signed=False), weight, inputs)
     assert layer_sqnr(layer, scheme, QuantizeOptions()) > gain + layer_sqnr(layer, scheme, PLAIN)
 
 

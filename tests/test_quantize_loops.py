@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
+from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import (
     QuantizeOptions,
@@ -128,7 +129,7 @@ def test_most_rows_need_no_second_opinion(monkeypatch: pytest.MonkeyPatch) -> No
         judged.append(len(magnitudes))
         return plain_mse_ranges(magnitudes, qmax)
 
-    monkeypatch.setattr("accelsim.calibration.plain_mse_ranges", judge)
+    monkeypatch.setattr("accelsim.quantize.ranges.plain_mse_ranges", judge)
     magnitudes = np.abs(np.random.default_rng(0).standard_normal((400, 576)))
     for qmax in (7, 127):
         mse_ranges(magnitudes, qmax)
@@ -159,10 +160,10 @@ def test_static_scale_and_gamma_of_the_largest_value(seed: int) -> None:
     x = awkward(np.float32, (40, 16), seed)
     options = QuantizeOptions()
     largest = float(np.abs(x).max())
-    assert tensor_scale(iter(np.split(x, 5)), 8, True, options) == largest / 127
+    assert tensor_scale(iter(np.split(x, 5)), integer_operand(8), options) == largest / 127
     s = np.abs(x).max(axis=1).astype(np.float64) / 7
-    assert tensor_gamma(iter(np.split(x, 5)), 4, True, 4, options) == float(s.max()) / 15
-    assert tensor_scale(iter([np.zeros((3, 4))]), 8, True, options) == 1.0
+    assert tensor_gamma(iter(np.split(x, 5)), integer_operand(4, 4), options) == float(s.max()) / 15
+    assert tensor_scale(iter([np.zeros((3, 4))]), integer_operand(8), options) == 1.0
 
 
 def test_quantize_tensor_of_every_granularity() -> None:
@@ -199,5 +200,7 @@ def words_digest(name: str, scheme: str) -> str:
         for values in (words.weight_words, words.weight_scales, words.weight_gamma, words.input_words):
             digest.update(b"" if values is None else np.ascontiguousarray(values).tobytes())
         digest.update(b"" if words.input_scales is None else words.input_scales.tobytes())
-        digest.update(repr((words.input_gamma, words.output)).encode())
+        facts = {**words.output.to_dict(), "gamma": words.output_gamma}
+        output = ", ".join(f"{key}={value!r}" for key, value in facts.items())
+        digest.update(f"({words.input_gamma!r}, OutputFormat({output}))".encode())
     return digest.hexdigest()

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hand_machine import node_work
 
+from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch, load_arch
 from accelsim.mapping.layout.program import LayerProgram
-from accelsim.mapping.residency import decide_storage
+from accelsim.mapping.residency import decide_residency
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.sim import run as sim_run
 from accelsim.sim.repeats import find_repeat
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import GlobalPeWork, LayerSpec, OutputFormat
+from accelsim.workload.layer import Layer, LayerSpec, NodeWork, OutputFormat
 
 
-def layer(name: str, geometry: Geometry, work: tuple[GlobalPeWork, ...] = ()) -> LayerSpec:
+def layer(name: str, geometry: Geometry, work: tuple[NodeWork, ...] = ()) -> LayerSpec:
     return LayerSpec(
-        name=name,
-        op="linear",
-        geometry=geometry,
+        layer=Layer(name=name, op="linear", geometry=geometry, input_signed=True, activation="none"),
         scheme=Scheme.parse("4/4/4/4"),
         vector_size=16,
         fold="auto",
-        input_signed=True,
-        activation="none",
-        output=OutputFormat(4, True, 4, 1.0),
+        output=OutputFormat(integer_operand(4, 4)),
         global_pe=work,
     )
 
@@ -38,15 +36,15 @@ def network(blocks: int) -> list[LayerSpec]:
         layers += [
             layer(f"{block}.wide", Geometry(1, 64, 8, 8, 128)),
             layer(f"{block}.deep", Geometry(1, 128, 8, 8, 64, 3, 3, padding=(1, 1))),
-            layer(f"{block}.add", Geometry(1, 64, 8, 8, 64), (GlobalPeWork("add", 4096),)),
+            layer(f"{block}.add", Geometry(1, 64, 8, 8, 64), (node_work("add", 4096),)),
         ]
     return [*layers, layer("head", Geometry(1, 64, 1, 1, 10))]
 
 
 def programs_of(arch: Arch, layers: list[LayerSpec]) -> list[LayerProgram]:
-    mapper, storages = Mapper(arch), decide_storage(arch, layers)
-    choices = mapper.choices(layers, storages)
-    return [mapper.program(*own) for own in zip(choices, layers, storages, strict=True)]
+    mapper, residencies = Mapper(arch), decide_residency(arch, layers)
+    choices = mapper.choices(layers, residencies)
+    return [mapper.program(*own) for own in zip(choices, layers, residencies, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -65,12 +63,12 @@ def test_filled_in_layers_are_those_that_would_be_run(machine: tuple[str, ...]) 
     programs = programs_of(arch, layers)
     assert find_repeat([program.signature for program in programs]) is not None
     heard: list[int] = []
-    short = sim_run.time_programs(arch, programs, heard.append)
-    whole, _ = sim_run._time(arch, programs, None, None, ())
+    short = sim_run.time_layers(sim_run.TimeRequest(arch, programs), heard.append)
+    whole, _ = sim_run._time(sim_run.TimeRequest(arch, programs), None, None, ())
     for own, run in zip(short, whole, strict=True):
         assert (own.layer.name, own.cycles, own.end) == (run.layer.name, run.cycles, run.end)
         assert own.counts == run.counts
-        np.testing.assert_array_equal(own.buckets, run.buckets)
+        np.testing.assert_array_equal(own.stall_cycles, run.stall_cycles)
     assert heard == list(range(len(layers)))
 
 
@@ -83,7 +81,7 @@ def test_few_layers_are_run() -> None:
         repeat = find_repeat([program.signature for program in programs])
         assert repeat is not None
         assert len(layers) - len(repeat.left_out) <= 1 + 3 * 4 + 2
-        ends[blocks] = [own.cycles for own in sim_run.time_programs(arch, programs)]
+        ends[blocks] = [own.cycles for own in sim_run.time_layers(sim_run.TimeRequest(arch, programs))]
     # The same head, the same tail, and between them what came before, again.
     assert ends[5][:9] == ends[9][:9] and ends[5][-4:] == ends[9][-4:]
 
@@ -92,10 +90,12 @@ def test_states_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None
     """Then everything is run: a state that never repeats must not change a number."""
     arch, layers = load_arch("magnet16"), network(6)
     programs = programs_of(arch, layers)
-    whole, _ = sim_run._time(arch, programs, None, None, ())
+    whole, _ = sim_run._time(sim_run.TimeRequest(arch, programs), None, None, ())
     monkeypatch.setattr(sim_run.Array, "state", lambda self, index: index)
     monkeypatch.setattr(sim_run, "_fill_in", None)
-    assert [own.end for own in sim_run.time_programs(arch, programs)] == [own.end for own in whole]
+    assert [own.end for own in sim_run.time_layers(sim_run.TimeRequest(arch, programs))] == [
+        own.end for own in whole
+    ]
 
 
 @pytest.mark.parametrize(

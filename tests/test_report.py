@@ -14,17 +14,17 @@ from accelsim.api import compare, run
 from accelsim.costs import CostLibrary
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import load_arch
-from accelsim.mapping.residency import decide_storage
+from accelsim.mapping.residency import decide_residency
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.quantize.layers import quantize_layer
 from accelsim.report.inventory import build_inventory, technology_of
 from accelsim.report.results import RunResult
-from accelsim.sim.run import time_programs
+from accelsim.sim.run import TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import FloatLayer
+from accelsim.workload.layer import FloatLayer, Layer
 
 SCOPES = ["datapath", "pe", "array", "system"]
-BUCKETS = ["compute", "accumulate_stall", "output_wait", "weight_wait", "input_wait", "drain", "idle"]
+STALL_REASONS = ["compute", "bubble", "output_wait", "weight_wait", "input_wait", "drain", "idle"]
 # Wide lanes, and narrow ones whose per-vector outputs are staged; a machine that streams and waits.
 MACHINES = {
     "magnet16": ("8/8/-/-", ()),
@@ -46,8 +46,8 @@ class Tables:
         self.result = result
         self.summary = json.loads((folder / "summary.json").read_text())
         self.arch = self.summary["arch_parameters"]
-        self.layers, self.components, self.area, self.buckets = (
-            pd.read_csv(folder / f"{name}.csv") for name in ("layers", "components", "area", "buckets")
+        self.layers, self.components, self.area, self.stalls = (
+            pd.read_csv(folder / f"{name}.csv") for name in ("layers", "components", "area", "stalls")
         )
 
     def count(self, layer: str, component: str, *actions: str) -> float:
@@ -81,7 +81,7 @@ def test_energy_adds_up(tables: Tables) -> None:
     assert energies == sorted(energies) and energies[0] > 0 and len(set(energies)) == 4
     layers = tables.layers
     np.testing.assert_allclose(layers["fj_per_op"], 1e3 * layers["energy_system_pj"] / layers["macs"] / 2)
-    assert sum(summary["energy_standing"].values()) == pytest.approx(1)
+    assert sum(summary["energy_evidence"].values()) == pytest.approx(1)
 
 
 def test_area_adds_up(tables: Tables) -> None:
@@ -95,23 +95,23 @@ def test_area_adds_up(tables: Tables) -> None:
         assert summary["area_um2"][scope] == pytest.approx(each)
     assert summary["area_um2"]["datapath"] < summary["area_um2"]["pe"] < summary["area_um2"]["array"]
     assert frame.loc[frame["scope"] == "system", "area_um2"].sum() == 0
-    assert (frame["source"].str.len() > 0).all() and (frame["standing"].str.len() > 0).all()
+    assert (frame["source"].str.len() > 0).all() and (frame["evidence"].str.len() > 0).all()
     assert set(frame["component"]) == set(tables.components["component"]) - {"clock_tree"}
 
 
 def test_cycles_add_up(tables: Tables) -> None:
-    layers, buckets, pes = tables.layers, tables.buckets, tables.arch["pes"]
+    layers, stalls, pes = tables.layers, tables.stalls, tables.arch["pes"]
     assert layers["cycles"].sum() == tables.summary["cycles"]
     assert list(layers["layer"]) == list(GEOMETRIES)
-    assert len(buckets) == len(layers) * pes * len(BUCKETS) and (buckets["cycles"] >= 0).all()
-    assert list(buckets["bucket"].unique()) == BUCKETS
-    by_pe = buckets.groupby(["layer", "pe"])["cycles"].sum()
+    assert len(stalls) == len(layers) * pes * len(STALL_REASONS) and (stalls["cycles"] >= 0).all()
+    assert list(stalls["stall_reason"].unique()) == STALL_REASONS
+    by_pe = stalls.groupby(["layer", "pe"])["cycles"].sum()
     for row in layers.itertuples():
         assert len(by_pe[row.layer]) == pes and (by_pe[row.layer] == row.cycles).all()
-        own = buckets[buckets["layer"] == row.layer].groupby("bucket")["cycles"].sum()
-        for bucket in BUCKETS:
-            share = getattr(row, f"{bucket}_share")
-            assert share == pytest.approx(own[bucket] / (row.cycles * pes))
+        own = stalls[stalls["layer"] == row.layer].groupby("stall_reason")["cycles"].sum()
+        for reason in STALL_REASONS:
+            share = getattr(row, f"{reason}_share")
+            assert share == pytest.approx(own[reason] / (row.cycles * pes))
         assert own["compute"] > 0
     peak = tables.arch["pes"] * tables.arch["lanes"] * tables.arch["vector_size"]
     np.testing.assert_allclose(layers["utilization"], layers["macs"] / layers["cycles"] / peak)
@@ -119,7 +119,7 @@ def test_cycles_add_up(tables: Tables) -> None:
 
 
 def test_counts_have_their_closed_forms(tables: Tables) -> None:
-    """What docs/machine.md section 6 says of a layer's work, whatever its mapping."""
+    """What docs/counts.md says of a layer's work, whatever its mapping."""
     arch, scheme = tables.arch, Scheme.parse(tables.summary["scheme"])
     v, lanes = arch["vector_size"], arch["lanes"]
     for row in tables.layers.itertuples():
@@ -141,7 +141,7 @@ def test_counts_have_their_closed_forms(tables: Tables) -> None:
         assert ("scale_multiply" in parts) == scheme.has_scales
         if scheme.has_scales:
             assert tables.count(layer, "scale_multiply", "op") == done
-            both = bool(scheme.weight_scale_bits and scheme.activation_scale_bits)
+            both = bool(scheme.weight.scale.bits and scheme.activation.scale.bits)
             assert tables.count(layer, "scale_product", "op") == done * both
         # A chain reads what it sends, and reads and writes what it adds to.
         passed = g.pixels * lane_groups * (row.c_split - 1)
@@ -150,7 +150,7 @@ def test_counts_have_their_closed_forms(tables: Tables) -> None:
         assert tables.count(layer, "accumulation_collector", "read") == entries + passed
         assert tables.count(layer, "psum_adder", "add") == g.pixels * g.K * (row.c_split - 1)
         assert tables.count(layer, "ppu", "op") == g.pixels * g.K
-        if scheme.activation_scale_bits:
+        if scheme.activation.scale.bits:
             per_pixel = g.groups * -(-outputs // v)
             assert tables.count(layer, "ppu_vector_scale", "op") == g.pixels * per_pixel
         reads = tables.count(layer, "weight_buffer", "read")
@@ -158,7 +158,7 @@ def test_counts_have_their_closed_forms(tables: Tables) -> None:
         assert tables.count(layer, "weight_zero_detect", "op") == reads
         reads = tables.count(layer, "input_buffer", "read")
         assert tables.count(layer, "input_register", "write") == reads <= entries
-        padding = int((g.tap_positions() < 0).sum()) if not g.folded(v) else 0
+        padding = int((g.tap_positions() < 0).sum()) if not g.packed_im2col(v) else 0
         assert reads == entries - padding * lane_groups * -(-g.C // g.groups // v)
         assert tables.count(layer, "control", "cycle") == arch["pes"] * row.cycles
         assert tables.count(layer, "dram", "bit") == row.dram_read_bits + row.dram_write_bits
@@ -169,14 +169,16 @@ def test_counts_have_their_closed_forms(tables: Tables) -> None:
 
 def test_the_first_layer_reads_and_the_last_writes_dram(tables: Tables) -> None:
     layers = tables.layers.set_index("layer")
-    bits = Scheme.parse(tables.summary["scheme"]).activation_bits
+    bits = Scheme.parse(tables.summary["scheme"]).activation.bits
     g = GEOMETRIES["matmul"]
     assert layers.loc["matmul", "dram_write_bits"] >= g.pixels * g.K * bits
     assert layers.loc["first", "dram_read_bits"] > 0
     if tables.arch["global_buffer_kb"] == 512:
         assert (layers["dram_write_bits"].iloc[:-1] == 0).all()
-        # K^T and V are activations already there; nothing is read.
-        assert layers.loc["matmul", "dram_read_bits"] == 0
+        # Its input is there already; the weight operand of a chain comes from outside.
+        operand = Scheme.parse(tables.summary["scheme"]).weight.in_blocks(tables.arch["vector_size"])
+        words = g.K * g.vectors(tables.arch["vector_size"])
+        assert layers.loc["matmul", "dram_read_bits"] == words * operand.word_bits
 
 
 def test_every_count_has_a_price(tables: Tables) -> None:
@@ -222,7 +224,7 @@ def test_a_faster_clock_leaks_less(trace: Path) -> None:
 @pytest.mark.parametrize("change", ["node_nm=7", "voltage_v=0.6"])
 def test_technology_prices_and_does_not_count(trace: Path, change: str) -> None:
     here, there = run(trace, scheme="4/4/4/4"), run(trace, scheme="4/4/4/4", overrides=[change])
-    pd.testing.assert_frame_equal(here.report.buckets, there.report.buckets)
+    pd.testing.assert_frame_equal(here.report.stalls, there.report.stalls)
     one, other = energies(here), energies(there)
     counted = one.index.get_level_values("component") != "clock_tree"
     pd.testing.assert_series_equal(one.loc[counted, "count"], other.loc[counted, "count"])
@@ -269,13 +271,13 @@ def test_cached_inputs_are_read_from_dram_once() -> None:
     geometry = Geometry(1, 16, 24, 24, 16, 3, 3, padding=(1, 1))
     weight = rng.standard_normal((16, 16, 3, 3)).astype(np.float32)
     inputs = np.abs(rng.standard_normal((1, 16, 24, 24))).astype(np.float32)
-    layer = FloatLayer("conv", "conv", geometry, weight, inputs, input_signed=False)
+    layer = FloatLayer(Layer("conv", "conv", geometry, input_signed=False), weight, inputs)
     arch = load_arch("magnet16", ["pes=1", "mapping.tile_pixels=16"])
     words = quantize_layer(layer, Scheme.parse("8/8/-/-"), 16)
-    mapper, (storage,) = Mapper(arch), decide_storage(arch, [words.spec])
-    program = mapper.program(mapper.choose(words.spec, storage), words.spec, storage)
-    assert program.storage.input == "cached" and len(program.input_streams[0].fetches) > 30
-    activity = time_programs(arch, [program])[0]
+    mapper, (residency,) = Mapper(arch), decide_residency(arch, [words.spec])
+    program = mapper.program(mapper.choose(words.spec, residency), words.spec, residency)
+    assert program.residency.input == "cached" and len(program.input_streams[0].fetches) > 30
+    activity = time_layers(TimeRequest(arch, [program]))[0]
     assert activity.counts["dram.read_bit"] == (24 * 24 + 16 * 9) * 16 * 8
 
 

@@ -28,7 +28,7 @@ from accelsim.workload.geometry import Geometry
 Cli = Callable[..., Said]
 
 
-# --- the dump: docs/machine.md section 2 in int64 NumPy, sharing nothing with the package but the sizes -----
+# --- the dump: docs/numerics.md in int64 NumPy, sharing nothing with the package but the sizes -----
 
 
 def word_numbers(g: Geometry, vector: int, group: int) -> np.ndarray:
@@ -55,7 +55,7 @@ def word_numbers(g: Geometry, vector: int, group: int) -> np.ndarray:
 
 
 def parts_of(g: Geometry, vector: int, count: int) -> list[list[int]]:
-    """The g of each part of a reduction over `count` PEs: of channels, at all taps; folded: of vectors."""
+    """The g of each part of a reduction over `count` PEs: channels, at all taps; packed im2col: vectors."""
     depth, taps = g.C // g.groups, g.R * g.S
     if depth < vector and taps > 1:
         return [list(part) for part in np.array_split(np.arange(-(-depth * taps // vector)), count)]

@@ -15,10 +15,10 @@ from machines import Features, random_run
 
 from accelsim.machine.arch import load_arch
 from accelsim.mapping.layout.program import LayerProgram, build_program
-from accelsim.mapping.residency import decide_storage
+from accelsim.mapping.residency import decide_residency
 from accelsim.report.timeline import Timeline
-from accelsim.sim.layer_run import BUCKETS
-from accelsim.sim.run import LayerTiming, time_programs
+from accelsim.sim.layer_run import STALL_REASONS
+from accelsim.sim.run import LayerTiming, TimeRequest, time_layers
 
 Cli = Callable[..., Said]
 Slice = dict[str, Any]
@@ -28,14 +28,14 @@ SEEDS = range(4000, 4060)
 def timed(
     seed: int, path: Path, features: Features = "plain", **options: int
 ) -> tuple[list[LayerTiming], dict[str, Any]]:
-    arch, layers, mappings = random_run(seed, features)
+    arch, layers, mappings, _ = random_run(seed, features)
     specs = [layer.spec for layer in layers]
     programs: list[LayerProgram] = [
-        build_program(arch, spec, mapping, storage)
-        for spec, mapping, storage in zip(specs, mappings, decide_storage(arch, specs), strict=True)
+        build_program(arch, spec, mapping, residency)
+        for spec, mapping, residency in zip(specs, mappings, decide_residency(arch, specs), strict=True)
     ]
     timeline = Timeline(arch, programs, title="a test", **options)
-    timings = time_programs(arch, programs, recorder=timeline)
+    timings = time_layers(TimeRequest(arch, programs), recorder=timeline)
     timeline.write(path)
     return timings, json.loads(path.read_bytes(), object_pairs_hook=no_key_twice)
 
@@ -101,14 +101,16 @@ def test_slices_of_a_track_never_overlap(seed: int, features: Features, tmp_path
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_dram_port_moves_no_more_than_its_width(seed: int, tmp_path: Path) -> None:
     """Reads and writes share one port, whose cycles those that follow each other share."""
-    arch, _, _ = random_run(seed)
+    arch, *_ = random_run(seed)
     found = tracks(timed(seed, tmp_path / "t.json")[1])
     moved = sorted(
         found["DRAM", "reads"] + found["DRAM", "writes"], key=lambda e: (e["ts"], e["ts"] + e["dur"])
     )
     assert not overlaps(moved)
     for move in moved:
-        assert abs(move["args"]["bits"] / arch.dram_bits - move["dur"]) <= 0.001, move
+        assert abs(move["args"]["bits"] / arch.dram_bits - move["dur"]) < 0.0011, (
+            move
+        )  # it is rounded at both ends
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -116,18 +118,18 @@ def test_the_dram_port_moves_no_more_than_its_width(seed: int, tmp_path: Path) -
 def test_slices_of_a_pe_are_its_buckets(seed: int, most: int, tmp_path: Path) -> None:
     timings, document = timed(seed, tmp_path / "t.json", max_blocks=most)
     found = tracks(document)
-    for pe in range(len(timings[0].buckets)):
+    for pe in range(len(timings[0].stall_cycles)):
         got: Counter[tuple[str, str]] = Counter()
         for event in found[f"PE {pe}", "compute"]:
             args = event["args"]
             got[event["name"], "compute"] += args["steps"]
-            got[event["name"], "accumulate_stall"] += args["accumulate_stall"]
-            assert args["steps"] + args["accumulate_stall"] == event["dur"]
+            got[event["name"], "bubble"] += args["bubble"]
+            assert args["steps"] + args["bubble"] == event["dur"]
         for event in found[f"PE {pe}", "stalls"]:
             got[event["args"]["layer"], event["name"].replace(" ", "_")] += event["dur"]
         for timing in timings:
-            want = dict(zip(BUCKETS, timing.buckets[pe].tolist(), strict=True))
-            assert {name: got[timing.layer.name, name] for name in BUCKETS} == want
+            want = dict(zip(STALL_REASONS, timing.stall_cycles[pe].tolist(), strict=True))
+            assert {name: got[timing.layer.name, name] for name in STALL_REASONS} == want
         # Compute and stalls together leave no cycle of the run out.
         both = found[f"PE {pe}", "compute"] + found[f"PE {pe}", "stalls"]
         assert sum(event["dur"] for event in both) == timings[-1].end
@@ -181,14 +183,14 @@ def test_layers_follow_one_another(tmp_path: Path) -> None:
 
 
 def test_recording_changes_nothing() -> None:
-    arch, layers, mappings = random_run(4001)
+    arch, layers, mappings, _ = random_run(4001)
     specs = [layer.spec for layer in layers]
-    storages = decide_storage(arch, specs)
-    programs = [build_program(arch, *parts) for parts in zip(specs, mappings, storages, strict=True)]
-    plain = time_programs(arch, programs)
-    recorded = time_programs(arch, programs, recorder=Timeline(arch, programs, title=""))
+    residencies = decide_residency(arch, specs)
+    programs = [build_program(arch, *parts) for parts in zip(specs, mappings, residencies, strict=True)]
+    plain = time_layers(TimeRequest(arch, programs))
+    recorded = time_layers(TimeRequest(arch, programs), recorder=Timeline(arch, programs, title=""))
     for a, b in zip(plain, recorded, strict=True):
-        assert (a.end, a.counts, a.buckets.tolist()) == (b.end, b.counts, b.buckets.tolist())
+        assert (a.end, a.counts, a.stall_cycles.tolist()) == (b.end, b.counts, b.stall_cycles.tolist())
 
 
 def test_the_command_writes_it_and_replaces_it(trace: Path, cli: Cli, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import os
 import pickle
 import re
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ from accelsim.open import open_workload
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.layers import quantize_layer
 from accelsim.trace import find as trace_files
-from accelsim.trace.file import Trace, trace_info
+from accelsim.trace.file import Trace
 from accelsim.trace.find import find_trace
+from accelsim.trace.info import workload_info
 from accelsim.trace.write import quantize_trace, write_trace
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import FloatLayer, GlobalPeWork, LayerSpec, QuantizedLayer
+from accelsim.workload.graph import Graph, LayerStep, Node
+from accelsim.workload.layer import FloatLayer, Layer, NodeWork, QuantizedLayer
 
 S4, S8 = Scheme.parse("4/4/4/4"), Scheme.parse("8/8/-/-")
 OPTIONS = QuantizeOptions(gamma_calibration="max", elements="float_scale")
@@ -44,22 +46,36 @@ def make_layers() -> list[FloatLayer]:
     matmul = Geometry(1, 12, 1, 3, 4, groups=2)
     return [
         FloatLayer(
-            "conv1", "conv", conv, draw(4, 3, 3, 3), draw(1, 3, 5, 4), draw(4), "relu",
-            global_pe=(GlobalPeWork("max_pool", 40),), calibration_input=draw(2, 3, 5, 4),
+            Layer("conv1", "conv", conv, "relu"),
+            draw(4, 3, 3, 3), draw(1, 3, 5, 4), draw(4), calibration_input=draw(2, 3, 5, 4),
         ),
-        FloatLayer("fc", "linear", Geometry(1, 20, 1, 2, 3), draw(3, 20, 1, 1), abs(draw(1, 20, 1, 2)),
-                   input_signed=False),
+        FloatLayer(Layer("fc", "linear", Geometry(1, 20, 1, 2, 3), input_signed=False),
+                   draw(3, 20, 1, 1), abs(draw(1, 20, 1, 2))),
         FloatLayer(
-            "qk.0", "matmul", matmul, draw(4, 6, 1, 1), draw(1, 12, 1, 3), weight_is_activation=True,
+            Layer("qk.0", "matmul", matmul, weight_is_activation=True), draw(4, 6, 1, 1), draw(1, 12, 1, 3),
             calibration_input=draw(1, 24, 1, 3), calibration_weight=draw(8, 6, 1, 1),
         ),
     ]  # fmt: skip
+
+
+GRAPH = Graph(
+    (("image", (1, 3, 5, 4)), ("queries", (1, 12, 1, 3)), ("keys", (4, 6, 1, 1))),
+    (
+        LayerStep("conv1", ("image",)),
+        Node("pool", "max_pool", ("conv1",), (1, 4, 2, 5)),
+        LayerStep("fc", ("pool",)),
+        LayerStep("qk.0", ("queries", "keys")),
+    ),
+    ("fc", "qk.0"),
+)
 
 
 def same(a: object, b: object) -> None:
     """Every field of two layers is equal, arrays bit for bit and of one dtype."""
     for name, value in vars(a).items():
         other = getattr(b, name)
+        if name == "spec":  # a layer by itself hosts no work
+            value, other = replace(value, global_pe=()), replace(other, global_pe=())
         if isinstance(value, np.ndarray):
             assert value.dtype == other.dtype and np.array_equal(value, other), name
         else:
@@ -72,7 +88,8 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layers = make_layers()
     quantized = [quantize_layer(layer, scheme, 8, OPTIONS) for scheme in (S4, S8) for layer in layers]
     path = tmp_path_factory.mktemp("trace") / "small.safetensors"
-    return write_trace(path, "small model", layers, {"license": "MIT", "seed": 1}, quantized=quantized)
+    facts = {"license": "MIT", "seed": 1}
+    return write_trace(path, "small model", layers, facts, graph=GRAPH, quantized=quantized)
 
 
 # --- round trips ------------------------------------------------------------------------------------------
@@ -84,7 +101,7 @@ def test_round_trip(valid: Path) -> None:
     assert trace.provenance == {"license": "MIT", "seed": 1}
     assert trace.has_floats and trace.variants == ("4/4/4/4@8", "8/8/-/-@8")
     assert trace.sha256 == hashlib.sha256(valid.read_bytes()).hexdigest()
-    for layer, info in zip(make_layers(), trace.layers, strict=True):
+    for layer, info in zip(make_layers(), trace.manifest.layers, strict=True):
         assert (info.name, info.geometry, info.has_floats) == (layer.name, layer.geometry, True)
         same(trace.float_layer(layer.name), layer)
         for scheme in (S4, S8):
@@ -136,7 +153,7 @@ def test_rounded_scale_products_share_the_stored_words(tmp_path: Path) -> None:
 def test_quantize_in_place_equals_writing_at_once(valid: Path, tmp_path: Path) -> None:
     path = tmp_path / "small.safetensors"
     layers = make_layers()
-    write_trace(path, "small model", layers, {"license": "MIT", "seed": 1})
+    write_trace(path, "small model", layers, {"license": "MIT", "seed": 1}, graph=GRAPH)
     assert quantize_trace(path, path, [S4, S8], 8, OPTIONS) == path
     assert path.read_bytes() == valid.read_bytes()
     quantize_trace(path, path, [S4], 8)
@@ -151,6 +168,7 @@ def test_same_content_same_bytes(valid: Path, tmp_path: Path) -> None:
         "small model",
         layers,
         {"seed": 1, "license": "MIT"},
+        graph=GRAPH,
         quantized=quantized,
     )
     assert again.read_bytes() == valid.read_bytes()
@@ -177,7 +195,7 @@ def test_replaced_file_does_not_disturb_an_open_trace(valid: Path, tmp_path: Pat
 
 
 def test_trace_info(valid: Path) -> None:
-    frame, summary = trace_info(Trace.open(valid))
+    frame, summary = workload_info(Trace.open(valid))
     assert frame["layer"].tolist() == ["conv1", "fc", "qk.0"]
     assert frame["macs"].tolist() == [3 * 4 * 4 * 27, 2 * 60, 3 * 4 * 6]
     assert frame["stride"].tolist()[0] == "2x1"
@@ -195,7 +213,7 @@ def test_unknown_layer(valid: Path) -> None:
 # --- finding ----------------------------------------------------------------------------------------------
 
 
-def test_an_outline_is_the_layer_without_its_gamma(tmp_path: Path) -> None:
+def test_an_outline_is_the_layer_without_its_tensors(tmp_path: Path) -> None:
     """Where operands live, and the mapping, are decided by outlines: they must say what the layer will be."""
     scheme, never = Scheme.parse("4/4/4/4"), QuantizeOptions(fold="never")
     floats = Trace.open(find_trace("digits"))
@@ -208,12 +226,25 @@ def test_an_outline_is_the_layer_without_its_gamma(tmp_path: Path) -> None:
         (Trace.open(stored), QuantizeOptions()),
         (open_workload("bert-base"), None),
     ):
-        for info in trace.layers[:8]:
-            outline = trace.layer_outline(info.name, scheme, 16, options)
-            spec, _ = trace.open_layer(info.name, scheme, 16, options)
-            same = {field.name for field in fields(LayerSpec)} - {"output"}
-            assert all(getattr(outline, name) == getattr(spec, name) for name in same), info.name
-            assert replace(outline.output, gamma=1.0) == replace(spec.output, gamma=1.0)
+        for layer in trace.layers[:8]:
+            outline = trace.outline(layer.name, scheme, 16, options)
+            assert outline == trace.quantized_layer(layer.name, scheme, 16, options).spec
+
+
+def test_the_graph_is_kept_and_version_1_opens_as_a_chain(valid: Path, tmp_path: Path) -> None:
+    trace = Trace.open(valid)
+    assert trace.graph == GRAPH
+    copy = quantize_trace(valid, tmp_path / "copy.safetensors", [S4], 4)
+    assert Trace.open(copy).graph == GRAPH
+    old = craft(valid, tmp_path / "old.safetensors", lambda manifest, _: as_version_1(manifest))
+    chain = Trace.open(old)
+    assert chain.graph.is_chain and chain.layers == trace.layers
+    assert [step.reads for step in chain.graph.steps] == [
+        ("input",), ("conv1",), ("conv1.max_pool",), ("fc", "qk.0.weight"),
+    ]  # fmt: skip
+    assert chain.outline("conv1", S8, 8).global_pe == (NodeWork("max_pool", 40, 40, 40),)
+    assert trace.outline("conv1", S8, 8).global_pe == (NodeWork("max_pool", 48, 48, 40),)
+    assert Trace.open(quantize_trace(old, tmp_path / "new.safetensors", [S4], 4)).graph == chain.graph
 
 
 def test_find_trace(valid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,15 +282,21 @@ def test_bad_content_is_not_written(tmp_path: Path) -> None:
     nan = replace(fc, weight=np.full((3, 20, 1, 1), np.nan, np.float32))
     fails("layer fc: weight holds NaN or infinity", lambda: write_trace(path, "m", [nan], {}))
     fails("layer fc: is given twice", lambda: write_trace(path, "m", [fc, fc], {}))
-    fails("layer 'a/b': expected a name", lambda: write_trace(path, "m", [replace(fc, name="a/b")], {}))
-    fails("layer '../x': expected a name", lambda: write_trace(path, "m", [replace(fc, name="../x")], {}))
+    fails(
+        "layer 'a/b': expected a name",
+        lambda: write_trace(path, "m", [replace(fc, layer=replace(fc.layer, name="a/b"))], {}),
+    )
+    fails(
+        "layer '../x': expected a name",
+        lambda: write_trace(path, "m", [replace(fc, layer=replace(fc.layer, name="../x"))], {}),
+    )
     fails("layers is empty", lambda: write_trace(path, "m", [], {}))
     fails(r"model is 'a\\nb'", lambda: write_trace(path, "a\nb", [fc], {}))
     fails("provenance is not plain JSON", lambda: write_trace(path, "m", [fc], {"x": float("nan")}))
     fails("provenance is not plain JSON", lambda: write_trace(path, "m", [fc], {"x": object()}))
     fails("provenance is not plain JSON", lambda: write_trace(path, "m", [fc], {"x": "\ud800"}))
     fails("layer fc: has neither floats", lambda: write_trace(path, "m", [fc], {}, keep_floats=False))
-    other = quantize_layer(replace(conv, name="fc"), S4, 8)
+    other = quantize_layer(replace(conv, layer=replace(conv.layer, name="fc")), S4, 8)
     fails("layer fc: variant 4/4/4/4@8 describes another layer",
           lambda: write_trace(path, "m", [fc], {}, quantized=[other]))  # fmt: skip
     bad = quantize_layer(fc, S4, 8)
@@ -364,6 +401,28 @@ def change(name: str, how: Callable[[np.ndarray], np.ndarray]) -> Edit:
     return edit
 
 
+def version_1(edit: Edit) -> Edit:
+    """The edit on the same trace as version 1 would have it: work beside the layers, and no graph."""
+
+    def both(manifest: dict[str, Any], tensors: Tensors) -> None:
+        as_version_1(manifest)
+        edit(manifest, tensors)
+
+    return both
+
+
+def as_version_1(manifest: dict[str, Any]) -> None:
+    manifest["version"] = 1
+    del manifest["graph"]
+    for layer in manifest["layers"]:
+        layer["global_pe"] = [{"op": "max_pool", "elements": 40}] if layer["name"] == "conv1" else []
+
+
+def swap_steps(manifest: dict[str, Any], _: Tensors) -> None:
+    steps = manifest["graph"]["steps"]
+    steps.append(steps.pop(2))
+
+
 def repeat_layer(manifest: dict[str, Any], _: Tensors) -> None:
     manifest["layers"].append(manifest["layers"][0])
 
@@ -371,8 +430,8 @@ def repeat_layer(manifest: dict[str, Any], _: Tensors) -> None:
 V4, V8 = ("layers", 0, "quantized", "4/4/4/4@8"), ("layers", 1, "quantized", "8/8/-/-@8")
 BAD: list[tuple[Edit, str]] = [
     (put("format", value="other"), "manifest: format is 'other', expected 'accelsim-trace'"),
-    (put("version", value=2), "manifest: version is 2, this accelsim reads version 1"),
-    (put("version", value=True), "manifest: version is True, this accelsim reads version 1"),
+    (put("version", value=3), "manifest: version is 3, this accelsim reads versions 1 to 2"),
+    (put("version", value=True), "manifest: version is True, this accelsim reads versions 1 to 2"),
     (put("extra", value=0), "manifest: unknown key 'extra', expected format, version"),
     (drop("synthetic"), "manifest: key 'synthetic' is missing"),
     (put("synthetic", value=0), "manifest: synthetic is 0, expected true or false"),
@@ -390,9 +449,30 @@ BAD: list[tuple[Edit, str]] = [
     (put("layers", 0, "input_signed", value="no"), "conv1: input_signed is 'no', expected true or false"),
     (put("layers", 0, "input_signed", value=False), "tensor .*/input_words has dtype 'I8', expected U8"),
     (put("layers", 1, "input_signed", value=True), "fc: tensor .*/input_words has dtype 'U8', expected I8"),
-    (put("layers", 0, "global_pe", value=[3]), "layer conv1: global_pe holds 3, expected objects"),
-    (put("layers", 0, "global_pe", 0, "elements", value=-1), "conv1: global_pe: elements is -1, expected"),
-    (put("layers", 0, "global_pe", 0, "op", value="\n"), r"global_pe op is '\\n', expected printable text"),
+    (put("layers", 0, "global_pe", value=[]), "layer conv1: unknown key 'global_pe'"),
+    (version_1(put("layers", 0, "global_pe", value=[3])), "layer conv1: global_pe holds 3, expected objects"),
+    (version_1(put("layers", 0, "global_pe", 0, "elements", value=-1)), "conv1: global_pe: elements is -1"),
+    (version_1(put("layers", 0, "global_pe", 0, "op", value="\n")), r"global_pe op is '\\n', expected print"),
+    (version_1(put("graph", value={})), "manifest: unknown key 'graph'"),
+    (drop("graph"), "manifest: key 'graph' is missing"),
+    (put("graph", value=[]), r"manifest: graph is \[\], expected an object"),
+    (put("graph", "chain", value=1), "graph: chain is 1, expected true or false"),
+    (put("graph", "color", value=1), "graph: unknown key 'color'"),
+    (put("graph", "inputs", 0, "shape", value=[1, 0, 1, 1]), r"graph input image: shape is \[1, 0, 1, 1\]"),
+    (put("graph", "inputs", 1, "name", value="conv1"), "graph: layer conv1 is named twice"),
+    (put("graph", "steps", 0, "layer", value="other"), "graph: layer other is not a layer of the network"),
+    (put("graph", "steps", 0, "reads", value=["fc"]), "graph: layer conv1 reads 'fc', expected an input"),
+    (put("graph", "steps", 0, "reads", value=[]), "graph: layer conv1 reads nothing"),
+    (put("graph", "steps", 0, "reads", value=["image", "image"]), "graph: layer conv1 reads 2 tensors"),
+    (put("graph", "steps", 1, "unit", value="gpu"), "node pool: unit is 'gpu', expected one of global"),
+    (put("graph", "steps", 1, "elements", value=-1), "graph: node pool: elements is -1, exp"),
+    (put("graph", "steps", 1, "shape", value=[1, 2, 3]), r"node pool: shape is \[1, 2, 3\], expected four"),
+    (put("graph", "steps", 1, "shape", value=[1, 4, 5, 5]), "layer fc takes .pool. of 100 elements"),
+    (put("graph", "steps", 1, "op", value=""), "graph: node pool: op is '', expected 1 to 200 printable"),
+    (swap_steps, "graph: its layers are not those of the network in their order, first at qk.0"),
+    (put("graph", "outputs", value=[]), "graph: outputs are none or one twice"),
+    (put("graph", "outputs", value=["nothing"]), "graph: output 'nothing' is no tensor of it"),
+    (put("graph", "outputs", value=["qk.0"]), "graph: tensor 'fc' is read by nobody"),
     (put("layers", 0, "geometry", "C", value=0), "layer conv1: geometry: C is 0, expected an integer from 1"),
     (put("layers", 0, "geometry", "C", value=10**400), r"geometry: C is 10+\.\.\., expected an integer"),
     (put("layers", 0, "geometry", "C", value=True), "layer conv1: geometry: C is True, expected an integer"),
@@ -400,7 +480,7 @@ BAD: list[tuple[Edit, str]] = [
     (put("layers", 0, "geometry", "stride", value=[0, 1]), r"conv1: geometry: stride is \(0, 1\)"),
     (put("layers", 0, "geometry", "padding", value=[2**31 - 1] * 2), "output pixels, expected at most"),
     (put("layers", 0, "geometry", "groups", value=2), "conv1: geometry: groups is 2, expected a divisor"),
-    (put("layers", 1, "geometry", "C", value=21), r"fc/input has shape .* expected \[1, 21, 1, 2\]"),
+    (put("layers", 1, "geometry", "C", value=10), "layer fc takes 'pool' of 40 elements as its input, exp"),
     (put("layers", 0, "geometry", "R", value=5), r"conv1/weight has shape .* expected \[4, 3, 5, 3\]"),
     (drop("layers", 0, "tensors", "input"), "layer conv1: tensors has only one of weight and input"),
     (drop("layers", 0, "tensors", "bias"), "tensor 'conv1/bias' is in the file but not in the manifest"),

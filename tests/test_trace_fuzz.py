@@ -16,10 +16,11 @@ from safetensors.numpy import load_file, save_file
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.layers import quantize_layer
-from accelsim.trace.file import Trace, trace_info
+from accelsim.trace.file import Trace
+from accelsim.trace.info import workload_info
 from accelsim.trace.write import write_trace
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import FloatLayer
+from accelsim.workload.layer import FloatLayer, Layer
 
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -29,11 +30,13 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     weight, inputs = rng.standard_normal((2, 3, 2, 1)), rng.standard_normal((1, 3, 2, 2))
     layer = FloatLayer(
-        "a", "conv", Geometry(1, 3, 2, 2, 2, 2, 1), weight.astype(np.float32), inputs.astype(np.float32)
+        Layer("a", "conv", Geometry(1, 3, 2, 2, 2, 2, 1)),
+        weight.astype(np.float32),
+        inputs.astype(np.float32),
     )
-    words = quantize_layer(layer, Scheme.parse("4/4/4/4"), 4)
+    words = [quantize_layer(layer, Scheme.parse(text), 4) for text in ("4/4/4/4", "nvfp4")]
     return write_trace(
-        tmp_path_factory.mktemp("fuzz") / "t.safetensors", "m", [layer], {"seed": 0}, quantized=[words]
+        tmp_path_factory.mktemp("fuzz") / "t.safetensors", "m", [layer], {"seed": 0}, quantized=words
     )
 
 
@@ -46,12 +49,12 @@ def open_or_refuse(path: Path) -> bool:
         assert "\n" not in text and text.startswith(f"trace {path}: ")
         text.encode()
         return False
-    for info in trace.layers:
+    for info in trace.manifest.layers:
         for variant in info.quantized.values():
             trace.quantized_layer(info.name, variant.scheme, variant.vector_size)
         if info.has_floats:
             trace.float_layer(info.name)
-    json.dumps(trace_info(trace)[1], allow_nan=False)
+    json.dumps(workload_info(trace)[1], allow_nan=False)
     return True
 
 
@@ -109,7 +112,7 @@ JSON = st.recursive(
         st.floats(),
         st.text(max_size=5),
         st.sampled_from(
-            ["4/4/4/4", "8/8/-/-", "4/4/4/4:sp4", "conv", "relu", "auto", "a", "\ud800", "0" * 64]
+            ["4/4/4/4", "8/8/-/-", "4/4/4/4:sp4", "mxfp4", "conv", "relu", "auto", "a", "\ud800", "0" * 64]
         ),
     ),
     lambda inner: st.one_of(

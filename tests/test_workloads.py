@@ -20,14 +20,15 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.open import open_workload
 from accelsim.quantize.arrays import QuantizeOptions
-from accelsim.quantize.layers import default_output
+from accelsim.quantize.layers import calibrated_output_gamma, output_format
 from accelsim.synthetic.distributions import Distribution, generator
 from accelsim.synthetic.networks import NETWORKS
 from accelsim.synthetic.recipe import Recipe
-from accelsim.synthetic.trace import SyntheticTrace, write_recipe, write_tensors
+from accelsim.synthetic.workload import SyntheticWorkload, write_recipe, write_tensors
 from accelsim.trace.file import Trace
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import GlobalPeWork
+from accelsim.workload.layer import NodeWork, OutputFormat
+from accelsim.workload.wiring import wire
 
 SHIPPED = Path("/work/shared/data/workloads")
 V = 16
@@ -43,9 +44,9 @@ def weights(trace: Trace) -> int:
     return sum(g.K * g.R * g.S * g.channels_per_group for g in stored)
 
 
-def synthetic(name: str, **sizes: int) -> SyntheticTrace:
+def synthetic(name: str, **sizes: int) -> SyntheticWorkload:
     trace = open_workload(name, **sizes)
-    assert isinstance(trace, SyntheticTrace)
+    assert isinstance(trace, SyntheticWorkload)
     return trace
 
 
@@ -81,7 +82,7 @@ def test_macs_and_weights_are_the_published_ones(name: str) -> None:
     trace = synthetic(name, **sizes)
     assert macs(trace) == pytest.approx(expected_macs, rel=0.005)
     assert weights(trace) == expected_weights
-    assert trace.synthetic and not trace.has_floats and trace.model == name
+    assert trace.synthetic and trace.floats(trace.layers[0].name) is None and trace.model == name
 
 
 def test_bert_base_at_128_tokens_is_about_11_2e9() -> None:
@@ -94,13 +95,16 @@ def test_resnet50_is_v1_5_with_pools_and_adds() -> None:
     assert len(by_name) == 54
     assert by_name["layer2.0.conv1"].geometry.stride == (1, 1)
     assert by_name["layer2.0.conv2"].geometry.stride == (2, 2)
-    assert by_name["conv1"].global_pe == (GlobalPeWork("max_pool", 112 * 112 * 64),)
-    adds = [w for info in trace.layers for w in info.global_pe if w.op == "add_relu"]
+    work = wire(trace.graph, trace.layers).work
+    assert work["conv1"] == (NodeWork("max_pool", 112 * 112 * 64, 112 * 112 * 64, 56 * 56 * 64),)
+    adds = [w for items in work.values() for w in items if w.op == "add_relu"]
     assert len(adds) == 16  # 3 + 4 + 6 + 3 blocks
     assert (
         sum(w.elements for w in adds) == 3 * 256 * 56**2 + 4 * 512 * 28**2 + 6 * 1024 * 14**2 + 3 * 2048 * 49
     )
-    assert by_name["layer4.2.conv3"].global_pe[-1] == GlobalPeWork("avg_pool", 49 * 2048)
+    assert all(w.read == 2 * w.written for w in adds)
+    assert work["layer4.2.conv3"][-1] == NodeWork("avg_pool", 49 * 2048, 49 * 2048, 2048)
+    assert work["layer2.0.downsample.0"] and not work["layer2.0.conv3"]  # what comes last hosts the add
     assert {info.name for info in trace.layers if info.input_signed} == {"conv1"}
     plain = {name for name, info in by_name.items() if info.activation == "none"}
     assert plain == {n for n in by_name if n.endswith((".conv3", ".downsample.0"))} | {"fc"}
@@ -119,10 +123,10 @@ def test_every_layer_reads_as_many_channels_as_the_one_before_it_makes() -> None
 
 def test_a_bert_layer_is_laid_out_like_the_bundled_one() -> None:
     """MiniLM is 384 wide with 12 heads; op, signs and global-PE work are those of the real trace."""
-    own = {
-        info.name.removeprefix("layer0."): info for info in synthetic("bert-base", seq=20, batch=4).layers[:8]
-    }
-    real = open_workload("minilm_layer0").layers
+    bert, minilm = synthetic("bert-base", seq=20, batch=4), open_workload("minilm_layer0")
+    own = {info.name.removeprefix("layer0."): info for info in bert.layers[:8]}
+    real = minilm.layers
+    mine, theirs = wire(bert.graph, bert.layers).work, wire(minilm.graph, minilm.layers).work
     assert list(own) == [info.name for info in real]
     for info in real:
         made = own[info.name]
@@ -130,9 +134,11 @@ def test_a_bert_layer_is_laid_out_like_the_bundled_one() -> None:
             assert getattr(made, field) == getattr(info, field), info.name
         assert made.geometry.groups == info.geometry.groups
         assert (made.geometry.N, made.geometry.H, made.geometry.W) == (1, 1, info.geometry.W)
-        wide = 1 if any(w.op == "softmax" for w in info.global_pe) else 2  # 768 over 384
-        work = tuple(GlobalPeWork(w.op, wide * w.elements) for w in info.global_pe)
-        assert made.global_pe == work, info.name
+        wide = 1 if any(w.op == "softmax" for w in theirs[info.name]) else 2  # 768 over 384
+        work = tuple(
+            NodeWork(w.op, wide * w.elements, wide * w.read, wide * w.written) for w in theirs[info.name]
+        )
+        assert mine[f"layer0.{info.name}"] == work, info.name
 
 
 def test_batch_and_sequence_scale_what_they_should() -> None:
@@ -222,12 +228,12 @@ def test_drawn_layers_of_a_network_hold_what_its_recipe_states() -> None:
     assert layer.weight.std() * math.sqrt(64 * 9) == pytest.approx(math.exp(0.3**2), rel=0.1)
     bert = synthetic("bert-base", seq=64).drawn_layer("layer5.ffn_up")
     words = resnet.quantized_layer("layer2.0.conv1", S8, V)
-    assert words.output == resnet.output_format("layer2.0.conv1", S8) and not words.input_signed
+    assert words.output_gamma == resnet.output_gamma("layer2.0.conv1", S8) and not words.input_signed
     rms = np.sqrt(np.square(bert.input[0, :, 0]).mean(axis=1))
     assert (rms > 4 * np.median(rms)).sum() == 8  # 1 % of 768
 
 
-def test_output_format_is_close_to_what_a_float_convolution_gives() -> None:
+def test_output_gamma_is_close_to_what_a_float_convolution_gives() -> None:
     """Not equal: sums of few products have heavier tails than the Gaussian of the formula."""
     for name, layers in {
         "resnet18": ("conv1", "layer3.0.conv1", "layer3.0.downsample.0", "fc"),
@@ -237,22 +243,24 @@ def test_output_format_is_close_to_what_a_float_convolution_gives() -> None:
         trace = synthetic(name)
         for layer in layers:
             for scheme in (S4, S8):
-                stated = trace.output_format(layer, scheme)
-                measured = default_output(trace.drawn_layer(layer), scheme, V, QuantizeOptions())
-                assert 0.5 < stated.gamma / measured.gamma < 1.5, (name, layer, str(scheme))
-                facts = ("bits", "signed", "scale_bits")
-                assert [getattr(stated, f) for f in facts] == [getattr(measured, f) for f in facts]
-                assert math.ldexp(math.frexp(stated.gamma)[0], 24).is_integer()
+                stated, drawn = trace.output_gamma(layer, scheme), trace.drawn_layer(layer)
+                output = output_format(drawn.layer, scheme)
+                measured = calibrated_output_gamma(drawn, output, V, QuantizeOptions())
+                assert 0.5 < stated / measured < 1.5, (name, layer, str(scheme))
+                assert math.ldexp(math.frexp(stated)[0], 24).is_integer()
 
 
-def test_output_format_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outlines_draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a tensor was drawn")
 
     monkeypatch.setattr(Distribution, "draw", refuse)
     trace = synthetic("bert-large")
-    formats = {trace.output_format(info.name, S4) for info in trace.layers}
-    assert len(formats) == 5  # width to width; scores; context; up; down
+    gammas = {trace.output_gamma(layer.name, S4) for layer in trace.layers}
+    assert len(gammas) == 5  # width to width; scores; context; up; down
+    assert {trace.outline(layer.name, S4, V).output for layer in trace.layers} == {
+        OutputFormat(S4.activation)
+    }
     with pytest.raises(AssertionError, match="drawn"):
         trace.quantized_layer("layer0.query", S4, V)
 
@@ -319,11 +327,11 @@ def test_recipe_round_trip(name: str, tmp_path: Path) -> None:
     trace = synthetic(name, seed=7)
     path = write_recipe(trace, tmp_path / "net.json")
     read = open_workload(path)
-    assert isinstance(read, SyntheticTrace)
+    assert isinstance(read, SyntheticWorkload)
     assert read.recipe == trace.recipe
     assert read.sha256 == trace.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert read.name == "net" and trace.name == f"{name}@seed=7"
-    assert path.stat().st_size == read.size_bytes < 200 * len(trace.layers) + 2000
+    assert path.stat().st_size == read.size_bytes < 350 * len(trace.layers) + 2000
     assert read.layers == trace.layers
     assert list(tmp_path.iterdir()) == [path]
 
@@ -421,7 +429,7 @@ BAD_ARGUMENTS = {
     "trace info resnet50@depth=3": "has 'depth=3', expected NAME@KEY=NUMBER",
     "trace info bert-base@seq=4,seq=5": "has 'seq=5', expected",
     "trace info bert-base@": "has ''",
-    "trace quantize resnet18 --scheme 4/4/4/4 --out x": "layer conv1 is a recipe without tensors",
+    "trace quantize resnet18 --scheme 4/4/4/4 --out x": "is a recipe without tensors",
     "run resnet50@batch=0": "batch is 0",
 }
 

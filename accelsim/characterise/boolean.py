@@ -79,7 +79,7 @@ def names_in(text: str) -> list[str]:
 
 
 def _tokens(text: str) -> list[str]:
-    """Last first, so that the next one is popped."""
+    """The tokens of a text, the last one first, so that `pop` takes the next."""
     tokens, position, text = [], 0, text.strip()
     while position < len(text):
         match = _TOKEN.match(text, position)

@@ -18,7 +18,7 @@ DETECTORS = ((16, 3), (16, 4), (16, 6), (16, 8), (16, 9), (32, 8), (64, 4), (4, 
 
 
 def all_blocks(roles: Roles) -> list[Block]:
-    """Generated anew for the cells a library has."""
+    """Every block, its Verilog made for the cells that a library has."""
     pairs = [(weight, operand) for weight in WIDTHS for operand in WIDTHS]
     scales = [(w, a) for i, w in enumerate(SCALE_BITS) for a in SCALE_BITS[i:]]
     return [

@@ -190,7 +190,7 @@ class Cell:
 
     @cached_property
     def passive(self) -> tuple[tuple[PassiveEnergy, ...], ...]:
-        """Per input."""
+        """Passive energies of each input, in the order of `inputs`."""
         return tuple(tuple(self._passive_of(name)) for name in self.inputs)
 
     def _passive_of(self, name: str) -> list[PassiveEnergy]:

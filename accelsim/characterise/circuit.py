@@ -165,5 +165,5 @@ def _starts(counts: Iterable[int]) -> np.ndarray:
 
 
 def _bits(tables: list[tuple[int, int]]) -> np.ndarray:
-    """Truth tables (bits, rows) behind one another."""
+    """uint8: the truth tables, each given as (bits, rows), one after the other."""
     return np.array([table >> k & 1 for table, rows in tables for k in range(rows)], np.uint8)

@@ -82,7 +82,7 @@ def _file(path: Path, tree: Group) -> LibraryFile:
 
 
 def _supply_pin(tree: Group) -> str | None:
-    """The rail energies are read from."""
+    """The supply pin whose rail's energies are read."""
     for cell in tree.all("cell"):
         for pin in cell.all("pg_pin"):
             if pin.attributes.get("pg_type") == "primary_power":

@@ -36,11 +36,11 @@ class Recipe(BaseModel):
     # Load of every block output and slew of every block input in timing and simulation.
     output_load_ff: float | None = Field(default=None, ge=0)
     input_slew_ps: float | None = Field(default=None, gt=0)
-    # When operands of clocked blocks change after the edge; else once the slowest clock branch has switched.
+    # When operands of clocked blocks change after the edge; None: when the slowest clock branch has switched.
     hold_ps: float | None = Field(default=None, ge=0)
     max_fanout: int = Field(default=20, ge=2)
     timeout_s: float = Field(default=3600, gt=0)
-    # What the `source` column calls the library; else its file names.
+    # What the `source` column calls the library; None: its file names.
     library: str | None = None
 
 

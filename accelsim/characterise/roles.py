@@ -18,9 +18,9 @@ XOR3, MAJORITY3 = 0b10010110, 0b11101000
 XOR2, AND2 = 0b0110, 0b1000
 BUFFER, INVERTER = 0b10, 0b01
 WIDEST_OR = 4
-# Latch enables behind one clock buffer of an array, which it must drive.
+# How many latch enables one clock buffer of an array drives.
 BRANCH_BITS = 32
-# Inverters that a usual cell drives.
+# How many inverters a usual cell drives.
 FANOUT = 4
 
 

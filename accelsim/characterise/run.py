@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from accelsim import __version__
 from accelsim.characterise import stimuli
 from accelsim.characterise.block import Block
 from accelsim.characterise.campaign import all_blocks
@@ -25,6 +24,7 @@ from accelsim.characterise.table import Process, check_target, row, table_folder
 from accelsim.characterise.timing import static_timing
 from accelsim.costs.technology import MAX_NODE_NM, MIN_NODE_NM
 from accelsim.errors import AccelsimError
+from accelsim.version import __version__
 
 Progress = Callable[[str, int, int], None]  # what, done, of
 Rows = list[dict[str, object]]

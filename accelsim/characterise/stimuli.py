@@ -37,7 +37,7 @@ def stimuli_of(block: Block) -> tuple[str, ...]:
 
 
 def vectors_of(block: Block) -> tuple[int, int]:
-    """Operations that are measured, and those before them that are not."""
+    """(operations that are measured, operations of the warm-up before them)."""
     return (ARRAY_VECTORS, ARRAY_WARM_UP) if block.family == "array" else (VECTORS, WARM_UP)
 
 
@@ -130,7 +130,7 @@ def _scale(random: np.random.Generator, port: Port, count: int, stimulus: str) -
 
 
 def _ranged(mean: float, sigma: float, low: int, high: int, end: int) -> Callable[..., list[int]]:
-    """A driver: dnn around a mean, else uniform over [0, end)."""
+    """A driver whose words under dnn lie around a mean, under other stimuli anywhere in [0, end)."""
 
     def drive(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
         if stimulus == "dnn":

@@ -132,7 +132,7 @@ class Synthesiser:
             raise AccelsimError(f"yosys: {block.name}: {last}")
 
     def stop(self) -> None:
-        """End what is running; its calls raise."""
+        """End the runs of Yosys under way; the calls that wait for them raise AccelsimError."""
         for process in list(self._running):
             self._end(process)
 

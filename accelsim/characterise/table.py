@@ -88,7 +88,8 @@ def check_target(out: Path) -> None:
 
 @contextmanager
 def table_folder(out: Path) -> Iterator[tuple[Path, Path]]:
-    """Two folders beside `out`: one for tables, which takes its place on success, and one for anything."""
+    """Two folders beside `out`: one for tables, which takes the place of `out` on success, and one for
+    scratch files."""
     check_target(out)
     scratch: Path | None = None
     try:

@@ -33,7 +33,7 @@ def costs_command(
     csv: Annotated[bool, typer.Option("--csv", help="Print as CSV, every column in full.")] = False,
     costs: CostsOption = None,
 ) -> None:
-    """Print the cost constants with unit, node, source and standing; without arguments, an overview."""
+    """Print the cost constants with unit, node, source and evidence; without arguments, an overview."""
     import pandas as pd
 
     from accelsim.api import cost_table
@@ -46,7 +46,7 @@ def costs_command(
         if not csv:
             overview = frame.groupby("component", sort=True).agg(
                 constants=("value", "size"),
-                standing=("status", lambda values: ", ".join(sorted(set(values)))),
+                evidence=("status", lambda values: ", ".join(sorted(set(values)))),
                 source=("source", "first"),
             )
             print_frame(overview.reset_index())

@@ -53,7 +53,7 @@ app.add_typer(costs_app, name="costs")
 def run_command(
     trace: TraceArgument,
     arch: ArchOption = "magnet16",
-    scheme: Annotated[str, typer.Option("--scheme", help="Precision W/A/ws/as[:spN].")] = "4/4/4/4",
+    scheme: Annotated[str, typer.Option("--scheme", help="Precision W/A/ws/as[@block][:spN].")] = "4/4/4/4",
     out: OutOption = None,
     overrides: SetOption = None,
     quantize: QuantizeOption = None,
@@ -67,7 +67,7 @@ def run_command(
     """Simulate a trace at one scheme and write its results."""
     from accelsim import api
     from accelsim.cli.progress import progress_bar
-    from accelsim.report.results import check_target
+    from accelsim.report.folder import check_target
 
     target = _target(out, trace, scheme)
     check_target(target)
@@ -112,7 +112,7 @@ def compare_command(
     """Simulate a trace at several schemes and show what each saves against the first."""
     from accelsim import api
     from accelsim.cli.progress import progress_bar
-    from accelsim.report.results import check_target
+    from accelsim.report.folder import check_target
 
     target = _target(out, trace)
     check_target(target)
@@ -139,7 +139,7 @@ def map_command(
     trace: TraceArgument,
     layer: Annotated[str, typer.Argument(metavar="LAYER", help="A layer's name, see `trace info`.")],
     arch: ArchOption = "magnet16",
-    scheme: Annotated[str, typer.Option("--scheme", help="Precision W/A/ws/as[:spN].")] = "4/4/4/4",
+    scheme: Annotated[str, typer.Option("--scheme", help="Precision W/A/ws/as[@block][:spN].")] = "4/4/4/4",
     overrides: SetOption = None,
     quantize: QuantizeOption = None,
     costs: CostsOption = None,
@@ -178,7 +178,7 @@ def plot_command(
 def rtl_command(
     out: Annotated[Path, typer.Option("--out", help="Folder to write the SystemVerilog to.")],
     arch: ArchOption = "magnet16",
-    scheme: Annotated[str, typer.Option("--scheme", help="Precision W/A/ws/as[:spN].")] = "4/4/4/4",
+    scheme: Annotated[str, typer.Option("--scheme", help="Precision W/A/ws/as[@block][:spN].")] = "4/4/4/4",
     trace: Annotated[str, typer.Option("--trace", help="Trace whose tile feeds the testbench.")] = "digits",
     layer: Annotated[str | None, typer.Option("--layer", help="Layer of the trace [default: first].")] = None,
     overrides: SetOption = None,
@@ -207,7 +207,7 @@ def rtl_command(
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        from accelsim import __version__
+        from accelsim.version import __version__
 
         typer.echo(f"accelsim {__version__}")
         raise typer.Exit

@@ -9,6 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from accelsim.report.shown import title_of
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -16,19 +18,19 @@ if TYPE_CHECKING:
 
 _SCOPES = ("datapath", "pe", "array", "system")
 _PIPED_WIDTH = 240
-# Where a PE's cycles go beside its steps, by buckets.
+# Rows of the summary, and the stall reasons whose cycles each adds up.
 _WAITS = {
     "waiting for weights": ("weight_wait",),
     "waiting for inputs": ("input_wait",),
     "waiting for outputs": ("output_wait",),
-    "draining, idle, pads": ("drain", "idle", "accumulate_stall"),
+    "draining, idle, bubbles": ("drain", "idle", "bubble"),
 }
 _MOST_NAMES = 6
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError  # the command line decides what that means
+        raise BrokenPipeError  # `main` ends the program quietly
 
 
 def _console() -> Console:
@@ -62,9 +64,7 @@ def print_mapping(values: Mapping[str, Any]) -> None:
 def summary_table(runs: Sequence[RunResult], comparison: pd.DataFrame | None = None) -> None:
     """Metrics down, schemes across; with a comparison also what each saves against the first."""
     first = runs[0].summary
-    synthetic = ", synthetic tensors" if first["synthetic"] else ""
-    title = f"{first['trace']} on {first['arch']}: {first['macs']:,} MACs{synthetic}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title_of(first), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("metric")
     for run in runs:
         table.add_column(run.summary["scheme"], justify="right")
@@ -81,8 +81,8 @@ def summary_table(runs: Sequence[RunResult], comparison: pd.DataFrame | None = N
     line("cycles", [f"{s['cycles']:,}{saved('cycles', i)}" for i, s in enumerate(summaries)])
     line("utilization", [f"{s['utilization']:.3f}" for s in summaries])
     line("utilization at every layer's bound", [f"{s['bound_utilization']:.3f}" for s in summaries])
-    for name, buckets in _WAITS.items():
-        shares = [sum(s["pe_cycle_shares"][bucket] for bucket in buckets) for s in summaries]
+    for name, reasons in _WAITS.items():
+        shares = [sum(s["pe_cycle_shares"][reason] for reason in reasons) for s in summaries]
         line(f"PE cycles: {name} (%)", [f"{100 * share:.1f}" for share in shares])
     line("SQNR, psums (dB)", [_text(s["sqnr_db"]) for s in summaries])
     line("SQNR, PPU outputs (dB)", [_text(s["ppu_sqnr_db"]) for s in summaries])
@@ -138,15 +138,17 @@ def _notes(runs: Sequence[RunResult], compared: bool) -> list[str]:
             f"No values computed: {assumed:g} of the lane steps are taken for gated, and all in padding."
         )
     for run in runs:
-        shares = sorted(run.summary["energy_standing"].items(), key=lambda item: -item[1])
-        rests = ", ".join(f"{share:.0%} {standing}" for standing, share in shares)
+        shares = sorted(run.summary["energy_evidence"].items(), key=lambda item: -item[1])
+        rests = ", ".join(f"{share:.0%} {evidence}" for evidence, share in shares)
         notes.append(f"{run.summary['scheme']}: system energy rests on {rests}.")
         notes += [f"{run.summary['scheme']}: warning: {warning}." for warning in run.summary["warnings"]]
     return notes
 
 
 def _moved(runs: Sequence[RunResult]) -> list[str]:
-    """Layers whose operands live elsewhere than in the first run: a step in DRAM traffic, not a slope."""
+    """Layers whose operands live elsewhere than in the first run: there DRAM traffic differs
+    by whole tensors, not in proportion to the widths of the scheme.
+    """
     columns = ["weights_from", "input_from", "output_to"]
     base = runs[0].layers
     notes = []

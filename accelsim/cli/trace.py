@@ -22,9 +22,9 @@ def trace_info_command(trace: TraceArgument) -> None:
     """Show a trace's layers, stored schemes and provenance."""
     from accelsim.cli.terminal import print_frame, print_mapping
     from accelsim.open import open_workload
-    from accelsim.trace.file import trace_info
+    from accelsim.trace.info import workload_info
 
-    layers, summary = trace_info(open_workload(trace))
+    layers, summary = workload_info(open_workload(trace))
     print_mapping(summary)
     print_frame(layers)
 
@@ -33,8 +33,12 @@ def trace_info_command(trace: TraceArgument) -> None:
 def trace_quantize_command(
     trace: TraceArgument,
     out: Annotated[Path, typer.Option("--out", help="The trace file to write.")],
-    scheme: Annotated[list[str], typer.Option("--scheme", help="Precision W/A/ws/as; repeats.")],
-    vector_size: Annotated[int, typer.Option("--vector-size", min=1, max=128)] = 16,
+    scheme: Annotated[
+        list[str], typer.Option("--scheme", help="W/A/ws/as[@block], mxint8, mxfp4 or nvfp4; repeats.")
+    ],
+    vector_size: Annotated[
+        int, typer.Option("--vector-size", min=1, max=128, help="Block of schemes that do not give theirs.")
+    ] = 16,
     quantize: QuantizeOption = None,
     keep_floats: Annotated[
         bool, typer.Option("--keep-floats/--drop-floats", help="Keep the float tensors in the new file.")
@@ -43,11 +47,17 @@ def trace_quantize_command(
     """Write a trace with quantized tensors of the given schemes stored in it."""
     from accelsim.formats.scheme import Scheme
     from accelsim.open import open_workload
+    from accelsim.trace.file import Trace
     from accelsim.trace.write import check_overwrite, quantize_trace
 
     schemes = [Scheme.parse(text) for text in scheme]
     options = quantize_options_of(quantize)
     source = open_workload(trace)
+    if not isinstance(source, Trace):
+        raise AccelsimError(
+            f"trace {trace}: is a recipe without tensors; "
+            "`accelsim trace synth ... --tensors` writes a trace that holds them"
+        )
     check_overwrite(out, source.path)
     written = quantize_trace(source, out, schemes, vector_size, options, keep_floats=keep_floats)
     typer.echo(f"wrote {written}")
@@ -75,10 +85,10 @@ def trace_synth_command(
 ) -> None:
     """Write a trace of a network's true geometry with random tensors, as a recipe of a few KB."""
     from accelsim.open import open_workload
-    from accelsim.synthetic.trace import SyntheticTrace, write_recipe, write_tensors
+    from accelsim.synthetic.workload import SyntheticWorkload, write_recipe, write_tensors
 
     trace = open_workload(network, seq=seq, batch=batch, seed=seed)
-    if not isinstance(trace, SyntheticTrace):
+    if not isinstance(trace, SyntheticWorkload):
         raise AccelsimError(f"trace {network}: holds tensors already, expected a network or a topology")
     written = write_tensors(trace, out) if tensors else write_recipe(trace, out)
     typer.echo(f"wrote {written}")

@@ -1,4 +1,4 @@
-"""What happened in a layer, joined with what was computed in it: all its counts, its operands and values."""
+"""What happened in a layer, joined with what was computed in it: all of its counts."""
 
 from __future__ import annotations
 
@@ -8,36 +8,34 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.compute.lanes import LayerValues, compute_values
+from accelsim.compute.values import Computed
 from accelsim.machine import actions
-from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import DATAFLOWS
-from accelsim.mapping.layout.program import build_program
-from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage, decide_storage
-from accelsim.sim.run import LayerTiming, time_programs
-from accelsim.workload.layer import LayerSpec, QuantizedLayer
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import Residency
+from accelsim.sim.run import LayerTiming
+from accelsim.workload.layer import LayerSpec
 
 
 @dataclass(frozen=True, eq=False)
 class LayerActivity:
-    """What one layer did: its timing, all counts, and where they are kept its operands and values."""
+    """One layer of a run. counts: "component.action" -> count, all of docs/counts.md."""
 
-    layer: LayerSpec
     timing: LayerTiming
+    computed: Computed
     counts: Counter[str]
-    overflows: int | None
-    zero_operand_macs: int
-    operands: QuantizedLayer | None
-    values: LayerValues | None
 
     @property
-    def mapping(self) -> Mapping:
+    def layer(self) -> LayerSpec:
+        return self.timing.layer
+
+    @property
+    def mapping(self) -> LayerMapping:
         return self.timing.mapping
 
     @property
-    def storage(self) -> Storage:
-        return self.timing.storage
+    def residency(self) -> Residency:
+        return self.timing.residency
 
     @property
     def cycles(self) -> int:
@@ -48,55 +46,34 @@ class LayerActivity:
         return self.timing.end
 
     @property
-    def buckets(self) -> NDArray[np.int64]:
-        return self.timing.buckets
+    def stall_cycles(self) -> NDArray[np.int64]:
+        return self.timing.stall_cycles
+
+    @property
+    def overflows(self) -> int | None:
+        return self.computed.overflows
 
     @property
     def psums(self) -> NDArray[np.int64]:
         """int64[pixels, K]. Raises ValueError where values were not kept."""
-        if self.values is None:
+        if self.computed.values is None:
             raise ValueError(f"layer {self.layer.name}: its values were not kept")
-        return self.values.psums
+        return self.computed.values.psums
 
 
-def simulate(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping]) -> list[LayerActivity]:
-    """Compute and time `layers`, one after another, with the given mappings.
-
-    Raises AccelsimError when a layer overflows with `overflow: error`.
-    """
-    specs = [layer.spec for layer in layers]
-    programs = [
-        build_program(arch, layer, mapping, storage)
-        for layer, mapping, storage in zip(specs, mappings, decide_storage(arch, specs), strict=True)
-    ]
-    values = [
-        compute_values(arch, layer, mapping.c_split) for layer, mapping in zip(layers, mappings, strict=True)
-    ]
-    timings = time_programs(arch, programs)
-    return [join(*parts) for parts in zip(timings, layers, values, strict=True)]
-
-
-def join(timing: LayerTiming, operands: QuantizedLayer, values: LayerValues) -> LayerActivity:
-    """One layer's activity, with its tensors."""
-    counts = lane_counts(timing, values.gated_steps)
-    return LayerActivity(
-        timing.layer, timing, counts, values.overflows, values.zero_operand_macs, operands, values
-    )
-
-
-def lane_counts(timing: LayerTiming, gated_steps: int) -> Counter[str]:
-    """All counts of a layer of which so many lane steps are gated."""
+def join(timing: LayerTiming, computed: Computed) -> LayerActivity:
+    """Add the counts that depend on values: steps that switch, and steps that are gated."""
     scheme = timing.layer.scheme
     held = DATAFLOWS[timing.mapping.dataflow].weight_operand_held
     operate = actions.DOT_PRODUCT_OP if held else actions.DOT_PRODUCT_OP_CHANGING
-    switched = timing.counts[actions.ACCUMULATOR_ADD] - gated_steps
-    counts = timing.counts + Counter({actions.DOT_PRODUCT_GATED: gated_steps})
+    switched = timing.counts[actions.ACCUMULATOR_ADD] - computed.gated_steps
+    counts = timing.counts + Counter({actions.DOT_PRODUCT_GATED: computed.gated_steps})
     for action, present in (
         (operate, True),
         (actions.PIPELINE_REGISTER_WRITE, True),
-        (actions.SCALE_PRODUCT_OP, bool(scheme.weight_scale_bits and scheme.activation_scale_bits)),
+        (actions.SCALE_PRODUCT_OP, bool(scheme.weight.scale.bits and scheme.activation.scale.bits)),
         (actions.SCALE_MULTIPLY_OP, scheme.has_scales),
     ):
         if present and switched:
             counts[action] = switched
-    return Counter(dict(sorted(counts.items())))
+    return LayerActivity(timing, computed, Counter(dict(sorted(counts.items()))))

@@ -1,4 +1,4 @@
-"""What the lanes and PPUs compute: a layer's integers, bit for bit (docs/machine.md section 2).
+"""What the lanes and PPUs compute: a layer's integers, bit for bit (docs/numerics.md).
 
 Values do not depend on when anything happens, and of the mapping only on how the reduction is cut over PEs;
 so a layer is computed at once, apart from its timing.
@@ -60,10 +60,10 @@ class LayerValues:
 def lane_spec(arch: Arch, scheme: Scheme, accumulator_bits: int | None = None) -> LaneSpec:
     """The widths of a machine's lanes at a scheme, or with another accumulator width."""
     return LaneSpec(
-        weight_bits=scheme.weight_bits,
-        activation_bits=scheme.activation_bits,
-        weight_scale_bits=scheme.weight_scale_bits,
-        activation_scale_bits=scheme.activation_scale_bits,
+        weight_bits=scheme.weight.bits,
+        activation_bits=scheme.activation.bits,
+        weight_scale_bits=scheme.weight.scale.bits,
+        activation_scale_bits=scheme.activation.scale.bits,
         scale_product_shift=scheme.scale_product_shift,
         scale_product_bits=scheme.scale_product_bits,
         product_shift=arch.product_shift,
@@ -104,7 +104,7 @@ def accumulate_layer(
     geometry = layer.geometry
     # One part is all of them, by a slice, which copies nothing.
     parts: Sequence[slice | NDArray[np.int64]]
-    parts = [slice(None)] if c_split == 1 else layer.parts(c_split)
+    parts = [slice(None)] if c_split == 1 else layer.spec.parts(c_split)
     psums = np.empty((geometry.pixels, geometry.K), dtype=np.int64)
     overflows = np.empty((geometry.pixels, geometry.K), dtype=np.int32)
     for group in range(geometry.groups):
@@ -121,7 +121,7 @@ def accumulate_layer(
         for start in range(0, geometry.pixels, _PIXELS_AT_ONCE):
             pixels = np.arange(start, min(start + _PIXELS_AT_ONCE, geometry.pixels))
             rows = slice(start, start + len(pixels))
-            gather = layer.gather(group, pixels)
+            gather = layer.spec.gather(group, pixels)
             results = (
                 accumulate(weights, layer.input_words, layer.input_scales, gather[:, g], spec)
                 for g, weights in zip(parts, packed, strict=True)
@@ -148,10 +148,11 @@ def _zeros(layer: QuantizedLayer) -> tuple[int, int]:
         weights = weight_profile(layer.weight_words[k], scales)
         for start in range(0, geometry.pixels, _PIXELS_AT_ONCE):
             pixels = np.arange(start, min(start + _PIXELS_AT_ONCE, geometry.pixels))
-            inputs = activation_profile(layer.input_words, layer.input_scales, layer.gather(group, pixels))
+            gather = layer.spec.gather(group, pixels)
+            inputs = activation_profile(layer.input_words, layer.input_scales, gather)
             live += int(weights.live @ inputs.live)
             nonzero += int(np.vdot(weights.nonzero, inputs.nonzero))
-    steps = geometry.pixels * geometry.K * layer.G
+    steps = geometry.pixels * geometry.K * layer.spec.G
     return steps - live, steps * layer.vector_size - nonzero
 
 
@@ -159,11 +160,11 @@ def _ppu(
     arch: Arch, layer: QuantizedLayer, psums: NDArray[np.int64]
 ) -> tuple[NDArray[np.int16], NDArray[np.uint16] | None]:
     """The PPU's integer outputs of every psum; vectors of k never mix groups."""
-    output = layer.output
+    output = layer.spec.output_operand
     multiplier, shift, bias = ppu_constants(layer, arch.product_shift)
     relu = layer.activation == "relu"
-    common = (relu, output.fraction_bits, output.qmin, output.qmax)
-    if not output.scale_bits:
+    common = (relu, layer.output.fraction_bits, output.qmin, output.qmax)
+    if not output.scale.bits:
         return ppu_static(psums, multiplier, shift, bias, *common), None
     codes, scales = [], []
     for k in _vector_runs(layer):
@@ -173,7 +174,7 @@ def _ppu(
             shift[k],
             bias[k],
             *common,
-            output.scale_bits,
+            output.scale.bits,
             min(layer.vector_size, layer.geometry.outputs_per_group),
         )
         codes.append(code)

@@ -15,7 +15,7 @@ class ComponentCost:
 
     `energy_pj[action]` is the energy of one action of one instance. Where `idle` exists it is the energy of
     one clock cycle whatever happens in it, and `read` and `write` are what an access adds on top, so
-    cycles * idle + reads * read + writes * write is the total. `standing` says what the figure rests on:
+    cycles * idle + reads * read + writes * write is the total. `evidence` says what the figure rests on:
     synthesis, cacti, primary, secondary, assumption or derived (a mixture, named in `source`).
     """
 
@@ -25,7 +25,7 @@ class ComponentCost:
     energy_pj: Mapping[str, float]
     delay_ps: float | None
     source: str
-    standing: str
+    evidence: str
     scaling: tuple[str, ...]
     stimulus: str
 
@@ -40,13 +40,13 @@ class BlockCost:
     delay_ps: float = 0.0
 
     def times(self, count: float) -> BlockCost:
-        """`count` of them side by side, all acting at once; a fraction narrows the block."""
+        """`count` such blocks side by side, all acting at once; a fraction of one is a narrower block."""
         energy_fj = {action: count * fj for action, fj in self.energy_fj.items()}
         return BlockCost(count * self.area_um2, count * self.leakage_nw, energy_fj, self.delay_ps)
 
     def then(self, other: BlockCost, *, pipelined: bool = False) -> BlockCost:
-        """This block feeding the other: everything adds, action by action; delays add unless a register
-        stands between them, which leaves the slower one."""
+        """This block feeding the other: everything adds, action by action. Delays add too, unless a register
+        stands between the blocks: then the delay is the slower one's."""
         actions = [*self.energy_fj, *(a for a in other.energy_fj if a not in self.energy_fj)]
         delays_ps = (self.delay_ps, other.delay_ps)
         return BlockCost(

@@ -119,7 +119,7 @@ class DotProducts:
         return {(row["weight_bits"], row["activation_bits"]): row for row in rows}
 
     def rows(self, held_operand: bool) -> list[Row]:
-        """The rows the price rests on."""
+        """The table rows that prices of dot products rest on."""
         return [*self._rows("dot", HELD if held_operand else CHANGING, ANCHOR_SIZE).values()]
 
     def laws(self) -> list[dict[str, object]]:
@@ -144,7 +144,9 @@ class DotProducts:
         )
 
     def _single_value(self, quantity: str, weight_bits: int, operand_bits: int) -> float:
-        """One multiplier. Held weights were not simulated at V = 1: held over changing as at V = 16."""
+        """A quantity of one multiplier, V = 1. Held weights were not simulated there; their ratio to changing
+        ones is taken from V = 16.
+        """
         if quantity != HELD:
             return self._single[quantity](weight_bits, operand_bits)
         held_share = self._vectors[HELD](weight_bits, operand_bits) / self._vectors[CHANGING](

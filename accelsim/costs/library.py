@@ -112,7 +112,7 @@ class CostLibrary:
 
     # -- storage of flip-flops and latches ------------------------------------------------------------------
     def register(self, bits: int) -> ComponentCost:
-        """Clock-gated flip-flops. Actions idle (every clock), write (on top of it), read (free)."""
+        """Clock-gated flip-flops. Actions idle (every clock), write (on top of idle), read (free)."""
         require_count("register", "bits", bits, 1, 1 << 20)
         return self._logic_cost(
             "register", self._logic.register(bits), self._logic.rows("register"), stimulus="random data"
@@ -120,7 +120,7 @@ class CostLibrary:
 
     def array(self, width_bits: int, depth: int, kind: str = "latch") -> ComponentCost:
         """Array of latches ("latch") or flip-flops ("ff"), one write and one read port. Actions idle (every
-        clock), read and write (on top of it)."""
+        clock), read and write (on top of idle)."""
         require_count("array", "width_bits", width_bits, 1, 1 << 16)
         require_count("array", "depth", depth, 1, 1024)
         if kind not in ("latch", "ff"):
@@ -291,7 +291,7 @@ class CostLibrary:
     ) -> ComponentCost:
         return self._logic_scaling.price(
             component, block, self.technology, self._datapath.node_nm, self._datapath.vdd_v,
-            source=sources(rows), standing="synthesis", stimulus=stimulus, notes=notes,
+            source=sources(rows), evidence="synthesis", stimulus=stimulus, notes=notes,
         )  # fmt: skip
 
 

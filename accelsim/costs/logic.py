@@ -146,8 +146,9 @@ class LogicBlocks:
         return whole.times(bits / REGISTER_BITS)
 
     def _fit_array(self, kind: str) -> dict[str, Law]:
-        """Laws in width at 16 words. read and write are taken over the idle row; what a write spends on input
-        pins and on cells that keep their value goes to all words, the rest to the one written."""
+        """Laws in width at 16 words. Energies of read and write are what they spend above the idle row. Of a
+        write, what goes into input pins and cells that keep their value is spent by all words, the rest by
+        the word written."""
         modes = ("idle", "read", "write")
         idle, read, write = (
             self._datapath.find("array", mode, kind=kind, depth=ARRAY_DEPTH) for mode in modes
@@ -220,6 +221,6 @@ class LogicBlocks:
         return self._datapath.find(family, CHANGING)[0]
 
     def fixed(self, family: str) -> BlockCost:
-        """That row as a block."""
+        """The one row of such a family, as a block."""
         row = self.single(family)
         return BlockCost(row["area_um2"], row["leakage_nw"], {"op": row["energy_fj"]}, row["delay_ps"])

@@ -17,8 +17,8 @@ from accelsim.errors import AccelsimError
 
 
 def _interpolated(rows: Sequence[Row], node_nm: float, of: Callable[[Row], float]) -> float:
-    """`of` at a node: its row if there is one, else the power law in the node between its neighbours
-    (22 nm lies between the 20 and 32 nm rows), or the end row beyond the table."""
+    """`of(row)` at a node: of the node's own row if there is one; else by the power law in the node between
+    the rows beside it (22 nm lies between the 20 and 32 nm rows); beyond the table of its end row."""
     ordered = sorted(rows, key=lambda row: row["node_nm"])
     above = next((row for row in ordered if row["node_nm"] >= node_nm), ordered[-1])
     below = next((row for row in reversed(ordered) if row["node_nm"] <= node_nm), ordered[0])
@@ -95,7 +95,7 @@ class LogicScaling:
 
     def price(
         self, component: str, block: BlockCost, technology: Technology, from_nm: float, from_v: float,
-        *, source: str, standing: str, stimulus: str, notes: Sequence[str] = (),
+        *, source: str, evidence: str, stimulus: str, notes: Sequence[str] = (),
     ) -> ComponentCost:  # fmt: skip
         """A logic block of a table, priced at the technology."""
         area, node, voltage, delay, log = self.factors(technology, from_nm, from_v)
@@ -107,7 +107,7 @@ class LogicScaling:
             {action: fj * energy / 1e3 for action, fj in block.energy_fj.items()},
             block.delay_ps * delay,
             source,
-            standing,
+            evidence,
             (*log, *notes),
             stimulus,
         )

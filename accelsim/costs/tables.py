@@ -169,5 +169,5 @@ class Datapath:
 
 
 def sources(rows: Iterable[Row]) -> str:
-    """Their distinct sources, in table order."""
+    """The distinct sources of `rows`, in table order."""
     return "; ".join(dict.fromkeys(row.text["source"] for row in rows))

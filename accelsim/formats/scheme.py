@@ -1,50 +1,55 @@
-"""Precision schemes `W/A/ws/as[:spN]` (VS-Quant, MLSys 2021, section 6).
+"""Schemes: the operands of weights and of activations, and their texts.
 
->>> Scheme.parse("4/8/6/10").weight_scale_bits
+>>> Scheme.parse("4/8/6/10").weight.scale.bits
 6
->>> str(Scheme.parse("4/4/4/4:sp4"))
-'4/4/4/4:sp4'
+>>> str(Scheme.parse("4/4/4/4@32:sp4"))
+'4/4/4/4@32:sp4'
+>>> Scheme.parse("mxfp4").activation.word_bits
+136
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from accelsim.errors import AccelsimError
+from accelsim.formats.catalogue import INT, SCHEMES, integer_operand
+from accelsim.formats.operand import MAX_BLOCK, Operand
+from accelsim.formats.scale import MAX_SCALE_BITS
 
-MIN_OPERAND_BITS, MAX_OPERAND_BITS = 2, 8
-MIN_SCALE_BITS, MAX_SCALE_BITS = 1, 10
-_PATTERN = re.compile(r"([0-9]{1,3})/([0-9]{1,3})/([0-9]{1,3}|-)/([0-9]{1,3}|-)(?::sp([0-9]{1,3}))?")
+_PATTERN = re.compile(
+    r"([0-9]{1,3})/([0-9]{1,3})/([0-9]{1,3}|-)/([0-9]{1,3}|-)(?:@([0-9]{1,4}))?(?::sp([0-9]{1,3}))?"
+)
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Scheme:
-    """Bit widths of weights, activations and their per-vector scales.
+    """What weights and activations are made of. `activation` is the operand of a signed tensor.
 
-    A scale width of 0 means that side carries no per-vector scale ('-' in text); `scale_product_bits`
-    of 0 means the scale product keeps its full width.
+    scale_product_bits (`:spN`): the product of two unsigned integer scales is rounded to so many bits; 0:
+    keeps its full width. Both operands have the same block, or None, for which the machine's vector_size
+    stands in. Raises AccelsimError for operands that do not belong together.
     """
 
-    weight_bits: int
-    activation_bits: int
-    weight_scale_bits: int = 0
-    activation_scale_bits: int = 0
+    weight: Operand
+    activation: Operand
     scale_product_bits: int = 0
 
     def __post_init__(self) -> None:
-        for side, bits in (("weight", self.weight_bits), ("activation", self.activation_bits)):
-            if not MIN_OPERAND_BITS <= bits <= MAX_OPERAND_BITS:
-                raise AccelsimError(
-                    f"scheme {self}: {side} bits is {bits}, expected {MIN_OPERAND_BITS} to {MAX_OPERAND_BITS}"
-                )
-        for side, bits in (("weight", self.weight_scale_bits), ("activation", self.activation_scale_bits)):
-            if bits and not MIN_SCALE_BITS <= bits <= MAX_SCALE_BITS:
-                raise AccelsimError(
-                    f"scheme {self}: {side}-scale bits is {bits}, expected '-' or "
-                    f"{MIN_SCALE_BITS} to {MAX_SCALE_BITS}"
-                )
-        if self.scale_product_bits < 0 or (self.scale_product_bits and self.scale_product_shift < 1):
+        if self.activation.scale.gamma == "channel":
+            raise AccelsimError(f"scheme {self}: activations have gammas by channel, expected one a tensor")
+        for side, operand in (("weight", self.weight), ("activation", self.activation)):
+            if not operand.element.signed:
+                raise AccelsimError(f"scheme {self}: {side} element is {operand.element}, expected signed")
+        if self.weight.block != self.activation.block:
+            raise AccelsimError(f"scheme {self}: expected one block for weights and activations")
+        if not self.scale_product_bits:
+            return
+        if (self.weight.scale.kind, self.activation.scale.kind) != ("uint", "uint"):
+            raise AccelsimError(f"scheme {self}: :spN needs integer scales on both sides")
+        if self.scale_product_bits < 0 or self.scale_product_shift < 1:
             raise AccelsimError(
                 f"scheme {self}: a scale product rounded to {self.scale_product_bits} bits must be narrower "
                 f"than the full product of {self.full_scale_product_bits} bits"
@@ -52,37 +57,87 @@ class Scheme:
 
     @classmethod
     def parse(cls, text: str) -> Scheme:
-        """Read `W/A/ws/as[:spN]`. Raises AccelsimError for anything else."""
-        match = _PATTERN.fullmatch(text.strip())
+        """Read `W/A/ws/as[@block][:spN]` or a name of the catalogue. Raises AccelsimError for other texts."""
+        text = text.strip()
+        if text in SCHEMES:
+            return cls(*SCHEMES[text])
+        match = _PATTERN.fullmatch(text)
         if match is None:
             raise AccelsimError(
-                f"scheme '{text[:60]}': expected W/A/ws/as[:spN] such as 8/8/-/-, 4/4/4/4 or 4/8/6/10:sp8"
+                f"scheme '{text[:60]}': expected W/A/ws/as[@block][:spN] such as 8/8/-/-, 4/4/4/4 or "
+                f"4/8/6/10:sp8, or one of {', '.join(SCHEMES)}"
             )
-        weight, activation, weight_scale, activation_scale, product = match.groups()
+        weight, activation, weight_scale, activation_scale, block, product = match.groups()
         for part, name in (
-            (weight_scale, "weight-scale"),
-            (activation_scale, "activation-scale"),
-            (product, "scale-product"),
+            (weight_scale, "weight-scale bits"),
+            (activation_scale, "activation-scale bits"),
+            (product, "scale-product bits"),
         ):
             if part is not None and part != "-" and int(part) == 0:
-                raise AccelsimError(f"scheme '{text}': {name} bits is 0, write '-' for no scale")
-        return cls(
+                raise AccelsimError(f"scheme '{text}': {name} is 0, write '-' for no scale")
+        return cls.integer(
             int(weight),
             int(activation),
             0 if weight_scale == "-" else int(weight_scale),
             0 if activation_scale == "-" else int(activation_scale),
             int(product) if product else 0,
+            None if block is None else int(block),
+        )
+
+    @classmethod
+    def integer(
+        cls,
+        weight_bits: int,
+        activation_bits: int,
+        weight_scale_bits: int = 0,
+        activation_scale_bits: int = 0,
+        scale_product_bits: int = 0,
+        block: int | None = None,
+    ) -> Scheme:
+        """VS-Quant's W/A/ws/as[@block][:spN] (Dai et al., MLSys 2021, section 6); 0 scale bits: no scale."""
+        text = _integer_text(weight_bits, activation_bits, weight_scale_bits, activation_scale_bits)
+        for side, bits in (("weight", weight_bits), ("activation", activation_bits)):
+            if bits not in INT:
+                raise AccelsimError(
+                    f"scheme {text}: {side} bits is {bits}, expected {min(INT)} to {max(INT)}"
+                )
+        for side, bits in (("weight", weight_scale_bits), ("activation", activation_scale_bits)):
+            if not 0 <= bits <= MAX_SCALE_BITS:
+                raise AccelsimError(
+                    f"scheme {text}: {side}-scale bits is {bits}, expected '-' or 1 to {MAX_SCALE_BITS}"
+                )
+        if block is not None and not 1 <= block <= MAX_BLOCK:
+            raise AccelsimError(f"scheme {text}@{block}: block is {block}, expected 1 to {MAX_BLOCK}")
+        return cls(
+            integer_operand(weight_bits, weight_scale_bits, gamma="channel", block=block),
+            integer_operand(activation_bits, activation_scale_bits, block=block),
+            scale_product_bits,
         )
 
     def __str__(self) -> str:
-        def dash(bits: int) -> str:
-            return str(bits) if bits else "-"
+        block = "" if self._named or self.block is None else f"@{self.block}"
+        return self.words_text + block + (f":sp{self.scale_product_bits}" if self.scale_product_bits else "")
 
-        base = (
-            f"{self.weight_bits}/{self.activation_bits}/"
-            f"{dash(self.weight_scale_bits)}/{dash(self.activation_scale_bits)}"
-        )
-        return f"{base}:sp{self.scale_product_bits}" if self.scale_product_bits else base
+    @cached_property
+    def _named(self) -> str:
+        """Its name in the catalogue, or ""."""
+        own = self.weight, self.activation
+        return next((name for name, operands in SCHEMES.items() if operands == own), "")
+
+    @cached_property
+    def words_text(self) -> str:
+        """The text without `:spN`, which changes no word, and without the block, unless a name implies it."""
+        weight, activation = replace(self.weight, block=None), replace(self.activation, block=None)
+        if self._named or not (weight.is_integer and activation.is_integer):
+            return self._named or f"{weight}/{activation}"
+        return _integer_text(weight.bits, activation.bits, weight.scale.bits, activation.scale.bits)
+
+    @property
+    def words_scheme(self) -> Scheme:
+        """The scheme that `words_text` names."""
+        if self._named:
+            return self
+        return Scheme(replace(self.weight, block=None), replace(self.activation, block=None))
 
     @property
     def folder_name(self) -> str:
@@ -90,18 +145,23 @@ class Scheme:
         return str(self).replace("/", "_").replace(":", "_")
 
     @property
+    def block(self) -> int | None:
+        """Codes a word; None: as many as the machine's vector_size."""
+        return self.weight.block
+
+    @property
     def has_scales(self) -> bool:
         """True when either side carries a per-vector scale, so that the multiply stage exists."""
-        return bool(self.weight_scale_bits or self.activation_scale_bits)
+        return bool(self.weight.scale.bits or self.activation.scale.bits)
 
     @property
     def full_scale_product_bits(self) -> int:
         """Width of ws * as before rounding; a missing side takes 0 bits."""
-        return self.weight_scale_bits + self.activation_scale_bits
+        return self.weight.scale.bits + self.activation.scale.bits
 
     @property
     def scale_product_shift(self) -> int:
-        """Bits dropped by `:spN` (sh in docs/machine.md); 0 without it."""
+        """Bits dropped by `:spN` (sh in docs/numerics.md); 0 without it."""
         return self.full_scale_product_bits - self.scale_product_bits if self.scale_product_bits else 0
 
     @property
@@ -110,30 +170,18 @@ class Scheme:
         return self.scale_product_bits or self.full_scale_product_bits
 
     @property
+    def largest_full_product(self) -> int:
+        """Largest ws * as, a missing side being the factor 1."""
+        return (self.weight.scale.max_code or 1) * (self.activation.scale.max_code or 1)
+
+    @property
     def max_scale_product(self) -> int:
         """Largest value of the (rounded) scale product; 1 without scales."""
-        if self.scale_product_bits:
-            full = self.largest_full_product
-            shift = self.scale_product_shift
-            return min((full + (1 << (shift - 1))) >> shift, (1 << self.scale_product_bits) - 1)
-        return self.largest_full_product
+        full, shift = self.largest_full_product, self.scale_product_shift
+        if not shift:
+            return full
+        return min((full + (1 << (shift - 1))) >> shift, (1 << self.scale_product_bits) - 1)
 
-    @property
-    def largest_full_product(self) -> int:
-        def largest(bits: int) -> int:
-            return (1 << bits) - 1 if bits else 1
 
-        return largest(self.weight_scale_bits) * largest(self.activation_scale_bits)
-
-    @property
-    def weight_max(self) -> int:
-        """qmax of the weights: 2^(W-1) - 1; weight codes lie in [-weight_max, weight_max]."""
-        return (1 << (self.weight_bits - 1)) - 1
-
-    def activation_max(self, signed: bool) -> int:
-        """qmax of the activations, 2^(A-1) - 1 signed or 2^A - 1 unsigned."""
-        return (1 << (self.activation_bits - 1)) - 1 if signed else (1 << self.activation_bits) - 1
-
-    def activation_min(self, signed: bool) -> int:
-        """Smallest activation code: -qmax signed, 0 unsigned."""
-        return -self.activation_max(True) if signed else 0
+def _integer_text(weight: int, activation: int, weight_scale: int, activation_scale: int) -> str:
+    return f"{weight}/{activation}/{weight_scale or '-'}/{activation_scale or '-'}"

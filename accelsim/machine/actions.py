@@ -1,6 +1,6 @@
 """What is counted, one row an action: its unit, which part of the model counts it, and what prices it.
 
-docs/machine.md section 6 says when each is counted. Counts are kept by name, "component.action"; the
+docs/counts.md says when each is counted. Counts are kept by name, "component.action"; the
 constants below are those names, and nobody else spells them. A new action is a row here, its count where the
 row says, and the price of a part in report/inventory.py where the row names a new one.
 """

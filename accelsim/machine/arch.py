@@ -1,9 +1,10 @@
-"""Arch files: the machine's parameters (docs/machine.md section 3). The only place that reads YAML."""
+"""Arch files: the machine's parameters (docs/machine.md). The only place that reads YAML."""
 
 from __future__ import annotations
 
 import math
 import re
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -170,7 +171,7 @@ class Arch(_Strict):
 
     def activation_operand_bits(self, scheme: Scheme) -> int:
         """Width of the multiplier's activation operand; one bit more when both signs are served."""
-        return scheme.activation_bits + (self.activation_sign == "both")
+        return scheme.activation.bits + (self.activation_sign == "both")
 
     def accumulator_width(self, scheme: Scheme) -> int:
         """accumulator_bits, or for `auto` the width that holds LONGEST_REDUCTION worst-case products.
@@ -179,10 +180,7 @@ class Arch(_Strict):
         """
         if self.accumulator_bits != "auto":
             return self.accumulator_bits
-        signs = {"both": (True, False), "signed": (True,), "unsigned": (False,)}[self.activation_sign]
-        qmax_a = max(scheme.activation_max(signed) for signed in signs)
-        bound = LONGEST_REDUCTION * scheme.weight_max * qmax_a * scheme.max_scale_product
-        width = max(MIN_ACCUMULATOR_BITS, (bound >> self.product_shift).bit_length() + 1)
+        width = _width_of_sums(scheme, self.activation_sign, self.product_shift)
         if width > MAX_ACCUMULATOR_BITS:
             raise AccelsimError(
                 f"arch {self.name}, scheme {scheme}: accumulator_bits auto gives {width}, "
@@ -191,14 +189,39 @@ class Arch(_Strict):
         return width
 
     def check_scheme(self, scheme: Scheme) -> None:
-        """Refuse a scheme whose staged outputs cannot pass the out FIFO. Raises AccelsimError."""
-        if scheme.activation_scale_bits and self.vector_size > self.lanes:
+        """Refuse a scheme that the machine cannot execute. Raises AccelsimError.
+
+        Lanes multiply integers in words of vector_size; staged outputs have to pass the out FIFO.
+        """
+        where = f"arch {self.name}, scheme {scheme}"
+        for side, operand in (("weights", scheme.weight), ("activations", scheme.activation)):
+            if not operand.is_integer:
+                raise AccelsimError(
+                    f"{where}: {side} are {operand.element} with {operand.scale} scales, which is quantized "
+                    "and stored but not executed; expected integers W/A/ws/as"
+                )
+        if scheme.block not in (None, self.vector_size):
+            raise AccelsimError(
+                f"{where}: block is {scheme.block}, expected the machine's vector_size = {self.vector_size}"
+            )
+        if scheme.activation.scale.bits and self.vector_size > self.lanes:
             need = self.accumulation_collector_depth * self.vector_size // self.lanes
             if self.out_fifo_words < need:
                 raise AccelsimError(
-                    f"arch {self.name}, scheme {scheme}: out_fifo_words is {self.out_fifo_words}, expected "
+                    f"{where}: out_fifo_words is {self.out_fifo_words}, expected "
                     f"at least {need} (d-tile of {self.accumulation_collector_depth} x vector_size / lanes)"
                 )
+
+
+@cache
+def _width_of_sums(
+    scheme: Scheme, activation_sign: Literal["both", "signed", "unsigned"], product_shift: int
+) -> int:
+    """Bits that hold LONGEST_REDUCTION worst-case products; the mapper asks for every candidate."""
+    signs = {"both": (True, False), "signed": (True,), "unsigned": (False,)}[activation_sign]
+    qmax_a = max(scheme.activation.of_sign(signed).qmax for signed in signs)
+    bound = LONGEST_REDUCTION * scheme.weight.qmax * qmax_a * scheme.max_scale_product
+    return max(MIN_ACCUMULATOR_BITS, (bound >> product_shift).bit_length() + 1)
 
 
 def presets() -> list[str]:

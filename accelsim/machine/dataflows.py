@@ -2,7 +2,7 @@
 
 After MAGNet, ICCAD 2019, section 3. All are one nest, `for pass: for pixel: for vector of the pass`; they
 differ in how many vectors a pass has, and in whether a pixel's steps within a pass follow each other in a
-local accumulator. Slots and counts follow from that (docs/machine.md sections 5 and 6). The functions below
+local accumulator. Slots and counts follow from that (docs/timing.md and docs/counts.md). The functions below
 are plain arithmetic on integers: the event model calls them as they stand, the mapper's model compiles them.
 """
 
@@ -131,7 +131,7 @@ class BlockSlots(NamedTuple):
 
 
 def block_slots(passes: Passes, pixels: int, vectors: int) -> BlockSlots:
-    """The slots of a block of pixels x vectors steps (docs/machine.md section 5, Issue).
+    """The slots of a block of pixels x vectors steps (docs/timing.md, Issue).
 
     A pass of n vectors takes pixels * n * interval slots and the pads after it. A next pass of one vector is
     back at the last pixel after pixels - 1 steps: the pads keep `gap` cycles between the two.
@@ -158,7 +158,7 @@ class BlockCounts(NamedTuple):
 
 
 def block_counts(passes: Passes, pixels: int, vectors: int, lanes: int, first: bool) -> BlockCounts:
-    """Counts of a block (docs/machine.md section 6). lanes: valid ones; first: its psums start from zero."""
+    """Counts of a block (docs/counts.md). lanes: valid ones; first: its psums start from zero."""
     steps, starts = pixels * vectors, pixels * -(-vectors // passes.vectors)
     kept = passes.held or passes.collected
     return BlockCounts(

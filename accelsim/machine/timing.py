@@ -1,4 +1,4 @@
-"""Scalars and laws of a machine's time that more than one model goes by (docs/machine.md section 5).
+"""Scalars and laws of a machine's time that more than one model goes by (docs/timing.md).
 
 Those that take an Arch give its numbers. The others are plain arithmetic on integers: the event model calls
 them as they stand, the mapper's model compiles them (mapping/compiled.py).
@@ -16,7 +16,7 @@ from accelsim.machine.dataflows import DATAFLOWS, DataflowName, Passes, passes_o
 PSUM, OUTPUT, INPUT, WEIGHT = 0, 1, 2, 3
 
 # Tiles of an input stream between asking and the end of their crossbar transfer.
-INPUTS_AHEAD = 2
+INPUT_PREFETCH_DEPTH = 2
 
 
 def passes(arch: Arch, dataflow: DataflowName) -> Passes:
@@ -99,6 +99,11 @@ def dram_transfer(used: int, request: int, bits: int, width: int) -> tuple[int, 
     first = max((request + 1) * width, used)
     start = first // width
     return first + bits, start, max(start + 1, -(-(first + bits) // width))
+
+
+def share_bits(stored_bits: int, first: int, count: int, outputs: int) -> int:
+    """What of a tensor goes with `count` of a layer's `outputs`, of which `first` come before them."""
+    return stored_bits * (first + count) // outputs - stored_bits * first // outputs
 
 
 def global_pe_step(done: int, part: int, arrival: int, work: int, rate: int) -> tuple[int, int]:

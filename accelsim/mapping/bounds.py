@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from accelsim.machine.arch import Arch
 from accelsim.mapping.global_pe import global_pe_load
-from accelsim.mapping.residency import Storage, input_bits, output_bits, weight_bits
+from accelsim.mapping.residency import Residency, input_bits, output_bits, positions_seen, weight_bits
 from accelsim.workload.layer import LayerSpec
 
 
@@ -19,31 +19,32 @@ class Bound:
     parts: dict[str, int]
 
 
-def layer_bound(arch: Arch, layer: LayerSpec, storage: Storage) -> Bound:
+def layer_bound(arch: Arch, layer: LayerSpec, residency: Residency) -> Bound:
     """Each part is the time one resource is busy when every bit crosses it once.
 
     compute: every lane step, channels padded to vectors and outputs to lanes, spread evenly over the PEs;
-    dram: weights, input and output that DRAM holds; banks: weights, input (of a folded layer the words built
-    from it) and output through their banks; global_pe: elementwise work. Of the input only positions that a
-    tap sees count. Row work (softmax, layer norm) follows the rest.
+    dram: weights and input that DRAM holds, and what goes with outputs to and from it; banks: weights, input
+    (of a packed im2col layer the words built from it) and output through their banks; global_pe: elementwise
+    work.
+    Of the input only positions that a tap sees count. Row work (softmax, norms) follows the rest.
     """
     geometry = layer.geometry
     lane_groups = geometry.groups * -(-geometry.outputs_per_group // arch.lanes)
     weights, outputs = weight_bits(layer), output_bits(layer)
-    seen, positions = _positions_seen(layer), geometry.N * geometry.H * geometry.W
+    seen, positions = positions_seen(layer), geometry.N * geometry.H * geometry.W
     inputs = input_bits(layer) * seen // positions
     dram = (
-        (storage.weights != "gb") * weights
-        + (storage.input != "gb") * inputs
-        + storage.output_to_dram * outputs
+        (residency.weights != "gb") * weights
+        + (residency.input != "gb") * inputs
+        + sum(residency.written_bits)
+        + sum(residency.spilled_bits)
     )
     weight_banks, input_banks, output_banks = arch.bank_groups
     rate, width = arch.global_pe_elements_per_cycle, arch.crossbar_bits
     load = global_pe_load(arch, layer)
     sent = inputs
-    if layer.folded:
-        word = layer.vector_size * layer.scheme.activation_bits + layer.scheme.activation_scale_bits
-        sent = geometry.pixels * geometry.groups * layer.G * word
+    if layer.packed_im2col:
+        sent = geometry.pixels * geometry.groups * layer.G * layer.input_operand.word_bits
     parts = {
         "compute": -(-geometry.pixels * lane_groups * layer.G // arch.pes),
         "dram": -(-dram // arch.dram_bits),
@@ -55,15 +56,3 @@ def layer_bound(arch: Arch, layer: LayerSpec, storage: Storage) -> Bound:
     by = max(parts, key=lambda name: parts[name])
     rows = load.row_cycles
     return Bound(parts[by] + rows, "global_pe rows" if rows > parts[by] else by, parts)
-
-
-def _positions_seen(layer: LayerSpec) -> int:
-    """Input positions under at least one tap of one pixel: strides can leap over some."""
-    g = layer.geometry
-
-    def along(size: int, out: int, taps: int, axis: int) -> int:
-        start, step, reach = -g.padding[axis], g.stride[axis], g.dilation[axis]
-        places = {start + pixel * step + tap * reach for pixel in range(out) for tap in range(taps)}
-        return sum(0 <= place < size for place in places)
-
-    return g.N * along(g.H, g.P, g.R, 0) * along(g.W, g.Q, g.S, 1)

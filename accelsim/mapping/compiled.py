@@ -26,6 +26,7 @@ port_cycles = inlined(timing.port_cycles)
 psum_port_cycles = inlined(timing.psum_port_cycles)
 dram_transfer = inlined(timing.dram_transfer)
 global_pe_step = inlined(timing.global_pe_step)
+share_bits = inlined(timing.share_bits)
 
 
 @intrinsic

@@ -1,4 +1,4 @@
-"""How one layer is laid on the array: the numbers of a mapping (docs/machine.md section 4)."""
+"""How one layer is laid on the array: the numbers of a mapping (docs/program.md)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from accelsim.workload.layer import LayerSpec
 
 
 @dataclass(frozen=True)
-class Mapping:
+class LayerMapping:
     """Splits over PEs, loop order and tile sizes of one layer.
 
     units_per_tile = 0 means chunked weights: a weight tile is one lane group x `chunk_vectors` vectors;
@@ -31,7 +31,7 @@ class Mapping:
     dataflow: DataflowName = "os-lws"
 
 
-def check_mapping(arch: Arch, layer: LayerSpec, mapping: Mapping) -> None:
+def check_mapping(arch: Arch, layer: LayerSpec, mapping: LayerMapping) -> None:
     """Raise AccelsimError where the machine or the layer has no such mapping, whatever its buffers hold."""
     where = f"layer {layer.name}: mapping"
     needed = mapping.k_split * mapping.c_split * mapping.pixel_split

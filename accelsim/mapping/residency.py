@@ -1,144 +1,231 @@
-"""Where a layer's operands live before it runs: global buffer or DRAM (docs/machine.md section 4)."""
+"""Where a layer's operands live while it runs: global buffer or DRAM (docs/residency.md)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal
 
 from accelsim.machine.arch import Arch
-from accelsim.workload.layer import LayerSpec
-
-Mode = Literal["gb", "cached", "streamed"]
+from accelsim.mapping.placement import Mode, Passage, Placed, StepNeeds, best_placement
+from accelsim.workload.graph import Graph
+from accelsim.workload.layer import LayerSpec, NodeWork
+from accelsim.workload.wiring import Tensor, Wiring, wire
 
 
 @dataclass(frozen=True)
-class Storage:
+class Residency:
     """gb: already there; cached: read from DRAM once; streamed: read from DRAM at every fetch.
 
-    kept_bits: of the activation region, by operands and output that stay there for the whole layer.
+    written_bits: of each tensor of the step that goes to DRAM, whole; spilled_bits: of each tensor that the
+    layer's nodes read from DRAM, whole; kept_bits: of the activation region, by what stays in it for the
+    whole layer.
     """
 
     weights: Mode
     input: Mode
-    output_to_dram: bool
+    written_bits: tuple[int, ...] = ()
+    spilled_bits: tuple[int, ...] = ()
     kept_bits: int = 0
+
+    @property
+    def output_to_dram(self) -> bool:
+        return bool(self.written_bits)
+
+    @property
+    def beside_bits(self) -> tuple[int, ...]:
+        """Of what waits beside output tiles, whose place the first tensor that is written takes."""
+        return (*self.spilled_bits, *self.written_bits[1:])
+
+    @property
+    def stages_outputs(self) -> bool:
+        """True where output tiles wait in the global buffer for DRAM, one way or the other."""
+        return bool(self.written_bits or self.spilled_bits)
+
+
+@dataclass(frozen=True)
+class PrologueStep:
+    """A node that runs before the first layer. spilled_bits, written_bits: as of Residency."""
+
+    work: NodeWork
+    spilled_bits: tuple[int, ...]
+    written_bits: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RunResidency:
+    """Of a whole run: its steps without a layer, then its layers."""
+
+    prologue: tuple[PrologueStep, ...]
+    layers: tuple[Residency, ...]
 
 
 def input_bits(layer: LayerSpec) -> int:
-    geometry, scheme = layer.geometry, layer.scheme
+    geometry, operand = layer.geometry, layer.input_operand
     positions = geometry.N * geometry.H * geometry.W
-    if layer.folded:
-        return positions * geometry.C * scheme.activation_bits
-    word = layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits
-    return positions * geometry.groups * layer.words_per_position * word
+    if layer.packed_im2col:
+        return positions * geometry.C * operand.bits
+    return positions * geometry.groups * layer.words_per_position * operand.word_bits
 
 
 def output_bits(layer: LayerSpec) -> int:
-    geometry, output = layer.geometry, layer.output
-    vectors = -(-geometry.outputs_per_group // layer.vector_size)
-    per_group = geometry.outputs_per_group * output.bits + vectors * output.scale_bits
+    geometry = layer.geometry
+    per_group = layer.output_operand.bits_of(geometry.outputs_per_group)
     return geometry.pixels * geometry.groups * per_group
 
 
 def weight_bits(layer: LayerSpec) -> int:
-    word = layer.vector_size * layer.scheme.weight_bits + layer.scheme.weight_scale_bits
-    return layer.geometry.K * layer.G * word
+    return layer.geometry.K * layer.G * layer.weight_operand.word_bits
 
 
-def output_staging_bits(arch: Arch, layer: LayerSpec, tile_pixels: int | None = None) -> int:
-    """Room in the global buffer for output tiles on their way to DRAM; tile_pixels: of a tile, at most D."""
-    channels, output = arch.unit_channels, layer.output
-    pixel = channels * output.bits + -(-channels // arch.vector_size) * output.scale_bits
+def most_share_bits(stored_bits: int, count: int, outputs: int) -> int:
+    """The most that goes with any `count` of them."""
+    return -(-stored_bits * count // outputs)
+
+
+def output_staging_bits(
+    arch: Arch, layer: LayerSpec, residency: Residency | None = None, tile_pixels: int | None = None
+) -> int:
+    """Room in the global buffer for output tiles on their way to or from DRAM, and what goes with them.
+
+    residency: None leaves out what goes with them; tile_pixels: of a tile, at most D.
+    """
     depth = arch.accumulation_collector_depth
     pixels = depth if tile_pixels is None else min(depth, tile_pixels)
-    return arch.output_staging_tiles * arch.pes * pixels * pixel
+    slot = pixels * layer.output_operand.bits_of(arch.unit_channels)
+    if residency is not None:
+        outputs = layer.geometry.pixels * layer.geometry.K
+        count = min(outputs, pixels * arch.unit_channels)
+        slot += sum(most_share_bits(stored, count, outputs) for stored in residency.beside_bits)
+    return arch.output_staging_tiles * arch.pes * slot
 
 
-def decide_storage(arch: Arch, layers: Sequence[LayerSpec]) -> list[Storage]:
-    """Storage of each layer of a run: what is between two layers stays in the global buffer or goes to DRAM.
-
-    Of all choices that fit, the one that moves the fewest bits of activations through DRAM, where an input
-    that is streamed counts twice if the weights too have to be fetched more than once.
-    """
-    needs = [_Needs.of(arch, layer) for layer in layers]
-    # between[i]: bits of tensor i in the global buffer, read by layer i and written by the one before.
-    between = [0, *(max(need.input, before.output) for before, need in pairwise(needs)), 0]
-    region, stays = arch.activation_region_bits, _stays(arch, needs, between)
-    storages = []
-    for i, (layer, need) in enumerate(zip(layers, needs, strict=True)):
-        output = between[i + 1] if stays[i + 1] else need.staging
-        kept = between[i + 1] if stays[i + 1] else 0
-        source: Mode = "streamed"
-        if stays[i]:
-            source = "gb"
-            kept += between[i]
-        elif need.input + output <= region:
-            source = "cached"
-            kept += need.input
-        weights: Mode = "cached" if need.weights <= arch.weight_region_bits else "streamed"
-        staging = 0 if stays[i + 1] else need.staging
-        fit = kept + need.weights + staging <= region
-        if layer.weight_is_activation and i > 0 and source != "streamed" and fit:
-            weights = "gb"
-            kept += need.weights
-        storages.append(Storage(weights, source, not stays[i + 1], kept))
-    return storages
+def decide_residency(
+    arch: Arch, layers: Sequence[LayerSpec], wiring: Wiring | None = None
+) -> list[Residency]:
+    """Residency of each layer of a run. wiring: None takes the layers for a chain."""
+    return list(decide_run(arch, layers, chain_of(layers) if wiring is None else wiring).layers)
 
 
-@dataclass(frozen=True)
-class _Needs:
-    """Bits of one layer's whole operands and output, and of the staging of an output that goes to DRAM.
-
-    streamed_passes: how often an input that is streamed is read, at the least.
-    """
-
-    input: int
-    output: int
-    weights: int
-    staging: int
-    streamed_passes: int
-
-    @classmethod
-    def of(cls, arch: Arch, layer: LayerSpec) -> _Needs:
-        weights = weight_bits(layer)
-        word = layer.vector_size * layer.scheme.weight_bits + layer.scheme.weight_scale_bits
-        held = max(arch.weight_region_bits, arch.pes * arch.lanes * arch.weight_buffer_words * word)
-        staging = output_staging_bits(arch, layer)
-        return cls(input_bits(layer), output_bits(layer), weights, staging, 1 if weights <= held else 2)
-
-    def allow(self, region: int, before: int | None, after: int | None) -> bool:
-        """Whether the layer can run with its tensors in the global buffer taking so much; None: not there."""
-        if before is not None:
-            return before + (self.staging if after is None else after) <= region
-        if after is not None:
-            # An input that does not fit whole beside it is streamed through what is left.
-            return self.input + after <= region or 2 * after <= region
-        return True
+def chain_of(layers: Sequence[LayerSpec]) -> Wiring:
+    """The layers one after another, each followed by the work it hosts."""
+    own = [layer.layer for layer in layers]
+    work = {layer.name: [(item.op, item.elements) for item in layer.global_pe] for layer in layers}
+    return wire(Graph.chain(own, work), own)
 
 
-def _stays(arch: Arch, needs: Sequence[_Needs], between: Sequence[int]) -> list[bool]:
-    """For each tensor whether it stays in the global buffer: the shortest path from the first to the last."""
-    region, impossible = arch.activation_region_bits, float("inf")
-    # costs[i][there]: DRAM bits from layer i on, given where tensor i is.
-    costs = [[0.0, impossible]]
+def decide_run(arch: Arch, layers: Sequence[LayerSpec], wiring: Wiring) -> RunResidency:
+    """The placement of the run's tensors that moves the fewest bits through DRAM, step by step."""
+    sizes = _Sizes(arch, layers, wiring)
+    tensors = [sizes.placed(tensor) for tensor in wiring.tensors]
+    steps = [sizes.step(number) for number in range(len(wiring.prologue) + len(layers))]
+    path = best_placement(tensors, steps, arch.activation_region_bits)
 
-    def cost(i: int, before: bool, after: bool) -> float:
-        need = needs[i]
-        if not need.allow(region, between[i] if before else None, between[i + 1] if after else None):
-            return impossible
-        read = 0 if before else need.input
-        if need.input + (between[i + 1] if after else need.staging) > region:
-            read *= need.streamed_passes
-        return costs[0][after] + read + (0 if after else need.output)
+    def stored(numbers: Sequence[int]) -> tuple[int, ...]:
+        return tuple(tensors[number].stored_bits for number in numbers)
 
-    steps: list[list[bool]] = []  # from where tensor i is to where tensor i + 1 best is
-    for i in reversed(range(len(needs))):
-        own = [[cost(i, before, after) for after in (False, True)] for before in (False, True)]
-        steps.insert(0, [there <= away and there < impossible for away, there in own])
-        costs.insert(0, [min(row) for row in own])
-    stays = [False]
-    for step in steps:
-        stays.append(step[stays[-1]])
-    return stays
+    count = len(wiring.prologue)
+    return RunResidency(
+        tuple(
+            PrologueStep(work, stored(passage.spilled), stored(passage.written))
+            for work, passage in zip(wiring.prologue, path[:count], strict=True)
+        ),
+        tuple(
+            Residency(
+                _weights_from(arch, layer, needs, passage, sizes),
+                passage.mode,
+                stored(passage.written),
+                stored(passage.spilled),
+                passage.kept_bits,
+            )
+            for layer, needs, passage in zip(layers, steps[count:], path[count:], strict=True)
+        ),
+    )
+
+
+def _weights_from(arch: Arch, layer: LayerSpec, needs: StepNeeds, passage: Passage, sizes: _Sizes) -> Mode:
+    if needs.weights is not None and passage.before & sizes.bit(needs.weights):
+        return "gb"
+    return "cached" if weight_bits(layer) <= arch.weight_region_bits else "streamed"
+
+
+class _Sizes:
+    """The tensors and steps of a run, in bits."""
+
+    def __init__(self, arch: Arch, layers: Sequence[LayerSpec], wiring: Wiring) -> None:
+        self.arch, self.layers, self.wiring = arch, layers, wiring
+        self.first = len(wiring.prologue)  # step of the first layer
+
+    def bit(self, tensor: int) -> int:
+        return 1 << (len(self.wiring.tensors) - 1 - tensor)
+
+    def _layer(self, step: int) -> LayerSpec | None:
+        return self.layers[step - self.first] if step >= self.first else None
+
+    def placed(self, tensor: Tensor) -> Placed:
+        stored = self._stored_bits(tensor)
+        needed = [input_bits(self.layers[step - self.first]) for step in tensor.input_of]
+        needed += [weight_bits(self.layers[step - self.first]) for step in tensor.weights_of]
+        if not tensor.in_dram or tensor.operand_of:
+            needed.append(stored)
+        return Placed(
+            max(needed, default=0),
+            stored,
+            tensor.made_in,
+            tensor.in_dram,
+            tensor.output,
+            tensor.readers,
+        )
+
+    def _stored_bits(self, tensor: Tensor) -> int:
+        host = self._layer(tensor.made_in)
+        if host is not None and tensor.name == host.name:
+            return output_bits(host)
+        n, c, h, w = tensor.shape
+        if host is None:
+            operand = self.layers[0].scheme.activation.in_blocks(self.arch.vector_size)
+        else:
+            operand = host.output_operand
+        return n * h * w * tensor.groups * operand.bits_of(c // tensor.groups)
+
+    def step(self, number: int) -> StepNeeds:
+        tensors, layer = self.wiring.tensors, self._layer(number)
+        operands = tuple(i for i, own in enumerate(tensors) if number in own.operand_of)
+        made = tuple(i for i, own in enumerate(tensors) if own.made_in == number and not own.in_dram)
+        if layer is None:
+            return StepNeeds(operands=operands, made=made)
+        g = layer.geometry
+        outputs = g.pixels * g.K
+        tile = min(outputs, self.arch.accumulation_collector_depth * self.arch.unit_channels)
+        slots = self.arch.output_staging_tiles * self.arch.pes
+        word_bits = layer.weight_operand.word_bits
+        held = max(
+            self.arch.weight_region_bits,
+            self.arch.pes * self.arch.lanes * self.arch.weight_buffer_words * word_bits,
+        )
+        return StepNeeds(
+            input=next(i for i, own in enumerate(tensors) if number in own.input_of),
+            input_bits=input_bits(layer),
+            input_passes=1 if weight_bits(layer) <= held else 2,
+            may_stay=positions_seen(layer) == g.N * g.H * g.W,
+            weights=next((i for i, own in enumerate(tensors) if number in own.weights_of), None),
+            weight_bits=weight_bits(layer),
+            operands=operands,
+            made=made,
+            staging_bits=output_staging_bits(self.arch, layer),
+            share_bits=tuple(
+                (i, slots * most_share_bits(self._stored_bits(tensors[i]), tile, outputs))
+                for i in (*operands, *made)
+            ),
+        )
+
+
+def positions_seen(layer: LayerSpec) -> int:
+    """Input positions under at least one tap of one pixel: strides can leap over some."""
+    g = layer.geometry
+
+    def along(size: int, out: int, taps: int, axis: int) -> int:
+        start, step, reach = -g.padding[axis], g.stride[axis], g.dilation[axis]
+        places = {start + pixel * step + tap * reach for pixel in range(out) for tap in range(taps)}
+        return sum(0 <= place < size for place in places)
+
+    return g.N * along(g.H, g.P, g.R, 0) * along(g.W, g.Q, g.S, 1)

@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import AccelsimError
+from accelsim.formats.catalogue import integer_operand
+from accelsim.formats.operand import Operand
+from accelsim.formats.scale import Scale
 from accelsim.quantize.loops import encode_runs, loop_floats, vector_maxima
 from accelsim.quantize.ranges import GAMMA_METHODS, RANGE_METHODS, find_ranges, sample, thin
 
@@ -111,7 +114,8 @@ def quantize_tensor(
     options = options or QuantizeOptions()
     if granularity not in GRANULARITIES:
         raise AccelsimError(f"granularity '{granularity}': expected one of {', '.join(GRANULARITIES)}")
-    low, qmax = code_range(bits, signed)
+    operand = integer_operand(bits, scale_bits, signed=signed)
+    low, qmax = operand.qmin, operand.qmax
     rows, n = values.shape
     if granularity in ("tensor", "channel"):
         magnitudes = np.abs(values.astype(np.float64)).reshape(1 if granularity == "tensor" else rows, -1)
@@ -123,18 +127,12 @@ def quantize_tensor(
     if granularity == "vector":
         codes = encode(vectors, s[:, :, None], low, qmax).reshape(rows, -1)[:, :n]
         return QuantizedTensor(codes.astype(np.int16), s, vector_size)
-    gamma = channel_gamma(s, scale_bits)
-    scale_codes = integer_scales(s, gamma[:, None], scale_bits, options.scale_rounding)
+    gamma = channel_gamma(s, operand.scale)
+    scale_codes = integer_scales(s, gamma[:, None], operand.scale, options.scale_rounding)
     divisors = element_scales(s, scale_codes, gamma[:, None], options)
     codes = encode(vectors, divisors[:, :, None], low, qmax).reshape(rows, -1)[:, :n]
     effective = scale_codes * gamma[:, None]
     return QuantizedTensor(codes.astype(np.int16), effective, vector_size, scale_codes, gamma)
-
-
-def code_range(bits: int, signed: bool) -> tuple[int, int]:
-    """(lowest, highest) code: symmetric when signed, from 0 when unsigned."""
-    qmax = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1
-    return (-qmax if signed else 0), qmax
 
 
 def cut_vectors(values: NDArray[np.floating], vector_size: int) -> NDArray[np.floating]:
@@ -153,17 +151,17 @@ def vector_scales(vectors: NDArray[np.floating], qmax: int) -> NDArray[np.float6
     return vector_maxima(vectors).astype(np.float64) / qmax
 
 
-def channel_gamma(scales: NDArray[np.float64], scale_bits: int) -> NDArray[np.float64]:
+def channel_gamma(scales: NDArray[np.float64], kind: Scale) -> NDArray[np.float64]:
     """gamma = max(s) / (2^M - 1) of every row of float64[rows, G]; 1 for all-zero rows."""
-    gamma = scales.max(axis=1) / ((1 << scale_bits) - 1)
+    gamma = scales.max(axis=1) / kind.max_code
     return np.where(gamma > 0, gamma, 1.0)
 
 
 def integer_scales(
-    scales: NDArray[np.float64], gamma: NDArray[np.float64] | float, scale_bits: int, rounding: str
+    scales: NDArray[np.float64], gamma: NDArray[np.float64] | float, kind: Scale, rounding: str
 ) -> NDArray[np.uint16]:
     """s_q = clip(round(s / gamma), 0, 2^M - 1), half to even; "up_from_zero": at least 1 where s > 0."""
-    codes = np.clip(np.rint(scales / gamma), 0, (1 << scale_bits) - 1)
+    codes = np.clip(np.rint(scales / gamma), 0, kind.max_code)
     if rounding == "up_from_zero":
         codes = np.where(scales > 0, np.maximum(codes, 1), codes)
     return codes.astype(np.uint16)
@@ -197,16 +195,13 @@ def encode(
     return codes
 
 
-def tensor_gamma(
-    chunks: Iterable[NDArray[np.floating]], bits: int, signed: bool, scale_bits: int, options: QuantizeOptions
-) -> float:
+def tensor_gamma(chunks: Iterable[NDArray[np.floating]], operand: Operand, options: QuantizeOptions) -> float:
     """Static gamma of one activation tensor with per-vector scales, from calibration vectors float[n, V].
 
     max: the largest scale / (2^M - 1). percentile: of the scales of vectors that are not all zero. mse: the
     fraction of the max gamma with the least squared error of the codes the options make. All-zero: 1.
     """
-    low, qmax = code_range(bits, signed)
-    levels = (1 << scale_bits) - 1
+    low, qmax, levels = operand.qmin, operand.qmax, operand.scale.max_code
     kept: list[NDArray[np.float64]] = []
 
     def watched() -> Iterator[NDArray[np.floating]]:
@@ -230,7 +225,7 @@ def tensor_gamma(
 
     def error(exponent: float) -> float:
         gamma = largest * 2.0**-exponent
-        scale_codes = integer_scales(s, gamma, scale_bits, options.scale_rounding)
+        scale_codes = integer_scales(s, gamma, operand.scale, options.scale_rounding)
         effective = scale_codes * gamma
         codes = encode(vectors, element_scales(s, scale_codes, gamma, options)[:, None], low, qmax)
         return float(np.square(codes * effective[:, None] - vectors).sum())
@@ -241,11 +236,9 @@ def tensor_gamma(
     return largest * 2.0 ** -min(fine, key=error)
 
 
-def tensor_scale(
-    chunks: Iterable[NDArray[np.floating]], bits: int, signed: bool, options: QuantizeOptions
-) -> float:
+def tensor_scale(chunks: Iterable[NDArray[np.floating]], operand: Operand, options: QuantizeOptions) -> float:
     """Static scale of one activation tensor, range / qmax; 1 for an all-zero tensor."""
-    _, qmax = code_range(bits, signed)
+    qmax = operand.qmax
     if options.activation_calibration == "max":
         largest = max((float(vector_maxima(chunk.reshape(1, -1))[0]) for chunk in chunks), default=0.0)
         return largest / qmax if largest > 0 else 1.0

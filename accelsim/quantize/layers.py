@@ -13,59 +13,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import AccelsimError
+from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import (
-    QuantizedTensor,
     QuantizeOptions,
     channel_gamma,
-    code_range,
     cut_vectors,
     element_scales,
     encode,
     integer_scales,
-    quantize_tensor,
     tensor_gamma,
     tensor_scale,
     vector_scales,
 )
+from accelsim.quantize.blocks import block_gamma, quantize_blocks
 from accelsim.quantize.ranges import find_ranges
 from accelsim.quantize.reference import (
     apply_activation,
-    dequantize_output,
-    float_output,
     output_chunks,
-    ppu_constants,
-    sqnr_db,
 )
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import ACTIVATIONS, OPS, FloatLayer, OutputFormat, QuantizedLayer
+from accelsim.workload.layer import (
+    ACTIVATIONS,
+    OPS,
+    FloatLayer,
+    Layer,
+    LayerSpec,
+    OutputFormat,
+    QuantizedLayer,
+)
 
-__all__ = [
-    "QuantizeOptions",
-    "QuantizedTensor",
-    "apply_activation",
-    "check_float_layer",
-    "dequantize_output",
-    "float_output",
-    "input_vectors",
-    "ppu_constants",
-    "quantize_layer",
-    "quantize_tensor",
-    "sqnr_db",
-    "weight_vectors",
-]
+Codes = NDArray[np.int8] | NDArray[np.uint8]
+Scales = NDArray[np.uint16] | NDArray[np.uint8] | NDArray[np.float32]
 
 
-def weight_vectors(weight: NDArray[np.floating], vector_size: int, folded: bool) -> NDArray[np.floating]:
-    """float[K, C/groups, R, S] as float[K, G, V], g in the order r, s, c // V (folded: (r, s, c) // V)."""
+def weight_vectors(
+    weight: NDArray[np.floating], vector_size: int, packed_im2col: bool
+) -> NDArray[np.floating]:
+    """float[K, C/groups, R, S] as float[K, G, V], g in the order r, s, c // V.
+
+    packed_im2col: (r, s, c) // V instead.
+    """
     ordered = weight.transpose(0, 2, 3, 1)
-    if folded:
+    if packed_im2col:
         return cut_vectors(ordered.reshape(len(weight), -1), vector_size)
     return cut_vectors(ordered, vector_size).reshape(len(weight), -1, vector_size)
 
 
 def input_vectors(
-    inputs: NDArray[np.floating], geometry: Geometry, vector_size: int, folded: bool
+    inputs: NDArray[np.floating], geometry: Geometry, vector_size: int, packed_im2col: bool
 ) -> NDArray[np.floating]:
     """float[N, C, H, W] as float[words, V] in the word order of workload.QuantizedLayer.
 
@@ -73,7 +69,7 @@ def input_vectors(
     """
     g = geometry
     positions = inputs.transpose(0, 2, 3, 1).reshape(-1, g.groups, g.channels_per_group)
-    if not folded:
+    if not packed_im2col:
         return cut_vectors(positions, vector_size).reshape(-1, vector_size)
     taps = g.tap_positions()
     patches = positions[taps]
@@ -123,101 +119,111 @@ def quantize_layer(
     vector_size: int,
     options: QuantizeOptions | None = None,
     *,
-    output: OutputFormat | None = None,
+    output_gamma: float | None = None,
 ) -> QuantizedLayer:
-    """Hardware words of one layer. `output` is the consumer's format; None makes one from the scheme.
+    """Hardware words of one layer. output_gamma: None calibrates it on the layer's float output.
 
     Raises AccelsimError, naming layer and tensor, for values or shapes that do not fit, and for an output
     format that leaves the PPU no fraction bits.
     """
     options = options or QuantizeOptions()
+    for operand in (scheme.weight, scheme.activation):
+        if operand.scale.kind in ("none", "uint") and not operand.is_integer:
+            raise AccelsimError(f"layer {layer.name}: no rule quantizes {operand}, expected block scales")
     if vector_size < 1:
         raise AccelsimError(f"layer {layer.name}: vector size is {vector_size}, expected at least 1")
+    vector_size = scheme.block or vector_size
     check_float_layer(layer)
-    folded = layer.geometry.folded(vector_size, options.fold)
-    if output is None:
-        output = default_output(layer, scheme, vector_size, options)
-    if output.fraction_bits < 0:
+    packed_im2col = layer.geometry.packed_im2col(vector_size, options.fold)
+    output = output_format(layer.layer, scheme)
+    if output.operand.is_integer and output.fraction_bits < 0:
         raise AccelsimError(
-            f"layer {layer.name}: output format of {output.bits} bits with {output.scale_bits}-bit scales "
+            f"layer {layer.name}: output format of {output.operand.bits} bits with "
+            f"{output.operand.scale.bits}-bit scales "
             f"leaves the PPU {output.fraction_bits} fraction bits, expected at least 0"
         )
-    weight_words, weight_scales, weight_gamma = _quantize_weight(layer, scheme, vector_size, options, folded)
-    input_words, input_scales, input_gamma = _quantize_input(layer, scheme, vector_size, options, folded)
+    if output_gamma is None:
+        output_gamma = calibrated_output_gamma(layer, output, vector_size, options)
+    weight, activation = scheme.weight, scheme.activation.of_sign(layer.input_signed)
+    weight_words, weight_scales, weight_gamma = _quantize_weight(
+        layer, weight, vector_size, options, packed_im2col
+    )
+    input_words, input_scales, input_gamma = _quantize_input(
+        layer, activation, vector_size, options, packed_im2col
+    )
+    spec = LayerSpec(
+        layer=layer.layer, scheme=scheme, vector_size=vector_size, fold=options.fold, output=output
+    )
     return QuantizedLayer(
-        name=layer.name,
-        op=layer.op,
-        geometry=layer.geometry,
-        scheme=scheme,
-        vector_size=vector_size,
-        fold=options.fold,
+        spec=spec,
         weight_words=weight_words,
         weight_scales=weight_scales,
         weight_gamma=weight_gamma,
         input_words=input_words,
         input_scales=input_scales,
         input_gamma=input_gamma,
-        input_signed=layer.input_signed,
+        output_gamma=output_gamma,
         bias=layer.bias,
-        activation=layer.activation,
-        output=output,
-        weight_is_activation=layer.weight_is_activation,
-        global_pe=layer.global_pe,
         provenance={"options": asdict(options)},
     )
 
 
 def _quantize_weight(
-    layer: FloatLayer, scheme: Scheme, vector_size: int, options: QuantizeOptions, folded: bool
-) -> tuple[NDArray[np.int8], NDArray[np.uint16] | None, NDArray[np.float64]]:
+    layer: FloatLayer, operand: Operand, vector_size: int, options: QuantizeOptions, packed_im2col: bool
+) -> tuple[Codes, Scales | None, NDArray[np.float64]]:
     """(weight_words, weight_scales, weight_gamma) of workload.QuantizedLayer.
 
     A weight-side activation exists only at run time: one static scale or gamma for the whole tensor.
     """
-    bits, scale_bits, channels = scheme.weight_bits, scheme.weight_scale_bits, layer.geometry.K
-    low, qmax = code_range(bits, True)
-    vectors = weight_vectors(layer.weight, vector_size, folded)
+    low, qmax, channels = operand.qmin, operand.qmax, layer.geometry.K
+    one_gamma = layer.weight_is_activation or operand.scale.gamma == "tensor"
+    vectors = weight_vectors(layer.weight, vector_size, packed_im2col)
     seen = layer.weight if layer.calibration_weight is None else layer.calibration_weight
-    if not scale_bits:
-        if layer.weight_is_activation:
-            gamma = np.full(channels, tensor_scale([seen], bits, True, options))
+    if not operand.is_integer:
+        tensor = block_gamma([seen], operand)
+        return *quantize_blocks(vectors, operand, tensor), np.full(channels, tensor)
+    if operand.scale.kind == "none":
+        if one_gamma:
+            gamma = np.full(channels, tensor_scale([seen], operand, options))
         else:
             magnitudes = np.abs(layer.weight.reshape(channels, -1))
             ranges = find_ranges(magnitudes, options.weight_calibration, qmax, options.percentile)
             gamma = np.where(ranges > 0, ranges / qmax, 1.0)
         return encode(vectors, gamma[:, None, None], low, qmax).astype(np.int8, copy=False), None, gamma
     s = vector_scales(vectors, qmax)
-    if layer.weight_is_activation:
-        chunks = [weight_vectors(seen, vector_size, folded).reshape(-1, vector_size)]
-        gamma = np.full(channels, tensor_gamma(chunks, bits, True, scale_bits, options))
+    if one_gamma:
+        chunks = [weight_vectors(seen, vector_size, packed_im2col).reshape(-1, vector_size)]
+        gamma = np.full(channels, tensor_gamma(chunks, operand, options))
     else:
-        gamma = channel_gamma(s, scale_bits)
-    scales = integer_scales(s, gamma[:, None], scale_bits, options.scale_rounding)
+        gamma = channel_gamma(s, operand.scale)
+    scales = integer_scales(s, gamma[:, None], operand.scale, options.scale_rounding)
     divisors = element_scales(s, scales, gamma[:, None], options)
     codes = encode(vectors, divisors[:, :, None], low, qmax)
     return codes.astype(np.int8, copy=False), scales, gamma
 
 
 def _quantize_input(
-    layer: FloatLayer, scheme: Scheme, vector_size: int, options: QuantizeOptions, folded: bool
-) -> tuple[NDArray[np.int8] | NDArray[np.uint8], NDArray[np.uint16] | None, float]:
+    layer: FloatLayer, operand: Operand, vector_size: int, options: QuantizeOptions, packed_im2col: bool
+) -> tuple[Codes, Scales | None, float]:
     """(input_words, input_scales, input_gamma) of workload.QuantizedLayer; static scale or gamma."""
-    bits, scale_bits, signed = scheme.activation_bits, scheme.activation_scale_bits, layer.input_signed
-    low, qmax = code_range(bits, signed)
-    vectors = input_vectors(layer.input, layer.geometry, vector_size, folded)
+    low, qmax = operand.qmin, operand.qmax
+    vectors = input_vectors(layer.input, layer.geometry, vector_size, packed_im2col)
     seen = layer.input if layer.calibration_input is None else layer.calibration_input
-    if not scale_bits:
-        gamma = tensor_scale(iter(seen), bits, signed, options)
+    if not operand.is_integer:
+        gamma = block_gamma(iter(seen), operand)
+        return *quantize_blocks(vectors, operand, gamma), gamma
+    if operand.scale.kind == "none":
+        gamma = tensor_scale(iter(seen), operand, options)
         return encode(vectors, np.array([[gamma]]), low, qmax), None, gamma
-    gamma = tensor_gamma(_vector_chunks(layer, seen, vector_size, folded), bits, signed, scale_bits, options)
+    gamma = tensor_gamma(_vector_chunks(layer, seen, vector_size, packed_im2col), operand, options)
     s = vector_scales(vectors, qmax)
-    scales = integer_scales(s, gamma, scale_bits, options.scale_rounding)
+    scales = integer_scales(s, gamma, operand.scale, options.scale_rounding)
     divisors = element_scales(s, scales, gamma, options)
     return encode(vectors, divisors[:, None], low, qmax), scales, gamma
 
 
 def _vector_chunks(
-    layer: FloatLayer, inputs: NDArray[np.float32], vector_size: int, folded: bool
+    layer: FloatLayer, inputs: NDArray[np.float32], vector_size: int, packed_im2col: bool
 ) -> Iterator[NDArray[np.floating]]:
     """Input vectors of a calibration set, one image at a time: im2col of a whole set would not fit."""
     _, channels, height, width = inputs.shape
@@ -226,20 +232,26 @@ def _vector_chunks(
     groups = channels // depth
     geometry = replace(layer.geometry, N=1, C=channels, H=height, W=width, K=groups, groups=groups)
     for image in inputs:
-        yield input_vectors(image[None], geometry, vector_size, folded)
+        yield input_vectors(image[None], geometry, vector_size, packed_im2col)
 
 
-def default_output(
-    layer: FloatLayer, scheme: Scheme, vector_size: int, options: QuantizeOptions
-) -> OutputFormat:
-    """{A, signed unless relu, as} with gamma calibrated on the float output after the activation.
+def output_format(layer: Layer, scheme: Scheme) -> OutputFormat:
+    """{A, signed unless relu, as}: what the PPU writes where nothing else is asked for."""
+    return OutputFormat(scheme.activation.of_sign(layer.activation != "relu"))
+
+
+def calibrated_output_gamma(
+    layer: FloatLayer, output: OutputFormat, vector_size: int, options: QuantizeOptions
+) -> float:
+    """gamma of an output format, calibrated on the float output after the activation.
 
     Calibration operands are used where the layer has them; vectors run over V consecutive k of one pixel and
     group. gamma keeps 24 significant bits: float sums differ in their last bits from one BLAS to another, and
     a trace should not.
     """
-    signed = layer.activation != "relu"
-    bits, scale_bits = scheme.activation_bits, scheme.activation_scale_bits
+    operand = output.operand
+    if operand.scale.gamma == "none":
+        return 1.0
     inputs, weight = layer.input, layer.weight
     if layer.calibration_input is not None:
         if not layer.weight_is_activation:
@@ -248,13 +260,13 @@ def default_output(
             inputs, weight = layer.calibration_input, layer.calibration_weight
     groups = inputs.shape[1] // weight.shape[1]
     chunks = (apply_activation(y, layer.activation) for y in output_chunks(layer, inputs, weight))
-    if scale_bits:
+    if not operand.is_integer:
+        return keep_24_bits(block_gamma(chunks, operand))
+    if operand.scale.kind == "uint":
         by_group = (y.reshape(len(y), groups, -1) for y in chunks)
         vectors = (cut_vectors(y, vector_size).reshape(-1, vector_size) for y in by_group)
-        gamma = tensor_gamma(vectors, bits, signed, scale_bits, options)
-    else:
-        gamma = tensor_scale(chunks, bits, signed, options)
-    return OutputFormat(bits, signed, scale_bits, keep_24_bits(gamma))
+        return keep_24_bits(tensor_gamma(vectors, operand, options))
+    return keep_24_bits(tensor_scale(chunks, operand, options))
 
 
 def keep_24_bits(gamma: float) -> float:

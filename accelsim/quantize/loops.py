@@ -1,4 +1,4 @@
-"""Compiled loops behind quantize_tensor.py and calibration.py.
+"""Compiled loops behind arrays.py, blocks.py and ranges.py.
 
 They give the bits of the NumPy expressions in their docstrings (tests/test_quantize_loops.py compares them);
 NumPy makes several passes with float64 temporaries over tensors of tens of millions of values.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+from accelsim.formats.element import Element
 
 # Adding and subtracting 1.5 * 2^52 rounds a float64 of magnitude below 2^51 to an integer, half to even.
 _ROUND = 6755399441055744.0
@@ -47,6 +49,17 @@ def encode_runs(
     _encode_runs(values, scales, float(low), float(qmax), codes)
 
 
+def encode_float_runs(
+    values: NDArray[np.floating], steps: NDArray[np.floating], element: Element, codes: NDArray[np.uint8]
+) -> None:
+    """codes[i] = element.encode(values[i] / step * 2^lsb), step inf where not above 0; all contiguous.
+
+    values, codes: [n]; steps: [m], m a divisor of n: what 2^lsb of the element is worth in a run of n / m.
+    """
+    of_value, middles = element.steps
+    _encode_float_runs(values, steps, of_value, middles, np.uint8(1 << (element.bits - 1)), codes)
+
+
 @njit(cache=True, nogil=True)
 def _bit_maxima(bits, mask, maxima):
     width = bits.shape[1]
@@ -73,6 +86,26 @@ def _encode_runs(values, scales, low, qmax, codes):
             # Limits that are integers commute with rounding, and keep the value in the trick's range.
             limited = min(max(values[j] / scale, low), qmax)
             codes[j] = (limited + _ROUND) - _ROUND
+
+
+@njit(cache=True, nogil=True)
+def _encode_float_runs(values, steps, of_value, middles, sign, codes):
+    run = len(values) // max(1, len(steps))
+    for i in range(len(steps)):
+        step = steps[i] if steps[i] > 0 else np.inf
+        for j in range(i * run, (i + 1) * run):
+            x = abs(np.float64(values[j])) / step
+            low, high = 0, len(middles)  # the first middle that is not below x
+            while low < high:
+                centre = (low + high) // 2
+                if middles[centre] < x:
+                    low = centre + 1
+                else:
+                    high = centre
+            code = of_value[low]
+            if code % 2 == 1 and low < len(middles) and middles[low] == x:
+                code = of_value[low + 1]
+            codes[j] = code | sign if np.signbit(values[j]) else code
 
 
 @njit(cache=True, nogil=True)

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import AccelsimError
+from accelsim.quantize.blocks import dequantize_words
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import FloatLayer, QuantizedLayer
 
 PPU_LIMIT = (1 << 23) - 1
-"""Largest magnitude of the PPU's internal value z (docs/machine.md, PPU)."""
+"""Largest magnitude of the PPU's internal value z (docs/numerics.md, PPU)."""
 
 _CHUNK_ELEMENTS = 1 << 23
 
@@ -91,7 +92,7 @@ def apply_activation(y: NDArray[np.float64], activation: str) -> NDArray[np.floa
 def dequantize_output(
     psums: NDArray[np.int64], layer: QuantizedLayer, product_shift: int = 0
 ) -> NDArray[np.float64]:
-    """y = psum * 2^(sh+p) * gamma_w[k] * gamma_a + bias[k], before the activation (docs/machine.md).
+    """y = psum * 2^(sh+p) * gamma_w[k] * gamma_a + bias[k], before the activation (docs/numerics.md).
 
     psums: int64[pixels, K] (or any leading shape); returns float64 of the same shape.
     """
@@ -101,10 +102,19 @@ def dequantize_output(
     return y if layer.bias is None else y + layer.bias.astype(np.float64)
 
 
+def operand_values(layer: QuantizedLayer) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What the words of a layer are worth: (weights float64[K, G, V], inputs float64[words, V])."""
+    gamma, weight, inputs = layer.weight_gamma[:, None], layer.spec.weight_operand, layer.spec.input_operand
+    return (
+        dequantize_words(layer.weight_words, layer.weight_scales, gamma, weight),
+        dequantize_words(layer.input_words, layer.input_scales, layer.input_gamma, inputs),
+    )
+
+
 def ppu_constants(
     layer: QuantizedLayer, product_shift: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """(multiplier m, shift t, bias_q), int64[K] each, of the PPU (docs/machine.md, PPU).
+    """(multiplier m, shift t, bias_q), int64[K] each, of the PPU (docs/numerics.md, PPU).
 
     0 <= m <= 65535, 1 <= t <= 63, |bias_q| <= 2^23 - 1. Raises AccelsimError when the output format leaves
     no room for fraction bits, or when a multiplier reaches 2^15.
@@ -113,24 +123,25 @@ def ppu_constants(
     fraction = output.fraction_bits
     if fraction < 0:
         raise AccelsimError(
-            f"layer {layer.name}: output format of {output.bits} bits with {output.scale_bits}-bit scales "
-            f"leaves the PPU {fraction} fraction bits, expected at least 0"
+            f"layer {layer.name}: output format of {output.operand.bits} bits with "
+            f"{output.operand.scale.bits}-bit scales leaves the PPU {fraction} fraction bits, expected "
+            f"at least 0"
         )
     shift = layer.scheme.scale_product_shift + product_shift + fraction
     with np.errstate(over="ignore"):
-        multiplier = np.ldexp(layer.weight_gamma * layer.input_gamma, shift) / output.gamma
+        multiplier = np.ldexp(layer.weight_gamma * layer.input_gamma, shift) / layer.output_gamma
     if not (multiplier < 2**15).all():
         k = int(np.argmax(~(multiplier < 2**15)))
         raise AccelsimError(
             f"layer {layer.name}: PPU multiplier of output channel {k} is {multiplier[k]:.6g}, expected less "
-            f"than 32768: the output gamma {output.gamma:.6g} is too small for the operand scales"
+            f"than 32768: the output gamma {layer.output_gamma:.6g} is too small for the operand scales"
         )
     # frexp: M = f * 2^e with 1/2 <= f < 1, so floor(log2 M) = e - 1, exactly.
     t = np.clip(16 - np.frexp(multiplier)[1].astype(np.int64), 1, 63)
     m = np.minimum(65535, np.rint(np.ldexp(multiplier, t))).astype(np.int64)
     bias = np.zeros(layer.geometry.K) if layer.bias is None else layer.bias.astype(np.float64)
     with np.errstate(over="ignore"):
-        bias_q = np.clip(np.rint(np.ldexp(bias, fraction) / output.gamma), -PPU_LIMIT, PPU_LIMIT)
+        bias_q = np.clip(np.rint(np.ldexp(bias, fraction) / layer.output_gamma), -PPU_LIMIT, PPU_LIMIT)
     return m, t, bias_q.astype(np.int64)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from accelsim.costs import ComponentCost, CostLibrary, Technology
+from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.actions import DOT_PRODUCT_OP_CHANGING, charged_to
 from accelsim.machine.arch import Arch
@@ -17,10 +18,10 @@ from accelsim.machine.dataflows import DATAFLOWS
 
 SCOPES = ("datapath", "pe", "array", "system")
 
-# The PPU's internal value z is limited to 24 bits (docs/machine.md section 2).
+# The PPU's internal value z is limited to 24 bits (docs/numerics.md).
 PPU_VALUE_BITS = 24
 _LOOP_COUNTER_BITS = 16
-# Of a channel: multiplier 16, shift 6, bias 24 (docs/machine.md section 2, PPU).
+# The PPU's constants of one channel: multiplier 16, shift 6, bias 24 bits (docs/numerics.md, PPU).
 PPU_CONSTANT_BITS = 46
 # A product of a value and a reciprocal, before its shift (accelsim/rtl/ppu.sv).
 _RESCALED_BITS = 41
@@ -50,7 +51,7 @@ def technology_of(arch: Arch) -> Technology:
 
 def dot_bits(arch: Arch, scheme: Scheme) -> int:
     """Width of a dot product of V products of weight and activation operands."""
-    return scheme.weight_bits + arch.activation_operand_bits(scheme) + (arch.vector_size - 1).bit_length()
+    return scheme.weight.bits + arch.activation_operand_bits(scheme) + (arch.vector_size - 1).bit_length()
 
 
 def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
@@ -61,7 +62,9 @@ def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Pa
 
 
 def action_prices_pj(inventory: list[Part], clock_ghz: float = 1.0) -> dict[str, float]:
-    """Energy of one count of each of the simulator's actions, and under "cycle" of a cycle of the array."""
+    """pJ of one count of each of the simulator's actions; under "cycle" what a cycle of the whole array costs
+    whatever happens in it: idle clocking and leakage.
+    """
     prices = {"cycle": 0.0}
     for part in inventory:
         for action, counted in part.actions.items():
@@ -74,11 +77,9 @@ def action_prices_pj(inventory: list[Part], clock_ghz: float = 1.0) -> dict[str,
 
 def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
     lanes = arch.lanes * arch.pes
-    vector = arch.vector_size
+    weight, activation = _words(arch, scheme)
     dot = dot_bits(arch, scheme)
     product_bits = dot + scheme.scale_bits if scheme.has_scales else 0
-    weight_bits = vector * scheme.weight_bits
-    activation_bits = vector * scheme.activation_bits
     pipeline_bits = dot + scheme.scale_bits + product_bits + arch.accumulator_width(scheme)
     parts = [
         Part(
@@ -92,14 +93,14 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             "weight_zero_detect",
             "datapath",
             lanes,
-            library.zero_detect(weight_bits + scheme.weight_scale_bits),
+            library.zero_detect(weight.word_bits),
             charged_to("weight_zero_detect"),
         ),
         Part(
             "input_zero_detect",
             "datapath",
             arch.pes,
-            library.zero_detect(activation_bits + scheme.activation_scale_bits),
+            library.zero_detect(activation.word_bits),
             charged_to("input_zero_detect"),
         ),
         Part(
@@ -109,27 +110,29 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             library.accumulator(arch.accumulator_width(scheme)),
             charged_to("accumulator"),
         ),
-        _register("weight_register", "datapath", lanes, weight_bits + scheme.weight_scale_bits, library),
-        _register(
-            "input_register", "datapath", arch.pes, activation_bits + scheme.activation_scale_bits, library
-        ),
+        _register("weight_register", "datapath", lanes, weight.word_bits, library),
+        _register("input_register", "datapath", arch.pes, activation.word_bits, library),
         _register("pipeline_register", "datapath", lanes, pipeline_bits, library),
     ]
     if scheme.has_scales:
-        cost = library.scale_product(
-            scheme.weight_scale_bits, scheme.activation_scale_bits, scheme.scale_product_bits
-        )
+        cost = library.scale_product(weight.scale.bits, activation.scale.bits, scheme.scale_product_bits)
         parts.insert(1, Part("scale_product", "datapath", lanes, cost, charged_to("scale_product")))
         multiply = library.scale_multiply(dot, scheme.scale_bits)
         parts.insert(2, Part("scale_multiply", "datapath", lanes, multiply, charged_to("scale_multiply")))
     if any(DATAFLOWS[name].weight_collector for name in arch.dataflows):
         words = arch.weight_collector_depth
-        width = weight_bits + scheme.weight_scale_bits
-        parts.append(_array_of_latches("weight_collector", lanes, width, words, library, "datapath"))
+        parts.append(
+            _array_of_latches("weight_collector", lanes, weight.word_bits, words, library, "datapath")
+        )
     if _changing(arch):
         bits = arch.lanes * arch.accumulator_width(scheme)
         parts.append(_register("local_accumulator", "datapath", arch.pes, bits, library))
     return parts
+
+
+def _words(arch: Arch, scheme: Scheme) -> tuple[Operand, Operand]:
+    """The scheme's operands in the machine's words."""
+    return scheme.weight.in_blocks(arch.vector_size), scheme.activation.in_blocks(arch.vector_size)
 
 
 def _changing(arch: Arch) -> bool:
@@ -138,7 +141,7 @@ def _changing(arch: Arch) -> bool:
 
 
 def _dot_product(arch: Arch, scheme: Scheme, library: CostLibrary) -> ComponentCost:
-    shape = arch.vector_size, scheme.weight_bits, arch.activation_operand_bits(scheme)
+    shape = arch.vector_size, scheme.weight.bits, arch.activation_operand_bits(scheme)
     held = library.dot_product(*shape, held_operand=True)
     if not _changing(arch):
         return held
@@ -149,9 +152,10 @@ def _dot_product(arch: Arch, scheme: Scheme, library: CostLibrary) -> ComponentC
 def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
     vector, lanes, pes, depth = arch.vector_size, arch.lanes, arch.pes, arch.accumulation_collector_depth
     accumulator = arch.accumulator_width(scheme)
-    scale_bits = scheme.activation_scale_bits
+    weight, activation = _words(arch, scheme)
+    scale_bits = activation.scale.bits
     staged = bool(scale_bits) and vector > lanes
-    entry_bits = lanes * scheme.activation_bits + scale_bits * max(1, lanes // vector)
+    entry_bits = activation.bits_of(lanes)
     addresses = (
         (arch.weight_buffer_words - 1).bit_length(),
         (arch.input_buffer_words - 1).bit_length(),
@@ -168,7 +172,7 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             "pe",
             2 * lanes * pes,
             arch.weight_buffer_words // 2,
-            vector * scheme.weight_bits + scheme.weight_scale_bits,
+            weight.word_bits,
             library,
         ),
         _sram(
@@ -176,12 +180,12 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             "pe",
             2 * pes,
             arch.input_buffer_words // 2,
-            vector * scheme.activation_bits + scale_bits,
+            activation.word_bits,
             library,
         ),
-        Part("ppu", "pe", pes, library.ppu(lanes, accumulator, scheme.activation_bits), charged_to("ppu")),
+        Part("ppu", "pe", pes, library.ppu(lanes, accumulator, activation.bits), charged_to("ppu")),
         Part("ppu_register", "pe", pes * lanes, pipeline, charged_to("ppu_register"), "idle"),
-        # Those of one lane group; loading them is not counted.
+        # The constants of the lane group at work; loading them is not counted.
         Part("ppu_constants", "pe", pes * lanes, constants, {}, "idle"),
         _array_of_latches("out_fifo", pes, entry_bits, arch.out_fifo_words, library),
         Part("control", "pe", pes, library.control(addresses), charged_to("control")),
@@ -191,7 +195,8 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         units = pes * max(1, lanes // vector)
         parts.append(Part("ppu_vector_scale", "pe", units, cost, charged_to("ppu_vector_scale")))
     if staged:
-        # The last lane group of a unit is never staged; of the earlier ones also the largest magnitude is.
+        # The last lane group of a unit is never staged. Of the earlier ones the z-values are, and for each
+        # pixel the largest magnitude so far (ppu_staging_max).
         rows = depth * (vector // lanes - 1)
         parts.append(_array_of_latches("ppu_staging", pes, lanes * PPU_VALUE_BITS, rows, library))
         largest = library.array(_MAGNITUDE_BITS, depth)
@@ -217,7 +222,7 @@ def _psum_storage(arch: Arch, accumulator: int, library: CostLibrary) -> list[Pa
 
 
 def _ppu_register_bits(arch: Arch, scheme: Scheme, entry_bits: int) -> int:
-    """Pipeline registers of the PPU for each lane: those of accelsim/rtl/ppu.sv that the latency asks for."""
+    """Bits of PPU pipeline registers a lane: the first ppu_latency_cycles stages of accelsim/rtl/ppu.sv."""
     lanes, value = arch.lanes, PPU_VALUE_BITS
     after = [
         0,
@@ -225,7 +230,7 @@ def _ppu_register_bits(arch: Arch, scheme: Scheme, entry_bits: int) -> int:
         2 * lanes * value,
         lanes * value,
     ]
-    scale, latency = scheme.activation_scale_bits, arch.ppu_latency_cycles.static
+    scale, latency = scheme.activation.scale.bits, arch.ppu_latency_cycles.static
     if scale:
         latency = arch.ppu_latency_cycles.per_vector
         vectors = max(1, lanes // arch.vector_size)
@@ -245,8 +250,8 @@ def _array(arch: Arch, scheme: Scheme, library: CostLibrary, pe_area_um2: float)
         arch.pes, arch.pe_port_bits + (arch.psum_port_bits or 0), pe_area_um2, arch.placement_utilization
     )
     # One elementwise unit is priced as a PPU lane: the cost tables have nothing closer.
-    lane = library.ppu(arch.global_pe_elements_per_cycle, PPU_VALUE_BITS, scheme.activation_bits)
-    global_pe = replace(lane, standing="assumption")
+    lane = library.ppu(arch.global_pe_elements_per_cycle, PPU_VALUE_BITS, scheme.activation.bits)
+    global_pe = replace(lane, evidence="assumption")
     return [
         Part("noc", "array", 1, noc, charged_to("noc")),
         _sram("global_buffer", "array", arch.gb_banks, bank_words, arch.gb_bank_bits, library),

@@ -14,14 +14,14 @@ import numpy as np
 from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
 from accelsim.report.plots import save_figure
-from accelsim.sim.layer_run import BUCKETS
+from accelsim.sim.layer_run import STALL_REASONS
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# More layers than this are numbered, not named, and their points are not labelled.
+# In a run of more layers than this the axis numbers layers instead of naming them, and points have no labels.
 _MOST_NAMES = 64
 _LABELLED = 4
 _NEEDED = (
@@ -81,7 +81,7 @@ def _read(folder: Path) -> _Run:
         layers = pd.read_csv(folder / "layers.csv", dtype={"layer": str})
     except (OSError, ValueError) as error:
         raise AccelsimError(f"plot {folder}/layers.csv: cannot be read ({type(error).__name__})") from None
-    for name in (*_NEEDED, *(f"{bucket}_share" for bucket in BUCKETS)):
+    for name in (*_NEEDED, *(f"{reason}_share" for reason in STALL_REASONS)):
         if name not in layers or layers[name].isna().any():
             raise AccelsimError(f"plot {folder}/layers.csv: column {name} is missing or has gaps")
     return _Run(title, arch, layers)
@@ -148,15 +148,15 @@ def _width(layers: int) -> float:
 
 
 def _stalls(run: _Run) -> Figure:
-    """Cycles of each layer, mean over the PEs, by bucket."""
+    """Cycles of each layer, mean over the PEs, by stall reason."""
     layers = run.layers
     figure, axes = _figure(_width(len(layers)), 4.6)
     places = _places(axes, list(layers["layer"]))
     colors = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
     bottom = np.zeros(len(layers))
-    for number, bucket in enumerate(BUCKETS):
-        cycles = (layers[f"{bucket}_share"] * layers["cycles"]).to_numpy(float)
-        axes.bar(places, cycles, 0.8, bottom=bottom, color=colors[number], label=bucket.replace("_", " "))
+    for number, reason in enumerate(STALL_REASONS):
+        cycles = (layers[f"{reason}_share"] * layers["cycles"]).to_numpy(float)
+        axes.bar(places, cycles, 0.8, bottom=bottom, color=colors[number], label=reason.replace("_", " "))
         bottom += cycles
     axes.set_ylabel("cycles, mean over the PEs")
     axes.set_title(run.title, fontsize=10, parse_math=False)
@@ -165,7 +165,7 @@ def _stalls(run: _Run) -> Figure:
 
 
 def _utilization(run: _Run) -> Figure:
-    """Share of peak each layer reaches, before the share its bound allows."""
+    """Share of peak that each layer reaches, in front of the share that its bound allows."""
     layers, arch = run.layers, run.arch
     peak = arch.pes * arch.lanes * arch.vector_size
     figure, axes = _figure(_width(len(layers)), 4.0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 
 from accelsim.report.inventory import SCOPES
-from accelsim.sim.layer_run import BUCKETS
+from accelsim.sim.layer_run import STALL_REASONS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _PJ_PER_UJ = 1e6
 _UM2_PER_MM2 = 1e6
-# Parts too small to see are drawn together.
+# Components below this share of the largest total are drawn as one bar.
 _SMALL_SHARE = 0.02
 
 
@@ -35,13 +35,13 @@ def plot_run(summary: Summary, report: Report, folder: Path) -> None:
     save_figure(_breakdown(energy, "energy (uJ)", title + note), folder / "energy")
     area = {str(report.scheme): area_by_component(report)}
     save_figure(_breakdown(area, "placed area (mm2)", title), folder / "area")
-    save_figure(_bucket_chart(report, title + note), folder / "cycles")
+    save_figure(_stall_chart(report, title + note), folder / "cycles")
 
 
 def plot_comparison(first: Summary, reports: Sequence[Report], table: pd.DataFrame, folder: Path) -> None:
-    """energy.* and area.* of all schemes side by side, and savings.* against the first, whose summary it is.
+    """energy.* and area.* of all schemes side by side, and savings.* against the first.
 
-    table: one row a scheme, as `Comparison.to_frame` gives it.
+    first: summary of the first scheme's run; table: one row a scheme, as `Comparison.to_frame` gives it.
     """
     title = f"{first['trace']} on {first['arch']}"
     note = " (synthetic tensors)" if first["synthetic"] else ""
@@ -117,23 +117,23 @@ def _breakdown(columns: dict[str, pd.Series], label: str, title: str) -> Figure:
     return figure
 
 
-def _bucket_chart(report: Report, title: str) -> Figure:
-    frame = report.buckets.pivot_table(
-        index="layer", columns="bucket", values="cycles", aggfunc="sum", sort=False
+def _stall_chart(report: Report, title: str) -> Figure:
+    frame = report.stalls.pivot_table(
+        index="layer", columns="stall_reason", values="cycles", aggfunc="sum", sort=False
     )
-    frame = frame[list(BUCKETS)] / report.arch.pes
+    frame = frame[list(STALL_REASONS)] / report.arch.pes
     figure, axes = _figure(7.5, 1.4 + 0.32 * len(frame))
     colors = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
-    left = frame[BUCKETS[0]] * 0.0
-    for index, bucket in enumerate(BUCKETS):
+    left = frame[STALL_REASONS[0]] * 0.0
+    for index, reason in enumerate(STALL_REASONS):
         axes.barh(
             frame.index.astype(str),
-            frame[bucket],
+            frame[reason],
             left=left,
-            label=bucket.replace("_", " "),
+            label=reason.replace("_", " "),
             color=colors[index],
         )
-        left = left + frame[bucket]
+        left = left + frame[reason]
     axes.invert_yaxis()
     axes.set_xlabel("cycles, mean over the PEs")
     axes.set_title(title, fontsize=10, parse_math=False)
@@ -178,7 +178,7 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     svg, png = stem.with_suffix(".svg"), stem.with_suffix(".png")
-    # Not by savefig, which draws everything once more to lay it out, as drawing does by itself.
+    # print_svg and print_png draw a figure once; savefig would draw it a second time, to lay it out.
     # SVGs carry a date and random ids unless told otherwise; PNGs the library's version.
     with matplotlib.rc_context({"svg.hashsalt": "accelsim"}):
         FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})

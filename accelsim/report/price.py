@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from accelsim.compute.activity import LayerActivity
 from accelsim.costs import CostLibrary
 from accelsim.formats.scheme import Scheme
@@ -14,7 +16,7 @@ from accelsim.machine.arch import Arch
 from accelsim.mapping.bounds import layer_bound
 from accelsim.mapping.global_pe import global_pe_load
 from accelsim.report.inventory import SCOPES, Part, build_inventory
-from accelsim.sim.layer_run import BUCKETS
+from accelsim.sim.layer_run import STALL_REASONS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,12 +37,12 @@ _STAGES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """Tables of one run on one machine and scheme.
 
     layers: one row a layer; components: one row a (layer, component, action) with its energy; area: one row a
-    component; buckets: one row a (layer, pe, bucket). Energies are of the whole array, in pJ.
+    component; stalls: one row a (layer, pe, stall reason). Energies are of the whole array, in pJ.
     """
 
     arch: Arch
@@ -48,8 +50,11 @@ class Report:
     layers: pd.DataFrame
     components: pd.DataFrame
     area: pd.DataFrame
-    buckets: pd.DataFrame
+    stalls: pd.DataFrame
     warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<Report of {len(self.layers)} layers at {self.scheme} on {self.arch.name}>"
 
     def energy_pj(self, scope: str) -> float:
         """Energy of `scope` with the scopes inside it, pJ."""
@@ -62,16 +67,32 @@ class Report:
         total = float(self.area.loc[self.area["scope"].isin(inside), "placed_area_um2"].sum())
         return total if scope == "array" else total / self.arch.pes
 
-    def standing_share(self) -> dict[str, float]:
-        """Share of the system energy that rests on each kind of figure: synthesis, cacti, assumption, ..."""
-        by_standing = self.components.groupby("standing")["energy_pj"].sum()
-        return {str(k): float(v) for k, v in (by_standing / by_standing.sum()).items()}
+    def evidence_share(self) -> dict[str, float]:
+        """Share of the system energy by the evidence its prices rest on: synthesis, cacti, assumption, ..."""
+        by_evidence = self.components.groupby("evidence")["energy_pj"].sum()
+        return {str(k): float(v) for k, v in (by_evidence / by_evidence.sum()).items()}
 
 
-def price(arch: Arch, scheme: Scheme, activities: Sequence[LayerActivity], library: CostLibrary) -> Report:
-    """Price what was counted. Raises AccelsimError where the tables have no price for a component."""
+@dataclass(frozen=True, eq=False)
+class PriceRequest:
+    """What was counted, on what, and the prices."""
+
+    arch: Arch
+    scheme: Scheme
+    activities: Sequence[LayerActivity]
+    library: CostLibrary
+
+
+def price(request: PriceRequest) -> Report:
+    """Price, the last stage of a run. Raises AccelsimError where the tables have no price for a component."""
     import pandas as pd
 
+    arch, scheme, activities, library = (
+        request.arch,
+        request.scheme,
+        request.activities,
+        request.library,
+    )
     inventory = build_inventory(arch, scheme, library)
     components = pd.DataFrame(
         [row for activity in activities for row in _component_rows(arch, inventory, activity, library)]
@@ -82,7 +103,7 @@ def price(arch: Arch, scheme: Scheme, activities: Sequence[LayerActivity], libra
         _layer_frame(arch, activities, components),
         components,
         pd.DataFrame([_area_row(arch, part) for part in inventory]),
-        _bucket_frame(activities),
+        _stall_frame(activities),
         tuple(_clock_warnings(arch, inventory)),
     )
 
@@ -102,7 +123,7 @@ def _component_rows(
     dynamic = dict.fromkeys(_CHIP_SCOPES, 0.0)
     period_ns = 1 / arch.clock_ghz
 
-    def add(scope: str, component: str, action: str, count: float, each_pj: float, standing: str) -> float:
+    def add(scope: str, component: str, action: str, count: float, each_pj: float, evidence: str) -> float:
         energy = count * each_pj
         rows.append(
             {
@@ -113,7 +134,7 @@ def _component_rows(
                 "count": count,
                 "energy_per_action_pj": each_pj,
                 "energy_pj": energy,
-                "standing": standing,
+                "evidence": evidence,
             }
         )
         return energy
@@ -123,19 +144,19 @@ def _component_rows(
         spent = 0.0
         for action, counted in part.actions.items():
             count = sum(activity.counts[name] for name in counted)
-            spent += add(part.scope, part.name, action, count, cost.energy_pj[action], cost.standing)
+            spent += add(part.scope, part.name, action, count, cost.energy_pj[action], cost.evidence)
         if part.cycle_action:
             count = part.instances * activity.cycles
             each = cost.energy_pj[part.cycle_action]
-            spent += add(part.scope, part.name, part.cycle_action, count, each, cost.standing)
+            spent += add(part.scope, part.name, part.cycle_action, count, each, cost.evidence)
         if cost.leakage_uw:
             each = part.instances * cost.leakage_uw * period_ns * _PJ_PER_UW_NS
-            add(part.scope, part.name, "leakage", activity.cycles, each, cost.standing)
+            add(part.scope, part.name, "leakage", activity.cycles, each, cost.evidence)
         if part.scope in dynamic:
             dynamic[part.scope] += spent
     clock = library.clock_tree()
     for scope, spent in dynamic.items():
-        add(scope, "clock_tree", "dynamic_pj", spent, clock.energy_pj["dynamic_pj"], clock.standing)
+        add(scope, "clock_tree", "dynamic_pj", spent, clock.energy_pj["dynamic_pj"], clock.evidence)
     return rows
 
 
@@ -147,7 +168,7 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
     rows = []
     for activity in activities:
         layer, macs = activity.layer, activity.layer.geometry.macs
-        bound = layer_bound(arch, layer, activity.storage)
+        bound = layer_bound(arch, layer, activity.residency)
         steps = activity.counts[actions.ACCUMULATOR_ADD]
         total = 0.0
         energy = {}
@@ -172,26 +193,32 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
                 "units_per_tile": activity.mapping.units_per_tile,
                 "chunk_vectors": activity.mapping.chunk_vectors,
                 "chunk_inputs": activity.mapping.chunk_inputs,
-                "weights_from": activity.storage.weights,
-                "input_from": activity.storage.input,
-                "output_to": "dram" if activity.storage.output_to_dram else "gb",
+                "weights_from": activity.residency.weights,
+                "input_from": activity.residency.input,
+                "output_to": "dram" if activity.residency.output_to_dram else "gb",
                 "row_work_cycles": global_pe_load(arch, layer).row_cycles,
                 "gated_fraction": activity.counts[actions.DOT_PRODUCT_GATED] / steps,
-                "zero_operand_fraction": activity.zero_operand_macs / (steps * layer.vector_size),
+                "zero_operand_fraction": activity.computed.zero_operand_macs / (steps * layer.vector_size),
                 "overflows": activity.overflows,
                 "dram_read_bits": activity.counts[actions.DRAM_READ_BIT],
                 "dram_write_bits": activity.counts[actions.DRAM_WRITE_BIT],
                 **{
                     f"{name}_share": float(share)
                     for name, share in zip(
-                        BUCKETS, activity.buckets.sum(axis=0) / activity.buckets.sum(), strict=True
+                        STALL_REASONS,
+                        activity.stall_cycles.sum(axis=0) / activity.stall_cycles.sum(),
+                        strict=True,
                     )
                 },
                 **energy,
                 "fj_per_op": total / (2 * macs) * 1e3,
             }
         )
-    return pd.DataFrame(rows)
+    errors = {
+        name: np.array([getattr(activity.computed, name) for activity in activities], dtype=float)
+        for name in ("sqnr_db", "ppu_sqnr_db")
+    }
+    return pd.DataFrame(rows).assign(**errors)
 
 
 def _area_row(arch: Arch, part: Part) -> dict[str, object]:
@@ -205,22 +232,22 @@ def _area_row(arch: Arch, part: Part) -> dict[str, object]:
         "placed_area_um2": area / arch.placement_utilization,
         "leakage_uw": part.instances * part.cost.leakage_uw,
         "delay_ps": part.cost.delay_ps,
-        "standing": part.cost.standing,
+        "evidence": part.cost.evidence,
         "stimulus": part.cost.stimulus,
         "scaling": "; ".join(part.cost.scaling),
         "source": part.cost.source,
     }
 
 
-def _bucket_frame(activities: Sequence[LayerActivity]) -> pd.DataFrame:
+def _stall_frame(activities: Sequence[LayerActivity]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(
         [
-            {"layer": activity.layer.name, "pe": pe, "bucket": bucket, "cycles": int(cycles)}
+            {"layer": activity.layer.name, "pe": pe, "stall_reason": reason, "cycles": int(cycles)}
             for activity in activities
-            for pe, row in enumerate(activity.buckets)
-            for bucket, cycles in zip(BUCKETS, row, strict=True)
+            for pe, row in enumerate(activity.stall_cycles)
+            for reason, cycles in zip(STALL_REASONS, row, strict=True)
         ]
     )
 

@@ -16,21 +16,21 @@ from pathlib import Path
 from accelsim.machine.arch import Arch
 from accelsim.machine.timing import OUTPUT, PSUM
 from accelsim.mapping.layout.program import LayerProgram
-from accelsim.mapping.layout.tiles import Block, WeightTile
+from accelsim.mapping.layout.rows import Block, WeightTile
 from accelsim.sim.ports import Key
 
-# Above so many blocks in a run, blocks of one weight tile that follow without a break are one slice.
+# In a run of more blocks than this, blocks of one weight tile that follow without a break are one slice.
 MAX_BLOCKS = 250_000
 _CHUNK = 4096  # events held back until they are written together
 
-_OPERANDS = ("psum", "output", "input", "weight")  # by class of a key
+_OPERANDS = ("psum", "output", "input", "weight")  # by the class in a transfer's key
 _WAITS = ("output wait", "weight wait", "input wait")
 _LAYERS, _DRAM, _BANKS, _PORTS, _FIRST_PE = 1, 2, 3, 4, 5
 _COMPUTE, _STALL, _DRAIN = 1, 2, 3
 
 
 class _OpenSlice:
-    """Blocks that go on to be joined by the next."""
+    """A slice of blocks of one weight tile, issued without a break, that the next block may still join."""
 
     __slots__ = ("blocks", "end", "layer", "start", "steps", "tile")
 
@@ -51,7 +51,8 @@ class Timeline:
         self._file = tempfile.TemporaryFile()
         self._held: list[str] = []
         self._open: list[_OpenSlice | None] = [None] * arch.pes
-        self._dram_bits, self._dram_used = arch.dram_bits, 0  # a cycle; the port's time so far
+        self._dram_bits = arch.dram_bits  # a cycle
+        self._dram_used = 0  # bit of the port's time at which its last transfer ends
         self._ways = ("in", "out") if arch.psum_port_bits is None else ("in", "out", "psums in", "psums out")
         self._name_tracks(arch)
 
@@ -98,7 +99,7 @@ class Timeline:
             cycle,
             slots,
             self._layers[layer],
-            f'"steps": {steps}, "accumulate_stall": {slots - steps}, "pixels": "{block.p0}-{block.p1 - 1}", '
+            f'"steps": {steps}, "bubble": {slots - steps}, "pixels": "{block.p0}-{block.p1 - 1}", '
             f'"channels": "{block.k0}-{block.k1 - 1}", "vectors": "{block.g0}-{block.g1 - 1}"',
         )
 
@@ -121,7 +122,7 @@ class Timeline:
                 joined.start,
                 cycles,
                 self._layers[joined.layer],
-                f'"steps": {joined.steps}, "accumulate_stall": {cycles - joined.steps}, '
+                f'"steps": {joined.steps}, "bubble": {cycles - joined.steps}, '
                 f'"blocks": {joined.blocks}, "channels": "{tile.k0}-{tile.k1 - 1}"',
             )
 
@@ -130,7 +131,7 @@ class Timeline:
         self._slice(_FIRST_PE + pe, _DRAIN, start, duration, self._layers[layer], args)
 
     def dram(self, key: Key, start: int, duration: int, bits: int) -> None:
-        # Transfers that follow each other share a cycle, each to its bits' share of it.
+        # Transfers that follow each other share a cycle: a slice covers the part of it that its bits take.
         first = max(start * self._dram_bits, self._dram_used)
         self._dram_used = first + bits
         begin, end = (round(bit / self._dram_bits, 3) for bit in (first, self._dram_used))
@@ -146,14 +147,14 @@ class Timeline:
             args += f', "to_pes": {len(targets)}'
         if bank >= 0:
             self._slice(_BANKS, bank + 1, start, duration, name, args)
-        first = len(self._ways) - 2 if key[0] == PSUM else 0  # of the ways in and out
+        first = len(self._ways) - 2 if key[0] == PSUM else 0  # which of `_ways` is the way in
         if source >= 0:
             self._slice(_PORTS, len(self._ways) * source + first + 2, start, duration, name, args)
         for pe in targets:
             self._slice(_PORTS, len(self._ways) * pe + first + 1, start, duration, name, args)
 
     def filled(self, pe: int, kind: int, layer: int, position: int, begin: int, resident: int) -> None:
-        pass  # the transfer shows it
+        pass  # the slice of the transfer shows it
 
     def released(self, pe: int, kind: int, layer: int, position: int, cycle: int) -> None:
         pass
@@ -221,7 +222,7 @@ class Timeline:
 
 
 def _thread(process: int, track: int) -> int:
-    """Viewers mix up threads of the same number, in whatever processes."""
+    """A number no thread of another process has: viewers mix up threads of equal numbers."""
     return process * 100_000 + track
 
 

@@ -1,7 +1,7 @@
 `timescale 1ns / 1ps
 // accumulation_collector: two banks of D entries of L psums, each bank with one read and one write port.
-// docs/machine.md sections 3 and 5. A step reads its entry ACCUMULATE_LATENCY - 1 cycles before it writes it;
-// the drain reads the same port: the bank reuse rule keeps the two apart.
+// docs/machine.md and docs/timing.md. A step reads its entry ACCUMULATE_LATENCY - 1 cycles before it writes
+// the entry; the drain reads the same port: the bank reuse rule keeps the two apart.
 module accumulation_collector #(
     parameter int DEPTH = 16,
     parameter int WIDTH = 384,  // L psums

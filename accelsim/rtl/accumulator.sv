@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // accumulator: psum + (rounded) product, limited to ACCUMULATOR_BITS; combinational.
-// docs/machine.md section 2 (`product_shift`, `psum`, `overflow`).
+// docs/numerics.md (`product_shift`, `psum`, `overflow`).
 module accumulator #(
     parameter int PRODUCT_BITS = 20,
     parameter int PRODUCT_SHIFT = 0,

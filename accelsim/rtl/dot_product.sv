@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // dot_product: V signed products and their exact sum; combinational.
-// docs/machine.md section 2 (`dot`). With ACTIVATION_SIGN "both" the activation operand is A+1 bits.
+// docs/numerics.md (`dot`). With ACTIVATION_SIGN "both" the activation operand is A+1 bits.
 module dot_product #(
     parameter int VECTOR_SIZE = 16,
     parameter int WEIGHT_BITS = 4,

@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // drain_sequencer: reads finished psum tiles out of the collector; tells the issue side which bank is free.
-// docs/machine.md section 5 (Drain, and the bank rule of Issue). A drain starts in the first cycle after the
+// docs/timing.md (Drain, and the bank rule of Issue). A drain starts in the first cycle after the
 // tile's last write and the previous drain in which the out FIFO has all entries it needs; it never stops then.
 // `spacing` is 1, or for the last lane group of a staged unit the unit's lane groups: one psum entry is then
 // read every `spacing` cycles, while the staged values of the same pixel leave.
@@ -22,7 +22,7 @@ module drain_sequencer #(
     input  logic                    tile_bank,
     input  logic [SPACING_BITS-1:0] tile_spacing,
     input  logic [ LENGTH_BITS-1:0] tile_length,   // cycles of its drain: d * spacing
-    input  logic                    tile_output,   // it leaves entries in the FIFO, one a cycle
+    input  logic                    tile_output,   // the drain leaves entries in the FIFO, one a cycle
     input  logic [    TAG_BITS-1:0] tile_tag,      // handed on with every drain step
     output logic [             1:0] bank_free,     // a tile may start in this cycle
     // the last write of the tile in a bank

@@ -10,7 +10,7 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine import timing
 from accelsim.machine.arch import Arch
-from accelsim.mapping.residency import decide_storage
+from accelsim.mapping.residency import decide_residency
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.rtl.pe_run import cut_program, run_pe
 from accelsim.rtl.vectors import RECORDS, Vectors, make_vectors
@@ -41,11 +41,11 @@ def emit(
     # Everything that can be refused comes before the first file.
     parameters(arch, scheme, layer.output)
     machine = arch.model_copy(update={"psum_chain": False, "dataflows": ("os-lws",)})  # what the RTL can run
-    storage, mapper = decide_storage(arch, [layer])[0], Mapper(machine)
-    whole = mapper.program(mapper.choose(layer, storage), layer, storage)
+    residency, mapper = decide_residency(arch, [layer.spec])[0], Mapper(machine)
+    whole = mapper.program(mapper.choose(layer.spec, residency), layer.spec, residency)
     if pe >= len(whole.pes):
         raise AccelsimError(f"pe is {pe}, expected below pes = {arch.pes}")
-    vectors = make_vectors(arch, run_pe(arch, whole, cut_program(whole.pes[pe], max_steps)))
+    vectors = make_vectors(arch, run_pe(arch, whole, cut_program(whole.pes[pe], max_steps)), layer)
     write_modules(arch, scheme, layer.output, out)
     write_testbench(arch, scheme, layer.output, [vectors], out)
     vectors.write(out / "vectors")
@@ -56,8 +56,7 @@ def emit(
 def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -> dict[str, int]:
     """Parameters of the module `pe`; without an output format the PPU writes the scheme's activations."""
     arch.check_scheme(scheme)
-    out_bits = output.bits if output else scheme.activation_bits
-    out_scale_bits = output.scale_bits if output else scheme.activation_scale_bits
+    written = output.operand if output else scheme.activation
     return {
         "VECTOR_SIZE": arch.vector_size,
         "LANES": arch.lanes,
@@ -65,20 +64,20 @@ def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -
         "WEIGHT_HALF_WORDS": arch.weight_buffer_words // 2,
         "INPUT_HALF_WORDS": arch.input_buffer_words // 2,
         "FIFO_WORDS": arch.out_fifo_words,
-        "WEIGHT_BITS": scheme.weight_bits,
-        "ACTIVATION_BITS": scheme.activation_bits,
+        "WEIGHT_BITS": scheme.weight.bits,
+        "ACTIVATION_BITS": scheme.activation.bits,
         "ACTIVATION_SIGN": _SIGNS[arch.activation_sign],
-        "WEIGHT_SCALE_BITS": scheme.weight_scale_bits,
-        "ACTIVATION_SCALE_BITS": scheme.activation_scale_bits,
+        "WEIGHT_SCALE_BITS": scheme.weight.scale.bits,
+        "ACTIVATION_SCALE_BITS": scheme.activation.scale.bits,
         "SCALE_BITS": scheme.scale_bits,
         "PRODUCT_SHIFT": arch.product_shift,
         "ACCUMULATOR_BITS": arch.accumulator_width(scheme),
         # `error` stops the simulation; the hardware saturates and raises the same flag.
         "SATURATE": int(arch.overflow != "wrap"),
         "ACCUMULATE_LATENCY": arch.accumulate_latency,
-        "OUT_BITS": out_bits,
-        "OUT_SCALE_BITS": out_scale_bits,
-        "PPU_LATENCY": timing.ppu_latency(arch, out_scale_bits),
+        "OUT_BITS": written.bits,
+        "OUT_SCALE_BITS": written.scale.bits,
+        "PPU_LATENCY": timing.ppu_latency(arch, written.scale.bits),
     }
 
 

@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // input_buffer: two single-port halves; one is read while the other is filled.
-// docs/machine.md section 3. Writing the half that is being read is the caller's mistake: the write wins.
+// docs/machine.md. Writing the half that is being read is the caller's mistake: the write wins.
 module input_buffer #(
     parameter int HALF_WORDS = 512,
     parameter int WIDTH = 68,

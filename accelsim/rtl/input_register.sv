@@ -1,7 +1,8 @@
 `timescale 1ns / 1ps
 // input_register: the activation operand of all lanes, loaded in t+1 of a step.
-// docs/machine.md sections 5 (padding taps inject zeros) and 6 (gated steps). A vector that cannot contribute
-// (padding, all codes zero, scale zero) is not loaded: `zero` says so and the lanes' multipliers stay still.
+// docs/timing.md (padding taps inject zeros) and docs/counts.md (gated steps). A vector that cannot
+// contribute (padding, all codes zero, scale zero) is not loaded: `zero` says so and the lanes' multipliers
+// stay still.
 module input_register #(
     parameter int VECTOR_SIZE = 16,
     parameter int ACTIVATION_BITS = 4,

@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
-// os_lws_sequencer: issues blocks, one step or pad slot a cycle.
-// docs/machine.md section 5 (Issue): n_g * max(d, ACCUMULATE_LATENCY) slots, d steps and then pad slots for
+// os_lws_sequencer: issues blocks, one step or bubble a cycle.
+// docs/timing.md (Issue): n_g * max(d, ACCUMULATE_LATENCY) slots, d steps and then bubbles for
 // each g; the next block starts on the next cycle if its operands are resident and, for the first block of a
 // psum tile, the bank is free. Psum tiles alternate banks. Weights are released with the first step of the
 // last g, inputs with the last step.

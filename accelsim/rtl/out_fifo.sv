@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // out_fifo: entries of L codes with their scales, between PPU and out-port.
-// docs/machine.md section 5: a drain reserves all its entries when it starts; they are free again when the
+// docs/timing.md: a drain reserves all its entries when it starts; they are free again when the
 // transfer of the whole output tile has ended (`release_entries` with `free_up`).
 module out_fifo #(
     parameter int WORDS = 32,

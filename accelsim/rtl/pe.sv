@@ -1,5 +1,6 @@
 `timescale 1ns / 1ps
-// pe: one processing element. docs/machine.md sections 3 (parts), 5 (Issue, Drain) and 2 (arithmetic).
+// pe: one processing element.
+// docs/machine.md (parts), docs/timing.md (Issue, Drain) and docs/numerics.md (arithmetic).
 // Outside it: the program (blocks), the address generator that turns (vector, pixel) of a step into an
 // address of the input half or into padding, the PPU constants of the lane group that drains, and the transfers
 // that fill the buffer halves and empty the FIFO.
@@ -49,7 +50,7 @@ module pe #(
     input  logic [LANES*WEIGHT_WORD_BITS-1:0] weight_write_data,
     input  logic                              weight_fill_done,
     input  logic                              weight_fill_half,
-    output logic                              weight_release,       // it may be filled from the next cycle
+    output logic                              weight_release,       // the half may be filled from the next cycle
     output logic                              weight_release_half,
     input  logic                              input_write,
     input  logic                              input_write_half,
@@ -69,7 +70,7 @@ module pe #(
     input  logic                              block_weight_half,
     input  logic [   WEIGHT_ADDRESS_BITS-1:0] block_weight_address,
     input  logic                              block_input_half,
-    input  logic                              block_weight_release, // its half is filled anew after it
+    input  logic                              block_weight_release, // its weight half is filled anew afterwards
     input  logic                              block_input_release,
     input  logic [            GROUP_BITS-1:0] block_lane_group,     // in its unit, 0 if not staged
     input  logic [            GROUP_BITS-1:0] block_spacing,        // cycles from drain read to drain read

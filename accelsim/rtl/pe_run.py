@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import LayerProgram, PeProgram, Position
-from accelsim.mapping.layout.tiles import Block
-from accelsim.mapping.residency import Storage
+from accelsim.mapping.layout.rows import Block
+from accelsim.mapping.residency import Residency
 from accelsim.sim.clock import UNKNOWN, Clock, Process
 from accelsim.sim.drain import Drain, OutputTile
 from accelsim.sim.layer_run import LayerRun
@@ -50,11 +50,12 @@ class PsumTile:
 
 @dataclass(frozen=True)
 class PeRun:
-    """What a PE did and when; cycles are those of docs/machine.md section 5.
+    """What a PE did and when; cycles are those of docs/timing.md.
 
-    issues: cycle in which each block of the program issued first; weight_fetches, input_fetches: by fetched
-    position (`index`); weight_releases, input_releases: (position, cycle), where its half is then
-    filled anew or not used again; outputs: output tiles; complete: cycle in which each is complete.
+    issues: cycle of the first step of each block; weight_fetches, input_fetches: by fetched position
+    (`index`); weight_releases, input_releases: (position, cycle of its release), of positions whose half is
+    filled anew afterwards or not used again; outputs: the output tiles; complete: the cycle in which each
+    output tile is complete in the FIFO.
     """
 
     layer_run: LayerRun
@@ -147,8 +148,8 @@ def run_pe(
     Each operand has a port of one word (of all lanes) a cycle.
     """
     clock = Clock()
-    storage = Storage(weights="gb", input="gb", output_to_dram=False)
-    run = LayerRun(clock, arch, 0, replace(whole, storage=storage, pes=[program]))
+    residency = Residency(weights="gb", input="gb")
+    run = LayerRun(clock, arch, 0, replace(whole, residency=residency, pes=[program]))
     last_blocks = [block for block in program.blocks if block.last]
     entries = [block.pixels * block.fifo_entries for block in last_blocks if block.makes_output]
     complete: list[int] = []
@@ -221,7 +222,7 @@ def input_words(position: Position) -> int:
 
 
 def _refilled(positions: list[Position], buffer: Buffer) -> list[tuple[int, int]]:
-    """Releases after which the half is not kept for a tile that is already in it."""
+    """(position, cycle of its release) of positions whose tile is not kept for a later position."""
     return [
         (index, buffer.release_of(0, index))
         for index in range(len(positions))

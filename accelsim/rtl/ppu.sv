@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // ppu: post-processing unit, one collector entry (L psums) a cycle into one FIFO entry (L codes and scales).
-// docs/machine.md sections 2 (PPU) and 5 (Drain): an entry read in cycle c is in the FIFO in
+// docs/numerics.md (PPU) and docs/timing.md (Drain): an entry read in cycle c is in the FIFO in
 // cycle c + LATENCY. Registers lie, as far as LATENCY has them, after: A the collector read, B multiply, C bias
 // (z), and per-vector D vector maximum, E scale, F reciprocal, G multiply by it; the last is the FIFO itself.
 // A longer latency adds registers before the FIFO. Static natural latency 4, per-vector 8.

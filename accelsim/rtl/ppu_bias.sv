@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // ppu_bias: z = sat(scaled + bias), then ReLU, of one lane; combinational.
-// docs/machine.md section 2 (PPU, second line of z).
+// docs/numerics.md (PPU, second line of z).
 module ppu_bias (
     input  logic signed [23:0] scaled,
     input  logic signed [23:0] bias,

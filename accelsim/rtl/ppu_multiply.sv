@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // ppu_multiply: sat((psum * m + 2^(t-1)) >> t) of one lane; combinational.
-// docs/machine.md section 2 (PPU, first line of z).
+// docs/numerics.md (PPU, first line of z).
 module ppu_multiply #(
     parameter int ACCUMULATOR_BITS = 24
 ) (

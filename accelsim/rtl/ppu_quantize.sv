@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // ppu_quantize: a_q = clip((z * rec + 2^(14+e+F)) >> (15+e+F), lo, qmax) of one lane; combinational.
-// docs/machine.md section 2 (PPU, per-vector `a_q`).
+// docs/numerics.md (PPU, per-vector `a_q`).
 module ppu_quantize #(
     parameter int OUT_BITS = 4,
     parameter int SIGNED_FRACTION = 8,

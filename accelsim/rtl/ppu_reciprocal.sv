@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // ppu_reciprocal: e = ceil(log2 s) and rec[s] = (2^(15+e) + s // 2) // s, a table of 16-bit words.
-// docs/machine.md section 2 (PPU, per-vector `rec`). Combinational.
+// docs/numerics.md (PPU, per-vector `rec`). Combinational.
 module ppu_reciprocal #(
     parameter int OUT_SCALE_BITS = 4
 ) (

@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // ppu_staging: z-values of the earlier lane groups of a unit, and the largest |z| of each pixel so far.
-// docs/machine.md section 3 (staged output). The last lane group of a unit is never staged, so GROUPS - 1
+// docs/machine.md (staged output). The last lane group of a unit is never staged, so GROUPS - 1
 // rows a pixel are enough.
 module ppu_staging #(
     parameter int DEPTH = 16,

@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // ppu_static: a code from z at a static output scale, of one lane; combinational.
-// docs/machine.md section 2 (PPU, `static`). F of either sign follows from the format: min(8, 23 - Amag).
+// docs/numerics.md (PPU, `static`). F of either sign follows from the format: min(8, 23 - Amag).
 module ppu_static #(
     parameter int OUT_BITS = 8
 ) (

@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // ppu_vector_max: largest |z| of some lanes; combinational.
-// docs/machine.md section 2 (PPU, `vmax`).
+// docs/numerics.md (PPU, `vmax`).
 module ppu_vector_max #(
     parameter int VALUES = 16
 ) (

@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // ppu_vector_scale: s = clip(ceil(vmax / (qmax * 2^F)), 1, 2^as - 1); combinational, by restoring division.
-// docs/machine.md section 2 (PPU, per-vector `s`). ceil nests: first by 2^F, then by qmax;
+// docs/numerics.md (PPU, per-vector `s`). ceil nests: first by 2^F, then by qmax;
 // ceil(u / q) = floor((u - 1) / q) + 1 for u > 0.
 module ppu_vector_scale #(
     parameter int OUT_BITS = 4,

@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // scale_multiply: product = dot * sp, signed by unsigned; combinational.
-// docs/machine.md section 2 (`product`).
+// docs/numerics.md (`product`).
 module scale_multiply #(
     parameter int DOT_BITS = 12,
     parameter int SCALE_BITS = 8,

@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // scale_product: ws * as, rounded to SCALE_BITS by :spN; combinational.
-// docs/machine.md section 2 (`sp`, `:spN`). A missing side (0 bits) is the factor 1.
+// docs/numerics.md (`sp`, `:spN`). A missing side (0 bits) is the factor 1.
 module scale_product #(
     parameter int WEIGHT_SCALE_BITS = 4,
     parameter int ACTIVATION_SCALE_BITS = 4,

@@ -1,9 +1,9 @@
 `timescale 1ns / 1ps
 // vector_mac: one lane. Weight register, dot_product and scale_product into registers, scale_multiply into a
 // register where the scheme has scales, accumulator.
-// docs/machine.md section 5 (Issue): a step issued at t loads the operand registers in t+1, `dot` and `scale`
-// in t+2, `product` in t+3 (with scales), and adds in t+3 or t+4. Section 6: a gated step switches nothing
-// here; its product counts as zero.
+// docs/timing.md (Issue): a step issued at t loads the operand registers in t+1, `dot` and `scale`
+// in t+2, `product` in t+3 (with scales), and adds in t+3 or t+4.
+// A gated step (docs/counts.md) switches nothing here; its product counts as zero.
 module vector_mac #(
     parameter int VECTOR_SIZE = 16,
     parameter int WEIGHT_BITS = 4,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from accelsim.compute.lanes import lane_spec
 from accelsim.machine.arch import Arch
-from accelsim.mapping.layout.tiles import Block, InputTile, WeightTile
+from accelsim.mapping.layout.rows import Block, InputTile, WeightTile
 from accelsim.quantize.reference import ppu_constants
 from accelsim.rtl.pe_run import PeRun
 from accelsim.workload.layer import QuantizedLayer
@@ -37,7 +37,7 @@ def hex_lines(*fields: Field) -> list[str]:
 
 @dataclass(frozen=True)
 class Vectors:
-    """Files by stem; `counts` goes into counts.hex, record counts first."""
+    """Memory files by stem; `counts` is what counts.hex holds: the records of every file, then flags."""
 
     files: dict[str, list[str]]
     counts: list[int]
@@ -68,23 +68,19 @@ RECORDS = (
 )
 
 
-def make_vectors(arch: Arch, run: PeRun) -> Vectors:
-    """Everything of one PE run."""
-    builder = _Builder(arch, run)
-    files = builder.files()
-    layer = run.layer_run.layer
-    # Time for everything that leaves after the last expected event, and for what should not come at all.
+def make_vectors(arch: Arch, run: PeRun, layer: QuantizedLayer) -> Vectors:
+    """Everything of one PE run of a layer."""
+    files = _Builder(arch, run, layer).files()
+    # The testbench goes on for a while after the last expected event, to notice what should not come.
     last = max([*run.complete, *(t.done for t in run.outputs), *run.issues]) + 64
     counts = [len(files[stem]) for stem in RECORDS]
-    counts += [layer.input_signed, layer.output.signed, layer.activation == "relu", last]
+    counts += [layer.input_signed, layer.output.operand.element.signed, layer.activation == "relu", last]
     return Vectors(files, counts, psums=len(files["writes"]) * arch.lanes, cycles=run.cycles)
 
 
 class _Builder:
-    def __init__(self, arch: Arch, run: PeRun) -> None:
-        self.arch, self.run = arch, run
-        assert isinstance(run.layer_run.layer, QuantizedLayer)  # its program was built with the tensors
-        self.layer = run.layer_run.layer
+    def __init__(self, arch: Arch, run: PeRun, layer: QuantizedLayer) -> None:
+        self.arch, self.run, self.layer = arch, run, layer
         self.spec = lane_spec(arch, self.layer.scheme)
         self.blocks = run.program.blocks
         self.constants: dict[int, int] = {}  # first channel of a lane group -> index
@@ -187,10 +183,10 @@ class _Builder:
                 scales_by_address = scales.reshape(groups, lanes, n_g).transpose(0, 2, 1)
                 for lane in range(lanes):
                     own = by_address[:, :, lane].reshape(groups * n_g, -1)
-                    parts.append((own, scheme.weight_bits))
-                    if scheme.weight_scale_bits:
+                    parts.append((own, scheme.weight.bits))
+                    if scheme.weight.scale.bits:
                         own = scales_by_address[:, :, lane].reshape(-1, 1)
-                        parts.append((own, scheme.weight_scale_bits))
+                        parts.append((own, scheme.weight.scale.bits))
                 made[id(tile)] = hex_lines(*parts)
             lines += made[id(tile)]
         return lines
@@ -201,10 +197,10 @@ class _Builder:
         for fetch in self.run.input_fetches:
             tile = self.run.program.input_positions[fetch.index].tile
             assert isinstance(tile, InputTile)
-            parts: list[Field] = [(layer.input_words[tile.word_index], scheme.activation_bits)]
+            parts: list[Field] = [(layer.input_words[tile.word_index], scheme.activation.bits)]
             if layer.input_scales is not None:
                 scales = layer.input_scales[tile.word_index][:, None]
-                parts.append((scales, scheme.activation_scale_bits))
+                parts.append((scales, scheme.activation.scale.bits))
             lines += hex_lines(*parts)
         return lines
 
@@ -256,9 +252,12 @@ class _Builder:
                 self.unit = []
         vectors = self._vectors_of_entry()
         table = np.array(entries, np.int64)
-        parts: list[Field] = [(table[:, :1], 32), (table[:, 1 : 1 + lanes], self.layer.output.bits)]
+        parts: list[Field] = [
+            (table[:, :1], 32),
+            (table[:, 1 : 1 + lanes], self.layer.spec.output_operand.bits),
+        ]
         if vectors:
-            parts.append((table[:, 1 + lanes :], self.layer.output.scale_bits))
+            parts.append((table[:, 1 + lanes :], self.layer.spec.output_operand.scale.bits))
         return {
             "writes": hex_lines(
                 _columns(write_cycles, 32),
@@ -290,13 +289,13 @@ class _Builder:
         return accumulate_reference(weights, weight_scales, words, scales, gather, self.spec, psums)
 
     def _vectors_of_entry(self) -> int:
-        if not self.layer.output.scale_bits:
+        if not self.layer.spec.output_operand.scale.bits:
             return 0
         return max(1, self.arch.lanes // self.arch.vector_size)
 
     def _entries(self, block: Block, start: int, spacing: int) -> list[list[int]]:
         """[cycle, L codes, scales] of every FIFO entry of an output tile, in the order they leave."""
-        layer, output, arch = self.layer, self.layer.output, self.arch
+        layer, output, arch = self.layer, self.layer.spec.output_operand, self.arch
         relu, staged = layer.activation == "relu", self.run.layer_run.staged
         groups = self.unit if staged else self.unit[-1:]
         first = block.unit_k0 if staged else block.k0
@@ -307,10 +306,10 @@ class _Builder:
             for c, idle in zip(constants, (0, 1, 0), strict=True)
         )
         psums = np.concatenate(groups, axis=1)
-        common = (psums, m, t, bias, relu, output.fraction_bits, output.qmin, output.qmax)
+        common = (psums, m, t, bias, relu, layer.output.fraction_bits, output.qmin, output.qmax)
         scales = np.zeros((block.pixels, 0), np.uint16)
-        if output.scale_bits:
-            codes, scales = ppu_vector_reference(*common, output.scale_bits, arch.vector_size)
+        if output.scale.bits:
+            codes, scales = ppu_vector_reference(*common, output.scale.bits, arch.vector_size)
         else:
             codes = ppu_static_reference(*common)
         first_cycle = start + self.run.layer_run.ppu_latency

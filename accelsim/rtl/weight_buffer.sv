@@ -1,6 +1,6 @@
 `timescale 1ns / 1ps
 // weight_buffer: L macros of two single-port halves, read and filled at one address in all lanes.
-// docs/machine.md section 3.
+// docs/machine.md.
 module weight_buffer #(
     parameter int LANES = 16,
     parameter int HALF_WORDS = 128,

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 
 from accelsim.machine.arch import Arch
 from accelsim.machine.timing import INPUT, WEIGHT
+from accelsim.mapping.residency import PrologueStep
 from accelsim.sim.clock import Clock, Process
 from accelsim.sim.drain import Drain, OutputTile, PsumTile
 from accelsim.sim.fetch import StreamRun
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.pe import Pe
 from accelsim.sim.recorder import Recorder
-from accelsim.sim.transfers import Fabric, OutputTransfer, PsumTransfer
+from accelsim.sim.transfers import Fabric, OutputTransfer, PrologueTransfers, PsumTransfer
 
 
 class Array:
@@ -26,9 +27,10 @@ class Array:
         on_layer: Callable[[int], None] | None = None,
         recorder: Recorder | None = None,
         observed: Sequence[int] = (),
+        prologue: Sequence[PrologueStep] = (),
     ) -> None:
         self.states: dict[int, object] = dict.fromkeys(observed)  # at the start of these layers
-        self._on_layer = on_layer
+        self._on_layer, self._prologue = on_layer, prologue
         self.clock, self.arch, self.runs, self.recorder = clock, arch, runs, recorder
         self.fabric = Fabric(clock, arch, recorder)
         self.pes = self.fabric.pes
@@ -51,18 +53,19 @@ class Array:
         When a layer starts, everything before it has been written, so what is left is ports that are still
         busy, weights that were fetched ahead, requests that wait, and what the clock has yet to do.
         """
-        clock, now = self.clock, self.clock._now
+        now = self.clock.cycle
         weights = [pe.weights.ahead(index, now) for pe in self.pes]
         under_way = []
         for streams in self._weight_streams[index:]:
             under_way.append([stream.state(now) for stream in streams])
             if not any(stream.asked for stream in streams):
                 break
-        due = sorted((entry[0] - now, entry[1]) for entry in clock._queue if entry[0] < float("inf"))
         ports = self.fabric.crossbar.state(now), self.fabric.dram.state(now, index)
-        return weights, under_way, due, ports
+        return weights, under_way, self.clock.due(), ports
 
     def _sequence(self) -> Process:
+        for step in self._prologue:
+            yield PrologueTransfers(self.fabric, self.runs[0], step).ended
         for run in self.runs:
             run.begin()
             self.fabric.dram.poke()

@@ -3,6 +3,10 @@
 What will happen is often known before it does: the end of a transfer once it is granted, the release of a
 buffer half once its last block may issue. Such cycles are written down as numbers as soon as they are known,
 and a `Signal` wakes whoever could not go on without them; an event is spent only on what nobody can know yet.
+
+This is the only module that knows SimPy: the rest of the model uses the names defined here. Speed takes a few
+of SimPy's private names (`_now`, `_queue`, `_eid`, and `_ok` and `_value` of events), which is why
+pyproject.toml names the version they belong to; no other file uses any (tests/test_layout.py).
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ from typing import Any, cast
 
 import simpy
 from simpy.events import NORMAL, Event
+
+__all__ = ["UNKNOWN", "Clock", "Event", "Process", "Signal"]
 
 Process = Generator[Event, Any, None]
 UNKNOWN = -1  # of a cycle
@@ -36,11 +42,20 @@ _RUN = (lambda call: call.action(),)
 class Clock(simpy.Environment):
     """A SimPy environment that counts cycles."""
 
-    _now: int  # hot paths read it without the property
+    _now: int
 
     @property
     def cycle(self) -> int:
+        """The current cycle."""
         return self._now
+
+    def due(self) -> list[tuple[float, int]]:
+        """(cycles from now, SimPy's priority) of all that is scheduled, sorted."""
+        return sorted((entry[0] - self._now, entry[1]) for entry in self._queue if entry[0] < float("inf"))
+
+    def events(self) -> int:
+        """How many events have been scheduled so far, each call of this counted as one more."""
+        return next(self._eid)
 
     def fire(self, event: Event, cycle: int, value: object = None) -> None:
         """Trigger `event` so that whoever waits for it goes on in `cycle`, which may be the current one."""

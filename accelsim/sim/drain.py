@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from accelsim.machine.arch import Arch
-from accelsim.mapping.layout.tiles import Block
+from accelsim.mapping.layout.rows import Block
 from accelsim.sim.clock import UNKNOWN, Clock, Signal
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.recorder import Recorder
@@ -20,12 +20,17 @@ from accelsim.sim.recorder import Recorder
 
 @dataclass(slots=True, eq=False)
 class OutputTile:
-    """What one drain leaves in the out FIFO: the PE's `index`-th of the layer."""
+    """What one drain leaves in the out FIFO: the PE's `index`-th of the layer.
+
+    spilled, written: bits of what comes from DRAM with it, and of what goes there, tensor by tensor.
+    """
 
     index: int
     values: int
     bits: int
     entries: int
+    spilled: tuple[int, ...] = ()
+    written: tuple[int, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -75,14 +80,14 @@ class Drain:
         self._tile = self._piece = 0  # the next to be settled
         self._run: LayerRun | None = None  # its layer, and in that:
         self._sends_psums = False
-        self._made = 0  # output tiles or psum pieces
+        self._made = self._values = 0  # output tiles or psum pieces; outputs in these tiles
         self._requested = 0  # cycle in which the last psum piece asked for its way
         self._end = -1  # of the last drain
         self._fifo_free = arch.out_fifo_words  # from _fifo_free_at on
         self._fifo_free_at = 0
         self._fifo_leaving: deque[tuple[int, int]] = deque()  # (cycle, entries) not in _fifo_free yet
         self._complete: deque[tuple[LayerRun, OutputTile]] = deque()  # output tiles waiting to be requested
-        # Output tiles that may yet be between request and the end of their DRAM write.
+        # Output tiles that may yet be between request and being done.
         self._slots = arch.output_staging_tiles
 
     def _psum_tiles(self, run: LayerRun) -> list[PsumTile]:
@@ -120,7 +125,7 @@ class Drain:
         self._settle()
 
     def output_slot_freed(self) -> None:
-        """A DRAM write of this PE is done."""
+        """An output tile of this PE is done."""
         self._slots += 1
         self._request_outputs()
 
@@ -133,7 +138,7 @@ class Drain:
             if tile.issued == UNKNOWN or summed == UNKNOWN:
                 return
             if tile.run is not self._run:
-                self._run, self._made, self._requested = tile.run, 0, 0
+                self._run, self._made, self._values, self._requested = tile.run, 0, 0, 0
                 self._sends_psums = tile.run.program.sends_psums(self.index)
             if not (self._pass_on if self._sends_psums else self._drain)(tile, summed):
                 return
@@ -173,6 +178,10 @@ class Drain:
             self.tile_leaves(tile, start, start + (pixels - 1) * shape.spacing)
         if shape.makes_output:
             output_tile = OutputTile(self._made, shape.values, shape.bits, shape.entries)
+            if run.stages_outputs:
+                first = run.outputs_before(self.index) + self._values
+                output_tile.spilled, output_tile.written = run.shares(first, shape.values)
+                self._values += shape.values
             complete = partial(self._output_complete, run, output_tile)
             self.clock.at(self._end + run.ppu_latency, complete)
             self._made += 1
@@ -185,7 +194,7 @@ class Drain:
     def _request_outputs(self) -> None:
         while self._complete:
             run, tile = self._complete[0]
-            if run.output_to_dram:
+            if run.stages_outputs:
                 if not self._slots:
                     return
                 self._slots -= 1

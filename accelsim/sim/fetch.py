@@ -10,12 +10,10 @@ from collections.abc import Generator
 from functools import partial
 from typing import Any
 
-from simpy.events import Event
-
 from accelsim.machine import actions, timing
 from accelsim.machine.timing import INPUT, WEIGHT
 from accelsim.mapping.layout.program import Fetch, Stream
-from accelsim.sim.clock import UNKNOWN, Process, Signal
+from accelsim.sim.clock import UNKNOWN, Event, Process, Signal
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.ports import Key
 from accelsim.sim.transfers import Fabric
@@ -34,7 +32,7 @@ class StreamRun:
         self._before = before
         self.asked = self.sent = 0
         self._next_read = 0  # soonest cycle in which DRAM may be asked for another tile
-        self._ahead = run.program.weights_ahead if kind == WEIGHT else timing.INPUTS_AHEAD
+        self._ahead = run.program.weight_prefetch_depth if kind == WEIGHT else timing.INPUT_PREFETCH_DEPTH
         count = len(stream.fetches)
         self._ready = [UNKNOWN] * count  # cycle from which a tile may leave the global buffer
         self._left = [UNKNOWN] * count  # cycle in which it has left
@@ -59,7 +57,7 @@ class StreamRun:
             yield run.started
         if weights and self._before is not None:
             others_asked = yield self._before.weights_asked
-            if clock._now <= others_asked:
+            if clock.cycle <= others_asked:
                 yield clock.sleep(others_asked + 1)
         ahead = self._ahead
         for index, fetch in enumerate(self.stream.fetches):
@@ -71,12 +69,12 @@ class StreamRun:
                     while (at := self._left[index - ahead]) == UNKNOWN:
                         yield self._leaves.wait()
                 at = max(at, self._next_read)
-                if at > clock._now:
+                if at > clock.cycle:
                     yield clock.sleep(at)
-                self._next_read = clock._now + 1
+                self._next_read = clock.cycle + 1
                 self._read_dram(index, fetch)
             else:
-                self._is_ready(index, clock._now)
+                self._is_ready(index, clock.cycle)
             self.asked += 1
             if weights:
                 run.weight_fetch_asked()
@@ -126,7 +124,7 @@ class StreamRun:
                 yield self._got_ready.wait()
             at = yield from self._halves_free(fetch)
             at = max(at, ready)
-            if at > clock._now:
+            if at > clock.cycle:
                 yield clock.sleep(at)
             self._transfer(index, fetch)
             self.sent += 1

@@ -1,4 +1,4 @@
-"""One layer while it is being timed: its counts, its buckets, and when it ends."""
+"""One layer while it is being timed: its counts, its stall reasons, and when it ends."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from simpy.events import Event
 
 from accelsim.machine import actions, timing
 from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import DATAFLOWS, block_counts, block_slots
 from accelsim.mapping.global_pe import global_pe_load
 from accelsim.mapping.layout.program import LayerProgram
-from accelsim.mapping.layout.tiles import Block
-from accelsim.sim.clock import Clock
+from accelsim.mapping.layout.rows import Block
+from accelsim.sim.clock import Clock, Event
 
-BUCKETS = (
+STALL_REASONS = (
     "compute",
-    "accumulate_stall",
+    "bubble",
     "output_wait",
     "weight_wait",
     "input_wait",
     "drain",
     "idle",
 )
-COMPUTE, ACCUMULATE_STALL, OUTPUT_WAIT, WEIGHT_WAIT, INPUT_WAIT, DRAIN, IDLE = range(len(BUCKETS))
+COMPUTE, BUBBLE, OUTPUT_WAIT, WEIGHT_WAIT, INPUT_WAIT, DRAIN, IDLE = range(len(STALL_REASONS))
 
 
 @dataclass(slots=True, eq=False)
@@ -64,16 +63,19 @@ class LayerRun:
     def __init__(self, clock: Clock, arch: Arch, index: int, program: LayerProgram) -> None:
         layer = program.layer
         self.clock, self.arch, self.index, self.program, self.layer = clock, arch, index, program, layer
-        self.staged = timing.is_staged(arch, layer.output.scale_bits)
-        self.ppu_latency = timing.ppu_latency(arch, layer.output.scale_bits)
+        self.staged = timing.is_staged(arch, layer.output_operand.scale.bits)
+        self.ppu_latency = timing.ppu_latency(arch, layer.output_operand.scale.bits)
         self.passes = timing.passes(arch, program.mapping.dataflow)
         self.dataflow = DATAFLOWS[program.mapping.dataflow]
         self.write_latency = timing.write_latency(layer.scheme)
         self.global_pe = global_pe_load(arch, layer)
-        self.output_to_dram = program.storage.output_to_dram
+        self.residency = program.residency
+        self.stages_outputs = program.residency.stages_outputs
         self.counts: Counter[str] = Counter()  # whole once the layer has ended
-        self.buckets: NDArray[np.int64] = np.zeros((arch.pes, len(BUCKETS)), dtype=np.int64)  # likewise
-        self.cycles_by_pe = [[0] * len(BUCKETS) for _ in range(arch.pes)]
+        self.stall_cycles: NDArray[np.int64] = np.zeros(
+            (arch.pes, len(STALL_REASONS)), dtype=np.int64
+        )  # likewise
+        self.cycles_by_pe = [[0] * len(STALL_REASONS) for _ in range(arch.pes)]
         self.accumulator_bits = arch.accumulator_width(layer.scheme)
         self.input_reads = 0
         self.psum_entries_passed = self.psums_passed = 0  # along chains
@@ -91,10 +93,11 @@ class LayerRun:
         self._blocks: dict[tuple[int, int, int, bool], BlockShape] = {}
         self._drains: dict[tuple[int, int, int, int, int], DrainShape] = {}
         self._pieces: dict[int, list[int]] = {}
+        self._outputs_before = [0]
 
     def begin(self) -> None:
-        """The previous layer has ended: inputs may be fetched."""
-        self.start = self.clock.cycle
+        """The step before has ended: inputs may be fetched. The first layer's cycles count from 0."""
+        self.start = self.clock.cycle if self.index else 0
         self.started.succeed()
 
     def weight_fetch_asked(self) -> None:
@@ -102,12 +105,12 @@ class LayerRun:
         if self._fetches_to_ask == 0:
             self.weights_asked.succeed(self.clock.cycle)
 
-    def output_in_buffer(self, cycle: int, values: int) -> None:
-        """An output tile of so many values will be in the global buffer at `cycle`."""
+    def output_there(self, cycle: int, values: int) -> None:
+        """An output tile of so many values is in the global buffer at `cycle`, with what nodes read."""
         self._arrivals.append((cycle, values))
 
-    def output_written(self, cycle: int) -> None:
-        """An output tile will be where it is to stay at `cycle`."""
+    def output_done(self, cycle: int) -> None:
+        """All of an output tile will be where it is to stay at `cycle`."""
         if cycle > self.last_write:
             self.last_write = cycle
         self.outputs_to_write -= 1
@@ -118,8 +121,8 @@ class LayerRun:
     def _global_pe_done(self, last_write: int) -> int:
         """Cycle in which the global PE is done: streaming work overlaps the layer, row work follows it."""
         load, geometry = self.global_pe, self.layer.geometry
-        self.bank_reads += load.words
-        self.bank_writes += load.words
+        self.bank_reads += load.words_read
+        self.bank_writes += load.words_written
         self.counts[actions.GLOBAL_PE_ELEMENT] += load.elements
         done, part = 0, 0
         if load.streaming_elements:
@@ -128,6 +131,27 @@ class LayerRun:
                 work = load.streaming_elements * values
                 done, part = timing.global_pe_step(done, part, cycle, work, rate)
         return max(last_write, done + (part > 0)) + load.row_cycles
+
+    def outputs_before(self, pe: int) -> int:
+        """Outputs in the output tiles of all PEs before this one; asked of them one after another."""
+        while len(self._outputs_before) <= pe:
+            last = len(self._outputs_before) - 1
+            made = 0
+            if not self.program.sends_psums(last):
+                for block in self.program.pes[last].blocks:
+                    if block.last:
+                        made += sum(self.drain_shape(block, pixels).values for pixels in self.pieces(block))
+            self._outputs_before.append(self._outputs_before[last] + made)
+        return self._outputs_before[pe]
+
+    def shares(self, first: int, values: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(spilled, written): what goes with `values` outputs, `first` of which come before them, in bits."""
+        outputs = self.layer.geometry.pixels * self.layer.geometry.K
+        spilled, written = (
+            tuple(timing.share_bits(stored, first, values, outputs) for stored in of)
+            for of in (self.residency.spilled_bits, self.residency.written_bits)
+        )
+        return spilled, written
 
     # Facts that many blocks share, looked up once.
 
@@ -146,7 +170,7 @@ class LayerRun:
         key = (pixels, lanes, channels, block.spacing, block.fifo_entries)
         shape = self._drains.get(key)
         if shape is None:
-            vectors = -(-channels // self.layer.vector_size) if self.layer.output.scale_bits else 0
+            vectors = -(-channels // self.layer.vector_size) if self.layer.output_operand.scale.bits else 0
             shape = DrainShape(
                 pixels=pixels,
                 lanes=lanes,
@@ -167,7 +191,7 @@ class LayerRun:
         return pieces
 
     def finish(self, end: int) -> None:
-        """Close counts and buckets at the layer's end."""
+        """Close counts and stall cycles at the layer's end."""
         self.end = end
         cycles_by_pe = self.cycles_by_pe
         for pe, program in enumerate(self.program.pes):
@@ -176,7 +200,7 @@ class LayerRun:
                 continue
             cycles_by_pe[pe][DRAIN] += self.output_left[pe] - self.issue_end[pe]
             cycles_by_pe[pe][IDLE] += end - self.output_left[pe]
-        self.buckets[:] = cycles_by_pe
+        self.stall_cycles[:] = cycles_by_pe
         self._fold_counts()
         self._arrivals.clear()
 

@@ -1,6 +1,6 @@
 """A PE up to its psums: operand buffers in two halves, and the issue of blocks.
 
-The inner nest is closed form (docs/machine.md section 5): a block is a few additions, and an event only where
+The inner nest is closed form (docs/timing.md): a block is a few additions, and an event only where
 its operands or its bank depend on what is not known yet. A process may so be ahead of the clock; what it
 decides lies in the clock's future nevertheless, since the last thing it waited for did.
 """
@@ -11,7 +11,7 @@ from accelsim.machine.timing import INPUT, WEIGHT
 from accelsim.mapping.layout.program import Position
 from accelsim.sim.clock import UNKNOWN, Clock, Process, Signal
 from accelsim.sim.drain import Drain
-from accelsim.sim.layer_run import ACCUMULATE_STALL, COMPUTE, INPUT_WAIT, OUTPUT_WAIT, WEIGHT_WAIT, LayerRun
+from accelsim.sim.layer_run import BUBBLE, COMPUTE, INPUT_WAIT, OUTPUT_WAIT, WEIGHT_WAIT, LayerRun
 from accelsim.sim.recorder import Recorder
 
 
@@ -115,7 +115,7 @@ class Pe:
                 shape.times += 1
                 end = issue + shape.slots
                 cycles[COMPUTE] += shape.steps
-                cycles[ACCUMULATE_STALL] += shape.slots - shape.steps
+                cycles[BUBBLE] += shape.slots - shape.steps
                 waits = (0, 0, 0)
                 if issue > begin:
                     waits = _waits(begin, bank_at, weight_at, issue)

@@ -1,4 +1,4 @@
-"""Ports and their queues: who may move bits when (docs/machine.md section 5).
+"""Ports and their queues: who may move bits when (docs/timing.md).
 
 Requests of a cycle are sorted and granted together at the cycle's end, so the order in which SimPy happens
 to run processes never decides who wins. Queues have no overtaking and one global order, so a crossbar grant
@@ -16,6 +16,8 @@ from accelsim.machine import timing
 from accelsim.sim.clock import Clock
 
 Key = tuple[int, int, int, int]  # class, leader or PE, layer, index
+OPERANDS = 1 << 40  # index of the first share of a spilled operand: after all fetches
+BEFORE_PES = -1  # in place of a PE: what steps without a layer move comes before all else
 Granted = Callable[[int, int], None]  # start cycle, duration
 
 
@@ -48,7 +50,7 @@ class Crossbar:
     def request(self, key: Key, ports: Sequence[int], duration: int, granted: Granted) -> None:
         """Hold `ports` together for `duration` cycles as soon as all are free."""
         if not self._requests:
-            self.clock.at_end_of_cycle(self.clock._now, self._grant)
+            self.clock.at_end_of_cycle(self.clock.cycle, self._grant)
         self._requests.append((key, ports, duration, granted))
 
     def state(self, now: int) -> object:
@@ -58,7 +60,7 @@ class Crossbar:
     def _grant(self) -> None:
         requests, self._requests = self._requests, []
         requests.sort(key=_key)
-        free, soonest = self._free, self.clock._now + 1
+        free, soonest = self._free, self.clock.cycle + 1
         for _, ports, duration, granted in requests:
             start = soonest
             for port in ports:
@@ -126,7 +128,7 @@ class Dram:
         return max(0, self._used_to - now * self.width_bits), self._space, requests
 
     def _grant_at_end(self) -> None:
-        now = self.clock._now
+        now = self.clock.cycle
         if self._granting_at != now:
             self._granting_at = now
             self.clock.at_end_of_cycle(now, self._grant)
@@ -142,7 +144,7 @@ class Dram:
             self._move(request)
         if self._has_space():
             idle_at = -(-self._used_to // self.width_bits) - 1
-            if idle_at <= self.clock._now:
+            if idle_at <= self.clock.cycle:
                 self._move(self._take_space())
                 idle_at = -(-self._used_to // self.width_bits) - 1
             if self._has_space() and idle_at != self._idle_at:
@@ -157,7 +159,7 @@ class Dram:
         return self._waiting.popleft()
 
     def _move(self, request: _Request) -> None:
-        now, width = self.clock._now, self.width_bits
+        now, width = self.clock.cycle, self.width_bits
         self._used_to, start, end = timing.dram_transfer(self._used_to, now, request.bits, width)
         request.granted(start, end - start)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from accelsim.mapping.layout.tiles import Block
+from accelsim.mapping.layout.rows import Block
 from accelsim.sim.ports import Key
 
 

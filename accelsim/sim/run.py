@@ -1,4 +1,4 @@
-"""Time a list of layers on the array, and join what happened with what was computed."""
+"""Time a list of layers on the array."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import LayerProgram
-from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import PrologueStep, Residency
 from accelsim.sim.array import Array
 from accelsim.sim.clock import Clock
 from accelsim.sim.layer_run import LayerRun
@@ -27,41 +27,52 @@ from accelsim.workload.layer import LayerSpec
 class LayerTiming:
     """When and how often: cycles and counts of one layer, no values and no prices.
 
-    buckets: int64[pes, 7] in the order of sim.layer_run.BUCKETS; counts: "component.action" -> count, but for
-    those that depend on the operands (`lane_counts`).
+    stall_cycles: int64[pes, 7] in the order of sim.layer_run.STALL_REASONS; counts: "component.action" ->
+    count, but for those that depend on the operands (`lane_counts`).
     """
 
     layer: LayerSpec
-    mapping: Mapping
-    storage: Storage
+    mapping: LayerMapping
+    residency: Residency
     cycles: int
     end: int
-    buckets: NDArray[np.int64]
+    stall_cycles: NDArray[np.int64]
     counts: Counter[str]
 
 
-def time_programs(
-    arch: Arch,
-    programs: list[LayerProgram],
+@dataclass(frozen=True, eq=False)
+class TimeRequest:
+    """Layers that are laid out, in the order in which they run; prologue: what comes before them."""
+
+    arch: Arch
+    programs: Sequence[LayerProgram]
+    prologue: Sequence[PrologueStep] = ()
+
+
+def time_layers(
+    request: TimeRequest,
     on_layer: Callable[[int], None] | None = None,
     recorder: Recorder | None = None,
 ) -> list[LayerTiming]:
-    """Time layers that are laid out. `on_layer(index)` is called as each ends; `recorder` sees everything.
+    """Time, the third stage of a run.
+
+    `on_layer(index)` is called as each layer ends; `recorder` sees everything.
 
     Where the same sequence of layers comes again and again, as the blocks of a transformer do, and the array
     is in the same state each time, what happens once happens every time, and only a few are run.
     """
+    programs = request.programs
     repeat = None if recorder else find_repeat([program.signature for program in programs])
     if repeat is not None:
         kept = [program for index, program in enumerate(programs) if index not in repeat.left_out]
-        timings, states = _time(arch, kept, None, None, repeat.starts)
+        timings, states = _time(replace(request, programs=kept), None, None, repeat.starts)
         if states[0] == states[1]:
             return _fill_in(programs, timings, repeat, on_layer)
-    return _time(arch, programs, on_layer, recorder, ())[0]
+    return _time(request, on_layer, recorder, ())[0]
 
 
 def _fill_in(
-    programs: list[LayerProgram],
+    programs: Sequence[LayerProgram],
     timings: list[LayerTiming],
     repeat: Repeat,
     on_layer: Callable[[int], None] | None,
@@ -80,26 +91,25 @@ def _fill_in(
 
 
 def _time(
-    arch: Arch,
-    programs: list[LayerProgram],
+    request: TimeRequest,
     on_layer: Callable[[int], None] | None,
     recorder: Recorder | None,
     observed: Sequence[int],
 ) -> tuple[list[LayerTiming], list[object]]:
     """Timings, and the array's states at the start of the layers in `observed`."""
-    clock = Clock()
+    clock, arch = Clock(), request.arch
     with no_cyclic_gc():
-        runs = [LayerRun(clock, arch, index, program) for index, program in enumerate(programs)]
-        array = Array(clock, arch, runs, on_layer, recorder, observed)
+        runs = [LayerRun(clock, arch, index, program) for index, program in enumerate(request.programs)]
+        array = Array(clock, arch, runs, on_layer, recorder, observed, request.prologue)
         clock.run(until=array.done)
     timings = [
         LayerTiming(
             layer=run.layer,
             mapping=run.program.mapping,
-            storage=run.program.storage,
+            residency=run.program.residency,
             cycles=run.end - run.start,
             end=run.end,
-            buckets=run.buckets,
+            stall_cycles=run.stall_cycles,
             counts=Counter({name: count for name, count in sorted(run.counts.items()) if count}),
         )
         for run in runs

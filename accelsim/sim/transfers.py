@@ -1,19 +1,22 @@
 """What leaves the PEs: output tiles on their way out, psums between them; and the fabric all of it crosses.
 
 Each object is one transfer on its way from port to port; its methods are called in the cycles in which
-docs/machine.md section 5 has something happen to it.
+docs/timing.md has something happen to it.
 """
 
 from __future__ import annotations
 
-from accelsim.machine import timing
+from functools import partial
+
+from accelsim.machine import actions, timing
 from accelsim.machine.arch import Arch
-from accelsim.machine.timing import OUTPUT, PSUM
-from accelsim.sim.clock import Clock
+from accelsim.machine.timing import INPUT, OUTPUT, PSUM
+from accelsim.mapping.residency import PrologueStep
+from accelsim.sim.clock import Clock, Event
 from accelsim.sim.drain import Drain, OutputTile, PsumTile
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.pe import Pe
-from accelsim.sim.ports import Crossbar, Dram, Key
+from accelsim.sim.ports import BEFORE_PES, OPERANDS, Crossbar, Dram, Key
 from accelsim.sim.recorder import Recorder
 
 
@@ -34,13 +37,18 @@ class Fabric:
 
 
 class OutputTransfer:
-    """An output tile from a PE's FIFO to the global buffer and, if it lives there, to DRAM."""
+    """An output tile from a PE's FIFO to the global buffer, with its shares of what nodes read and write.
 
-    __slots__ = ("fabric", "key", "run", "source", "tile")
+    Shares of spilled operands come from DRAM, those of written tensors go there (docs/timing.md, Output).
+    """
+
+    __slots__ = ("_to_move", "fabric", "key", "run", "source", "there", "tile")
 
     def __init__(self, fabric: Fabric, source: Drain, run: LayerRun, tile: OutputTile) -> None:
         self.fabric, self.source, self.run, self.tile = fabric, source, run, tile
         self.key: Key = (OUTPUT, source.index, run.index, tile.index)
+        self.there = 0  # cycle in which the tile and its operands' shares are in the global buffer
+        self._to_move = 0  # DRAM transfers that are not granted yet
 
     @property
     def bank(self) -> int:
@@ -58,28 +66,119 @@ class OutputTransfer:
         left = start + duration
         run.output_left[source.index] = left
         source.output_leaves(left, tile.entries)
-        arrival = left + fabric.arch.noc_latency_cycles
-        run.output_in_buffer(arrival, tile.values)
-        if run.output_to_dram:
-            fabric.clock.at(arrival, self.write)
+        self.there = left + fabric.arch.noc_latency_cycles
+        if any(tile.spilled):
+            self._to_move = sum(bits > 0 for bits in tile.spilled)
+            fabric.clock.at(start, self._read)
         else:
-            run.output_written(arrival)
+            self._is_there()
         if fabric.recorder is not None:
             fabric.recorder.crossbar(self.key, self.bank, source.index, [], start, duration, tile.bits)
 
-    def write(self) -> None:
-        """In the global buffer: go on to DRAM."""
-        fabric, run, bits = self.fabric, self.run, self.tile.bits
-        run.dram_writes += bits
-        run.bank_reads += fabric.bank_words(bits)
-        fabric.dram.request(self.key, bits, self.written)
+    def _read(self) -> None:
+        """The tile leaves its PE: ask DRAM for its shares of spilled operands."""
+        fabric, run, shares = self.fabric, self.run, self.tile.spilled
+        for number, bits in enumerate(shares):
+            if bits:
+                run.dram_reads += bits
+                run.bank_writes += fabric.bank_words(bits)
+                index = OPERANDS + self.tile.index * len(shares) + number
+                key = (INPUT, self.source.index, run.index, index)
+                fabric.dram.request(key, bits, partial(self._reads, key, bits))
 
-    def written(self, start: int, duration: int) -> None:
+    def _reads(self, key: Key, bits: int, start: int, duration: int) -> None:
         fabric = self.fabric
         if fabric.recorder is not None:
-            fabric.recorder.dram(self.key, start, duration, self.tile.bits)
-        fabric.clock.at(start + duration, self.source.output_slot_freed)
-        self.run.output_written(start + duration)
+            fabric.recorder.dram(key, start, duration, bits)
+        self.there = max(self.there, start + duration + fabric.arch.dram_latency_cycles)
+        self._to_move -= 1
+        if not self._to_move:
+            self._is_there()
+
+    def _is_there(self) -> None:
+        """It is known when the tile and its operands are in the global buffer."""
+        self.run.output_there(self.there, self.tile.values)
+        if any(self.tile.written):
+            self._to_move = sum(bits > 0 for bits in self.tile.written)
+            self.fabric.clock.at(self.there, self._write)
+        else:
+            self._is_done(self.there)
+
+    def _write(self) -> None:
+        """In the global buffer: send its shares of written tensors on to DRAM."""
+        fabric, run, shares = self.fabric, self.run, self.tile.written
+        for number, bits in enumerate(shares):
+            if bits:
+                run.dram_writes += bits
+                run.bank_reads += fabric.bank_words(bits)
+                key = (OUTPUT, self.source.index, run.index, self.tile.index * len(shares) + number)
+                fabric.dram.request(key, bits, partial(self._written, key, bits))
+
+    def _written(self, key: Key, bits: int, start: int, duration: int) -> None:
+        if self.fabric.recorder is not None:
+            self.fabric.recorder.dram(key, start, duration, bits)
+        self._to_move -= 1
+        if not self._to_move:
+            self._is_done(start + duration)
+
+    def _is_done(self, cycle: int) -> None:
+        if self.run.stages_outputs:
+            self.fabric.clock.at(cycle, self.source.output_slot_freed)
+        self.run.output_done(cycle)
+
+
+class PrologueTransfers:
+    """A step without a layer: what its node reads from DRAM, its work, and what it writes there.
+
+    `ended` is fired at its end.
+    """
+
+    def __init__(self, fabric: Fabric, run: LayerRun, step: PrologueStep) -> None:
+        """run: the first layer's, on which the step is booked."""
+        self.fabric, self.run, self.step = fabric, run, step
+        self.ended = Event(fabric.clock)
+        self._there = fabric.clock.cycle
+        self._to_move = len(step.spilled_bits)
+        work, bits = step.work, run.layer.scheme.activation.bits
+        run.counts[actions.GLOBAL_PE_ELEMENT] += work.elements
+        run.bank_reads += fabric.bank_words(work.read * bits)
+        run.bank_writes += fabric.bank_words(work.written * bits)
+        for number, spilled in enumerate(step.spilled_bits):
+            run.dram_reads += spilled
+            run.bank_writes += fabric.bank_words(spilled)
+            key = (INPUT, BEFORE_PES, run.index, number)
+            fabric.dram.request(key, spilled, partial(self._reads, key, spilled))
+        if not self._to_move:
+            self._compute()
+
+    def _reads(self, key: Key, bits: int, start: int, duration: int) -> None:
+        fabric = self.fabric
+        if fabric.recorder is not None:
+            fabric.recorder.dram(key, start, duration, bits)
+        self._there = max(self._there, start + duration + fabric.arch.dram_latency_cycles)
+        self._to_move -= 1
+        if not self._to_move:
+            self._compute()
+
+    def _compute(self) -> None:
+        rate = self.fabric.arch.global_pe_elements_per_cycle
+        end = self._there - -self.step.work.elements // rate
+        if self.step.written_bits:
+            self.fabric.clock.at(end, self._write)
+        else:
+            self.fabric.clock.fire(self.ended, end)
+
+    def _write(self) -> None:
+        fabric, run, (bits,) = self.fabric, self.run, self.step.written_bits
+        run.dram_writes += bits
+        run.bank_reads += fabric.bank_words(bits)
+        key = (OUTPUT, BEFORE_PES, run.index, 0)
+        fabric.dram.request(key, bits, partial(self._written, key, bits))
+
+    def _written(self, key: Key, bits: int, start: int, duration: int) -> None:
+        if self.fabric.recorder is not None:
+            self.fabric.recorder.dram(key, start, duration, bits)
+        self.fabric.clock.fire(self.ended, start + duration)
 
 
 class PsumTransfer:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from accelsim.errors import AccelsimError
+from accelsim.synthetic.assembly import Assembly
 from accelsim.synthetic.convolutional import mobilenet_v2, resnet18, resnet50
 from accelsim.synthetic.distributions import Distribution
 from accelsim.synthetic.parameters import CONVOLUTIONAL, DECODER, TRANSFORMER
-from accelsim.synthetic.recipe import MAX_SEED, Recipe, RecipeLayer
+from accelsim.synthetic.recipe import MAX_SEED, Recipe
 from accelsim.synthetic.transformers import bert_base, bert_large, llama_block, vit_b16
 from accelsim.trace.json_fields import show
 
@@ -20,7 +21,7 @@ MAX_BATCH, MAX_SEQ = 1 << 12, 1 << 16
 class _Network:
     """seq: the default sequence length, 0 for a network whose input has a fixed size."""
 
-    build: Callable[..., list[RecipeLayer]]
+    build: Callable[..., Assembly]
     distributions: Mapping[str, Distribution]
     seq: int = 0
 
@@ -93,14 +94,15 @@ def network(name: str, request: Request) -> Recipe:
     batch = request.batch or 1
     seed = request.seed or 0
     sizes = {"batch": batch, **({"seq": request.seq or own.seq} if own.seq else {})}
-    layers = tuple(own.build(**sizes))
-    used = {part for layer in layers for part in (layer.weight, layer.input, layer.bias)}
+    built = own.build(**sizes)
+    used = {part for layer in built.layers for part in (layer.weight, layer.input, layer.bias)}
     return Recipe(
         model=name,
         seed=seed,
         provenance={"network": name, **sizes, "tensors": "random, see docs/workloads.md"},
         distributions={key: value for key, value in own.distributions.items() if key in used},
-        layers=layers,
+        graph=built.graph(),
+        layers=tuple(built.layers),
     )
 
 

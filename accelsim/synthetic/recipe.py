@@ -12,45 +12,42 @@ from typing import Any
 
 from accelsim.errors import AccelsimError
 from accelsim.synthetic.distributions import GENERATOR_VERSION, Distribution
+from accelsim.trace.graph_fields import graph_to_dict, parse_graph
 from accelsim.trace.json_fields import check_keys, fail, integer, load_json, show, value_of
-from accelsim.trace.manifest import LayerInfo, check_layer_name, check_provenance, parse_layer
-from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import GlobalPeWork
+from accelsim.trace.manifest import check_layer_name, check_provenance, parse_layer, take_work
+from accelsim.workload.graph import Graph
+from accelsim.workload.layer import HasLayer, Layer
 
-FORMAT, VERSION = "accelsim-recipe", 1
+FORMAT, VERSION = "accelsim-recipe", 2
 MAX_SEED = (1 << 63) - 1
 MAX_RECIPE_BYTES = 16 << 20
 MAX_TENSOR_VALUES = (1 << 31) - 1
 _KEYS = (
     *("format", "version", "generator_version", "model", "seed"),
     *("provenance", "distributions", "layers"),
-)
+)  # and from version 2 on "graph"
 _GEOMETRY_DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(("N", "H", "W", "R", "S", "groups"), 1),
     "stride": [1, 1],
     "padding": [0, 0],
     "dilation": [1, 1],
 }
-_LAYER_DEFAULTS: dict[str, Any] = {"activation": "none", "weight_is_activation": False, "global_pe": []}
+_LAYER_DEFAULTS: dict[str, Any] = {"activation": "none", "weight_is_activation": False}
 
 
 @dataclass(frozen=True)
-class RecipeLayer:
-    """One layer: everything but its tensors, and the names of the distributions they are drawn from.
+class RecipeLayer(HasLayer):
+    """One layer, and the names of the distributions that its tensors are drawn from.
 
     The weight's standard deviation is that of its distribution over sqrt(fan-in), except where the weight is
-    an activation. bias: a distribution's name, or None for a layer without bias.
+    an activation. bias: a distribution's name, or None for a layer without bias. In a Recipe the layer's sign
+    is that of the distribution of its input.
     """
 
-    name: str
-    op: str
-    geometry: Geometry
+    layer: Layer
     weight: str
     input: str
     bias: str | None
-    activation: str = "none"
-    weight_is_activation: bool = False
-    global_pe: tuple[GlobalPeWork, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Without what has its default value, so that a whole network is a few KB."""
@@ -58,7 +55,6 @@ class RecipeLayer:
         rest = {
             "activation": self.activation,
             "weight_is_activation": self.weight_is_activation,
-            "global_pe": [asdict(work) for work in self.global_pe],
         }
         return {
             "name": self.name,
@@ -79,10 +75,12 @@ class Recipe:
     seed: int
     provenance: Mapping[str, Any]
     distributions: Mapping[str, Distribution]
+    graph: Graph
     layers: tuple[RecipeLayer, ...]
 
     def __post_init__(self) -> None:
-        _parse(load_json(self.text, "recipe"))
+        layers = _parse(load_json(self.text, "recipe"))["layers"]
+        object.__setattr__(self, "layers", layers)  # the same, with their signs
 
     @cached_property
     def text(self) -> str:
@@ -99,6 +97,9 @@ class Recipe:
         shapes = [f'  "{name}":{_compact(own.to_dict())}' for name, own in sorted(self.distributions.items())]
         layers = ["  " + _compact(layer.to_dict()) for layer in self.layers]
         lines.append('"distributions":{\n' + ",\n".join(shapes) + "}")
+        graph = graph_to_dict(self.graph)
+        steps = ",\n".join("  " + _compact(step) for step in graph.pop("steps"))
+        lines.append(f'"graph":{_compact(graph)[:-1]},"steps":[\n{steps}]}}')
         lines.append('"layers":[\n' + ",\n".join(layers) + "]")
         return "{" + ",\n".join(lines) + "}\n"
 
@@ -126,23 +127,6 @@ class Recipe:
         except OSError as error:
             raise AccelsimError(f"trace {path}: cannot be read ({error.strerror or error})") from None
 
-    def infos(self) -> tuple[LayerInfo, ...]:
-        """The layers as a trace describes them, without tensors."""
-        return tuple(
-            LayerInfo(
-                name=layer.name,
-                op=layer.op,
-                geometry=layer.geometry,
-                activation=layer.activation,
-                input_signed=self.distributions[layer.input].signed,
-                weight_is_activation=layer.weight_is_activation,
-                global_pe=layer.global_pe,
-                tensors={},
-                quantized={},
-            )
-            for layer in self.layers
-        )
-
 
 def is_recipe(path: Path) -> bool:
     """True for a JSON file. (A safetensors file may also start with '{', but it has NUL bytes soon after.)"""
@@ -163,10 +147,11 @@ def _parse(raw: Any) -> dict[str, Any]:
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         found = raw.get("format") if isinstance(raw, dict) else raw
         fail(f"recipe: format is {show(found)}, expected '{FORMAT}'")
-    for key, known in (("version", VERSION), ("generator_version", GENERATOR_VERSION)):
-        if type(raw.get(key)) is not int or raw[key] != known:
-            fail(f"recipe: {key} is {show(raw.get(key))}, this accelsim reads {known}")
-    check_keys(raw, "recipe", _KEYS)
+    for key, known in (("version", (1, VERSION)), ("generator_version", (GENERATOR_VERSION,))):
+        if type(raw.get(key)) is not int or raw[key] not in known:
+            readable = " and ".join(map(str, known))
+            fail(f"recipe: {key} is {show(raw.get(key))}, this accelsim reads {readable}")
+    check_keys(raw, "recipe", _KEYS if raw["version"] == 1 else (*_KEYS, "graph"))
     model = value_of(raw, "model", str, "recipe")
     if not model.isprintable() or not 0 < len(model) <= 200:
         fail(f"recipe: model is {show(model)}, expected 1 to 200 printable characters")
@@ -177,18 +162,29 @@ def _parse(raw: Any) -> dict[str, Any]:
         for name, entry in value_of(raw, "distributions", dict, "recipe").items()
     }
     layers: dict[str, RecipeLayer] = {}
+    work: dict[str, list[tuple[str, int]]] = {}
     for index, entry in enumerate(value_of(raw, "layers", list, "recipe")):
+        follows = []
+        if raw["version"] == 1 and isinstance(entry, dict) and "global_pe" in entry:
+            follows = take_work(entry, f"layer {index}")
         layer = _parse_layer(entry, f"layer {index}", distributions)
+        work[layer.name] = follows
         if layer.name in layers:
             fail(f"layer {layer.name}: is given twice, expected unique layer names")
         layers[layer.name] = layer
     if not layers:
         fail("recipe: layers is empty, expected at least one layer")
+    own = [layer.layer for layer in layers.values()]
+    if raw["version"] == 1:
+        graph = Graph.chain(own, work)
+    else:
+        graph = parse_graph(value_of(raw, "graph", dict, "recipe"), own)
     return {
         "model": model,
         "seed": integer(raw, "seed", 0, MAX_SEED, "recipe"),
         "provenance": provenance,
         "distributions": distributions,
+        "graph": graph,
         "layers": tuple(layers.values()),
     }
 
@@ -226,14 +222,4 @@ def _parse_layer(raw: Any, where: str, distributions: Mapping[str, Distribution]
         fail(f"{where}: has a tensor of {largest} values, expected at most {MAX_TENSOR_VALUES}")
     if distributions[chosen["input"]].kind == "softmax" and (g.N, g.H, g.R * g.S) != (1, 1, 1):
         fail(f"{where}: input is softmax, expected a matmul with N = H = R = S = 1")
-    return RecipeLayer(
-        name=info.name,
-        op=info.op,
-        geometry=g,
-        weight=chosen["weight"],
-        input=chosen["input"],
-        bias=chosen["bias"],
-        activation=info.activation,
-        weight_is_activation=info.weight_is_activation,
-        global_pe=info.global_pe,
-    )
+    return RecipeLayer(info.layer, chosen["weight"], chosen["input"], chosen["bias"])

@@ -16,6 +16,8 @@ from accelsim.synthetic.recipe import Recipe, RecipeLayer
 from accelsim.trace.json_fields import fail, show
 from accelsim.trace.manifest import check_layer_name
 from accelsim.workload.geometry import Geometry
+from accelsim.workload.graph import Graph
+from accelsim.workload.layer import Layer
 
 MAX_BYTES = 4 << 20
 MAX_SIZE = 1 << 24
@@ -92,6 +94,7 @@ def _recipe(path: Path, rows: list[tuple[int, list[str]]], request: Request) -> 
             "tensors": "random, see docs/workloads.md",
         },
         distributions={key: value for key, value in distributions.items() if key in used},
+        graph=Graph.chain([layer.layer for layer in layers.values()]),
         layers=tuple(layers.values()),
     )
 
@@ -129,9 +132,9 @@ def _conv(name: str, sizes: dict[str, int], batch: int, *, first: bool) -> Recip
         stride=(stride, stride), padding=(-(-missing[0] // 2), -(-missing[1] // 2)),
     )  # fmt: skip
     source = "image" if first else "relu"
-    return RecipeLayer(name, "conv", geometry, "weight", source, "bias", "relu")
+    return RecipeLayer(Layer(name, "conv", geometry, "relu"), "weight", source, "bias")
 
 
 def _gemm(name: str, sizes: dict[str, int]) -> RecipeLayer:
     geometry = Geometry(N=1, C=sizes["k"], H=1, W=sizes["m"], K=sizes["n"])
-    return RecipeLayer(name, "linear", geometry, "weight", "hidden", "bias")
+    return RecipeLayer(Layer(name, "linear", geometry), "weight", "hidden", "bias")

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from accelsim.synthetic.recipe import RecipeLayer
+from accelsim.synthetic.assembly import Assembly
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import GlobalPeWork
+from accelsim.workload.graph import Shape
+from accelsim.workload.layer import Layer
 
 
 @dataclass(frozen=True)
-class _Block:
-    """Sizes of one transformer block on `batch` sequences of `seq` tokens."""
+class _Blocks:
+    """Transformer blocks on `batch` sequences of `seq` tokens, added to a network."""
 
+    net: Assembly
     batch: int
     seq: int
     width: int
@@ -25,82 +27,98 @@ class _Block:
     bias: str | None = "bias"
 
     @property
-    def tokens(self) -> int:
-        return self.batch * self.seq
+    def hidden_shape(self) -> Shape:
+        return 1, self.width, 1, self.batch * self.seq
 
-    def work(self, op: str, channels: int = 0) -> GlobalPeWork:
-        """On `channels` values a token; 0: on the width."""
-        return GlobalPeWork(op, self.tokens * (channels or self.width))
+    def linear(self, name: str, source: str, outputs: int, input: str = "hidden") -> str:
+        tokens = self.batch * self.seq
+        return self.net.linear(name, source, outputs, input, rows=tokens, bias=self.bias)
 
-    def linear(self, name: str, inputs: int, outputs: int, input: str, *work: GlobalPeWork) -> RecipeLayer:
-        geometry = Geometry(N=1, C=inputs, H=1, W=self.tokens, K=outputs)
-        return RecipeLayer(name, "linear", geometry, "weight", input, self.bias, global_pe=work)
-
-    def matmul(self, name: str, reduction: int, outputs: int, input: str, *work: GlobalPeWork) -> RecipeLayer:
+    def matmul(self, name: str, reads: tuple[str, str], reduction: int, outputs: int, input: str) -> str:
         """A group for each head of each sequence; one pixel a query."""
         groups = self.batch * self.heads
         geometry = Geometry(N=1, C=groups * reduction, H=1, W=self.seq, K=groups * outputs, groups=groups)
-        return RecipeLayer(
-            name, "matmul", geometry, "head", input, None, weight_is_activation=True, global_pe=work
-        )
+        layer = Layer(name, "matmul", geometry, weight_is_activation=True)
+        return self.net.layer(layer, reads, "head", input, None)
 
-    def attention(self, name: str, *rotary: GlobalPeWork) -> list[RecipeLayer]:
-        """Queries to the residual add and norm. rotary: work on queries and on keys.
+    def attention(self, name: str, source: str, *, rotary: bool = False) -> str:
+        """Queries to the output projection. rotary: queries and keys are turned by their positions.
 
         The values are consumed along the tokens, but a PPU makes vectors along its output channels: the
         global PE requantizes them. The scores' 1 / sqrt(head width) belongs to the softmax.
         """
-        width, head = self.width, self.width // self.heads
-        softmax = GlobalPeWork("softmax", self.batch * self.heads * self.seq**2)
-        return [
-            self.linear(f"{name}.query", width, width, "hidden", *rotary),
-            self.linear(f"{name}.key", width, width, "hidden", *rotary),
-            self.linear(f"{name}.value", width, width, "hidden", self.work("requantize")),
-            self.matmul(f"{name}.scores", head, self.seq, "head", softmax),
-            self.matmul(f"{name}.context", self.seq, head, "probabilities"),
-            self.linear(f"{name}.attention_output", width, width, "hidden", *self.residual()),
-        ]
+        net, head = self.net, self.width // self.heads
+        sides = []
+        for side in ("query", "key"):
+            made = self.linear(f"{name}.{side}", source, self.width)
+            sides.append(net.node(f"{made}.rotary", "rotary", made) if rotary else made)
+        value = self.linear(f"{name}.value", source, self.width)
+        value = net.node(f"{value}.requantize", "requantize", value)
+        scores = self.matmul(f"{name}.scores", (sides[0], sides[1]), head, self.seq, "head")
+        probabilities = net.node(f"{name}.softmax", "softmax", scores)
+        context = self.matmul(f"{name}.context", (probabilities, value), self.seq, head, "probabilities")
+        return self.linear(f"{name}.attention_output", context, self.width)
 
-    def residual(self) -> tuple[GlobalPeWork, GlobalPeWork]:
-        return self.work("add"), self.work("layer_norm")
-
-    def encoder(self, name: str) -> list[RecipeLayer]:
-        up = self.linear(f"{name}.ffn_up", self.width, self.hidden, "hidden", self.work("gelu", self.hidden))
-        down = self.linear(f"{name}.ffn_down", self.hidden, self.width, "gelu", *self.residual())
-        return [*self.attention(name), up, down]
+    def feed_forward(self, name: str, source: str) -> str:
+        up = self.linear(f"{name}.ffn_up", source, self.hidden)
+        up = self.net.node(f"{name}.gelu", "gelu", up)
+        return self.linear(f"{name}.ffn_down", up, self.width, "gelu")
 
 
-def bert(batch: int, seq: int, layers: int, width: int, heads: int) -> list[RecipeLayer]:
-    """The encoder: no embedding look-up, no pooler, no head for a task."""
-    block = _Block(batch, seq, width, heads, 4 * width)
-    return [layer for index in range(layers) for layer in block.encoder(f"layer{index}")]
+def bert(batch: int, seq: int, layers: int, width: int, heads: int) -> Assembly:
+    """The encoder: no embedding look-up, no pooler, no head for a task. Norms follow the residual adds."""
+    net = Assembly()
+    blocks = _Blocks(net, batch, seq, width, heads, 4 * width)
+    x = net.input("hidden_states", blocks.hidden_shape)
+    for index in range(layers):
+        name = f"layer{index}"
+        for part, made in (("attention", blocks.attention), ("ffn", blocks.feed_forward)):
+            x = net.node(f"{name}.{part}_add", "add", made(name, x), x)
+            x = net.node(f"{name}.{part}_norm", "layer_norm", x)
+    return net
 
 
-def bert_base(batch: int, seq: int) -> list[RecipeLayer]:
+def bert_base(batch: int, seq: int) -> Assembly:
     return bert(batch, seq, 12, 768, 12)
 
 
-def bert_large(batch: int, seq: int) -> list[RecipeLayer]:
+def bert_large(batch: int, seq: int) -> Assembly:
     return bert(batch, seq, 24, 1024, 16)
 
 
-def vit_b16(batch: int) -> list[RecipeLayer]:
-    """224x224 in 14x14 patches and a class token; norms come before attention and FFN, so the last layer
-    of one part carries the norm of the next."""
+def vit_b16(batch: int) -> Assembly:
+    """224x224 in 14x14 patches and a class token; norms come before attention and FFN.
+
+    Class token and position embeddings, which are weights, come as an input of the graph.
+    """
     width, patches = 768, 14
-    block = _Block(batch, patches**2 + 1, width, 12, 4 * width)
+    net = Assembly()
+    blocks = _Blocks(net, batch, patches**2 + 1, width, 12, 4 * width)
+    image = net.input("image", (batch, 3, 224, 224))
+    positions = net.input("class_token_and_positions", (1, width, 1, patches**2 + 1))
     patch = Geometry(N=batch, C=3, H=224, W=224, K=width, R=16, S=16, stride=(16, 16))
-    embedding = RecipeLayer(
-        "patch_embedding", "conv", patch, "weight", "image", "bias", global_pe=block.residual()
-    )
-    head = RecipeLayer("head", "linear", Geometry(batch, width, 1, 1, 1000), "weight", "hidden", "bias")
-    return [embedding, *(layer for i in range(12) for layer in block.encoder(f"layer{i}")), head]
+    x = net.layer(Layer("patch_embedding", "conv", patch), (image,), "weight", "image", "bias")
+    x = net.node("embedding_add", "add", x, positions, shape=blocks.hidden_shape)
+    for index in range(12):
+        name = f"layer{index}"
+        for part, made in (("attention", blocks.attention), ("ffn", blocks.feed_forward)):
+            normed = net.node(f"{name}.{part}_norm", "layer_norm", x)
+            x = net.node(f"{name}.{part}_add", "add", made(name, normed), x)
+    x = net.node("norm", "layer_norm", x)
+    x = net.node("class_token", "select", x, shape=(batch, width, 1, 1))
+    net.linear("head", x, 1000, "hidden", images=batch)
+    return net
 
 
-def llama_block(batch: int, seq: int) -> list[RecipeLayer]:
-    """One block of Llama 2 7B at prefill. RMSNorm counts as layer_norm; masked scores are computed too."""
-    block = _Block(batch, seq, 4096, 32, 11008, None)
-    gate = block.linear("gate", 4096, 11008, "hidden", block.work("silu", 11008))
-    up = block.linear("up", 4096, 11008, "hidden", block.work("multiply", 11008))
-    down = block.linear("down", 11008, 4096, "gated", *block.residual())
-    return [*block.attention("attention", block.work("rotary")), gate, up, down]
+def llama_block(batch: int, seq: int) -> Assembly:
+    """One block of Llama 2 7B at prefill, without the norm of the next; masked scores are computed too."""
+    net = Assembly()
+    blocks = _Blocks(net, batch, seq, 4096, 32, 11008, None)
+    x = net.input("hidden_states", blocks.hidden_shape)
+    normed = net.node("attention_norm", "rms_norm", x)
+    x = net.node("attention_add", "add", blocks.attention("attention", normed, rotary=True), x)
+    normed = net.node("ffn_norm", "rms_norm", x)
+    gate = net.node("silu", "silu", blocks.linear("gate", normed, blocks.hidden))
+    up = net.node("multiply", "multiply", gate, blocks.linear("up", normed, blocks.hidden))
+    net.node("ffn_add", "add", blocks.linear("down", up, blocks.width, "gated"), x)
+    return net

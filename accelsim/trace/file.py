@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions
-from accelsim.quantize.layers import check_float_layer, quantize_layer
+from accelsim.quantize.layers import check_float_layer, output_format, quantize_layer
 from accelsim.trace.manifest import (
     METADATA_KEY,
     LayerInfo,
@@ -33,17 +33,16 @@ from accelsim.trace.manifest import (
     variant_key,
     variant_specs,
 )
-from accelsim.workload.layer import FloatLayer, LayerSpec, OutputFormat, QuantizedLayer
-
-if TYPE_CHECKING:
-    import pandas as pd
+from accelsim.workload.graph import Graph
+from accelsim.workload.layer import FloatLayer, Layer, LayerSpec, QuantizedLayer
+from accelsim.workload.wiring import Wiring, wire
 
 MAX_HEADER_BYTES = 32 << 20
 SUFFIX = ".safetensors"
 ITEM_BYTES = {"F32": 4, "F64": 8, "I8": 1, "U8": 1, "U16": 2}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trace:
     """An open, fully checked trace. Tensors are read from the memory-mapped file when a layer is asked for.
 
@@ -53,7 +52,6 @@ class Trace:
     path: Path
     manifest: Manifest
     _file: Any
-    draws_tensors = False  # True where `open_layer` holds none before they are asked for
 
     @classmethod
     def open(cls, path: str | Path) -> Trace:
@@ -73,6 +71,9 @@ class Trace:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise AccelsimError(f"trace {path}: cannot be read ({reason})") from None
         return trace
+
+    def __repr__(self) -> str:
+        return f"<Trace {self.name}: {len(self.layers)} layers of {self.model}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Trace.open, (self.path,))
@@ -94,19 +95,27 @@ class Trace:
     def provenance(self) -> Mapping[str, Any]:
         return self.manifest.provenance
 
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(info.layer for info in self.manifest.layers)
+
     @property
-    def layers(self) -> tuple[LayerInfo, ...]:
-        return self.manifest.layers
+    def graph(self) -> Graph:
+        return self.manifest.graph
+
+    @cached_property
+    def _wiring(self) -> Wiring:
+        return wire(self.graph, self.layers)
 
     @property
     def has_floats(self) -> bool:
         """True when every layer has its float tensors, so that any scheme can be made from it."""
-        return all(layer.has_floats for layer in self.layers)
+        return all(info.has_floats for info in self.manifest.layers)
 
     @property
     def variants(self) -> tuple[str, ...]:
         """Stored variants ("4/4/4/4@16") that every layer has, sorted."""
-        return tuple(sorted(set.intersection(*(set(layer.quantized) for layer in self.layers))))
+        return tuple(sorted(set.intersection(*(set(info.quantized) for info in self.manifest.layers))))
 
     @cached_property
     def sha256(self) -> str:
@@ -118,67 +127,51 @@ class Trace:
     def size_bytes(self) -> int:
         return self.path.stat().st_size
 
-    def layer(self, name: str) -> LayerInfo:
+    def layer(self, name: str) -> Layer:
         """Raises AccelsimError for an unknown name."""
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        names = ", ".join(layer.name for layer in self.layers[:20])
+        return self.info(name).layer
+
+    def info(self, name: str) -> LayerInfo:
+        """What the file holds of a layer. Raises AccelsimError for an unknown name."""
+        for info in self.manifest.layers:
+            if info.name == name:
+                return info
+        names = ", ".join(info.name for info in self.manifest.layers[:20])
         raise AccelsimError(f"trace {self.path}: has no layer {show(name)}, expected one of {names}")
+
+    def floats(self, name: str) -> FloatLayer | None:
+        """The layer before quantization, or None where the trace holds no floats of it."""
+        info = self.info(name)
+        if not info.has_floats:
+            return None
+        return FloatLayer(info.layer, **{tensor: self.tensor(f"{name}/{tensor}") for tensor in info.tensors})
 
     def float_layer(self, name: str) -> FloatLayer:
         """The layer before quantization. Raises AccelsimError when the trace holds no floats of it."""
-        info = self.layer(name)
-        if not info.has_floats:
-            raise AccelsimError(
-                f"trace {self.path}: layer {name} has no float tensors, only {', '.join(info.quantized)}"
-            )
-        tensors = {tensor: self.tensor(f"{name}/{tensor}") for tensor in info.tensors}
-        return FloatLayer(
-            name=name,
-            op=info.op,
-            geometry=info.geometry,
-            activation=info.activation,
-            input_signed=info.input_signed,
-            weight_is_activation=info.weight_is_activation,
-            global_pe=info.global_pe,
-            **tensors,
-        )
+        layer = self.floats(name)
+        if layer is None:
+            stored = ", ".join(self.info(name).quantized)
+            raise AccelsimError(f"trace {self.path}: layer {name} has no float tensors, only {stored}")
+        return layer
 
-    def layer_outline(
+    def outline(
         self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
     ) -> LayerSpec:
-        """Sizes and formats of the layer at a scheme, from the manifest alone.
-
-        The gamma of its output is known only with the tensors, where no variant of them is stored: 1 here.
-        """
-        info = self.layer(name)
+        """Sizes and formats of the layer at a scheme, from the manifest alone."""
+        info = self.info(name)
         variant = info.quantized.get(variant_key(scheme, vector_size))
         if variant is not None and (options is None or options == variant.options):
             fold, output = variant.fold, variant.output
         else:
-            fold = (options or QuantizeOptions()).fold
-            signed = info.activation != "relu"
-            output = OutputFormat(scheme.activation_bits, signed, scheme.activation_scale_bits, 1.0)
+            fold, output = (options or QuantizeOptions()).fold, output_format(info.layer, scheme)
         return LayerSpec(
-            name=name,
-            op=info.op,
-            geometry=info.geometry,
+            layer=info.layer,
             scheme=scheme,
-            vector_size=vector_size,
+            vector_size=scheme.block or vector_size,
             fold=fold,
-            input_signed=info.input_signed,
-            activation=info.activation,
             output=output,
-            weight_is_activation=info.weight_is_activation,
-            global_pe=info.global_pe,
+            global_pe=self._wiring.work[name],
         )
-
-    def open_layer(
-        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
-    ) -> tuple[LayerSpec, Callable[[], QuantizedLayer]]:
-        """What of a layer needs no tensors, and what makes the rest; here both come from one reading."""
-        return (layer := self.quantized_layer(name, scheme, vector_size, options)).spec, lambda: layer
 
     def quantized_layer(
         self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
@@ -187,12 +180,13 @@ class Trace:
 
         Raises AccelsimError when neither is possible.
         """
-        info = self.layer(name)
+        info = self.info(name)
         key = variant_key(scheme, vector_size)
         variant = info.quantized.get(key)
         if variant is None or (options is not None and options != variant.options):
             if info.has_floats:
-                return quantize_layer(self.float_layer(name), scheme, vector_size, options)
+                words = quantize_layer(self.float_layer(name), scheme, vector_size, options)
+                return replace(words, spec=self.outline(name, scheme, vector_size, options))
             if variant is None:
                 stored = ", ".join(info.quantized)
                 reason = f"is not stored as {key} and has no floats to quantize; stored: {stored}"
@@ -204,24 +198,15 @@ class Trace:
             return self.tensor(f"{name}/{key}/{tensor}") if tensor in variant.tensors else None
 
         return QuantizedLayer(
-            name=name,
-            op=info.op,
-            geometry=info.geometry,
-            scheme=scheme,
-            vector_size=vector_size,
-            fold=variant.fold,
+            spec=self.outline(name, scheme, vector_size, options),
             weight_words=stored_tensor("weight_words"),
             weight_scales=stored_tensor("weight_scales"),
             weight_gamma=stored_tensor("weight_gamma"),
             input_words=stored_tensor("input_words"),
             input_scales=stored_tensor("input_scales"),
             input_gamma=variant.input_gamma,
-            input_signed=info.input_signed,
+            output_gamma=variant.output_gamma,
             bias=self.tensor(f"{name}/bias") if "bias" in info.tensors else None,
-            activation=info.activation,
-            output=variant.output,
-            weight_is_activation=info.weight_is_activation,
-            global_pe=info.global_pe,
             provenance={"options": variant.to_dict()["options"]},
         )
 
@@ -244,7 +229,7 @@ class Trace:
                 fail(f"layer {info.name}: bias holds NaN or infinity, expected finite numbers")
             _check_hash(info.name, "bias", bias, info.tensors["bias"])
         for key, variant in info.quantized.items():
-            specs = variant_specs(info, variant)
+            specs = variant_specs(info.layer, variant)
             for tensor, digest in variant.tensors.items():
                 values = self.tensor(f"{info.name}/{key}/{tensor}")
                 _check_codes(f"layer {info.name}: {key}/{tensor}", specs[tensor], values)
@@ -268,10 +253,15 @@ def _check_codes(where: str, spec: TensorSpec, values: NDArray[Any]) -> None:
     if spec.low is None or spec.high is None:
         if not (np.isfinite(values) & (values > 0)).all():
             fail(f"{where} holds {values.min():.6g}, expected finite numbers above 0")
+        one = {"none": 1, "tensor": values.flat[0]}.get(spec.gamma)
+        if one is not None and (values != one).any():
+            fail(f"{where} holds {values[values != one][0]:.6g}, expected {one:.6g} of all channels")
         return
     for extreme in (int(values.min()), int(values.max())):
         if not spec.low <= extreme <= spec.high:
             fail(f"{where} holds {extreme}, expected {spec.low} to {spec.high}")
+    if spec.refused and (wrong := np.isin(values, spec.refused)).any():
+        fail(f"{where} holds code {int(values[wrong][0])}, which is no number")
     if spec.tail is not None:
         run, used = spec.tail
         padding = values.reshape(-1, run, values.shape[-1])[:, -1, used:]
@@ -346,45 +336,3 @@ def _check_header(header: dict[str, Any], manifest: Manifest) -> None:
                 fail(f"layer {layer.name}: tensor {name} takes {end - start} bytes, its shape says otherwise")
     if undeclared:
         fail(f"tensor {show(min(undeclared))} is in the file but not in the manifest")
-
-
-def trace_info(trace: Trace) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """One row per layer, and a summary of the whole trace, as `accelsim trace info` prints them."""
-    import pandas as pd
-
-    rows = []
-    for layer in trace.layers:
-        g = layer.geometry
-        rows.append(
-            {
-                "layer": layer.name,
-                "op": layer.op,
-                **{size: getattr(g, size) for size in ("N", "C", "H", "W", "K", "R", "S", "P", "Q")},
-                "stride": "x".join(map(str, g.stride)),
-                "padding": "x".join(map(str, g.padding)),
-                "dilation": "x".join(map(str, g.dilation)),
-                "groups": g.groups,
-                "activation": layer.activation,
-                "input_signed": layer.input_signed,
-                "weight_is_activation": layer.weight_is_activation,
-                "weights": g.K * g.channels_per_group * g.R * g.S,
-                "macs": g.macs,
-                "floats": layer.has_floats,
-                "variants": " ".join(sorted(layer.quantized)),
-            }
-        )
-    frame = pd.DataFrame(rows)
-    summary = {
-        "trace": trace.name,
-        "model": trace.model,
-        "synthetic": trace.synthetic,
-        "layers": len(trace.layers),
-        "weights": int(frame["weights"].sum()),
-        "macs": int(frame["macs"].sum()),
-        "has_floats": trace.has_floats,
-        "variants": list(trace.variants),
-        "size_bytes": trace.size_bytes,
-        "sha256": trace.sha256,
-        "provenance": dict(trace.provenance),
-    }
-    return frame, summary

@@ -8,32 +8,46 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from accelsim.errors import AccelsimError
-from accelsim.formats.scheme import MAX_OPERAND_BITS, MAX_SCALE_BITS, MIN_OPERAND_BITS, Scheme
+from accelsim.formats.catalogue import INT, SCHEMES, integer_operand
+from accelsim.formats.scale import MAX_SCALE_BITS
+from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.trace.graph_fields import graph_to_dict, parse_graph, parse_work
 from accelsim.trace.json_fields import check_keys, choice, fail, integer, load_json, positive, show, value_of
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import ACTIVATIONS, OPS, GlobalPeWork, OutputFormat
+from accelsim.workload.graph import Graph
+from accelsim.workload.layer import ACTIVATIONS, OPS, HasLayer, Layer, OutputFormat
 
-FORMAT, VERSION = "accelsim-trace", 1
+FORMAT, VERSION = "accelsim-trace", 2
 METADATA_KEY = "accelsim"
 MAX_VECTOR_SIZE = 1024
 MAX_PIXELS = 1 << 28
 FLOAT_TENSORS = ("weight", "input", "bias", "calibration_input", "calibration_weight")
 _LAYER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_STORED = {np.int8: "I8", np.uint8: "U8", np.uint16: "U16", np.float32: "F32"}
 _GEOMETRY_SIZES = ("N", "C", "H", "W", "K", "R", "S", "groups")
 _GEOMETRY_PAIRS = ("stride", "padding", "dilation")
+_LAYER_KEYS = (
+    *("name", "op", "geometry", "activation", "input_signed", "weight_is_activation"),
+    *("tensors", "quantized"),
+)
+_KEYS = ("format", "version", "model", "synthetic", "provenance", "layers")
+_VARIANT_KEYS = ("scheme", "vector_size", "fold", "input_gamma", "output", "options", "tensors")
 
 
 @dataclass(frozen=True)
 class TensorSpec:
     """What one tensor must look like. A shape entry of 0 means any size of at least 1.
 
-    low, high bound the values (None: finite floats); tail is (vectors, used): in every run of `vectors` words
+    low, high bound the values (None: finite floats), of which `refused` are no numbers; gamma says of factors
+    that are all 1 ("none") or all equal ("tensor"); tail is (vectors, used): in every run of `vectors` words
     along the last axis but one, the last word has only `used` codes, the others must be 0.
     """
 
@@ -42,6 +56,8 @@ class TensorSpec:
     low: int | None = None
     high: int | None = None
     tail: tuple[int, int] | None = None
+    refused: tuple[int, ...] = ()
+    gamma: str = "channel"
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,7 @@ class Variant:
     fold: str
     input_gamma: float
     output: OutputFormat
+    output_gamma: float
     options: QuantizeOptions
     tensors: Mapping[str, str]
 
@@ -66,23 +83,17 @@ class Variant:
             "vector_size": self.vector_size,
             "fold": self.fold,
             "input_gamma": self.input_gamma,
-            "output": asdict(self.output),
+            "output": {**self.output.to_dict(), "gamma": self.output_gamma},
             "options": asdict(self.options),
             "tensors": dict(self.tensors),
         }
 
 
 @dataclass(frozen=True)
-class LayerInfo:
+class LayerInfo(HasLayer):
     """A layer of a trace without its tensors. tensors: name -> SHA-256 of its bytes."""
 
-    name: str
-    op: str
-    geometry: Geometry
-    activation: str
-    input_signed: bool
-    weight_is_activation: bool
-    global_pe: tuple[GlobalPeWork, ...]
+    layer: Layer
     tensors: Mapping[str, str]
     quantized: Mapping[str, Variant]
 
@@ -98,7 +109,6 @@ class LayerInfo:
             "activation": self.activation,
             "input_signed": self.input_signed,
             "weight_is_activation": self.weight_is_activation,
-            "global_pe": [asdict(work) for work in self.global_pe],
             "tensors": dict(self.tensors),
             "quantized": {key: variant.to_dict() for key, variant in self.quantized.items()},
         }
@@ -115,7 +125,7 @@ class LayerInfo:
         }
         specs = {f"{self.name}/{tensor}": TensorSpec("F32", shapes[tensor]) for tensor in self.tensors}
         for key, variant in self.quantized.items():
-            for tensor, spec in variant_specs(self, variant).items():
+            for tensor, spec in variant_specs(self.layer, variant).items():
                 specs[f"{self.name}/{key}/{tensor}"] = spec
         return specs
 
@@ -127,6 +137,7 @@ class Manifest:
     model: str
     synthetic: bool
     provenance: Mapping[str, Any]
+    graph: Graph
     layers: tuple[LayerInfo, ...]
 
     def to_json(self) -> str:
@@ -137,39 +148,40 @@ class Manifest:
             "model": self.model,
             "synthetic": self.synthetic,
             "provenance": dict(self.provenance),
+            "graph": graph_to_dict(self.graph),
             "layers": [layer.to_dict() for layer in self.layers],
         }
         return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def variant_key(scheme: Scheme, vector_size: int) -> str:
-    """'4/4/4/4@16': the stored words of a scheme. `:spN` changes no stored word and is left out."""
-    return f"{str(scheme).split(':')[0]}@{vector_size}"
+    """'4/4/4/4@16': the stored words of a scheme, in its own block or else in vectors of `vector_size`.
+
+    `:spN` changes no stored word and is left out.
+    """
+    return f"{scheme.words_text}@{scheme.block or vector_size}"
 
 
-def variant_specs(layer: LayerInfo, variant: Variant) -> dict[str, TensorSpec]:
+def variant_specs(layer: Layer, variant: Variant) -> dict[str, TensorSpec]:
     """Tensor name within the variant -> what it must be."""
     g, scheme, size = layer.geometry, variant.scheme, variant.vector_size
     vectors = g.vectors(size, variant.fold)
-    if g.folded(size, variant.fold):
+    if g.packed_im2col(size, variant.fold):
         run, words = vectors, g.pixels * g.groups * vectors
         used = (g.R * g.S * g.channels_per_group - 1) % size + 1
     else:
         run = -(-g.channels_per_group // size)
         words = g.N * g.H * g.W * g.groups * run
         used = (g.channels_per_group - 1) % size + 1
-    weight_max, signed = scheme.weight_max, layer.input_signed
-    low, high = scheme.activation_min(signed), scheme.activation_max(signed)
-    tail = (run, used)
-    specs = {
-        "weight_words": TensorSpec("I8", (g.K, vectors, size), -weight_max, weight_max, tail),
-        "weight_gamma": TensorSpec("F64", (g.K,)),
-        "input_words": TensorSpec("I8" if signed else "U8", (words, size), low, high, tail),
-    }
-    if scheme.weight_scale_bits:
-        specs["weight_scales"] = TensorSpec("U16", (g.K, vectors), 0, (1 << scheme.weight_scale_bits) - 1)
-    if scheme.activation_scale_bits:
-        specs["input_scales"] = TensorSpec("U16", (words,), 0, (1 << scheme.activation_scale_bits) - 1)
+    activation = scheme.activation.of_sign(layer.input_signed)
+    specs = {"weight_gamma": TensorSpec("F64", (g.K,), gamma=scheme.weight.scale.gamma)}
+    for side, operand, shape in (("weight", scheme.weight, (g.K, vectors)), ("input", activation, (words,))):
+        element, scale = operand.element, operand.scale
+        dtype, (low, high) = _STORED[element.dtype], element.stored_range
+        no_numbers = element.special_between
+        specs[f"{side}_words"] = TensorSpec(dtype, (*shape, size), low, high, (run, used), no_numbers)
+        if scale.kind != "none":
+            specs[f"{side}_scales"] = TensorSpec(_STORED[scale.dtype], shape, 0, scale.max_code)
     return specs
 
 
@@ -179,17 +191,21 @@ def parse_manifest(text: str) -> Manifest:
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         found = raw.get("format") if isinstance(raw, dict) else raw
         fail(f"manifest: format is {show(found)}, expected '{FORMAT}'")
-    if type(raw.get("version")) is not int or raw["version"] != VERSION:
-        fail(f"manifest: version is {show(raw.get('version'))}, this accelsim reads version {VERSION}")
-    check_keys(raw, "manifest", ("format", "version", "model", "synthetic", "provenance", "layers"))
+    version = raw.get("version")
+    if type(version) is not int or not 1 <= version <= VERSION:
+        fail(f"manifest: version is {show(version)}, this accelsim reads versions 1 to {VERSION}")
+    check_keys(raw, "manifest", _KEYS if version == 1 else (*_KEYS, "graph"))
     model = value_of(raw, "model", str, "manifest")
     if not model.isprintable() or not 0 < len(model) <= 200:
         fail(f"manifest: model is {show(model)}, expected 1 to 200 printable characters")
     provenance = value_of(raw, "provenance", dict, "manifest")
     check_provenance(provenance)
     layers: dict[str, LayerInfo] = {}
+    work: dict[str, list[tuple[str, int]]] = {}
     for index, entry in enumerate(value_of(raw, "layers", list, "manifest")):
+        follows = take_work(entry, f"layer {index}") if version == 1 else []
         layer = parse_layer(entry, f"layer {index}")
+        work[layer.name] = follows
         if layer.name in layers:
             fail(f"layer {layer.name}: is given twice, expected unique layer names")
         if not layer.quantized and not layer.has_floats:
@@ -197,7 +213,22 @@ def parse_manifest(text: str) -> Manifest:
         layers[layer.name] = layer
     if not layers:
         fail("manifest: layers is empty, expected at least one layer")
-    return Manifest(model, value_of(raw, "synthetic", bool, "manifest"), provenance, tuple(layers.values()))
+    own = [layer.layer for layer in layers.values()]
+    if version == 1:
+        graph = Graph.chain(own, work)
+    else:
+        graph = parse_graph(value_of(raw, "graph", dict, "manifest"), own)
+    synthetic = value_of(raw, "synthetic", bool, "manifest")
+    return Manifest(model, synthetic, provenance, graph, tuple(layers.values()))
+
+
+def take_work(entry: Any, where: str) -> list[tuple[str, int]]:
+    """Take `global_pe`, which version 1 has and later ones have not, out of a layer and convert it."""
+    if not isinstance(entry, dict) or "global_pe" not in entry:
+        fail(f"{where}: key 'global_pe' is missing")
+    work = parse_work(entry, f"layer {entry['name']}" if isinstance(entry.get("name"), str) else where)
+    del entry["global_pe"]
+    return work
 
 
 def check_provenance(provenance: Mapping[str, Any]) -> None:
@@ -221,18 +252,8 @@ def parse_layer(raw: Any, where: str) -> LayerInfo:
     name = value_of(raw, "name", str, where)
     check_layer_name(name)
     where = f"layer {name}"
-    check_keys(raw, where, tuple(LayerInfo.__dataclass_fields__))
+    check_keys(raw, where, _LAYER_KEYS)
     geometry = _parse_geometry(value_of(raw, "geometry", dict, where), where)
-    works = []
-    for entry in value_of(raw, "global_pe", list, where):
-        if not isinstance(entry, dict):
-            fail(f"{where}: global_pe holds {show(entry)}, expected objects")
-        check_keys(entry, f"{where}: global_pe", ("op", "elements"))
-        elements = integer(entry, "elements", 0, 1 << 48, f"{where}: global_pe")
-        work = value_of(entry, "op", str, f"{where}: global_pe")
-        if not work.isprintable():
-            fail(f"{where}: global_pe op is {show(work)}, expected printable text")
-        works.append(GlobalPeWork(work, elements))
     tensors = _hashes(raw, where, FLOAT_TENSORS)
     signs = [value_of(raw, key, bool, where) for key in ("input_signed", "weight_is_activation")]
     if ("weight" in tensors) != ("input" in tensors):
@@ -244,22 +265,19 @@ def parse_layer(raw: Any, where: str) -> LayerInfo:
         fail(
             f"{where}: tensors has calibration_weight, expected none because the weight is not an activation"
         )
-    info = LayerInfo(
+    layer = Layer(
         name=name,
         op=choice(raw, "op", OPS, where),
         geometry=geometry,
         activation=choice(raw, "activation", ACTIVATIONS, where),
         input_signed=signs[0],
         weight_is_activation=signs[1],
-        global_pe=tuple(works),
-        tensors=tensors,
-        quantized={},
     )
     quantized = {
-        key: _parse_variant(info, key, entry, f"{where}: variant {show(key)}")
+        key: _parse_variant(layer, key, entry, f"{where}: variant {show(key)}")
         for key, entry in value_of(raw, "quantized", dict, where).items()
     }
-    return LayerInfo(**{**info.__dict__, "quantized": quantized})
+    return LayerInfo(layer, tensors, quantized)
 
 
 def _parse_geometry(raw: dict[str, Any], where: str) -> Geometry:
@@ -282,10 +300,10 @@ def _parse_geometry(raw: dict[str, Any], where: str) -> Geometry:
     return geometry
 
 
-def _parse_variant(layer: LayerInfo, key: str, raw: Any, where: str) -> Variant:
+def _parse_variant(layer: Layer, key: str, raw: Any, where: str) -> Variant:
     if not isinstance(raw, dict):
         fail(f"{where}: is {show(raw)}, expected an object")
-    check_keys(raw, where, tuple(Variant.__dataclass_fields__))
+    check_keys(raw, where, _VARIANT_KEYS)
     try:
         scheme = Scheme.parse(value_of(raw, "scheme", str, where))
     except AccelsimError as error:
@@ -293,16 +311,10 @@ def _parse_variant(layer: LayerInfo, key: str, raw: Any, where: str) -> Variant:
     size = integer(raw, "vector_size", 1, MAX_VECTOR_SIZE, where)
     if scheme.scale_product_bits or key != f"{raw['scheme']}@{size}" or key != variant_key(scheme, size):
         fail(f"{where}: holds scheme {show(raw['scheme'])} at vector size {size}, expected the key to say so")
-    output_raw = value_of(raw, "output", dict, where)
-    check_keys(output_raw, f"{where}: output", ("bits", "signed", "scale_bits", "gamma"))
-    output = OutputFormat(
-        integer(output_raw, "bits", MIN_OPERAND_BITS, MAX_OPERAND_BITS, f"{where}: output"),
-        value_of(output_raw, "signed", bool, f"{where}: output"),
-        integer(output_raw, "scale_bits", 0, MAX_SCALE_BITS, f"{where}: output"),
-        positive(output_raw, "gamma", f"{where}: output"),
-    )
-    if output.fraction_bits < 0:
-        fail(f"{where}: output leaves the PPU {output.fraction_bits} fraction bits, expected at least 0")
+    output, output_gamma = _parse_output(value_of(raw, "output", dict, where), f"{where}: output")
+    input_gamma = positive(raw, "input_gamma", where)
+    if scheme.activation.scale.gamma == "none" and input_gamma != 1:
+        fail(f"{where}: input_gamma is {input_gamma:.6g}, expected 1: {scheme} has none")
     options_raw = value_of(raw, "options", dict, where)
     check_keys(options_raw, f"{where}: options", tuple(QuantizeOptions.__dataclass_fields__))
     try:
@@ -310,12 +322,31 @@ def _parse_variant(layer: LayerInfo, key: str, raw: Any, where: str) -> Variant:
     except AccelsimError as error:
         fail(f"{where}: {error}")
     fold = choice(raw, "fold", ("auto", "never"), where)
-    variant = Variant(scheme, size, fold, positive(raw, "input_gamma", where), output, options, {})
+    variant = Variant(scheme, size, fold, input_gamma, output, output_gamma, options, {})
     names = tuple(variant_specs(layer, variant))
     tensors = _hashes(raw, where, names)
     if len(tensors) != len(names):
         fail(f"{where}: tensors lacks '{next(n for n in names if n not in tensors)}'")
-    return Variant(**{**variant.__dict__, "tensors": tensors})
+    return replace(variant, tensors=tensors)
+
+
+def _parse_output(raw: dict[str, Any], where: str) -> tuple[OutputFormat, float]:
+    """(format, gamma) of {bits, signed, scale_bits, gamma}, or of {scheme, gamma} where that has a name."""
+    if "scheme" in raw:
+        check_keys(raw, where, ("scheme", "gamma"))
+        operand = SCHEMES[choice(raw, "scheme", tuple(SCHEMES), where)][1]
+        gamma = positive(raw, "gamma", where)
+        if operand.scale.gamma == "none" and gamma != 1:
+            fail(f"{where}: gamma is {gamma:.6g}, expected 1: {raw['scheme']} has none")
+        return OutputFormat(operand), gamma
+    check_keys(raw, where, ("bits", "signed", "scale_bits", "gamma"))
+    bits = integer(raw, "bits", min(INT), max(INT), where)
+    signed = value_of(raw, "signed", bool, where)
+    scale_bits = integer(raw, "scale_bits", 0, MAX_SCALE_BITS, where)
+    output = OutputFormat(integer_operand(bits, scale_bits, signed=signed))
+    if output.fraction_bits < 0:
+        fail(f"{where}: leaves the PPU {output.fraction_bits} fraction bits, expected at least 0")
+    return output, positive(raw, "gamma", where)
 
 
 def _hashes(raw: dict[str, Any], where: str, names: tuple[str, ...]) -> dict[str, str]:

@@ -31,6 +31,7 @@ from accelsim.trace.manifest import (
     show,
     variant_key,
 )
+from accelsim.workload.graph import Graph
 from accelsim.workload.layer import FloatLayer, QuantizedLayer
 
 _DTYPES = {"float32": "F32", "float64": "F64", "int8": "I8", "uint8": "U8", "uint16": "U16"}
@@ -57,12 +58,14 @@ def write_trace(
     layers: Sequence[FloatLayer],
     provenance: Mapping[str, Any],
     *,
+    graph: Graph | None = None,
     synthetic: bool = False,
     quantized: Sequence[QuantizedLayer] = (),
     keep_floats: bool = True,
 ) -> Path:
     """Write a trace: beside the target first, checked, then renamed.
 
+    graph: what each layer reads, and the work between layers; None: a chain of the layers, without such work.
     quantized: stored variants, matched to `layers` by name; a name without a float layer becomes a layer of
     its own. keep_floats: False drops all floats but the biases. Raises AccelsimError for bad content and for
     a file that cannot be written; the target is then as it was.
@@ -79,16 +82,20 @@ def write_trace(
             values = getattr(layer, tensor)
             if values is not None:
                 tensors[tensor] = _add(sources, f"{layer.name}/{tensor}", values.astype("<f4", copy=False))
-        infos[layer.name] = _info(layer, tensors)
+        infos[layer.name] = LayerInfo(layer.layer, tensors, {})
     for words in quantized:
         if words.name not in infos:
             check_layer_name(words.name)
             tensors = {}
             if words.bias is not None:
                 tensors["bias"] = _add(sources, f"{words.name}/bias", words.bias)
-            infos[words.name] = _info(words, tensors)
+            infos[words.name] = LayerInfo(words.layer, tensors, {})
         infos[words.name] = _with_variant(infos[words.name], words, sources)
-    return _write(Path(path), Manifest(model, synthetic, provenance, tuple(infos.values())), sources)
+    if not infos:
+        raise AccelsimError(f"trace {path}: layers is empty, expected at least one layer")
+    graph = graph or Graph.chain([info.layer for info in infos.values()])
+    manifest = Manifest(model, synthetic, provenance, graph, tuple(infos.values()))
+    return _write(Path(path), manifest, sources)
 
 
 def quantize_trace(
@@ -107,7 +114,7 @@ def quantize_trace(
     trace = source if isinstance(source, Trace) else Trace.open(source)
     sources: dict[str, _Source] = {}
     infos = []
-    for info in trace.layers:
+    for info in trace.manifest.layers:
         layer = trace.float_layer(info.name)
         kept = {t: digest for t, digest in info.tensors.items() if keep_floats or t == "bias"}
         stored = {f"{info.name}/{tensor}": getattr(layer, tensor) for tensor in kept}
@@ -120,7 +127,7 @@ def quantize_trace(
         for scheme in schemes:
             new = _with_variant(new, quantize_layer(layer, scheme, vector_size, options), sources)
         infos.append(new)
-    manifest = Manifest(trace.model, trace.synthetic, trace.provenance, tuple(infos))
+    manifest = Manifest(trace.model, trace.synthetic, trace.provenance, trace.graph, tuple(infos))
     return _write(Path(target), manifest, sources)
 
 
@@ -140,31 +147,10 @@ def _reader(trace: Trace, name: str) -> Callable[[], NDArray[Any]]:
     return lambda: trace.tensor(name)
 
 
-def _info(layer: FloatLayer | QuantizedLayer, tensors: Mapping[str, str]) -> LayerInfo:
-    return LayerInfo(
-        name=layer.name,
-        op=layer.op,
-        geometry=layer.geometry,
-        activation=layer.activation,
-        input_signed=layer.input_signed,
-        weight_is_activation=layer.weight_is_activation,
-        global_pe=layer.global_pe,
-        tensors=tensors,
-        quantized={},
-    )
-
-
 def _with_variant(info: LayerInfo, words: QuantizedLayer, sources: dict[str, _Source]) -> LayerInfo:
     """The layer with one more stored variant, whose tensors are added to `sources`."""
     key = variant_key(words.scheme, words.vector_size)
-    described = (info.op, info.geometry, info.input_signed, info.activation, info.weight_is_activation)
-    if described != (
-        words.op,
-        words.geometry,
-        words.input_signed,
-        words.activation,
-        words.weight_is_activation,
-    ):
+    if info.layer != words.layer:
         raise AccelsimError(f"layer {info.name}: variant {key} describes another layer of the same name")
     stored_options = words.provenance.get("options", {})
     if not isinstance(stored_options, dict):
@@ -175,11 +161,12 @@ def _with_variant(info: LayerInfo, words: QuantizedLayer, sources: dict[str, _So
         if values is not None:
             tensors[tensor] = _add(sources, f"{info.name}/{key}/{tensor}", values)
     variant = Variant(
-        scheme=replace(words.scheme, scale_product_bits=0),
+        scheme=words.scheme.words_scheme,
         vector_size=words.vector_size,
-        fold=words.fold,
+        fold=words.spec.fold,
         input_gamma=words.input_gamma,
         output=words.output,
+        output_gamma=words.output_gamma,
         options=QuantizeOptions.from_dict(stored_options),
         tensors=tensors,
     )

@@ -1,4 +1,4 @@
-"""Sizes of one layer and of its operands, in the letters of docs/machine.md section 1. Knows no hardware.
+"""Sizes of one layer and of its operands, in the letters of docs/machine.md. Knows no hardware.
 
 Every layer is a (grouped) convolution. A linear layer or a matmul M x Kdim x N' is a 1x1 convolution with
 pixels = M, C = Kdim, K = N'; a batch of B matmuls is one with B groups.
@@ -21,7 +21,7 @@ def _whole(value: object, least: int) -> bool:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes of one layer, in the letters of docs/machine.md section 1.
+    """Sizes of one layer, in the letters of docs/machine.md.
 
     C and K are totals over the groups. Raises AccelsimError when the sizes do not fit together.
     """
@@ -90,13 +90,13 @@ class Geometry:
         """N*P*Q*K*R*S*C/groups: taps in spatial padding counted, padding of C, K and vectors not."""
         return self.pixels * self.K * self.R * self.S * self.channels_per_group
 
-    def folded(self, vector_size: int, fold: str = "auto") -> bool:
+    def packed_im2col(self, vector_size: int, fold: str = "auto") -> bool:
         """True when the reduction (r, s, c) is made contiguous before it is cut into vectors."""
         return fold == "auto" and self.channels_per_group < vector_size and self.R * self.S > 1
 
     def vectors(self, vector_size: int, fold: str = "auto") -> int:
         """G, the number of vectors along the reduction of one group."""
-        if self.folded(vector_size, fold):
+        if self.packed_im2col(vector_size, fold):
             return -(-self.R * self.S * self.channels_per_group // vector_size)
         return self.R * self.S * -(-self.channels_per_group // vector_size)
 

@@ -1,14 +1,21 @@
-"""What must be computed: layers as exported and as quantized operands. Knows no hardware."""
+"""What must be computed: layers as exported and as quantized operands. Knows no hardware.
+
+What a layer is, whatever its tensors and number formats, is one record, `Layer`; every other record of a
+layer holds it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import AccelsimError
+from accelsim.formats.catalogue import activation_name
+from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
 from accelsim.workload.geometry import Geometry
 
@@ -16,22 +23,80 @@ OPS = ("conv", "linear", "matmul")
 ACTIVATIONS = ("none", "relu")
 
 
+ROW_OPS = ("softmax", "layer_norm", "rms_norm")
+"""Work that cannot start before whole rows of its input are there."""
+
+
 @dataclass(frozen=True)
-class GlobalPeWork:
-    """Elementwise work that follows a layer on the global PE: pooling, residual add, softmax, norm, GELU."""
+class NodeWork:
+    """What a node of the graph asks of the global PE.
+
+    elements: of its time; read, written: elements that go from and to the global buffer.
+    """
 
     op: str
     elements: int
+    read: int
+    written: int
 
     @property
     def needs_rows(self) -> bool:
         """True for work that cannot start before whole rows of outputs are there."""
-        return self.op in ("softmax", "layer_norm")
+        return self.op in ROW_OPS
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one layer is.
+
+    op: one of OPS; activation: one of ACTIVATIONS, done by the PPU; input_signed: False promises that the
+    input is never negative; weight_is_activation: the weight operand is computed at run time (attention).
+    """
+
+    name: str
+    op: str
+    geometry: Geometry
+    activation: str = "none"
+    input_signed: bool = True
+    weight_is_activation: bool = False
+
+
+class HasLayer:
+    """Whatever holds a layer as `layer` can be asked what it is."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def layer(self) -> Layer: ...
+
+    @property
+    def name(self) -> str:
+        return self.layer.name
+
+    @property
+    def op(self) -> str:
+        return self.layer.op
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.layer.geometry
+
+    @property
+    def activation(self) -> str:
+        return self.layer.activation
+
+    @property
+    def input_signed(self) -> bool:
+        return self.layer.input_signed
+
+    @property
+    def weight_is_activation(self) -> bool:
+        return self.layer.weight_is_activation
 
 
 @dataclass(frozen=True, eq=False)
-class FloatLayer:
-    """One layer as exported, before quantization.
+class FloatLayer(HasLayer):
+    """One layer as exported, before quantization. Raises AccelsimError for tensors that are no arrays.
 
     weight: float32[K, C/groups, R, S]; input: float32[N, C, H, W]; bias: float32[K] or None;
     calibration_input: like input with any N (conv) or any W (linear, matmul), or None;
@@ -39,20 +104,16 @@ class FloatLayer:
     belongs to calibration_input (the pair may hold more heads or sequences than the layer), or None.
     """
 
-    name: str
-    op: str
-    geometry: Geometry
+    layer: Layer
     weight: NDArray[np.float32]
     input: NDArray[np.float32]
     bias: NDArray[np.float32] | None = None
-    activation: str = "none"
-    input_signed: bool = True
-    weight_is_activation: bool = False
-    global_pe: tuple[GlobalPeWork, ...] = ()
     calibration_input: NDArray[np.float32] | None = None
     calibration_weight: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.layer, Layer):
+            raise AccelsimError(f"float layer: layer is a {type(self.layer).__name__}, expected a Layer")
         tensors = ("weight", "input", "bias", "calibration_input", "calibration_weight")
         for name in tensors:
             value = getattr(self, name)
@@ -60,59 +121,61 @@ class FloatLayer:
             if not isinstance(value, np.ndarray) and not (optional and value is None):
                 kind = type(value).__name__
                 raise AccelsimError(f"layer {self.name}: {name} is a {kind}, expected a numpy array")
-        if not all(isinstance(item, GlobalPeWork) for item in self.global_pe):
-            raise AccelsimError(
-                f"layer {self.name}: global_pe is {self.global_pe}, expected GlobalPeWork items"
-            )
 
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """What the PPU writes: {A, signed, as}, its gamma and fraction bits F (docs/machine.md section 2)."""
+    """What the PPU writes: an activation's operand, and its fraction bits F (docs/numerics.md)."""
 
-    bits: int
-    signed: bool
-    scale_bits: int
-    gamma: float
+    operand: Operand
 
     @property
     def fraction_bits(self) -> int:
-        """F = min(8, 23 - Amag - as); negative when the format does not fit the PPU."""
-        magnitude = self.bits - 1 if self.signed else self.bits
-        return min(8, 23 - magnitude - self.scale_bits)
+        """F = min(8, 23 - Amag - as) of integers; negative when the format does not fit the PPU."""
+        magnitude = self.operand.bits - self.operand.element.signed
+        return min(8, 23 - magnitude - self.operand.scale.bits)
 
-    @property
-    def qmax(self) -> int:
-        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
+    def to_dict(self) -> dict[str, object]:
+        """As traces and dumps describe it. Raises AccelsimError for an operand that has no name."""
+        element, scale = self.operand.element, self.operand.scale
+        if not self.operand.is_integer:
+            return {"scheme": activation_name(self.operand)}
+        return {"bits": element.bits, "signed": element.signed, "scale_bits": scale.bits}
 
-    @property
-    def qmin(self) -> int:
-        return -self.qmax if self.signed else 0
 
+@dataclass(frozen=True, kw_only=True)
+class LayerSpec(HasLayer):
+    """A layer at a scheme, without its tensors: what mapping and timing depend on.
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class LayerSpec:
-    """Everything of a quantized layer but its tensors: what mapping and timing depend on.
+    global_pe: work of the nodes that the layer hosts, in order (docs/residency.md).
 
     Input words are numbered ((n*H + h)*W + w)*groups*Cv + group*Cv + cv with Cv = ceil(C/groups/V); in a
-    folded layer (pixel*groups + group)*G + g.
+    packed im2col layer (pixel*groups + group)*G + g.
     """
 
-    name: str
-    op: str
-    geometry: Geometry
+    layer: Layer
     scheme: Scheme
     vector_size: int
     fold: str
-    input_signed: bool
-    activation: str
     output: OutputFormat
-    weight_is_activation: bool = False
-    global_pe: tuple[GlobalPeWork, ...] = ()
+    global_pe: tuple[NodeWork, ...] = ()
 
     @cached_property
-    def folded(self) -> bool:
-        return self.geometry.folded(self.vector_size, self.fold)
+    def weight_operand(self) -> Operand:
+        return self.scheme.weight.in_blocks(self.vector_size)
+
+    @cached_property
+    def input_operand(self) -> Operand:
+        """The scheme's activation operand, as the input's sign wants it."""
+        return self.scheme.activation.of_sign(self.input_signed).in_blocks(self.vector_size)
+
+    @cached_property
+    def output_operand(self) -> Operand:
+        return self.output.operand.in_blocks(self.vector_size)
+
+    @cached_property
+    def packed_im2col(self) -> bool:
+        return self.geometry.packed_im2col(self.vector_size, self.fold)
 
     @cached_property
     def G(self) -> int:
@@ -120,7 +183,7 @@ class LayerSpec:
 
     @cached_property
     def words_per_position(self) -> int:
-        """Cv: words of one group at one input position (not folded)."""
+        """Cv: words of one group at one input position (not of packed im2col layers)."""
         return -(-self.geometry.channels_per_group // self.vector_size)
 
     @cached_property
@@ -129,22 +192,22 @@ class LayerSpec:
 
     def check_parts(self, c_split: int) -> None:
         """Raise AccelsimError where the reduction has fewer vectors to cut than parts."""
-        pieces = self.G if self.folded else self.words_per_position
+        pieces = self.G if self.packed_im2col else self.words_per_position
         if not 1 <= c_split <= pieces:
             raise AccelsimError(
                 f"layer {self.name}: mapping c_split is {c_split}, expected at most {pieces}, its vectors"
             )
 
     def parts(self, c_split: int) -> list[NDArray[np.int64]]:
-        """The g of each part of the reduction cut over `c_split` PEs, ascending (docs/machine.md section 4).
+        """The g of each part of the reduction cut over `c_split` PEs, ascending (docs/program.md).
 
-        A folded layer's vectors are cut as they stand, another's channels, at all taps. Raises
+        A packed im2col layer's vectors are cut as they stand, another's channels, at all taps. Raises
         AccelsimError where there are fewer to cut than parts.
         """
         self.check_parts(c_split)
-        pieces = self.G if self.folded else self.words_per_position
+        pieces = self.G if self.packed_im2col else self.words_per_position
         blocks = np.array_split(np.arange(pieces), c_split)
-        if self.folded:
+        if self.packed_im2col:
             return blocks
         taps = np.arange(self.geometry.R * self.geometry.S)[:, None] * self.words_per_position
         return [(taps + block).reshape(-1) for block in blocks]
@@ -152,7 +215,7 @@ class LayerSpec:
     def gather(self, group: int, pixels: NDArray[np.int64]) -> NDArray[np.int32]:
         """int32[len(pixels), G]: the input word each pixel multiplies at each g, -1 in spatial padding."""
         geometry = self.geometry
-        if self.folded:
+        if self.packed_im2col:
             base = (pixels * geometry.groups + group)[:, None] * self.G
             return (base + np.arange(self.G)).astype(np.int32)
         cv = self.words_per_position
@@ -162,24 +225,40 @@ class LayerSpec:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class QuantizedLayer(LayerSpec):
+class QuantizedLayer(HasLayer):
     """One layer in hardware words, ready for the array. A word is one vector of V codes with its scale.
 
     weight_words: int8[K, G, V]; weight_scales: uint16[K, G] or None; weight_gamma: float64[K];
-    input_words: uint8 or int8 [words, V]; input_scales: uint16[words] or None; input_gamma: float.
-    y = psum * 2^(sh+p) * weight_gamma[k] * input_gamma + bias[k].
+    input_words: uint8 or int8 [words, V]; input_scales: uint16[words] or None; input_gamma: float;
+    output_gamma: what a unit of the PPU's codes (with scales: of code times scale) is worth.
+    y = psum * 2^(sh+p) * weight_gamma[k] * input_gamma + bias[k]. Of formats other than integers codes are
+    uint8 and scales what their kind is stored as (formats/element.py, scale.py); where a format has no gamma,
+    gammas are 1, and where it has one a tensor, all weight_gamma[k] are equal.
     """
 
-    weight_words: NDArray[np.int8]
-    weight_scales: NDArray[np.uint16] | None
+    spec: LayerSpec
+    weight_words: NDArray[Any]
+    weight_scales: NDArray[Any] | None
     weight_gamma: NDArray[np.float64]
-    input_words: NDArray[np.int8] | NDArray[np.uint8]
-    input_scales: NDArray[np.uint16] | None
+    input_words: NDArray[Any]
+    input_scales: NDArray[Any] | None
     input_gamma: float
+    output_gamma: float
     bias: NDArray[np.float32] | None
     provenance: dict[str, object] = field(default_factory=dict)
 
-    @cached_property
-    def spec(self) -> LayerSpec:
-        """The layer without its tensors."""
-        return LayerSpec(**{item.name: getattr(self, item.name) for item in fields(LayerSpec)})
+    @property
+    def layer(self) -> Layer:
+        return self.spec.layer
+
+    @property
+    def scheme(self) -> Scheme:
+        return self.spec.scheme
+
+    @property
+    def vector_size(self) -> int:
+        return self.spec.vector_size
+
+    @property
+    def output(self) -> OutputFormat:
+        return self.spec.output

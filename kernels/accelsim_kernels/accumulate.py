@@ -1,6 +1,6 @@
 """Vector MACs with scaled products into limited accumulators: the arithmetic of a PE's lanes.
 
-docs/machine.md section 2 defines every bit; after VS-Quant (MLSys 2021) section 5.2. `plan` chooses the
+docs/numerics.md defines every bit; after VS-Quant (MLSys 2021) section 5.2. `plan` chooses the
 fastest exact tile from the ranges the widths imply, `accumulate` cuts the work into spans of pixels.
 """
 

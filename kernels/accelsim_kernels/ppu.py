@@ -1,4 +1,4 @@
-"""Post-processing unit: partial sums to activation codes, in integers only (docs/machine.md section 2.4).
+"""Post-processing unit: partial sums to activation codes, in integers only (docs/numerics.md, PPU).
 
 Per-vector output scales follow VS-Quant section 5.3 and Keller section III: the largest magnitude of a
 vector sets an integer scale, its reciprocal comes from a 16-bit table.

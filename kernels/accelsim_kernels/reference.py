@@ -1,4 +1,4 @@
-"""Plain NumPy twins of every kernel: naive, slow, and meant to be read beside docs/machine.md section 2.
+"""Plain NumPy twins of every kernel: naive, slow, and meant to be read beside docs/numerics.md.
 
 Everything is int64 unless a comment says otherwise: |dot| <= V * 127 * 255, a scale product has at most
 20 bits and an accumulator at most 62, so no intermediate of a lane can leave int64 for V below 2^20.

@@ -4,7 +4,7 @@ It shares nothing with accelsim.sim and accelsim.mapping but the Mapping record,
 event model, or a sentence that can be read in two ways, shows as a difference between the two.
 """
 
-from cycle_model.layer_run import BUCKETS
+from cycle_model.layer_run import STALL_REASONS
 from cycle_model.machine import Deadlock, LayerResult, run
 
-__all__ = ["BUCKETS", "Deadlock", "LayerResult", "run"]
+__all__ = ["STALL_REASONS", "Deadlock", "LayerResult", "run"]

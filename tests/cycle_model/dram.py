@@ -1,4 +1,4 @@
-"""docs/machine.md section 5, DRAM port: so many bits in every cycle, to one transfer after another."""
+"""docs/timing.md, DRAM port: so many bits in every cycle, to one transfer after another."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from accelsim.machine.arch import Arch
+from cycle_model.placement import PrologueStep
 from cycle_model.ports import Key, OutputTile
 from cycle_model.program import Fetch
 
@@ -16,7 +17,7 @@ class DramTransfer:
     layer: int
     key: Key  # the first number is the cycle of the request
     bits: int
-    item: Fetch | OutputTile
+    item: Fetch | OutputTile | PrologueStep
     left: int = 0  # bits that have not gone through the port
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""docs/machine.md section 5, Fetch: what is asked and sent in a cycle, and the space for weights."""
+"""docs/timing.md, fetches: what is asked and sent in a cycle, and the space for weights."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from accelsim.machine.arch import Arch
 from cycle_model.layer_run import LayerRun
 from cycle_model.pe import Half, Pe
-from cycle_model.placement import region_bits
 from cycle_model.ports import CLASS
 from cycle_model.program import Fetch, LayerProgram
+from cycle_model.prologue import Prologue
+from cycle_model.sizes import region_bits
 
-INPUTS_AHEAD = 2  # tiles of an input stream between asking and the end of the crossbar transfer
+INPUT_PREFETCH_DEPTH = 2  # tiles of an input stream between asking and the end of the crossbar transfer
 
 
 @dataclass(eq=False)
@@ -26,8 +27,15 @@ class Stream:
 
 
 class Fetching:
-    def __init__(self, arch: Arch, programs: list[LayerProgram], runs: list[LayerRun], pes: list[Pe]) -> None:
-        self.programs, self.runs, self.pes = programs, runs, pes
+    def __init__(
+        self,
+        arch: Arch,
+        programs: list[LayerProgram],
+        runs: list[LayerRun],
+        pes: list[Pe],
+        prologue: Prologue,
+    ) -> None:
+        self.programs, self.runs, self.pes, self.prologue = programs, runs, pes, prologue
         self.streams = [
             Stream(program, operand, number, fetches)
             for program in programs
@@ -61,18 +69,17 @@ class Fetching:
 
     def _layer_has_begun(self, i: int, now: int) -> bool:
         if i == 0:
-            return True
+            # It begins at the end of the last step without a layer.
+            return self.prologue.over
         end = self.runs[i - 1].end
         return end is not None and now >= end
 
     def _layer_may_ask(self, stream: Stream, now: int) -> bool:
         i = stream.program.index
-        if i == 0:
-            return True
         if stream.operand == "input" or stream.program.layer.weight_is_activation:
             if not self._layer_has_begun(i, now):
                 return False
-        if stream.operand == "weight":
+        if stream.operand == "weight" and i > 0:
             # The last of a stream is asked last.
             lasts = [fetches[-1].asked for fetches in self.programs[i - 1].streams["weight"].values()]
             return all(asked is not None and asked < now for asked in lasts)
@@ -84,7 +91,7 @@ class Fetching:
             return True
         if stream.dram_asked == now:
             return False
-        ahead = stream.program.weights_ahead if stream.operand == "weight" else INPUTS_AHEAD
+        ahead = stream.program.weight_prefetch_depth if stream.operand == "weight" else INPUT_PREFETCH_DEPTH
         if ahead == 0:
             return self._halves_released(fetch)
         return ahead is None or stream.asked < ahead or stream.fetches[stream.asked - ahead].ended
@@ -106,8 +113,8 @@ class Fetching:
                     break
                 if fetch.operand == "weight":
                     # A stream's first tile may cross while the layer before runs, others in their own layer.
-                    needed = fetch.layer if fetch.index > 0 else max(0, fetch.layer - 1)
-                    if not self._layer_has_begun(needed, now):
+                    needed = fetch.layer if fetch.index > 0 else fetch.layer - 1
+                    if needed >= 0 and not self._layer_has_begun(needed, now):
                         break
                 stream.sent += 1
                 for pe, position in fetch.positions.items():

@@ -1,4 +1,4 @@
-"""docs/machine.md section 6: the links of the grid that a transfer passes."""
+"""docs/counts.md: the links of the grid that a transfer passes."""
 
 from __future__ import annotations
 

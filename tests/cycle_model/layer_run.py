@@ -1,4 +1,4 @@
-"""What is computed and counted for one layer (docs/machine.md sections 2 and 6)."""
+"""What is computed and counted for one layer (docs/numerics.md and docs/counts.md)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import numpy as np
 
 from accelsim.machine.arch import Arch
 from cycle_model.program import LayerProgram
+from cycle_model.sizes import outputs_of
+from cycle_model.steps import ROW_WORK
 
-BUCKETS = ("compute", "accumulate_stall", "output_wait", "weight_wait", "input_wait", "drain", "idle")
-COMPUTE, STALL, OUTPUT_WAIT, WEIGHT_WAIT, INPUT_WAIT, DRAIN, IDLE = range(len(BUCKETS))
+STALL_REASONS = ("compute", "bubble", "output_wait", "weight_wait", "input_wait", "drain", "idle")
+COMPUTE, BUBBLE, OUTPUT_WAIT, WEIGHT_WAIT, INPUT_WAIT, DRAIN, IDLE = range(len(STALL_REASONS))
 
 
 class LayerRun:
@@ -20,23 +22,30 @@ class LayerRun:
         self.dataflow = program.mapping.dataflow
         self.has_local = self.dataflow in ("os", "ws-los")  # the steps of a psum follow each other
         in_collector = self.dataflow in ("os-lws", "os")
-        self.storage = "accumulation_collector" if in_collector else "accumulation_buffer"
+        self.psum_store = "accumulation_collector" if in_collector else "accumulation_buffer"
         self.write_latency = 4 if scheme.has_scales else 3
         self.psum_bits = arch.accumulator_width(scheme)
         self.end: int | None = None
-        self.buckets = np.zeros((arch.pes, len(BUCKETS)), np.int64)
+        self.stall_cycles = np.zeros((arch.pes, len(STALL_REASONS)), np.int64)
         self.counts: Counter[str] = Counter()
         self.psums = np.zeros((geometry.pixels, geometry.K), np.int64)
         self.psum_done = np.zeros((geometry.pixels, geometry.K), bool)
         self.overflows = 0
-        self.outputs_to_write = sum(program.outputs.values())
+        self.outputs_to_come = sum(program.outputs.values())  # tiles that are not done
+        self.outputs = outputs_of(self.layer)
+        self.rows = [work.elements for work in program.work if work.op in ROW_WORK]
+        self.streaming = sum(work.elements for work in program.work if work.op not in ROW_WORK)
         # Elements in the global buffer that wait for the global PE, times pixels * K to be whole numbers.
         self.streaming_backlog = 0
         pixels = np.arange(geometry.pixels)
-        self.gathered = [self.layer.gather(group, pixels).tolist() for group in range(geometry.groups)]
+        self.gathered = [self.layer.spec.gather(group, pixels).tolist() for group in range(geometry.groups)]
 
     def count(self, name: str, amount: int = 1) -> None:
         self.counts[name] += amount
+
+    def share(self, stored: int, first: int, values: int) -> int:
+        """Of a tensor, the bits that go with `values` of the layer's outputs from number `first` on."""
+        return stored * (first + values) // self.outputs - stored * first // self.outputs
 
     def accumulate(self, a: int, b: int) -> int:
         """acc(a + b)"""
@@ -57,16 +66,16 @@ class LayerRun:
         gated = not any(weights) or not any(codes) or w_scale == 0 or a_scale == 0
         scale = w_scale * a_scale
         if scheme.scale_product_bits:
-            shift = scheme.weight_scale_bits + scheme.activation_scale_bits - scheme.scale_product_bits
+            shift = scheme.weight.scale.bits + scheme.activation.scale.bits - scheme.scale_product_bits
             scale = min((scale + (1 << (shift - 1))) >> shift, (1 << scheme.scale_product_bits) - 1)
         if gated:
             self.count("dot_product.gated")
             return 0
         self.count("dot_product.op_changing" if self.has_local else "dot_product.op")
         self.count("pipeline_register.write")
-        if scheme.weight_scale_bits and scheme.activation_scale_bits:
+        if scheme.weight.scale.bits and scheme.activation.scale.bits:
             self.count("scale_product.op")
-        if scheme.weight_scale_bits or scheme.activation_scale_bits:
+        if scheme.weight.scale.bits or scheme.activation.scale.bits:
             self.count("scale_multiply.op")
         product = sum(w * a for w, a in zip(weights, codes, strict=True)) * scale
         shift = self.arch.product_shift

@@ -1,4 +1,4 @@
-"""docs/machine.md section 5: the machine as a whole and what it does in one cycle.
+"""docs/timing.md: the machine as a whole and what it does in one cycle.
 
 A cycle has three phases. `_becomes_visible` applies what finished earlier, `_act` lets PEs drain and issue,
 asks for outputs and psums to be sent, asks and sends fetches, `_end_of_cycle` gives out space for weights,
@@ -14,19 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.machine.arch import Arch
-from accelsim.mapping.plan import Mapping
+from accelsim.mapping.plan import LayerMapping
+from accelsim.workload.graph import Graph
 from accelsim.workload.layer import QuantizedLayer
 from cycle_model.dram import Dram, DramTransfer
 from cycle_model.fetching import Fetching
 from cycle_model.hops import hops_between, hops_into
 from cycle_model.layer_run import LayerRun
+from cycle_model.outputs import Outputs
 from cycle_model.pe import Pe
-from cycle_model.placement import ceil_div, region_bits
+from cycle_model.placement import PrologueStep
 from cycle_model.ports import CLASS, Delay, Key, OutputTile, Port, Transfer
 from cycle_model.program import Fetch, compile_run
+from cycle_model.prologue import Prologue
+from cycle_model.sizes import ceil_div, region_bits
 from cycle_model.tiles import Piece
 
-ROW_WORK = ("softmax", "layer_norm")
 LARGEST_RUN = 200_000
 
 
@@ -38,17 +41,24 @@ class Deadlock(Exception):
 class LayerResult:
     cycles: int
     end: int
-    buckets: NDArray[np.int64]  # [pes, 7] in the order of BUCKETS
+    stall_cycles: NDArray[np.int64]  # [pes, 7] in the order of STALL_REASONS
     counts: Counter[str]
     psums: NDArray[np.int64]  # [pixels, K], as the drain read them
     overflows: int
 
 
 def run(
-    arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping], max_cycles: int = LARGEST_RUN
+    arch: Arch,
+    layers: list[QuantizedLayer],
+    mappings: list[LayerMapping],
+    graph: Graph | None = None,
+    max_cycles: int = LARGEST_RUN,
 ) -> list[LayerResult]:
-    """Run the layers one after another. Raises Deadlock when they take more than max_cycles."""
-    machine = Machine(arch, layers, mappings)
+    """Run the layers one after another. graph: what reads what; None for a chain.
+
+    Raises Deadlock when they take more than max_cycles.
+    """
+    machine = Machine(arch, layers, mappings, graph)
     while machine.current < len(layers):
         if machine.now >= max_cycles:
             raise Deadlock(machine.dump())
@@ -57,9 +67,15 @@ def run(
 
 
 class Machine:
-    def __init__(self, arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping]) -> None:
+    def __init__(
+        self,
+        arch: Arch,
+        layers: list[QuantizedLayer],
+        mappings: list[LayerMapping],
+        graph: Graph | None = None,
+    ) -> None:
         self.arch = arch
-        self.program = program = compile_run(arch, layers, mappings)
+        self.program = program = compile_run(arch, layers, mappings, graph)
         self.layers = program.layers
         self.runs = [LayerRun(arch, layer) for layer in program.layers]
         self.now = 0
@@ -79,10 +95,11 @@ class Machine:
         self.dram_to_buffer = Delay()
         self.crossbar_arrivals = Delay()
         self.chain_entries = Delay()  # single entries of psum transfers
-        self.written = Delay()
         self.pes = [Pe(arch, pe, program.blocks[pe], self.runs) for pe in range(arch.pes)]
-        self.fetching = Fetching(arch, program.layers, self.runs, self.pes)
-        self.outputs_staged = 0  # bits in the activation region on their way to DRAM
+        self.prologue_writes = Delay()
+        self.prologue = Prologue(arch, program.placed.prologue, self.dram)
+        self.fetching = Fetching(arch, program.layers, self.runs, self.pes, self.prologue)
+        self.outputs = Outputs(self.runs, self.dram, self.pes)
 
     def results(self) -> list[LayerResult]:
         results = []
@@ -90,17 +107,22 @@ class Machine:
         for run in self.runs:
             assert run.end is not None and run.psum_done.all()
             run.count("control.cycle", self.arch.pes * (run.end - previous))
-            for work in run.layer.global_pe:
-                words = ceil_div(work.elements * run.layer.scheme.activation_bits, self.arch.gb_bank_bits)
+            works = list(run.program.work)
+            if run is self.runs[0]:
+                works += [step.work for step in self.program.placed.prologue]
+            for work in works:
                 run.count("global_pe.element", work.elements)
-                run.count("global_buffer.read", words)
-                run.count("global_buffer.write", words)
+                run.count("global_buffer.read", self._words_of_elements(run, work.read))
+                run.count("global_buffer.write", self._words_of_elements(run, work.written))
             kept = Counter({name: count for name, count in run.counts.items() if count})
             results.append(
-                LayerResult(run.end - previous, run.end, run.buckets, kept, run.psums, run.overflows)
+                LayerResult(run.end - previous, run.end, run.stall_cycles, kept, run.psums, run.overflows)
             )
             previous = run.end
         return results
+
+    def _words_of_elements(self, run: LayerRun, elements: int) -> int:
+        return ceil_div(elements * run.layer.scheme.activation.bits, self.arch.gb_bank_bits)
 
     def cycle(self) -> None:
         self._becomes_visible()
@@ -113,8 +135,13 @@ class Machine:
 
     def _becomes_visible(self) -> None:
         now = self.now
-        for fetch in self.dram_to_buffer.due(now):
-            fetch.in_buffer = True
+        for item in self.dram_to_buffer.due(now):
+            if isinstance(item, Fetch):
+                item.in_buffer = True
+            elif isinstance(item, OutputTile):
+                item.operands_missing -= 1
+            else:
+                self.prologue.has_read()
         for piece, index, psums in self.chain_entries.due(now):
             self.pes[piece.tile.pe].add_from_chain(piece, index, psums)
         for item in self.crossbar_arrivals.due(now):
@@ -124,29 +151,19 @@ class Machine:
                 for pe, position in item.positions.items():
                     self.pes[pe].fill_half(self.runs[item.layer], position, item.tile)
             else:
-                self._take_output(item)
-        for output in self.written.due(now):
-            self.pes[output.pe].unwritten -= 1
-            self.outputs_staged -= output.bits
-            self.runs[output.layer].outputs_to_write -= 1
+                item.arrived = True
+        for _ in self.prologue_writes.due(now):
+            self.prologue.has_written()
+        self.outputs.becomes_visible(now)
+        self.prologue.becomes_visible(now)
         for pe in self.pes:
             pe.becomes_visible(now)
         run = self.runs[self.current]
-        if run.end is None and run.outputs_to_write == 0 and run.streaming_backlog == 0:
+        if run.end is None and run.outputs_to_come == 0 and run.streaming_backlog == 0:
             rate = self.arch.global_pe_elements_per_cycle
-            rows = [work.elements for work in run.layer.global_pe if work.op in ROW_WORK]
-            run.end = now + sum(ceil_div(elements, rate) for elements in rows)
+            run.end = now + sum(ceil_div(elements, rate) for elements in run.rows)
         if run.end == now:
             self.current += 1
-
-    def _take_output(self, output: OutputTile) -> None:
-        run = self.runs[output.layer]
-        elements = sum(work.elements for work in run.layer.global_pe if work.op not in ROW_WORK)
-        run.streaming_backlog += elements * output.values
-        if run.program.placement.output_to_dram:
-            self._request_dram_write(output)
-        else:
-            run.outputs_to_write -= 1
 
     # ---------------------------------------------------------------------------------------------- phase 2
 
@@ -155,8 +172,8 @@ class Machine:
         for pe in self.pes:
             # The drain first: a block may start in the cycle in which the drain that frees its bank starts.
             pe.drain(self.now)
-            bucket = pe.issue(self.now, self.current)
-            run.buckets[pe.index, bucket] += 1
+            reason = pe.issue(self.now, self.current)
+            run.stall_cycles[pe.index, reason] += 1
             for output in pe.outputs_to_send():
                 self._request_output(output)
             for piece in pe.psums_to_send(self.now):
@@ -167,18 +184,17 @@ class Machine:
                 self._request_read(fetch)
         for fetch in self.fetching.send(self.now):
             self._request_crossbar_fetch(fetch)
-        geometry = run.layer.geometry
-        done = self.arch.global_pe_elements_per_cycle * geometry.pixels * geometry.K
+        done = self.arch.global_pe_elements_per_cycle * run.outputs
         run.streaming_backlog = max(0, run.streaming_backlog - done)
 
     # --------------------------------------------------------------------------------------------- requests
 
     def _fetch_key(self, fetch: Fetch) -> Key:
-        return (self.now, CLASS[fetch.operand], fetch.leader, fetch.layer, fetch.index)
+        return (self.now, CLASS[fetch.operand], fetch.leader, fetch.layer, (0, fetch.index))
 
     def _check_activation_region(self, layer: int) -> None:
         """The rule that refuses a layer must be enough for whatever happens in it."""
-        used = self.layers[layer].placement.kept + self.fetching.inputs_staged + self.outputs_staged
+        used = self.layers[layer].placement.kept + self.fetching.inputs_staged + self.outputs.staged
         assert used <= region_bits(self.arch)[1], f"{used} bits in the activation region"
 
     def _request_read(self, fetch: Fetch) -> None:
@@ -202,24 +218,19 @@ class Machine:
         )
 
     def _request_output(self, output: OutputTile) -> None:
-        if self.runs[output.layer].program.placement.output_to_dram:
-            self.outputs_staged += output.bits
-            self._check_activation_region(output.layer)
+        self.outputs.is_requested(output)
+        self._check_activation_region(output.layer)
         weights, inputs, outputs = self.arch.bank_groups
         self._request(
             Transfer(
                 kind="output",
                 layer=output.layer,
-                key=(self.now, CLASS["output"], output.pe, output.layer, output.index),
+                key=(self.now, CLASS["output"], output.pe, output.layer, (output.index,)),
                 ports=[self.banks[weights + inputs + output.pe % outputs], self.out_ports[output.pe]],
                 duration=self._crossbar_cycles(output.bits),
                 item=output,
             )
         )
-
-    def _request_dram_write(self, output: OutputTile) -> None:
-        key = (self.now, CLASS["output"], output.pe, output.layer, output.index)
-        self.dram.request(DramTransfer("write", output.layer, key, output.bits, output))
 
     def _request_psums(self, piece: Piece) -> None:
         tile = piece.tile
@@ -228,7 +239,7 @@ class Machine:
             Transfer(
                 kind="psum",
                 layer=tile.layer,
-                key=(self.now, CLASS["psum"], tile.pe, tile.layer, piece.index),
+                key=(self.now, CLASS["psum"], tile.pe, tile.layer, (piece.index,)),
                 ports=[self.psum_out_ports[tile.pe], self.psum_in_ports[piece.after.tile.pe]],
                 duration=max(
                     len(piece.pixels),
@@ -293,6 +304,8 @@ class Machine:
                 # It starts in the next cycle.
                 transfer.item.drain_start = self.now + 1
                 transfer.item.last_read = self.now + transfer.duration
+            elif isinstance(transfer.item, OutputTile):
+                self.outputs.starting.put(self.now + 1, transfer.item)
             self._count_transfer(transfer)
 
     def _ports(self) -> list[Port]:
@@ -318,7 +331,10 @@ class Machine:
             run.count("dram.read_bit", transfer.bits)
             run.count("global_buffer.write", words)
         else:
-            self.written.put(end, transfer.item)
+            if isinstance(transfer.item, PrologueStep):
+                self.prologue_writes.put(end, transfer.item)
+            else:
+                self.outputs.written.put(end, transfer.item)
             run.count("dram.write_bit", transfer.bits)
             run.count("global_buffer.read", words)
 
@@ -364,7 +380,7 @@ class Machine:
 
     def dump(self) -> str:
         """Who waits for what."""
-        lines = [f"cycle {self.now}: layer {self.current} goes on"]
+        lines = [f"cycle {self.now}: layer {self.current} goes on, prologue over {self.prologue.over}"]
         for pe in self.pes:
             if pe.next_block < len(pe.blocks):
                 block = pe.blocks[pe.next_block]
@@ -373,7 +389,7 @@ class Machine:
                     f"bank free {not block.first_chunk or pe.bank_is_free(block, self.now)}, "
                     f"weights {pe.half(block, 'weight').tile_key} want {block.weight_tile.key}, "
                     f"inputs {pe.half(block, 'input').tile_key} want {block.input_tile.key}, "
-                    f"fifo {pe.fifo_used}, unwritten {pe.unwritten}, to drain {len(pe.to_drain)}, "
+                    f"fifo {pe.fifo_used}, staged {pe.staged}, to drain {len(pe.to_drain)}, "
                     f"to the next PE {len(pe.to_chain)}"
                 )
         lines += self.fetching.dump()

@@ -1,13 +1,13 @@
-"""One PE of docs/machine.md section 5: it issues slots, keeps psums and drains them."""
+"""One PE of docs/timing.md: it issues slots, keeps psums and drains them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from accelsim.machine.arch import Arch
-from cycle_model.layer_run import COMPUTE, DRAIN, IDLE, INPUT_WAIT, OUTPUT_WAIT, STALL, WEIGHT_WAIT, LayerRun
-from cycle_model.placement import ceil_div
+from cycle_model.layer_run import BUBBLE, COMPUTE, DRAIN, IDLE, INPUT_WAIT, OUTPUT_WAIT, WEIGHT_WAIT, LayerRun
 from cycle_model.ports import Delay, OutputTile
+from cycle_model.sizes import ceil_div
 from cycle_model.slots import StepOrder, slots_of
 from cycle_model.tiles import Block, InputTile, Piece, PsumTile, WeightTile, output_tile_bits
 
@@ -41,7 +41,7 @@ class Pe:
             "accumulation_collector": arch.accumulation_collector_depth,
             "accumulation_buffer": arch.accumulation_buffer_words // 2,
         }
-        self.storage = {
+        self.psum_store = {
             name: [[[0 for _ in lanes] for _ in range(depth)] for _ in range(2)]
             for name, depth in depths.items()
         }
@@ -62,7 +62,7 @@ class Pe:
         self.fifo_used = 0
         self.in_ppu = Delay()
         self.complete: list[OutputTile] = []  # in the FIFO, not yet requested
-        self.unwritten = 0  # requested, DRAM write not done
+        self.staged = 0  # requested and not done, where output tiles are staged
         self.outputs_made = [0 for _ in runs]
         self.to_leave = [run.program.leaving[index] for run in runs]
 
@@ -98,7 +98,7 @@ class Pe:
     # ------------------------------------------------------------------------------------------------ psums
 
     def _entry(self, tile: PsumTile, entry: int) -> list[int]:
-        return self.storage[self.runs[tile.layer].storage][tile.number % 2][entry]
+        return self.psum_store[self.runs[tile.layer].psum_store][tile.number % 2][entry]
 
     def _read_psum(self, step: Step) -> None:
         if step.source == "zero":
@@ -107,7 +107,7 @@ class Pe:
             step.old = list(self.local)
         else:
             step.old = list(self._entry(step.tile, step.order.pixel))
-            step.run.count(f"{step.run.storage}.read")
+            step.run.count(f"{step.run.psum_store}.read")
 
     def _write_psum(self, step: Step, now: int) -> None:
         run = step.run
@@ -119,14 +119,14 @@ class Pe:
             run.count("local_accumulator.write")
         if step.order.stops:
             self._entry(step.tile, step.order.pixel)[: len(new)] = new
-            run.count(f"{run.storage}.write")
+            run.count(f"{run.psum_store}.write")
         if step.last_of_tile:
             step.tile.last_write = now
 
     def read_for_chain(self, piece: Piece) -> list[int]:
         """The next entry of a piece on its way to the next PE."""
         run = self.runs[piece.tile.layer]
-        run.count(f"{run.storage}.read")
+        run.count(f"{run.psum_store}.read")
         entry = self._entry(piece.tile, piece.first_entry + piece.sent)
         piece.sent += 1
         return entry[: len(piece.tile.channels)]
@@ -137,8 +137,8 @@ class Pe:
         entry = self._entry(piece.tile, piece.first_entry + index)
         for lane, psum in enumerate(psums):
             entry[lane] = run.accumulate(psum, entry[lane])
-        run.count(f"{run.storage}.read")
-        run.count(f"{run.storage}.write")
+        run.count(f"{run.psum_store}.read")
+        run.count(f"{run.psum_store}.write")
         run.count("psum_adder.add", len(psums))
 
     # ------------------------------------------------------------------------------------------------ drain
@@ -176,26 +176,34 @@ class Pe:
             assert not run.psum_done[piece.pixels[pixel], k]
             run.psum_done[piece.pixels[pixel], k] = True
             run.psums[piece.pixels[pixel], k] = entry[lane]
-        run.count(f"{run.storage}.read")
+        run.count(f"{run.psum_store}.read")
         run.count("ppu.op", len(tile.channels))
         if tile.staged_away:
             run.count("ppu_staging.write")
         else:
             run.count("ppu_staging.read", tile.gathers - 1)
-            if run.layer.output.scale_bits:
+            if run.layer.output.operand.scale.bits:
                 run.count("ppu_vector_scale.op", ceil_div(tile.output_channels, run.layer.vector_size))
 
     def _make_output(self, run: LayerRun, piece: Piece, now: int) -> None:
         latency = self.arch.ppu_latency_cycles
-        cycles = latency.per_vector if run.layer.output.scale_bits else latency.static
+        cycles = latency.per_vector if run.layer.output.operand.scale.bits else latency.static
         layer, entries = piece.tile.layer, len(piece.pixels) * piece.tile.gathers
+        index, values = self.outputs_made[layer], len(piece.pixels) * piece.tile.output_channels
+        first, placement = run.program.first_outputs[self.index][index], run.program.placement
+        operands = tuple(run.share(moved.stored, first, values) for moved in placement.spilled)
+        writes = tuple(run.share(moved.stored, first, values) for moved in placement.written)
         output = OutputTile(
             layer=layer,
             pe=self.index,
-            index=self.outputs_made[layer],
-            values=len(piece.pixels) * piece.tile.output_channels,
+            index=index,
+            values=values,
             bits=output_tile_bits(run.layer, piece),
             entries=entries,
+            operands=operands,
+            writes=writes,
+            operands_missing=sum(bits > 0 for bits in operands),
+            writes_missing=sum(bits > 0 for bits in writes),
         )
         self.outputs_made[layer] += 1
         self.in_ppu.put(now + cycles, output)
@@ -205,10 +213,10 @@ class Pe:
         """Output tiles whose request is made in this cycle."""
         sent = []
         while self.complete:
-            to_dram = self.runs[self.complete[0].layer].program.placement.output_to_dram
-            if to_dram and self.unwritten >= self.arch.output_staging_tiles:
+            staged = self.runs[self.complete[0].layer].program.placement.staged
+            if staged and self.staged >= self.arch.output_staging_tiles:
                 break
-            self.unwritten += to_dram
+            self.staged += staged
             sent.append(self.complete.pop(0))
         return sent
 
@@ -227,7 +235,7 @@ class Pe:
     # ------------------------------------------------------------------------------------------------ issue
 
     def issue(self, now: int, current: int) -> int:
-        """Issue one slot if there is one; return the bucket of this cycle."""
+        """Issue one slot if there is one; return the stall reason of this cycle."""
         if self.block is None:
             if self.next_block == len(self.blocks) or self.blocks[self.next_block].layer != current:
                 return DRAIN if self.to_leave[current] else IDLE
@@ -246,7 +254,7 @@ class Pe:
             self._step(block, order, now)
         if not self.slots:
             self.block = None
-        return COMPUTE if order is not None else STALL
+        return COMPUTE if order is not None else BUBBLE
 
     def bank_is_free(self, block: Block, now: int) -> bool:
         before = self.bank_tiles[block.psum_tile.number % 2]

@@ -1,18 +1,35 @@
-"""docs/machine.md sections 3 and 4: the regions of the global buffer and where the data of a run live."""
+"""docs/residency.md: where tensors live. All placements that the page allows are tried, the best is taken."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
 from accelsim.machine.arch import Arch
+from accelsim.workload.graph import Graph
 from accelsim.workload.layer import QuantizedLayer
+from cycle_model.sizes import (
+    ceil_div,
+    every_position_is_read,
+    layer_bits,
+    outputs_of,
+    region_bits,
+    weights_are_heavy,
+)
+from cycle_model.steps import Step, Tensor, Work, walk
 
-LONGEST_RUN = 16  # all 2^(n-1) choices are tried
+MOST_RESIDENT = 8
+Residents = frozenset[str]
+Misses = set[tuple[int, str]]  # a step and a tensor that it reads and that is not resident before it
 
 
-def ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
+@dataclass(frozen=True)
+class Moved:
+    """A tensor that a step reads from DRAM for its nodes, or writes there; its bits."""
+
+    name: str
+    stored: int
 
 
 @dataclass(frozen=True)
@@ -21,119 +38,270 @@ class Placement:
 
     weights: str
     input: str
-    output_to_dram: bool
+    spilled: tuple[Moved, ...]
+    written: tuple[Moved, ...]
     kept: int
 
+    @property
+    def staged(self) -> bool:
+        """Output tiles are staged: something goes to DRAM or comes from there with them."""
+        return bool(self.spilled or self.written)
 
-def region_bits(arch: Arch) -> tuple[int, int]:
-    """Bits of the (weight region, activation region) of the global buffer."""
-    if arch.gb_weight_kb is None:
-        weights = arch.global_buffer_bits * arch.bank_groups[0] // arch.gb_banks
-    else:
-        weights = arch.gb_weight_kb * 1024 * 8
-    return weights, arch.global_buffer_bits - weights
-
-
-def layer_bits(layer: QuantizedLayer) -> tuple[int, int, int]:
-    """in_bits, out_bits, w_bits."""
-    g, scheme, out = layer.geometry, layer.scheme, layer.output
-    if layer.folded:
-        in_bits = g.N * g.H * g.W * g.C * scheme.activation_bits
-    else:
-        words = g.N * g.H * g.W * g.groups * ceil_div(g.C // g.groups, layer.vector_size)
-        in_bits = words * (layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits)
-    per_group = g.K // g.groups
-    out_bits = per_group * out.bits + ceil_div(per_group, layer.vector_size) * out.scale_bits
-    out_bits *= g.N * g.P * g.Q * g.groups
-    w_bits = g.K * layer.G * (layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits)
-    return in_bits, out_bits, w_bits
+    @property
+    def beside_output(self) -> list[int]:
+        """Stored bits of the tensors whose shares take room beside an output tile's own."""
+        return [moved.stored for moved in (*self.spilled, *self.written[1:])]
 
 
-def output_room(arch: Arch, layer: QuantizedLayer) -> int:
-    """r: room for the output tiles of a layer on their way to DRAM."""
-    channels, out = arch.unit_channels, layer.output
-    pixel = channels * out.bits + ceil_div(channels, arch.vector_size) * out.scale_bits
-    return arch.output_staging_tiles * arch.pes * arch.accumulation_collector_depth * pixel
+@dataclass(frozen=True)
+class PrologueStep:
+    """A step without a layer: what it reads from DRAM, whole, and what it writes there."""
+
+    work: Work
+    reads: tuple[Moved, ...]
+    written: Moved | None
 
 
-def weights_are_heavy(arch: Arch, layer: QuantizedLayer) -> bool:
-    """Neither the weight region nor all weight buffers together hold the weights of the layer."""
-    scheme, w_bits = layer.scheme, layer_bits(layer)[2]
-    word = arch.vector_size * scheme.weight_bits + scheme.weight_scale_bits
-    buffers = arch.pes * arch.lanes * arch.weight_buffer_words * word
-    return w_bits > region_bits(arch)[0] and w_bits > buffers
+@dataclass(frozen=True)
+class RunPlacement:
+    steps: list[Step]
+    tensors: dict[str, Tensor]
+    residents: list[Residents]  # after each step
+    prologue: list[PrologueStep]
+    layers: list[Placement]
+    work: list[tuple[Work, ...]]  # of each layer
 
 
-class RunSizes:
-    """The sizes of a run: in_bits and out_bits of every layer, s of every tensor, r of every layer."""
+def share(stored: int, outputs: int, of: int) -> int:
+    """Of a tensor, what goes at most with so many of a layer's outputs."""
+    return ceil_div(stored * outputs, of)
 
-    def __init__(self, arch: Arch, layers: list[QuantizedLayer]) -> None:
+
+def output_room(arch: Arch, layer: QuantizedLayer, spilled: list[Tensor], written: list[Tensor]) -> int:
+    """R: room for output tiles on their way, and for what goes and comes with them."""
+    if not spilled and not written:
+        return 0
+    channels, out = arch.unit_channels, layer.output.operand
+    depth = arch.accumulation_collector_depth
+    tile = depth * (channels * out.bits + ceil_div(channels, arch.vector_size) * out.scale.bits)
+    of = outputs_of(layer)
+    outputs = min(of, depth * channels)
+    tile += sum(share(tensor.stored, outputs, of) for tensor in [*spilled, *written[1:]])
+    return arch.output_staging_tiles * arch.pes * tile
+
+
+class Placing:
+    """The placements of one run. A placement is a list: the residents after each step."""
+
+    def __init__(self, arch: Arch, layers: list[QuantizedLayer], graph: Graph | None) -> None:
+        self.arch, self.layers = arch, layers
         self.region = region_bits(arch)[1]
-        self.layers = range(len(layers))
-        self.in_bits = [layer_bits(layer)[0] for layer in layers]
-        self.out_bits = [layer_bits(layer)[1] for layer in layers]
-        # Tensors 0 and n have one layer only.
-        self.s = [max(pair) for pair in zip([*self.in_bits, 0], [0, *self.out_bits], strict=True)]
-        self.r = [output_room(arch, layer) for layer in layers]
+        run = walk(arch, layers, graph)
+        self.steps, self.tensors = run.steps, run.tensors
         self.heavy = [weights_are_heavy(arch, layer) for layer in layers]
+        self.comes_whole = [every_position_is_read(layer) for layer in layers]
+        self.windows = [self._window(i) for i in range(len(self.steps))]
 
-    def allows(self, i: int, stays: tuple[bool, ...]) -> bool:
-        """Layer i with the tensors that it reads and writes in the global buffer or not."""
-        s_in, s_out = self.s[i], self.s[i + 1]
-        if stays[i] and stays[i + 1]:
-            return s_in + s_out <= self.region
-        if stays[i]:
-            return s_in + self.r[i] <= self.region
-        if stays[i + 1]:
-            return self.in_bits[i] + s_out <= self.region or 2 * s_out <= self.region
-        return True
+    # ---------------------------------------------------------------------------------- what rules 1 to 6 say
 
-    def input_of(self, i: int, stays: tuple[bool, ...]) -> str:
-        """Where the input of layer i lives: in the global buffer already, cached there, or streamed."""
-        if stays[i]:
-            return "gb"
-        # What the output takes where the input may be cached: its whole tensor, or room to pass through.
-        output = self.s[i + 1] if stays[i + 1] else self.r[i]
-        return "cached" if self.in_bits[i] + output <= self.region else "streamed"
+    def _read_after(self, name: str, i: int) -> bool:
+        return any(reader > i for reader in self.tensors[name].readers)
 
-    def dram_bits(self, stays: tuple[bool, ...]) -> int:
-        """What the choice costs: inputs streamed beside heavy weights count as if they were read twice."""
-        read = 0
-        for i in self.layers:
-            where = self.input_of(i, stays)
-            if where != "gb":
-                read += self.in_bits[i] * (2 if where == "streamed" and self.heavy[i] else 1)
-        written = sum(self.out_bits[i] for i in self.layers if not stays[i + 1])
-        return read + written
+    def _window(self, i: int) -> Residents:
+        """Rule 6. ASSUMPTION: what the host makes is among them as soon as it is in DRAM."""
+        found = [
+            (min(reader for reader in tensor.readers if reader > i), order, name)
+            for order, (name, tensor) in enumerate(self.tensors.items())
+            if tensor.there_after <= i and self._read_after(name, i)
+        ]
+        return frozenset(name for _, _, name in sorted(found)[:MOST_RESIDENT])
 
-    def stays(self) -> tuple[bool, ...]:
-        """Which of the tensors 0 .. n live in the global buffer."""
-        n = len(self.layers)
-        assert 1 <= n <= LONGEST_RUN
-        # The choices that keep tensor 1 come first, among them those that keep tensor 2, and so on.
-        choices = [(False, *inner, False) for inner in product((True, False), repeat=n - 1)]
-        allowed = [stays for stays in choices if all(self.allows(i, stays) for i in self.layers)]
-        fewest = min(self.dram_bits(stays) for stays in allowed)
-        return next(stays for stays in allowed if self.dram_bits(stays) == fewest)
+    def choices(self, i: int, before: Residents) -> Iterator[Residents]:
+        """What may be resident after step i; those that come first have the first tensor resident."""
+        step = self.steps[i]
+        stay, may = set(), []
+        for name, tensor in self.tensors.items():
+            if not self._read_after(name, i):
+                continue
+            if name in before and not step.reads(name):
+                stay.add(name)
+            elif name in before or tensor.made_in == i or (name == step.input and self._may_be_kept(step)):
+                may.append(name)
+        if not stay <= self.windows[i]:
+            return
+        may = [name for name in may if name in self.windows[i]]
+        for chosen in product((True, False), repeat=len(may)):
+            yield frozenset(stay | {name for name, yes in zip(may, chosen, strict=True) if yes})
+
+    def _may_be_kept(self, step: Step) -> bool:
+        return step.layer is not None and self.comes_whole[step.layer]
+
+    def all(self) -> Iterator[list[Residents]]:
+        """Every placement that obeys the rules, whether there is room or not, in the order of preference."""
+
+        def extend(after: list[Residents]) -> Iterator[list[Residents]]:
+            i = len(after)
+            if i == len(self.steps):
+                yield list(after)
+                return
+            for chosen in self.choices(i, after[-1] if after else frozenset()):
+                yield from extend([*after, chosen])
+
+        yield from extend([])
+
+    # ----------------------------------------------------------------------- what follows from a placement
+
+    def misses(self, after: list[Residents]) -> Misses:
+        """Of a placement of the first steps: what is certain to be read from DRAM, whatever comes next."""
+        decided = len(after)
+        found: Misses = set()
+        for name, tensor in self.tensors.items():
+            for reader in tensor.readers:
+                if reader < decided:
+                    resident = reader > 0 and name in after[reader - 1]
+                elif tensor.there_after < decided:
+                    # Nobody reads it before: it is resident then if it is now. What it is after that reader,
+                    # who may keep it, is open.
+                    resident = decided > 0 and name in after[-1]
+                else:
+                    break
+                if not resident:
+                    found.add((reader, name))
+                if reader >= decided:
+                    break
+        return found
+
+    def written(self, misses: Misses) -> Residents:
+        missed = {name for _, name in misses}
+        return frozenset(
+            name
+            for name, tensor in self.tensors.items()
+            if tensor.made_in is not None and (tensor.goes_to_dram or name in missed)
+        )
+
+    def least_bits(self, misses: Misses) -> int:
+        """DRAM bits, but for inputs that count twice."""
+        bits = sum(self.tensors[name].stored for name in self.written(misses))
+        for i, name in misses:
+            step = self.steps[i]
+            if step.layer is not None:
+                in_bits, _, w_bits = layer_bits(self.layers[step.layer])
+                bits += (in_bits if name == step.input else 0) + (w_bits if name == step.weight else 0)
+            bits += self.tensors[name].stored if name in step.operands else 0
+        return bits
+
+    def spilled(self, i: int, after: list[Residents]) -> list[Tensor]:
+        """O"""
+        before = after[i - 1] if i else frozenset()
+        return [self.tensors[name] for name in self.steps[i].operands if name not in before]
+
+    def writes(self, i: int, written: Residents) -> list[Tensor]:
+        """U"""
+        return [self.tensors[name] for name in self.steps[i].makes if name in written]
+
+    def kept_beside_input(self, i: int, before: Residents, after: Residents) -> int:
+        """Q"""
+        source = self.steps[i].input
+        return sum(
+            self.tensors[name].size
+            for name in before | after
+            if not (name == source and name in after and name not in before)
+        )
+
+    def cached_input(self, i: int, after: list[Residents]) -> int:
+        """e"""
+        step = self.steps[i]
+        assert step.layer is not None and step.input is not None
+        if step.input in after[i]:
+            return self.tensors[step.input].size
+        return layer_bits(self.layers[step.layer])[0]
+
+    def residency(self, i: int, after: list[Residents], written: Residents) -> str | None:
+        """Of the input of step i, "" of a step without a layer. None: the step is not allowed."""
+        step, before = self.steps[i], after[i - 1] if i else frozenset()
+        kept = self.kept_beside_input(i, before, after[i])
+        if step.layer is None:
+            return "" if kept <= self.region else None
+        layer = self.layers[step.layer]
+        kept += output_room(self.arch, layer, self.spilled(i, after), self.writes(i, written))
+        if step.input in before:
+            return "gb" if kept <= self.region else None
+        if self.cached_input(i, after) + kept <= self.region:
+            return "cached"
+        if step.input in after[i]:
+            return None
+        # The room for output tiles does not matter where nothing is kept beside them.
+        nothing = self.kept_beside_input(i, before, after[i]) == 0
+        return "streamed" if nothing or 2 * kept <= self.region else None
+
+    def dram_bits(self, after: list[Residents]) -> int | None:
+        """What the placement costs; None where a step does not allow it."""
+        misses = self.misses(after)
+        written = self.written(misses)
+        bits = self.least_bits(misses)
+        for i, step in enumerate(self.steps):
+            where = self.residency(i, after, written)
+            if where is None:
+                return None
+            if step.layer is not None and where == "streamed" and self.heavy[step.layer]:
+                bits += layer_bits(self.layers[step.layer])[0]
+        return bits
+
+    def best(self) -> list[Residents]:
+        """The first of those with the fewest bits.
+
+        Left out are only placements that no step allows (Q alone exceeds the region) or that cannot have
+        fewer bits than one found before them.
+        """
+        fewest: int | None = None
+        best: list[Residents] = []
+
+        def extend(after: list[Residents]) -> None:
+            nonlocal fewest, best
+            if fewest is not None and self.least_bits(self.misses(after)) >= fewest:
+                return
+            i = len(after)
+            if i == len(self.steps):
+                bits = self.dram_bits(after)
+                if bits is not None and (fewest is None or bits < fewest):
+                    fewest, best = bits, after
+                return
+            before = after[-1] if after else frozenset()
+            for chosen in self.choices(i, before):
+                if self.kept_beside_input(i, before, chosen) <= self.region:
+                    extend([*after, chosen])
+
+        extend([])
+        assert fewest is not None
+        return best
+
+    # ---------------------------------------------------------------------------------------- for the steps
+
+    def place(self, after: list[Residents]) -> RunPlacement:
+        written = self.written(self.misses(after))
+        prologue, layers = [], []
+        for i, step in enumerate(self.steps):
+            spilled = tuple(Moved(t.name, t.stored) for t in self.spilled(i, after))
+            writes = tuple(Moved(t.name, t.stored) for t in self.writes(i, written))
+            if step.layer is None:
+                prologue.append(PrologueStep(step.work[0], spilled, writes[0] if writes else None))
+                continue
+            where = self.residency(i, after, written)
+            assert where is not None
+            before = after[i - 1] if i else frozenset()
+            kept = self.kept_beside_input(i, before, after[i])
+            kept += self.cached_input(i, after) if where == "cached" else 0
+            fit = layer_bits(self.layers[step.layer])[2] <= region_bits(self.arch)[0]
+            weights = "gb" if step.weight in before else "cached" if fit else "streamed"
+            layers.append(Placement(weights, where, spilled, writes, kept))
+        work = [step.work for step in self.steps if step.layer is not None]
+        return RunPlacement(self.steps, self.tensors, after, prologue, layers, work)
 
 
-def placements_of(arch: Arch, layers: list[QuantizedLayer]) -> list[Placement]:
-    weight_region, activation_region = region_bits(arch)
-    run = RunSizes(arch, layers)
-    stays = run.stays()
-    placements = []
-    for i, layer in enumerate(layers):
-        in_bits, _, w_bits = layer_bits(layer)
-        inputs = run.input_of(i, stays)
-        kept = {"gb": run.s[i], "cached": in_bits, "streamed": 0}[inputs]
-        if stays[i + 1]:
-            kept += run.s[i + 1]
-        room = 0 if stays[i + 1] else run.r[i]
-        fits = inputs != "streamed" and kept + w_bits + room <= activation_region
-        if layer.weight_is_activation and i > 0 and fits:
-            weights = "gb"
-            kept += w_bits
-        else:
-            weights = "cached" if w_bits <= weight_region else "streamed"
-        placements.append(Placement(weights, inputs, not stays[i + 1], kept))
-    return placements
+def place_run(arch: Arch, layers: list[QuantizedLayer], graph: Graph | None = None) -> RunPlacement:
+    placing = Placing(arch, layers, graph)
+    return placing.place(placing.best())
+
+
+def placements_of(arch: Arch, layers: list[QuantizedLayer], graph: Graph | None = None) -> list[Placement]:
+    return place_run(arch, layers, graph).layers

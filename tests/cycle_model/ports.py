@@ -1,4 +1,4 @@
-"""docs/machine.md section 5: the ports of the crossbar and between PEs, their queues, things on their way."""
+"""docs/timing.md: the ports of the crossbar and between PEs, their queues, things on their way."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from cycle_model.program import Fetch
 from cycle_model.tiles import Piece
 
 CLASS = {"psum": 0, "output": 1, "input": 2, "weight": 3}
-Key = tuple[int, int, int, int, int]  # cycle of request, class, leader or PE, layer, index
+# Cycle of request, class, leader or PE, layer, index. In the class of inputs the index of a fetch is (0, its
+# number), that of a node's operand (1, output tile, operand), and in DRAM's queue of outputs (output tile,
+# written tensor).
+Key = tuple[int, int, int, int, tuple[int, ...]]
 
 
 class Delay:
@@ -43,6 +46,16 @@ class OutputTile:
     values: int
     bits: int
     entries: int
+    operands: tuple[int, ...] = ()  # bits of its shares of the spilled operands
+    writes: tuple[int, ...] = ()  # and of the written tensors
+    arrived: bool = False  # in the global buffer
+    operands_missing: int = 0
+    writes_missing: int = 0
+
+    @property
+    def staged_bits(self) -> int:
+        """Its room in the activation region: the first share that is written is taken for its own bits."""
+        return self.bits + sum(self.operands) + sum(self.writes[1:])
 
 
 @dataclass(eq=False)

@@ -1,13 +1,16 @@
-"""docs/machine.md section 4: positions, fetches and chains of a whole run, spelled out as lists."""
+"""docs/program.md: positions, fetches and chains of a whole run, spelled out as lists."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from accelsim.machine.arch import Arch
-from accelsim.mapping.plan import Mapping
+from accelsim.mapping.plan import LayerMapping
+from accelsim.workload.graph import Graph
 from accelsim.workload.layer import QuantizedLayer
-from cycle_model.placement import Placement, ceil_div, placements_of, region_bits
+from cycle_model.placement import Placement, RunPlacement, place_run, share
+from cycle_model.sizes import ceil_div, outputs_of, region_bits
+from cycle_model.steps import Work
 from cycle_model.tiles import (
     Block,
     InputTile,
@@ -42,17 +45,21 @@ class Fetch:
 class LayerProgram:
     index: int
     layer: QuantizedLayer
-    mapping: Mapping
+    mapping: LayerMapping
     placement: Placement
+    work: tuple[Work, ...]
     streams: dict[str, dict[int, list[Fetch]]] = field(default_factory=dict)
     # Tiles of a weight stream between asking and the end of the crossbar transfer; None: any number.
-    weights_ahead: int | None = 0
+    weight_prefetch_depth: int | None = 0
     outputs: dict[int, int] = field(default_factory=dict)  # output tiles of each PE
     leaving: dict[int, int] = field(default_factory=dict)  # output tiles and psum pieces of each PE
+    # Of each output tile of each PE, the number of its first output.
+    first_outputs: dict[int, list[int]] = field(default_factory=dict)
 
 
 @dataclass
 class Program:
+    placed: RunPlacement
     layers: list[LayerProgram]
     blocks: list[list[Block]]  # of each PE, over all layers
 
@@ -137,7 +144,7 @@ def _streams(program: LayerProgram, operand: str, needs: list[_Need]) -> dict[in
     return result
 
 
-def _link_chain(mapping: Mapping, pieces: dict[int, list[Piece]]) -> None:
+def _link_chain(mapping: LayerMapping, pieces: dict[int, list[Piece]]) -> None:
     """Tie the pieces of each PE of one layer to the same pieces in the next PE of its chain."""
     for pe, mine in pieces.items():
         place = place_of(mapping, pe)
@@ -148,18 +155,22 @@ def _link_chain(mapping: Mapping, pieces: dict[int, list[Piece]]) -> None:
             piece.after, after.before = after, piece
 
 
-def _weights_ahead(arch: Arch, program: LayerProgram) -> int | None:
+def _weight_prefetch_depth(arch: Arch, program: LayerProgram) -> int | None:
     if program.placement.weights == "cached":
         return None
     largest = [max(fetch.tile.bits for fetch in own) for own in program.streams["weight"].values()]
     return region_bits(arch)[0] // sum(largest)
 
 
-def compile_run(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping]) -> Program:
-    placements = placements_of(arch, layers)
+def compile_run(
+    arch: Arch, layers: list[QuantizedLayer], mappings: list[LayerMapping], graph: Graph | None = None
+) -> Program:
+    placed = place_run(arch, layers, graph)
     programs = [
-        LayerProgram(i, layer, mapping, placement)
-        for i, (layer, mapping, placement) in enumerate(zip(layers, mappings, placements, strict=True))
+        LayerProgram(i, layer, mapping, placement, work)
+        for i, (layer, mapping, placement, work) in enumerate(
+            zip(layers, mappings, placed.layers, placed.work, strict=True)
+        )
     ]
     all_blocks: list[list[Block]] = [[] for _ in range(arch.pes)]
     for program in programs:
@@ -170,21 +181,28 @@ def compile_run(arch: Arch, layers: list[QuantizedLayer], mappings: list[Mapping
             pieces[pe] = [piece for b in mine if b.last_chunk for piece in b.psum_tile.pieces]
             blocks += mine
         _link_chain(program.mapping, pieces)
+        outputs = 0
         for pe, own in pieces.items():
             into_ppu = [piece for piece in own if piece.after is None]
-            program.outputs[pe] = sum(not piece.tile.staged_away for piece in into_ppu)
-            program.leaving[pe] = program.outputs[pe] + len(own) - len(into_ppu)
+            leaving = [piece for piece in into_ppu if not piece.tile.staged_away]
+            program.outputs[pe] = len(leaving)
+            program.leaving[pe] = len(leaving) + len(own) - len(into_ppu)
+            program.first_outputs[pe] = []
+            for piece in leaving:
+                program.first_outputs[pe].append(outputs)
+                outputs += len(piece.pixels) * piece.tile.output_channels
+        assert outputs == outputs_of(program.layer)
     for operand in ("weight", "input"):
         found = [need for pe, blocks in enumerate(all_blocks) for need in _positions(pe, blocks, operand)]
         for program in programs:
             of_layer = [need for need in found if need.layer == program.index]
             program.streams[operand] = _streams(program, operand, of_layer)
     for program in programs:
-        program.weights_ahead = _weights_ahead(arch, program)
-    return Program(programs, all_blocks)
+        program.weight_prefetch_depth = _weight_prefetch_depth(arch, program)
+    return Program(placed, programs, all_blocks)
 
 
-def refusal(arch: Arch, layer: QuantizedLayer, mapping: Mapping, placement: Placement) -> str | None:
+def refusal(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping, placement: Placement) -> str | None:
     """Why this mapping of a layer of a run is refused; None when it is not."""
     if mapping.dataflow not in arch.dataflows:
         return "the PEs cannot run the dataflow"
@@ -192,11 +210,15 @@ def refusal(arch: Arch, layer: QuantizedLayer, mapping: Mapping, placement: Plac
         return "more parts than PEs"
     if mapping.c_split > 1 and not arch.psum_chain:
         return "a chain on a machine without psum adders"
-    words = layer.G if layer.folded else ceil_div(layer.geometry.channels_per_group, layer.vector_size)
+    words = (
+        layer.spec.G
+        if layer.spec.packed_im2col
+        else ceil_div(layer.geometry.channels_per_group, layer.vector_size)
+    )
     if mapping.c_split > words:
         return "a part of the reduction is empty"
     weight_region, activation_region = region_bits(arch)
-    largest_input = largest_output = 0
+    largest_input = largest_output = most_outputs = 0
     streams = set()
     for pe in range(arch.pes):
         for block in blocks_of(arch, 0, layer, mapping, pe, 0):
@@ -208,7 +230,9 @@ def refusal(arch: Arch, layer: QuantizedLayer, mapping: Mapping, placement: Plac
                 return "input tile exceeds half the input buffer"
             largest_input = max(largest_input, block.input_tile.bits)
             if not block.psum_tile.staged_away:
-                largest_output = max(largest_output, output_tile_bits(layer, block.psum_tile.pieces[0]))
+                piece = block.psum_tile.pieces[0]
+                largest_output = max(largest_output, output_tile_bits(layer, piece))
+                most_outputs = max(most_outputs, len(piece.pixels) * piece.tile.output_channels)
             place = place_of(mapping, pe)
             assert place is not None
             # The tiles of a layer are not those of the layer before: every PE with work needs a fetch.
@@ -216,6 +240,7 @@ def refusal(arch: Arch, layer: QuantizedLayer, mapping: Mapping, placement: Plac
     staging = 0
     if placement.input == "streamed":
         staging += 2 * len(streams) * largest_input
-    if placement.output_to_dram:
-        staging += arch.output_staging_tiles * arch.pes * largest_output
+    if placement.staged:
+        beside = sum(share(stored, most_outputs, outputs_of(layer)) for stored in placement.beside_output)
+        staging += arch.output_staging_tiles * arch.pes * (largest_output + beside)
     return "staging exceeds the activation region" if placement.kept + staging > activation_region else None

@@ -1,4 +1,4 @@
-"""docs/machine.md section 5, Issue: the order in which a block takes its steps, slot by slot."""
+"""docs/timing.md, Issue: the order in which a block takes its steps, slot by slot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/machine.md section 4: units, tiles, pieces and blocks, spelled out as lists."""
+"""docs/program.md: units, tiles, pieces and blocks, spelled out as lists."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from accelsim.machine.arch import Arch
-from accelsim.mapping.plan import Mapping
+from accelsim.mapping.plan import LayerMapping
 from accelsim.workload.layer import QuantizedLayer
-from cycle_model.placement import ceil_div
+from cycle_model.sizes import ceil_div
 
 
 def split(n: int, parts: int, part: int) -> range:
@@ -32,7 +32,7 @@ class Place:
     pp: int
 
 
-def place_of(mapping: Mapping, pe: int) -> Place | None:
+def place_of(mapping: LayerMapping, pe: int) -> Place | None:
     """None for a PE beyond Pk * Pc * Pp."""
     if pe >= mapping.k_split * mapping.c_split * mapping.pixel_split:
         return None
@@ -41,18 +41,18 @@ def place_of(mapping: Mapping, pe: int) -> Place | None:
     return Place(pk, pc, pp)
 
 
-def weight_stream(mapping: Mapping, place: Place) -> int:
+def weight_stream(mapping: LayerMapping, place: Place) -> int:
     return place.pk * mapping.c_split + place.pc
 
 
-def input_stream(layer: QuantizedLayer, mapping: Mapping, place: Place, pe: int) -> int:
+def input_stream(layer: QuantizedLayer, mapping: LayerMapping, place: Place, pe: int) -> int:
     return place.pc * mapping.pixel_split + place.pp if layer.geometry.groups == 1 else pe
 
 
 def vectors_of_part(layer: QuantizedLayer, parts: int, part: int) -> list[int]:
     """The vectors of one part of the reduction, as the layer numbers them; the PE numbers them from 0."""
-    if layer.folded:
-        return list(split(layer.G, parts, part))
+    if layer.spec.packed_im2col:
+        return list(split(layer.spec.G, parts, part))
     words = ceil_div(layer.geometry.channels_per_group, layer.vector_size)
     taps = range(layer.geometry.R * layer.geometry.S)
     return [tap * words + word for tap in taps for word in split(words, parts, part)]
@@ -86,7 +86,7 @@ class InputTile:
     key: tuple
     words: tuple[int, ...]
     bits: int
-    stored: frozenset[int]  # words, or positions of a folded layer, that DRAM holds of it
+    stored: frozenset[int]  # words, or positions of a packed im2col layer, that DRAM holds of it
     stored_bits: int  # bits of one of them
 
 
@@ -167,25 +167,25 @@ def make_input_tile(
     layer: QuantizedLayer, key: tuple, group: int, pixels: list[int], vectors: tuple[int, ...]
 ) -> InputTile:
     geometry, scheme = layer.geometry, layer.scheme
-    touched = layer.gather(group, np.array(pixels))[:, list(vectors)]
+    touched = layer.spec.gather(group, np.array(pixels))[:, list(vectors)]
     words = tuple(sorted(set(touched.ravel().tolist()) - {-1}))
-    bits = len(words) * (layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits)
+    bits = len(words) * (layer.vector_size * scheme.activation.bits + scheme.activation.scale.bits)
     stored, stored_bits = frozenset(words), bits // len(words) if words else 0
-    if layer.folded:
+    if layer.spec.packed_im2col:
         # The taps that the vectors cover, also in part.
         c, v = geometry.channels_per_group, layer.vector_size
         covered = {i // c for g in vectors for i in range(g * v, (g + 1) * v)}
         taps = [tap for tap in range(geometry.R * geometry.S) if tap in covered]
-        stored = frozenset(layer.taps[pixels][:, taps].ravel().tolist()) - {-1}
-        stored_bits = c * scheme.activation_bits
+        stored = frozenset(layer.spec.taps[pixels][:, taps].ravel().tolist()) - {-1}
+        stored_bits = c * scheme.activation.bits
     return InputTile(key, words, bits, stored, stored_bits)
 
 
 def is_staged(arch: Arch, layer: QuantizedLayer) -> bool:
-    return layer.output.scale_bits > 0 and arch.vector_size > arch.lanes
+    return layer.output.operand.scale.bits > 0 and arch.vector_size > arch.lanes
 
 
-def d_tile_pixels(arch: Arch, layer: QuantizedLayer, mapping: Mapping) -> int:
+def d_tile_pixels(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping) -> int:
     """Dt: the most pixels of a psum tile."""
     depth = arch.accumulation_collector_depth
     if mapping.dataflow in ("os-lws", "os"):
@@ -194,7 +194,7 @@ def d_tile_pixels(arch: Arch, layer: QuantizedLayer, mapping: Mapping) -> int:
     return min(depth, half) if is_staged(arch, layer) else half
 
 
-def chunks_of(layer: QuantizedLayer, mapping: Mapping, pc: int) -> list[tuple[int, ...]]:
+def chunks_of(layer: QuantizedLayer, mapping: LayerMapping, pc: int) -> list[tuple[int, ...]]:
     """The chunks of part pc that hold something; every part is cut at the same places."""
     vectors = vectors_of_part(layer, mapping.c_split, pc)
     if mapping.units_per_tile >= 1:
@@ -203,7 +203,7 @@ def chunks_of(layer: QuantizedLayer, mapping: Mapping, pc: int) -> list[tuple[in
 
 
 def blocks_of(
-    arch: Arch, index: int, layer: QuantizedLayer, mapping: Mapping, pe: int, first_j: int
+    arch: Arch, index: int, layer: QuantizedLayer, mapping: LayerMapping, pe: int, first_j: int
 ) -> list[Block]:
     """The blocks of one PE in one layer, in issue order; positions and chains are filled in by the caller."""
     place = place_of(mapping, pe)
@@ -219,7 +219,7 @@ def blocks_of(
     chunked = mapping.units_per_tile == 0
     chunks = chunks_of(layer, mapping, place.pc)
     everything = tuple(vectors_of_part(layer, mapping.c_split, place.pc))
-    word_bits = layer.vector_size * layer.scheme.weight_bits + layer.scheme.weight_scale_bits
+    word_bits = layer.vector_size * layer.scheme.weight.bits + layer.scheme.weight.scale.bits
     staged = is_staged(arch, layer)
     w_stream = weight_stream(mapping, place)
     i_stream = input_stream(layer, mapping, place, pe)
@@ -288,4 +288,6 @@ def blocks_of(
 
 def output_tile_bits(layer: QuantizedLayer, piece: Piece) -> int:
     k, out = piece.tile.output_channels, layer.output
-    return len(piece.pixels) * (k * out.bits + out.scale_bits * ceil_div(k, layer.vector_size))
+    return len(piece.pixels) * (
+        k * out.operand.bits + out.operand.scale.bits * ceil_div(k, layer.vector_size)
+    )

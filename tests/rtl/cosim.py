@@ -44,8 +44,8 @@ class Configuration:
     @property
     def arch(self) -> Arch:
         scheme = Scheme.parse(self.scheme)
-        groups = max(1, self.v // self.lanes) if scheme.activation_scale_bits else 1
-        latency = self.latency or (8 if scheme.activation_scale_bits else 4)
+        groups = max(1, self.v // self.lanes) if scheme.activation.scale.bits else 1
+        latency = self.latency or (8 if scheme.activation.scale.bits else 4)
         changes = {
             "vector_size": self.v,
             "lanes": self.lanes,
@@ -141,7 +141,7 @@ def _cosimulate(
     rng = np.random.default_rng(seed)
     layers = list(trace_layers(arch, scheme, small=small))
     layers += [random_layer(rng, arch, scheme) for _ in range(max(0, tiles - len(layers)))]
-    vectors = [make_vectors(arch, random_run(rng, arch, layer, max_steps)) for layer in layers]
+    vectors = [make_vectors(arch, random_run(rng, arch, layer, max_steps), layer) for layer in layers]
     program = build(arch, scheme, layers[0].output, vectors, folder)
     result = Result(str(configuration))
     for number, (layer, tile) in enumerate(zip(layers, vectors, strict=True)):

@@ -12,12 +12,12 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import LayerProgram, build_program
-from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import Residency
 from accelsim.rtl.pe_run import PeRun, cut_program, run_pe
 from accelsim.trace.file import Trace
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import OutputFormat, QuantizedLayer
+from accelsim.workload.layer import Layer, LayerSpec, OutputFormat, QuantizedLayer
 
 TRACES = Path(__file__).parents[2] / "traces"
 TRACE_LAYERS = {
@@ -50,13 +50,13 @@ def random_layer(rng: Generator, arch: Arch, scheme: Scheme) -> QuantizedLayer:
     v = arch.vector_size
     geometry = _random_geometry(rng, arch)
     groups, g_count = geometry.groups, geometry.vectors(v)
-    folded = geometry.folded(v)
-    per_position = g_count if folded else -(-geometry.channels_per_group // v)
-    positions = geometry.pixels if folded else geometry.N * geometry.H * geometry.W
+    packed_im2col = geometry.packed_im2col(v)
+    per_position = g_count if packed_im2col else -(-geometry.channels_per_group // v)
+    positions = geometry.pixels if packed_im2col else geometry.N * geometry.H * geometry.W
     signed = {"both": bool(rng.integers(2)), "signed": True, "unsigned": False}[arch.activation_sign]
     kind = pick(rng, "random", "random", "extreme", "high then low", "sparse")
-    least, most = scheme.activation_min(signed), scheme.activation_max(signed)
-    weight_max = scheme.weight_max
+    least, most = scheme.activation.of_sign(signed).qmin, scheme.activation.of_sign(signed).qmax
+    weight_max = scheme.weight.qmax
     input_shape, weight_shape = (positions * groups * per_position, v), (geometry.K, g_count, v)
     if kind == "extreme":
         inputs = rng.choice([least, most], size=input_shape)
@@ -82,12 +82,8 @@ def random_layer(rng: Generator, arch: Arch, scheme: Scheme) -> QuantizedLayer:
             return np.full(shape, (1 << bits) - 1, np.uint16)
         return rng.integers(0, 1 << bits, size=shape).astype(np.uint16)
 
-    output = OutputFormat(
-        bits=scheme.activation_bits,
-        signed=bool(rng.integers(2)),
-        scale_bits=scheme.activation_scale_bits,
-        gamma=float(rng.uniform(0.01, 0.1)),
-    )
+    output = OutputFormat(scheme.activation.of_sign(bool(rng.integers(2))))
+    output_gamma = float(rng.uniform(0.01, 0.1))
     # PPU multipliers from far too small to far too large, most of them such that z uses its 24 bits.
     reach = arch.accumulator_width(scheme)
     low, high = 8.0 - reach, min(14.9, 27.0 - reach)
@@ -101,41 +97,51 @@ def random_layer(rng: Generator, arch: Arch, scheme: Scheme) -> QuantizedLayer:
     shift = scheme.scale_product_shift + arch.product_shift + output.fraction_bits
     # Half of the biases lie where a code changes, so that z being off by one shows.
     bias = rng.normal(size=geometry.K) * np.exp2(rng.uniform(0, 16, geometry.K))
-    bias = np.where(rng.random(geometry.K) < 0.5, np.round(bias % 4) + 0.5, bias) * output.gamma
-    if output.scale_bits:
+    bias = np.where(rng.random(geometry.K) < 0.5, np.round(bias % 4) + 0.5, bias) * output_gamma
+    scale = output.operand.scale
+    if scale.bits:
         # A few channels rest just where the largest vector scale no longer suffices.
         edge = rng.random(geometry.K) < 2 / v
-        beyond = (1 << output.scale_bits) - 1 + rng.uniform(-0.1, 1.1, geometry.K)
-        bias = np.where(edge, beyond * output.qmax * output.gamma * rng.choice([-1, 1], geometry.K), bias)
+        beyond = scale.max_code + rng.uniform(-0.1, 1.1, geometry.K)
+        bias = np.where(
+            edge, beyond * output.operand.qmax * output_gamma * rng.choice([-1, 1], geometry.K), bias
+        )
         multiplier = np.where(edge, 2.0**-40, multiplier)
     return QuantizedLayer(
-        name=f"random ({kind})",
-        op="conv",
-        geometry=geometry,
-        scheme=scheme,
-        vector_size=v,
-        fold="auto",
+        spec=LayerSpec(
+            layer=Layer(
+                name=f"random ({kind})",
+                op="conv",
+                geometry=geometry,
+                input_signed=signed,
+                activation=pick(rng, "none", "relu"),
+            ),
+            scheme=scheme,
+            vector_size=v,
+            fold="auto",
+            output=output,
+        ),
         weight_words=weights.astype(np.int8),
-        weight_scales=scales(scheme.weight_scale_bits, (geometry.K, g_count)),
-        weight_gamma=multiplier * output.gamma / (input_gamma * 2.0**shift),
+        weight_scales=scales(scheme.weight.scale.bits, (geometry.K, g_count)),
+        weight_gamma=multiplier * output_gamma / (input_gamma * 2.0**shift),
         input_words=inputs.astype(np.int8 if signed else np.uint8),
-        input_scales=scales(scheme.activation_scale_bits, (len(inputs),)),
+        input_scales=scales(scheme.activation.scale.bits, (len(inputs),)),
         input_gamma=input_gamma,
-        input_signed=signed,
         bias=bias.astype(np.float32) if rng.random() < 0.7 else None,
-        activation=pick(rng, "none", "relu"),
-        output=output,
+        output_gamma=output_gamma,
     )
 
 
 def _random_geometry(rng: Generator, arch: Arch) -> Geometry:
     v, lanes = arch.vector_size, arch.lanes
     while True:
-        kind = pick(rng, "conv", "conv", "linear", "groups", "folded")
+        kind = pick(rng, "conv", "conv", "linear", "groups", "packed_im2col")
         unit = max(v, lanes)
         outputs = int(rng.integers(1, 2 * unit + 1))
         groups = int(rng.integers(2, 4)) if kind == "groups" else 1
-        channels = int(rng.integers(1, max(2, v))) if kind == "folded" else int(rng.integers(v, 3 * v + 1))
+        channels = (
+            int(rng.integers(1, max(2, v))) if kind == "packed_im2col" else int(rng.integers(v, 3 * v + 1))
+        )
         try:
             if kind == "linear":
                 return Geometry(1, channels, 1, int(rng.integers(1, 40)), outputs)
@@ -160,26 +166,26 @@ def random_program(rng: Generator, arch: Arch, layer: QuantizedLayer) -> LayerPr
     pixels = layer.geometry.pixels
     per_unit = max(arch.vector_size, arch.lanes)
     units = layer.geometry.groups * -(-layer.geometry.outputs_per_group // per_unit)
-    storage = Storage(weights="gb", input="gb", output_to_dram=False)
+    residency = Residency(weights="gb", input="gb")
     error: AccelsimError | None = None
     for attempt in range(100):
         shrink = 1 + attempt // 3
         k_split = min(units, arch.pes, int(rng.integers(1, 9)))
         chunked = bool(rng.integers(2)) or attempt > 60
         most = max(1, min(pixels, 48) // shrink)
-        mapping = Mapping(
+        mapping = LayerMapping(
             k_split=k_split,
             pixel_split=int(rng.integers(1, max(1, min(pixels, 4)) + 1)),
             order=pick(rng, "KP", "PK"),
             tile_pixels=int(rng.integers(max(1, most // 2), most + 1)),
             units_per_tile=0 if chunked else int(rng.integers(1, 4)),
-            chunk_vectors=int(rng.integers(1, max(1, min(layer.G, 96) // shrink) + 1))
+            chunk_vectors=int(rng.integers(1, max(1, min(layer.spec.G, 96) // shrink) + 1))
             if chunked
-            else layer.G,
+            else layer.spec.G,
             chunk_inputs=chunked and bool(rng.integers(2)),
         )
         try:
-            return build_program(arch, layer, mapping, storage)
+            return build_program(arch, layer.spec, mapping, residency)
         except AccelsimError as refused:
             error = refused
     raise AssertionError(f"no mapping of {layer.name} on {arch}: {error}")

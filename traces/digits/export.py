@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 
 from accelsim.trace.write import write_trace
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import FloatLayer, GlobalPeWork
+from accelsim.workload.graph import Graph, LayerStep, Node, output_shape
+from accelsim.workload.layer import FloatLayer, Layer
 
 HERE = Path(__file__).parent
 HELD_OUT_EVERY = 5  # images 4, 9, 14, ... are held out: 359 of 1797
@@ -27,7 +28,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class LayerSpec:
+class LayerSizes:
     op: str
     C: int
     K: int
@@ -39,12 +40,12 @@ class LayerSpec:
 
 
 LAYERS = {
-    "conv1": LayerSpec("conv", 1, 16, R=3, padding=1),
-    "conv2": LayerSpec("conv", 16, 32, R=3, padding=1),
-    "depthwise3": LayerSpec("conv", 32, 32, R=3, padding=1, groups=32),
-    "pointwise4": LayerSpec("conv", 32, 64),
-    "conv5": LayerSpec("conv", 64, 64, R=3, stride=2, padding=1),
-    "fc": LayerSpec("linear", 256, 10, activation="none"),
+    "conv1": LayerSizes("conv", 1, 16, R=3, padding=1),
+    "conv2": LayerSizes("conv", 16, 32, R=3, padding=1),
+    "depthwise3": LayerSizes("conv", 32, 32, R=3, padding=1, groups=32),
+    "pointwise4": LayerSizes("conv", 32, 64),
+    "conv5": LayerSizes("conv", 64, 64, R=3, stride=2, padding=1),
+    "fc": LayerSizes("linear", 256, 10, activation="none"),
 }
 POOL_AFTER = "conv2"  # 2x2 max pooling, 8x8 to 4x4
 
@@ -69,7 +70,7 @@ def load_images() -> Images:
     return Images(x[~held_out], y[~held_out], x[held_out], y[held_out])
 
 
-def geometry_of(spec: LayerSpec, x: Floats) -> Geometry:
+def geometry_of(spec: LayerSizes, x: Floats) -> Geometry:
     """x: the layer's input, float32[N, C, H, W]."""
     n, c, h, w = x.shape
     return Geometry(
@@ -133,23 +134,38 @@ def build_layers(weights: dict[str, Floats], images: Images) -> list[FloatLayer]
     layers = []
     for name, spec in LAYERS.items():
         geometry = geometry_of(spec, inputs[name])
-        outputs = geometry.pixels * geometry.K
         weight = weights[f"{name}.weight"]
         layers.append(
             FloatLayer(
-                name=name,
-                op=spec.op,
-                geometry=geometry,
+                Layer(
+                    name=name,
+                    op=spec.op,
+                    geometry=geometry,
+                    activation=spec.activation,
+                    input_signed=False,  # pixels in [0, 1], then ReLU everywhere
+                ),
                 weight=weight.reshape(spec.K, spec.C // spec.groups, spec.R, spec.R),
                 bias=weights[f"{name}.bias"],
                 input=inputs[name],
-                activation=spec.activation,
-                input_signed=False,  # pixels in [0, 1], then ReLU everywhere
-                global_pe=(GlobalPeWork("max_pool", outputs),) if name == POOL_AFTER else (),
                 calibration_input=calibration[name],
             )
         )
     return layers
+
+
+def build_graph(layers: list[FloatLayer]) -> Graph:
+    """One layer after another, with a pool between two of them; fc reads all positions as channels."""
+    first = layers[0].geometry
+    steps: list[LayerStep | Node] = []
+    last = "image"
+    for layer in layers:
+        steps.append(LayerStep(layer.name, (last,)))
+        last = layer.name
+        if last == POOL_AFTER:
+            n, k, p, q = output_shape(layer.layer)
+            steps.append(Node("pool", "max_pool", (last,), (n, k, p // 2, q // 2)))
+            last = "pool"
+    return Graph((("image", (first.N, first.C, first.H, first.W)),), tuple(steps), (last,))
 
 
 def main() -> None:
@@ -165,7 +181,7 @@ def main() -> None:
         "evaluated": f"the first {EVALUATED_IMAGES} held-out images",
         "calibration": f"the first {CALIBRATION_IMAGES} training images",
     }
-    write_trace(out, "digits", layers, provenance)
+    write_trace(out, "digits", layers, provenance, graph=build_graph(layers))
     macs = sum(layer.geometry.macs for layer in layers)
     print(f"{out}: {len(layers)} layers, {macs / 1e6:.2f} M MACs, {out.stat().st_size / 1e6:.2f} MB")
     print(f"held-out accuracy {100 * accuracy(weights, images):.2f} % of {len(images.test_y)} images")

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from accelsim.trace.write import write_trace
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import FloatLayer, GlobalPeWork
+from accelsim.workload.graph import Graph, LayerStep, Node, output_shape
+from accelsim.workload.layer import FloatLayer, Layer
 
 HERE = Path(__file__).parent
 LAYER = 0
@@ -80,56 +81,78 @@ def build_layers(
 ) -> list[FloatLayer]:
     data = encoder.layer(LAYER, encoder.embed(ids))
     calib = encoder.layer(LAYER, encoder.embed(calibration))
-    elements = data["x"].size  # sentences * tokens * width
 
-    def linear(name: str, source: str, bert_name: str, *work: GlobalPeWork) -> FloatLayer:
+    def linear(name: str, source: str, bert_name: str) -> FloatLayer:
         weight = encoder.layer_tensor(LAYER, f"{bert_name}.weight")
         rows = as_rows(data[source])
         return FloatLayer(
-            name=name,
-            op="linear",
-            geometry=Geometry(N=1, C=weight.shape[1], H=1, W=rows.shape[3], K=weight.shape[0]),
+            Layer(
+                name=name,
+                op="linear",
+                geometry=Geometry(N=1, C=weight.shape[1], H=1, W=rows.shape[3], K=weight.shape[0]),
+            ),
             weight=weight[:, :, None, None],
             bias=encoder.layer_tensor(LAYER, f"{bert_name}.bias"),
             input=rows,
-            global_pe=work,
             calibration_input=as_rows(calib[source]),
         )
 
-    def matmul(
-        name: str, source: str, weight_of: Callable[[dict[str, Array]], Array], *work: GlobalPeWork
-    ) -> FloatLayer:
+    def matmul(name: str, source: str, weight_of: Callable[[dict[str, Array]], Array]) -> FloatLayer:
         rows, columns = as_matmul_input(data[source]), as_matmul_weight(weight_of(data))
         groups = data[source].shape[0] * HEADS
         return FloatLayer(
-            name=name,
-            op="matmul",
-            geometry=Geometry(N=1, C=rows.shape[1], H=1, W=rows.shape[3], K=columns.shape[0], groups=groups),
+            Layer(
+                name=name,
+                op="matmul",
+                geometry=Geometry(
+                    N=1, C=rows.shape[1], H=1, W=rows.shape[3], K=columns.shape[0], groups=groups
+                ),
+                input_signed=source != "probabilities",  # softmax leaves nothing below zero
+                weight_is_activation=True,
+            ),
             weight=columns,
             input=rows,
-            input_signed=source != "probabilities",  # softmax leaves nothing below zero
-            weight_is_activation=True,
-            global_pe=work,
             calibration_input=as_matmul_input(calib[source]),
             calibration_weight=as_matmul_weight(weight_of(calib)),
         )
 
-    residual = GlobalPeWork("add", elements), GlobalPeWork("layer_norm", elements)
-    # V is consumed along the tokens, the pixels of the layer that makes it, and a PPU makes vectors along
-    # its output channels only: the global PE requantizes V. K is consumed along the channels: no such work.
-    requantize = GlobalPeWork("requantize", elements)
-    # The scores leave unscaled, as Q K^T; their 1 / sqrt(head width) belongs to the softmax.
-    softmax = GlobalPeWork("softmax", data["scores"].size)
     return [
         linear("query", "x", "attention.self.query"),
         linear("key", "x", "attention.self.key"),
-        linear("value", "x", "attention.self.value", requantize),
-        matmul("scores", "query", lambda part: part["key"], softmax),
+        linear("value", "x", "attention.self.value"),
+        matmul("scores", "query", lambda part: part["key"]),
         matmul("context", "probabilities", lambda part: part["value"].transpose(0, 1, 3, 2)),
-        linear("attention_output", "context", "attention.output.dense", *residual),
-        linear("ffn_up", "attended", "intermediate.dense", GlobalPeWork("gelu", data["hidden"].size)),
-        linear("ffn_down", "hidden", "output.dense", *residual),
+        linear("attention_output", "context", "attention.output.dense"),
+        linear("ffn_up", "attended", "intermediate.dense"),
+        linear("ffn_down", "hidden", "output.dense"),
     ]
+
+
+def build_graph(layers: list[FloatLayer]) -> Graph:
+    """The layers of an encoder layer and the work between them: what each reads."""
+    shapes = {layer.name: output_shape(layer.layer) for layer in layers}
+    hidden, scores, up = shapes["query"], shapes["scores"], shapes["ffn_up"]
+    steps = (
+        LayerStep("query", ("hidden_states",)),
+        LayerStep("key", ("hidden_states",)),
+        LayerStep("value", ("hidden_states",)),
+        # V is consumed along the tokens, the pixels of the layer that makes it, and a PPU makes vectors along
+        # its output channels only: the global PE requantizes V. K is consumed along the channels, as it is.
+        Node("requantize", "requantize", ("value",), hidden),
+        LayerStep("scores", ("query", "key")),
+        # The scores leave unscaled, as Q K^T; their 1 / sqrt(head width) belongs to the softmax.
+        Node("softmax", "softmax", ("scores",), scores),
+        LayerStep("context", ("softmax", "requantize")),
+        LayerStep("attention_output", ("context",)),
+        Node("attention_add", "add", ("attention_output", "hidden_states"), hidden),
+        Node("attention_norm", "layer_norm", ("attention_add",), hidden),
+        LayerStep("ffn_up", ("attention_norm",)),
+        Node("gelu", "gelu", ("ffn_up",), up),
+        LayerStep("ffn_down", ("gelu",)),
+        Node("ffn_add", "add", ("ffn_down", "attention_norm"), hidden),
+        Node("ffn_norm", "layer_norm", ("ffn_add",), hidden),
+    )
+    return Graph((("hidden_states", hidden),), steps, ("ffn_norm",))
 
 
 def main() -> None:
@@ -147,7 +170,7 @@ def main() -> None:
         "evaluated": "traces/minilm/sentences.txt",
         "calibration": "traces/minilm/calibration.txt",
     }
-    write_trace(out, "minilm_layer0", layers, provenance)
+    write_trace(out, "minilm_layer0", layers, provenance, graph=build_graph(layers))
     macs = sum(layer.geometry.macs for layer in layers)
     print(f"{out}: {len(layers)} layers, {macs / 1e6:.2f} M MACs, {out.stat().st_size / 1e6:.2f} MB")
 

@@ -1,6 +1,6 @@
 # mypy: ignore-errors
 # Compiled by Numba, whose types mypy does not know.
-"""Weight tiles, blocks and the psum tiles they make (docs/machine.md section 4, Units, Tiles, Blocks)."""
+"""Weight tiles, blocks and the psum tiles they make (docs/program.md, Units, Tiles, Blocks)."""
 
 from __future__ import annotations
 
@@ -202,8 +202,8 @@ def _leaving(s, block):
 
 @compiled
 def outputs_of(s, c, blocks, tiles, pes):
-    """(output tiles over all PEs, bits of the largest)."""
-    count, largest = 0, 0
+    """(output tiles over all PEs, bits of the largest, values of the one with the most)."""
+    count, largest, most = 0, 0, 0
     for pe in range(s.pes):
         if pe // c.pixel_split % c.c_split < c.c_split - 1:
             continue  # its psums go on along the chain
@@ -212,7 +212,8 @@ def outputs_of(s, c, blocks, tiles, pes):
             if block.fifo_entries:
                 count -= -block.pixels // s.piece
                 largest = max(largest, min(s.piece, block.pixels) * block.output_bits)
-    return count, largest
+                most = max(most, min(s.piece, block.pixels) * block.values)
+    return count, largest, most
 
 
 @compiled
@@ -226,7 +227,7 @@ def input_reads(s, c, taps, blocks, input_tiles):
             before[p + 1, t] = before[p, t] + (taps[p, t] >= 0)
     for b in range(len(blocks)):
         block = blocks[b]
-        if s.folded:
+        if s.packed_im2col:
             reads[b] = block.pixels * block.vectors
             continue
         start, stop = split(s.words, c.c_split, input_tiles[block.input_tile % len(input_tiles)].part)

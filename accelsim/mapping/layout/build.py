@@ -1,17 +1,19 @@
-"""The one builder of a layer's layout, from its shape and its mapping (docs/machine.md section 4)."""
+"""The one builder of a layer's layout, from its shape and its mapping (docs/program.md)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.machine.timing import INPUTS_AHEAD
+from accelsim.machine.timing import INPUT_PREFETCH_DEPTH
 from accelsim.mapping.layout.blocks import lay_blocks, outputs_of, weight_tiles
 from accelsim.mapping.layout.fetches import fill_fetches, lay_fetches, lay_positions
 from accelsim.mapping.layout.input_tiles import input_tiles, pixel_runs
 from accelsim.mapping.layout.records import CACHED, GB, STREAMED, Layout, Shape, Tiling
+from accelsim.mapping.residency import most_share_bits
 
 
 class Refused(NamedTuple):
@@ -21,8 +23,14 @@ class Refused(NamedTuple):
     needed: int
 
 
-def lay_out(s: Shape, c: Tiling, taps: NDArray[np.int32]) -> Layout | Refused:
-    """A layer of shape `s` tiled by `c`. taps: int32[pixels, R*S], the input position under each, or -1."""
+def lay_out(
+    s: Shape, c: Tiling, taps: NDArray[np.int32], beside_bits: Sequence[int] = ()
+) -> Layout | Refused:
+    """A layer of shape `s` tiled by `c`.
+
+    taps: int32[pixels, R*S], the input position under each, or -1; beside_bits: of the tensors that wait for
+    DRAM in the global buffer beside output tiles, each whole.
+    """
     w_tiles = weight_tiles(s, c)
     if (w_tiles["half_words"] > s.weight_half).any():
         return Refused("weight half", _first_above(w_tiles["half_words"], s.weight_half))
@@ -36,14 +44,16 @@ def lay_out(s: Shape, c: Tiling, taps: NDArray[np.int32]) -> Layout | Refused:
     positions = lay_positions(s, blocks, pes)
     streams, fetches, destinations, weight_streams, weight_fetches = lay_fetches(s, c, positions, pes)
     one_each = fill_fetches(s, w_tiles, i_tiles, positions, destinations, streams, fetches, weight_fetches)
-    outputs, largest_output = outputs_of(s, c, blocks, psum_tiles, pes)
+    outputs, largest_output, most_values = outputs_of(s, c, blocks, psum_tiles, pes)
     staging = s.kept
     if s.input_mode == STREAMED:
         used = streams[weight_streams:]
         input_streams = int((used["first"] < used["stop"]).sum())
-        staging += INPUTS_AHEAD * input_streams * int(i_tiles["words"].max()) * s.input_bits
-    if s.output_to_dram:
-        staging += s.staging_tiles * s.pes * largest_output
+        staging += INPUT_PREFETCH_DEPTH * input_streams * int(i_tiles["words"].max()) * s.input_bits
+    if s.stages:
+        values = s.pixels * s.outputs * s.groups
+        slot = largest_output + sum(most_share_bits(stored, most_values, values) for stored in beside_bits)
+        staging += s.staging_tiles * s.pes * slot
     if staging > s.activation_region:
         return Refused("activation region", staging)
     # Each stream can have so many tiles there at once: none waits for another's.

@@ -1,6 +1,6 @@
 # mypy: ignore-errors
 # Compiled by Numba, whose types mypy does not know.
-"""Positions of tiles in the PEs' buffers, and the fetches that bring them (docs/machine.md section 4)."""
+"""Positions of tiles in the PEs' buffers, and the fetches that bring them (docs/program.md)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from accelsim.machine.timing import INPUT, WEIGHT
 from accelsim.mapping.compiled import compiled, inlined
 from accelsim.mapping.layout.records import CACHED, FETCH, GB, NO_READ, POSITION, STREAM, STREAMED
 
+OPERANDS = 1 << 31  # number of the first share of a spilled operand: after all fetches
 _NEVER = np.int64(1) << 62
 
 

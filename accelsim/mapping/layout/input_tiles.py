@@ -1,6 +1,6 @@
 # mypy: ignore-errors
 # Compiled by Numba, whose types mypy does not know.
-"""Runs of pixels, and what the input tiles of each hold (docs/machine.md section 4, Tiles)."""
+"""Runs of pixels, and what the input tiles of each hold (docs/program.md, Tiles)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def split(count, parts, index):
 def vectors_of(s, c, part):
     """Vectors of a part of the reduction."""
     start, stop = split(s.words, c.c_split, part)
-    return (stop - start) * (1 if s.folded else s.taps)
+    return (stop - start) * (1 if s.packed_im2col else s.taps)
 
 
 @compiled
@@ -85,7 +85,7 @@ def input_tiles(s, c, taps, runs):
         own, vectors = stop - start, vectors_of(s, c, part)
         chunk = c.chunk_vectors if c.chunk_inputs else vectors
         # Positions in the global buffer already; with chunks a tap's channels come one by one.
-        known = np.zeros((own if c.chunk_inputs and not s.folded else 1, s.positions), np.bool_)
+        known = np.zeros((own if c.chunk_inputs and not s.packed_im2col else 1, s.positions), np.bool_)
         for run in range(len(runs)):
             if run and runs[run].pp != runs[run - 1].pp:
                 known[:] = False
@@ -94,7 +94,7 @@ def input_tiles(s, c, taps, runs):
                 tile = tiles[(part * len(runs) + run) * chunks + i]
                 g0, g1 = i * chunk, min((i + 1) * chunk, vectors)
                 words, items, fresh = 0, 0, 0
-                if s.folded:
+                if s.packed_im2col:
                     # DRAM holds the positions under the taps that the vectors cover, also in part.
                     t0 = (start + g0) * s.vector // s.channels
                     t1 = min(s.taps, -(-(start + g1) * s.vector // s.channels))

@@ -13,10 +13,10 @@ from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.blocks import input_reads
 from accelsim.mapping.layout.build import Refused, lay_out
 from accelsim.mapping.layout.records import NO_READ, Layout, Rows, Shape
+from accelsim.mapping.layout.rows import Block, InputTile, WeightTile
 from accelsim.mapping.layout.shape import shape_of, taps_of, tiling_of
-from accelsim.mapping.layout.tiles import Block, InputTile, WeightTile
-from accelsim.mapping.plan import Mapping, check_mapping
-from accelsim.mapping.residency import Storage
+from accelsim.mapping.plan import LayerMapping, check_mapping
+from accelsim.mapping.residency import Residency
 from accelsim.workload.layer import LayerSpec
 
 Tile = WeightTile | InputTile
@@ -69,22 +69,22 @@ class LayerProgram:
     """Everything the array needs to run one layer. output_tiles: over all PEs."""
 
     layer: LayerSpec
-    mapping: Mapping
-    storage: Storage
+    mapping: LayerMapping
+    residency: Residency
     piece_pixels: int
     pes: list[PeProgram]
     weight_streams: list[Stream]
     input_streams: list[Stream]
-    weights_ahead: int  # tiles of a stream that may wait in the global buffer for room in the PEs
+    weight_prefetch_depth: int  # tiles of a stream that may wait in the global buffer for room in the PEs
     output_tiles: int
 
     @property
     def signature(self) -> Hashable:
         """Equal for layers that are laid out alike, whatever their names and numbers."""
         layer = self.layer
-        output = layer.output.bits, layer.output.scale_bits
+        output = layer.output_operand.bits, layer.output_operand.scale.bits
         kind = layer.weight_is_activation, layer.global_pe, layer.fold, layer.vector_size
-        return layer.geometry, layer.scheme, output, kind, self.mapping, self.storage
+        return layer.geometry, layer.scheme, output, kind, self.mapping, self.residency
 
     def pieces(self, block: Block) -> list[int]:
         """Pixels of the pieces in which the psum tile of a last block leaves, in order."""
@@ -100,12 +100,12 @@ class LayerProgram:
         return self.part_of(pe) < self.mapping.c_split - 1
 
 
-def build_program(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> LayerProgram:
+def build_program(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Residency) -> LayerProgram:
     """Lay a layer on the array. Raises AccelsimError naming a buffer too small, and by how much."""
     check_mapping(arch, layer, mapping)
-    shape, tiling = shape_of(arch, layer, mapping, storage), tiling_of(layer, mapping)
+    shape, tiling = shape_of(arch, layer, mapping, residency), tiling_of(layer, mapping)
     taps = taps_of(layer.geometry)
-    layout = lay_out(shape, tiling, taps)
+    layout = lay_out(shape, tiling, taps, residency.beside_bits)
     if isinstance(layout, Refused):
         raise AccelsimError(f"layer {layer.name}: {_reason(layout, shape)}")
     weights = [
@@ -117,16 +117,16 @@ def build_program(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Stora
     return LayerProgram(
         layer,
         mapping,
-        storage,
+        residency,
         shape.piece,
         _pe_programs(layout, tiles, len(weights), reads),
         *_streams(layout, tiles, len(weights)),
-        weights_ahead=layout.weights_ahead,
+        weight_prefetch_depth=layout.weight_prefetch_depth,
         output_tiles=layout.outputs,
     )
 
 
-def _input_tiles(layer: LayerSpec, mapping: Mapping, shape: Shape, layout: Layout) -> list[InputTile]:
+def _input_tiles(layer: LayerSpec, mapping: LayerMapping, shape: Shape, layout: Layout) -> list[InputTile]:
     """Of all groups, in the order of a block's `input_tile`."""
     parts = layer.parts(mapping.c_split)
     rows = layout.input_tiles.tolist()

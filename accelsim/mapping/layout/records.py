@@ -1,4 +1,4 @@
-"""The rows that a layout is made of, and what it is made from; all integers (docs/machine.md section 4).
+"""The rows that a layout is made of, and what it is made from; all integers (docs/program.md).
 
 Rows are NumPy records, so that compiled code and Python read the same fields by name.
 """
@@ -39,20 +39,20 @@ class Shape(NamedTuple):
     pixels: int
     positions: int  # input positions N*H*W
     taps: int
-    words: int  # Cv, or of a folded layer G: what is cut over a chain
-    folded: int
+    words: int  # Cv, or of a packed im2col layer G: what is cut over a chain
+    packed_im2col: int
     channels: int  # per group
     vector: int
     weight_bits: int
     input_bits: int
-    item_bits: int  # of what DRAM stores of an input: a word, or a position of a folded layer
+    item_bits: int  # of what DRAM stores of an input: a word, or a position of a packed im2col layer
     weight_mode: int  # GB, CACHED or STREAMED
     input_mode: int
     output_bits: int  # of a code
     output_scale_bits: int
     staged: int
-    output_to_dram: int
-    staging_tiles: int  # output tiles of a PE on their way to DRAM
+    stages: int  # whether output tiles wait for DRAM
+    staging_tiles: int  # output tiles of a PE that may
 
 
 GB, CACHED, STREAMED = 0, 1, 2
@@ -127,5 +127,5 @@ class Layout(NamedTuple):
     pes: Rows
     weight_streams: int
     weight_fetches: int
-    weights_ahead: int  # tiles of a weight stream between asking and the end of the crossbar transfer
+    weight_prefetch_depth: int  # tiles of a weight stream between asking and the end of the crossbar transfer
     outputs: int

@@ -10,26 +10,25 @@ from numpy.typing import NDArray
 from accelsim.machine import timing
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.records import CACHED, GB, STREAMED, Shape, Tiling
-from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import Residency
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import LayerSpec
 
 _MODES = {"gb": GB, "cached": CACHED, "streamed": STREAMED}
 
 
-def shape_of(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -> Shape:
+def shape_of(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Residency) -> Shape:
     """Of the mapping the dataflow alone, which says how many pixels a d-tile has."""
-    geometry, scheme, output = layer.geometry, layer.scheme, layer.output
+    geometry, inputs, output = layer.geometry, layer.input_operand, layer.output_operand
     weight_banks, input_banks, _ = arch.bank_groups
     channels = geometry.channels_per_group
-    input_bits = layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits
     return Shape(
         pes=arch.pes,
         side=timing.grid_side(arch.pes),
         lanes=arch.lanes,
         unit=arch.unit_channels,
-        depth=timing.tile_pixels(arch, mapping.dataflow, output.scale_bits),
+        depth=timing.tile_pixels(arch, mapping.dataflow, output.scale.bits),
         piece=arch.accumulation_collector_depth,
         weight_half=arch.weight_buffer_words // 2,
         input_half=arch.input_buffer_words // 2,
@@ -37,30 +36,30 @@ def shape_of(arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage) -
         input_banks=input_banks,
         weight_region=arch.weight_region_bits,
         activation_region=arch.activation_region_bits,
-        kept=storage.kept_bits,
+        kept=residency.kept_bits,
         groups=geometry.groups,
         outputs=geometry.outputs_per_group,
         pixels=geometry.pixels,
         positions=geometry.N * geometry.H * geometry.W,
         taps=geometry.R * geometry.S,
-        words=layer.G if layer.folded else layer.words_per_position,
-        folded=int(layer.folded),
+        words=layer.G if layer.packed_im2col else layer.words_per_position,
+        packed_im2col=int(layer.packed_im2col),
         channels=channels,
         vector=layer.vector_size,
-        weight_bits=layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits,
-        input_bits=input_bits,
-        item_bits=channels * scheme.activation_bits if layer.folded else input_bits,
-        weight_mode=_MODES[storage.weights],
-        input_mode=_MODES[storage.input],
+        weight_bits=layer.weight_operand.word_bits,
+        input_bits=inputs.word_bits,
+        item_bits=channels * inputs.bits if layer.packed_im2col else inputs.word_bits,
+        weight_mode=_MODES[residency.weights],
+        input_mode=_MODES[residency.input],
         output_bits=output.bits,
-        output_scale_bits=output.scale_bits,
-        staged=int(timing.is_staged(arch, output.scale_bits)),
-        output_to_dram=int(storage.output_to_dram),
+        output_scale_bits=output.scale.bits,
+        staged=int(timing.is_staged(arch, output.scale.bits)),
+        stages=int(residency.stages_outputs),
         staging_tiles=arch.output_staging_tiles,
     )
 
 
-def tiling_of(layer: LayerSpec, mapping: Mapping) -> Tiling:
+def tiling_of(layer: LayerSpec, mapping: LayerMapping) -> Tiling:
     """Sizes beyond the layer's own are as good as those."""
     return Tiling(
         k_split=mapping.k_split,

@@ -12,13 +12,13 @@ from accelsim.errors import AccelsimError
 from accelsim.machine import timing
 from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import block_slots
-from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage, output_bits, output_staging_bits
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import Residency, output_bits, output_staging_bits
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import LayerSpec
 
 
-def candidates(arch: Arch, layer: LayerSpec, storage: Storage) -> Iterator[Mapping]:
+def candidates(arch: Arch, layer: LayerSpec, residency: Residency) -> Iterator[LayerMapping]:
     """All of them but for those another one surely beats; what is pinned is kept.
 
     Left out: splits that leave half of the PEs idle where a finer one exists, most sizes of tiles between
@@ -40,11 +40,11 @@ def candidates(arch: Arch, layer: LayerSpec, storage: Storage) -> Iterator[Mappi
             for units, chunk, chunk_inputs in _weight_tiles(arch, layer, k_split, c_split):
                 vectors = min(chunk, _part_vectors(layer, c_split)) if chunk_inputs else None
                 for tile_pixels in _pixel_tiles(
-                    arch, layer, storage, dataflow, c_split, pixel_split, vectors
+                    arch, layer, residency, dataflow, c_split, pixel_split, vectors
                 ):
                     one_order = _one_order(arch, layer, k_split, pixel_split, units, tile_pixels)
                     for order in (pins.order,) if pins.order else ("KP",) if one_order else ("KP", "PK"):
-                        yield Mapping(
+                        yield LayerMapping(
                             k_split=k_split,
                             pixel_split=pixel_split,
                             order=order,
@@ -65,7 +65,7 @@ def splits(arch: Arch, layer: LayerSpec) -> list[tuple[int, int, int]]:
     """(k_split, c_split, pixel_split) that use as many PEs as the layer allows, at least half of them."""
     pins, pixels = arch.mapping, layer.geometry.pixels
     units = unit_count(arch, layer)
-    parts = (layer.G if layer.folded else layer.words_per_position) if arch.psum_chain else 1
+    parts = (layer.G if layer.packed_im2col else layer.words_per_position) if arch.psum_chain else 1
     found = []
     for k in [pins.k_split] if pins.k_split else range(1, min(arch.pes, units) + 1):
         for c in [pins.c_split] if pins.c_split else range(1, max(1, min(arch.pes // k, parts)) + 1):
@@ -80,7 +80,7 @@ def splits(arch: Arch, layer: LayerSpec) -> list[tuple[int, int, int]]:
 
 def _part_vectors(layer: LayerSpec, c_split: int) -> int:
     """Vectors of the longest part."""
-    if layer.folded:
+    if layer.packed_im2col:
         return -(-layer.G // c_split)
     return -(-layer.words_per_position // c_split) * (layer.G // layer.words_per_position)
 
@@ -91,8 +91,7 @@ def _weight_tiles(
     """(units_per_tile, chunk_vectors, chunk_inputs); 0 units: chunked weights."""
     pins, vectors = arch.mapping, _part_vectors(layer, c_split)
     # A tile has to fit its half, and the global buffer's weight region.
-    scheme, lanes = layer.scheme, min(arch.lanes, layer.geometry.outputs_per_group)
-    word = lanes * (layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits)
+    word = min(arch.lanes, layer.geometry.outputs_per_group) * layer.weight_operand.word_bits
     half = max(1, min(arch.weight_buffer_words // 2, arch.weight_region_bits // word))
     lane_groups = -(-min(arch.unit_channels, layer.geometry.outputs_per_group) // arch.lanes)
     own_units = -(-unit_count(arch, layer) // k_split)
@@ -126,7 +125,7 @@ def _weight_tiles(
 def _pixel_tiles(
     arch: Arch,
     layer: LayerSpec,
-    storage: Storage,
+    residency: Residency,
     dataflow: str,
     c_split: int,
     pixel_split: int,
@@ -139,20 +138,20 @@ def _pixel_tiles(
     if arch.mapping.tile_pixels:
         return [arch.mapping.tile_pixels]
     depth = arch.accumulation_collector_depth
-    if not timing.is_staged(arch, layer.output.scale_bits):
+    if not timing.is_staged(arch, layer.output_operand.scale.bits):
         depth = timing.psum_store_pixels(arch, dataflow)
     half = arch.input_buffer_words // 2
     own = -(-layer.geometry.pixels // pixel_split)
-    word = layer.vector_size * layer.scheme.activation_bits + layer.scheme.activation_scale_bits
+    word = layer.input_operand.word_bits
     streams = c_split * pixel_split if layer.geometry.groups == 1 else arch.pes
-    room = arch.activation_region_bits - storage.kept_bits
+    room = arch.activation_region_bits - residency.kept_bits
 
     def fit(size: int) -> bool:
         words, staging = input_words(layer, c_split, size, vectors), 0
-        if storage.input == "streamed":
-            staging += timing.INPUTS_AHEAD * streams * words * word
-        if storage.output_to_dram:
-            staging += output_staging_bits(arch, layer, size)
+        if residency.input == "streamed":
+            staging += timing.INPUT_PREFETCH_DEPTH * streams * words * word
+        if residency.stages_outputs:
+            staging += output_staging_bits(arch, layer, residency, size)
         return words <= 1.1 * half and staging <= room
 
     sizes = {min(own, depth << power) for power in range(max(1, (-(-own // depth)).bit_length() + 1))}
@@ -171,7 +170,7 @@ def _pixel_tiles(
 def input_words(layer: LayerSpec, c_split: int, tile_pixels: int, vectors: int | None) -> int:
     """About how many words an input tile of so many pixels holds at most, or one chunk of `vectors` of it."""
     part = _part_vectors(layer, c_split)
-    if layer.folded:
+    if layer.packed_im2col:
         return tile_pixels * (vectors or part)
     geometry, words = layer.geometry, -(-layer.words_per_position // c_split)
     taps = geometry.R * geometry.S
@@ -208,9 +207,9 @@ def _one_order(
     return own_units <= max(1, units) or own_pixels <= tile_pixels
 
 
-def roofline(arch: Arch, layer: LayerSpec, storage: Storage, mapping: Mapping) -> float:
+def roofline(arch: Arch, layer: LayerSpec, residency: Residency, mapping: LayerMapping) -> float:
     """Cycles by the busiest resource, a ranking: what the model is run on first."""
-    geometry, scheme = layer.geometry, layer.scheme
+    geometry = layer.geometry
     passes, depth = timing.passes(arch, mapping.dataflow), timing.psum_store_pixels(arch, mapping.dataflow)
     pixels = -(-geometry.pixels // mapping.pixel_split)
     units = -(-unit_count(arch, layer) // mapping.k_split)
@@ -240,8 +239,7 @@ def roofline(arch: Arch, layer: LayerSpec, storage: Storage, mapping: Mapping) -
         inputs_sent = units * lane_groups
     elif mapping.order == "KP" and pixel_tiles > 2:
         inputs_sent = unit_tiles
-    word_w = layer.vector_size * scheme.weight_bits + scheme.weight_scale_bits
-    word_i = layer.vector_size * scheme.activation_bits + scheme.activation_scale_bits
+    word_w, word_i = layer.weight_operand.word_bits, layer.input_operand.word_bits
     weights = min(units * arch.unit_channels, geometry.K) * vectors * word_w * weights_sent
     span = chunk if mapping.chunk_inputs else None
     tile = input_words(layer, mapping.c_split, min(mapping.tile_pixels, pixels), span) * word_i
@@ -254,15 +252,16 @@ def roofline(arch: Arch, layer: LayerSpec, storage: Storage, mapping: Mapping) -
     per_weight_bank = -(-weight_streams // min(weight_banks, weight_streams))
     per_input_bank = -(-input_streams // min(input_banks, input_streams))
     dram = 0.0
-    if storage.weights != "gb":
-        dram += weights * weight_streams / (1 if storage.weights == "streamed" else weights_sent)
-    if storage.input != "gb":
-        dram += inputs * input_streams / (1 if storage.input == "streamed" else inputs_sent)
-    if storage.output_to_dram:
-        dram += output_bits(layer)
+    if residency.weights != "gb":
+        dram += weights * weight_streams / (1 if residency.weights == "streamed" else weights_sent)
+    if residency.input != "gb":
+        dram += inputs * input_streams / (1 if residency.input == "streamed" else inputs_sent)
+    dram += sum(residency.written_bits) + sum(residency.spilled_bits)
     psums = 0.0
     if mapping.c_split > 1:
-        psums = units * lane_groups * pixels * arch.lanes * arch.accumulator_width(scheme) / arch.psum_bits
+        psums = (
+            units * lane_groups * pixels * arch.lanes * arch.accumulator_width(layer.scheme) / arch.psum_bits
+        )
     busiest = max(
         compute,
         (weights + inputs) / width + (psums if arch.psum_port_bits is None else 0.0),

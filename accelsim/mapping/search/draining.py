@@ -1,12 +1,12 @@
 # mypy: ignore-errors
 # Compiled by Numba, whose types mypy does not know.
 """What leaves the PEs: psums along chains and into PPUs, outputs to the global buffer and on to DRAM
-(docs/machine.md section 5, Chains, Drain, Output and Global PE).
+(docs/timing.md, Chains, Drain, Output and Global PE).
 """
 
 from __future__ import annotations
 
-from accelsim.machine.timing import OUTPUT, PSUM
+from accelsim.machine.timing import INPUT, OUTPUT, PSUM
 from accelsim.mapping.compiled import (
     dram_transfer,
     global_pe_step,
@@ -16,8 +16,9 @@ from accelsim.mapping.compiled import (
     port_cycles,
     psum_hops,
     psum_port_cycles,
+    share_bits,
 )
-from accelsim.mapping.layout.fetches import request_order
+from accelsim.mapping.layout.fetches import OPERANDS, request_order
 from accelsim.mapping.search.events import (
     ACT,
     DRAIN,
@@ -25,16 +26,18 @@ from accelsim.mapping.search.events import (
     GRANT,
     ISSUE,
     NEVER,
+    OPERAND_READ,
     OUTPUT_ARRIVED,
     OUTPUT_CROSSES,
+    OUTPUT_DONE,
     OUTPUT_SENT,
     OUTPUT_WHOLE,
-    OUTPUT_WRITTEN,
     PSUMS_CROSS,
     VISIBLE,
     push,
 )
 from accelsim.mapping.search.parameters import (
+    COUNT_DRAM_READ,
     COUNT_DRAM_WRITE,
     COUNT_GB_READ,
     COUNT_GB_WRITE,
@@ -134,9 +137,9 @@ def request_outputs(run, now, number):
     """Request the crossbar for what is whole, unless too much is on its way to DRAM."""
     pe, s = run.pe_state[number], run.s
     while pe.requested < pe.whole:
-        if s.output_to_dram:
+        if s.stages:
             if pe.staging == 0:
-                break  # whoever has been written comes back
+                break  # whoever is done comes back
             pe.staging -= 1
         order = request_order(OUTPUT, number, pe.requested - run.pes[number].piece)
         push(run, now, GRANT, order, OUTPUT_CROSSES, pe.requested)
@@ -146,25 +149,71 @@ def request_outputs(run, now, number):
 @inlined
 def output_crosses(run, now, o):
     """An output tile from its PE to its bank."""
-    m, s, ports, array, output = run.m, run.s, run.ports, run.array[0], run.outputs[o]
+    m, s, ports, output = run.m, run.s, run.ports, run.outputs[o]
     bank = output_bank(output.pe, s.weight_banks, s.input_banks, m.output_banks)
     way_out = port_of(s, m, OUT, output.pe)
-    end = max(now + 1, ports[bank], ports[way_out]) + port_cycles(output.bits, m.crossbar_bits)
+    start = max(now + 1, ports[bank], ports[way_out])
+    end = start + port_cycles(output.bits, m.crossbar_bits)
     ports[bank] = ports[way_out] = end
     run.counts[COUNT_GB_WRITE] += -(-output.bits // m.bank_bits)
     run.counts[COUNT_HOPS] += output.bits * output_hops(s.side, output.pe)
     push(run, end, VISIBLE, output.pe, OUTPUT_SENT, 0)
-    arrival = end + m.noc_latency
-    if m.streaming_elements:
-        push(run, arrival, VISIBLE, output.pe, OUTPUT_ARRIVED, o)
-    if s.output_to_dram:
-        run.counts[COUNT_DRAM_WRITE] += output.bits
-        run.counts[COUNT_GB_READ] += -(-output.bits // m.bank_bits)
-        order = request_order(OUTPUT, output.pe, o - run.pes[output.pe].piece)
-        push(run, arrival, GRANT, order, DRAM_WRITE, o)
-    else:
-        array.written += 1
-        array.last_write = max(array.last_write, arrival)
+    output.there = end + m.noc_latency
+    shares = len(run.spilled)
+    for n in range(shares):
+        if share(run, output, run.spilled[n]):
+            output.to_move += 1
+            number = OPERANDS + (o - run.pes[output.pe].piece) * shares + n
+            order = request_order(INPUT, output.pe, number)
+            push(run, start, GRANT, order, OPERAND_READ, o * shares + n)
+    if output.to_move == 0:
+        output_there(run, o)
+
+
+@inlined
+def share(run, output, stored):
+    """What of a tensor of `stored` bits goes with an output tile."""
+    return share_bits(stored, output.before, output.values, run.s.pixels * run.s.outputs * run.s.groups)
+
+
+@inlined
+def read_operand(run, now, item):
+    """A share of a spilled operand, from DRAM."""
+    m, array, shares = run.m, run.array[0], len(run.spilled)
+    o = item // shares
+    output = run.outputs[o]
+    bits = share(run, output, run.spilled[item % shares])
+    array.dram_used, _, end = dram_transfer(array.dram_used, now, bits, m.dram_bits)
+    run.counts[COUNT_DRAM_READ] += bits
+    run.counts[COUNT_GB_WRITE] += -(-bits // m.bank_bits)
+    output.there = max(output.there, end + m.dram_latency)
+    output.to_move -= 1
+    if output.to_move == 0:
+        output_there(run, o)
+
+
+@inlined
+def output_there(run, o):
+    """It is known when an output tile and its operands are in the global buffer."""
+    output, shares = run.outputs[o], len(run.written)
+    if run.m.streaming_elements:
+        push(run, output.there, VISIBLE, output.pe, OUTPUT_ARRIVED, o)
+    for n in range(shares):
+        if share(run, output, run.written[n]):
+            output.to_move += 1
+            order = request_order(OUTPUT, output.pe, (o - run.pes[output.pe].piece) * shares + n)
+            push(run, output.there, GRANT, order, DRAM_WRITE, o * shares + n)
+    if output.to_move == 0:
+        output_done(run, output, output.there)
+
+
+@inlined
+def output_done(run, output, cycle):
+    array = run.array[0]
+    array.written += 1
+    array.last_write = max(array.last_write, cycle)
+    if run.s.stages:
+        push(run, cycle, VISIBLE, output.pe, OUTPUT_DONE, 0)
 
 
 @inlined
@@ -190,9 +239,14 @@ def output_arrived(run, now, o):
 
 
 @inlined
-def write_dram(run, now, o):
-    m, array, output = run.m, run.array[0], run.outputs[o]
-    array.dram_used, _, end = dram_transfer(array.dram_used, now, output.bits, m.dram_bits)
-    array.written += 1
-    array.last_write = max(array.last_write, end)
-    push(run, end, VISIBLE, output.pe, OUTPUT_WRITTEN, 0)
+def write_dram(run, now, item):
+    """A share of a written tensor, to DRAM."""
+    m, array, shares = run.m, run.array[0], len(run.written)
+    output = run.outputs[item // shares]
+    bits = share(run, output, run.written[item % shares])
+    array.dram_used, _, end = dram_transfer(array.dram_used, now, bits, m.dram_bits)
+    run.counts[COUNT_DRAM_WRITE] += bits
+    run.counts[COUNT_GB_READ] += -(-bits // m.bank_bits)
+    output.to_move -= 1
+    if output.to_move == 0:
+        output_done(run, output, end)

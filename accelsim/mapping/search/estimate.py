@@ -14,11 +14,10 @@ from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.global_pe import global_pe_load
 from accelsim.mapping.layout.build import Refused, lay_out
 from accelsim.mapping.layout.shape import shape_of, taps_of, tiling_of
-from accelsim.mapping.plan import Mapping
-from accelsim.mapping.residency import Storage
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import Residency
 from accelsim.mapping.search import parameters
 from accelsim.mapping.search.model import TOO_MANY_EVENTS, Outcome, run_layer
-from accelsim.mapping.search.state import begin
 from accelsim.workload.layer import LayerSpec
 
 # Room for events of the model at once; doubled where it does not do.
@@ -55,8 +54,8 @@ class Estimate:
 def estimate(
     arch: Arch,
     layer: LayerSpec,
-    mapping: Mapping,
-    storage: Storage,
+    mapping: LayerMapping,
+    residency: Residency,
     *,
     lead: Lead = NO_LEAD,
     limit_cycles: float = 1 << 40,
@@ -65,7 +64,7 @@ def estimate(
 
     lead: of the layer before.
     """
-    ran = _run(arch, layer, mapping, storage, lead, int(limit_cycles))
+    ran = _run(arch, layer, mapping, residency, lead, int(limit_cycles))
     if ran is None or ran[0].end < 0:
         return None
     outcome, counts = ran
@@ -79,18 +78,18 @@ def estimate(
 
 
 def _run(
-    arch: Arch, layer: LayerSpec, mapping: Mapping, storage: Storage, lead: Lead, limit_cycles: int
+    arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Residency, lead: Lead, limit_cycles: int
 ) -> tuple[Outcome, NDArray[np.int64]] | None:
     """What the model says, and its counts in the places of `parameters.count_names`."""
-    shape, tiling = shape_of(arch, layer, mapping, storage), tiling_of(layer, mapping)
-    layout = lay_out(shape, tiling, taps_of(layer.geometry))
+    shape, tiling = shape_of(arch, layer, mapping, residency), tiling_of(layer, mapping)
+    layout = lay_out(shape, tiling, taps_of(layer.geometry), residency.beside_bits)
     if isinstance(layout, Refused):
         return None
     load = global_pe_load(arch, layer)
     machine = parameters.Machine(
         passes=timing.passes(arch, mapping.dataflow),
         write_latency=timing.write_latency(layer.scheme),
-        ppu_latency=timing.ppu_latency(arch, layer.output.scale_bits),
+        ppu_latency=timing.ppu_latency(arch, layer.output_operand.scale.bits),
         fifo=arch.out_fifo_words,
         crossbar_bits=arch.crossbar_bits,
         psum_bits=arch.psum_bits,
@@ -102,7 +101,8 @@ def _run(
         dram_latency=arch.dram_latency_cycles,
         accumulator_bits=arch.accumulator_width(layer.scheme),
         global_pe_rate=arch.global_pe_elements_per_cycle,
-        global_pe_words=load.words,
+        global_pe_reads=load.words_read,
+        global_pe_writes=load.words_written,
         streaming_elements=load.streaming_elements,
         row_cycles=load.row_cycles,
         weights_wait=int(layer.weight_is_activation),
@@ -111,10 +111,10 @@ def _run(
         second_half=max(0, lead.ask - lead.second_half),
         limit=lead.ask + limit_cycles,
     )
+    spilled, written = (np.array(bits, np.int64) for bits in (residency.spilled_bits, residency.written_bits))
     events = _EVENTS
     while True:
-        state = begin(machine, shape, layout, events)
-        outcome = run_layer(shape, tiling, machine, layout, state)
+        outcome, counts = run_layer(shape, tiling, machine, layout, spilled, written, events)
         if outcome.end != TOO_MANY_EVENTS:
-            return outcome, state.counts
+            return outcome, counts
         events *= 2

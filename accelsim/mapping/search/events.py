@@ -29,16 +29,17 @@ VISIBLE, ACT, GRANT, LAST = 0, 1, 2, 3
     DRAIN,  # key: PE
     OUTPUT_WHOLE,  # in the FIFO; key: PE
     OUTPUT_SENT,  # out of the FIFO; key: PE
-    OUTPUT_ARRIVED,  # in the global buffer, for the global PE; key: PE, item: output
-    OUTPUT_WRITTEN,  # to DRAM; key: PE
+    OUTPUT_ARRIVED,  # in the global buffer with its operands, for the global PE; key: PE, item: output
+    OUTPUT_DONE,  # where it is to stay; key: PE
     SPACE_FREE,  # in the weight region; item: bits
     SPACE_WANTED,  # item: fetch, or NO_ITEM to look again
     DRAM_READ,  # item: fetch
-    DRAM_WRITE,  # item: output
+    DRAM_WRITE,  # item: share of a written tensor that goes with an output
+    OPERAND_READ,  # item: share of a spilled operand that comes with an output
     FETCH_CROSSES,  # the crossbar; item: fetch
     OUTPUT_CROSSES,  # item: output
     PSUMS_CROSS,  # item: piece
-) = range(15)
+) = range(16)
 
 
 EVENT = row_type("when", "key", "what")

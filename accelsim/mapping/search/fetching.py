@@ -1,10 +1,10 @@
 # mypy: ignore-errors
 # Compiled by Numba, whose types mypy does not know.
-"""Operands on their way into the PEs (docs/machine.md section 5, Fetch, DRAM port and Crossbar)."""
+"""Operands on their way into the PEs (docs/timing.md, Fetch, DRAM port and Crossbar)."""
 
 from __future__ import annotations
 
-from accelsim.machine.timing import INPUTS_AHEAD
+from accelsim.machine.timing import INPUT_PREFETCH_DEPTH
 from accelsim.mapping.compiled import dram_transfer, inlined, port_cycles
 from accelsim.mapping.layout.records import NO_READ
 from accelsim.mapping.search.events import (
@@ -57,7 +57,7 @@ def ask(run, now, stream):
         fetch = run.fetches[f]
         weight = f < run.weight_fetches
         if fetch.dram_bits != NO_READ:
-            ahead = run.weights_ahead if weight else INPUTS_AHEAD
+            ahead = run.weight_prefetch_depth if weight else INPUT_PREFETCH_DEPTH
             free_at = 0
             if ahead == 0:
                 free_at = halves_free(run, f)
@@ -170,6 +170,6 @@ def cross(run, now, f):
     if fetch.space:
         push(run, end, VISIBLE, 0, SPACE_FREE, fetch.space)
     run.fetch_state[f].left = end
-    after = f + (run.weights_ahead if weight else INPUTS_AHEAD)
+    after = f + (run.weight_prefetch_depth if weight else INPUT_PREFETCH_DEPTH)
     if after < run.streams[fetch.stream].stop and run.fetches[after].dram_bits != NO_READ:
         push(run, end, ACT, fetch.stream, ASK, 0)

@@ -1,6 +1,6 @@
 # mypy: ignore-errors
 # Compiled by Numba, whose types mypy does not know.
-"""Blocks of a PE, one after another (docs/machine.md section 5, Issue)."""
+"""Blocks of a PE, one after another (docs/timing.md, Issue)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def issue(run, now, number):
     chain = number // run.c.pixel_split
     if run.positions[block.weight_position].last == b:
         weights.release = now + weights_read + 1
-        push(run, weights.release, ACT, chain, SEND if run.weights_ahead else ASK, 0)
+        push(run, weights.release, ACT, chain, SEND if run.weight_prefetch_depth else ASK, 0)
     if run.positions[block.input_position].last == b:
         inputs.release = now + last_step + 1
         stream = run.weight_streams + number % input_sharing(run.s, run.c)

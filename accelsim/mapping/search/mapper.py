@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from collections.abc import Mapping as Dict
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
 
@@ -12,8 +11,8 @@ from accelsim.machine import actions
 from accelsim.machine.arch import Arch
 from accelsim.mapping.bounds import Bound, layer_bound
 from accelsim.mapping.layout.program import LayerProgram, build_program
-from accelsim.mapping.plan import Mapping, check_mapping
-from accelsim.mapping.residency import Storage
+from accelsim.mapping.plan import LayerMapping, check_mapping
+from accelsim.mapping.residency import Residency
 from accelsim.mapping.search.candidates import candidates, roofline
 from accelsim.mapping.search.estimate import NO_LEAD, Estimate, Lead, estimate
 from accelsim.workload.layer import LayerSpec
@@ -38,7 +37,7 @@ _BATCH = 2
 class Ranked:
     """One candidate: what the model says of it, and its score under the objective (less is better)."""
 
-    mapping: Mapping
+    mapping: LayerMapping
     estimate: Estimate
     energy_pj: float
     score: float
@@ -67,11 +66,13 @@ class Choice:
         return Lead(*(min(cycles, _MOST_LEAD) // _LEAD_STEP * _LEAD_STEP for cycles in left))
 
 
-def _split(mapping: Mapping) -> tuple[int, int, int]:
+def _split(mapping: LayerMapping) -> tuple[int, int, int]:
     return mapping.k_split, mapping.c_split, mapping.pixel_split
 
 
-def _next(by_split: Dict[tuple[int, int, int], list[tuple[float, int]]], ranked: list[Ranked]) -> list[int]:
+def _next(
+    by_split: Mapping[tuple[int, int, int], list[tuple[float, int]]], ranked: list[Ranked]
+) -> list[int]:
     """Takes the next batch from the splits that have done best; from all where nothing has fit yet."""
     best = list(dict.fromkeys(_split(own.mapping) for own in ranked))[:_BEST_SPLITS] or list(by_split)
     left = sorted((*candidate, split) for split in best for candidate in by_split[split])[:_BATCH]
@@ -87,7 +88,7 @@ class Mapper:
     energy is the bits moved, DRAM's counted eight times.
     """
 
-    def __init__(self, arch: Arch, prices_pj: Dict[str, float] | None = None) -> None:
+    def __init__(self, arch: Arch, prices_pj: Mapping[str, float] | None = None) -> None:
         self._arch = arch
         self._prices = (
             {actions.NOC_BIT_HOP: 1.0, actions.DRAM_READ_BIT: 8.0} if prices_pj is None else prices_pj
@@ -95,44 +96,44 @@ class Mapper:
         self._known: dict[object, Choice] = {}
         self._laid_out: dict[int, LayerProgram] = {}  # of each of the choices
 
-    def choices(self, layers: Iterable[LayerSpec], storages: Iterable[Storage]) -> Iterator[Choice]:
+    def choices(self, layers: Iterable[LayerSpec], residencies: Iterable[Residency]) -> Iterator[Choice]:
         """Choices for the layers of a run one by one, each with the lead that those before leave it."""
         lead = NO_LEAD
-        for layer, storage in zip(layers, storages, strict=True):
-            choice = self.choose(layer, storage, lead)
+        for layer, residency in zip(layers, residencies, strict=True):
+            choice = self.choose(layer, residency, lead)
             lead = choice.lead
             yield choice
 
-    def program(self, choice: Choice, layer: LayerSpec, storage: Storage) -> LayerProgram:
+    def program(self, choice: Choice, layer: LayerSpec, residency: Residency) -> LayerProgram:
         """The layer laid out by the best mapping of its choice."""
         key = id(choice)
         if key not in self._laid_out:
-            self._laid_out[key] = build_program(self._arch, layer, choice.best.mapping, storage)
+            self._laid_out[key] = build_program(self._arch, layer, choice.best.mapping, residency)
         return replace(self._laid_out[key], layer=layer)
 
-    def choose(self, layer: LayerSpec, storage: Storage, lead: Lead = NO_LEAD) -> Choice:
+    def choose(self, layer: LayerSpec, residency: Residency, lead: Lead = NO_LEAD) -> Choice:
         """Rank the layer's candidates. lead: what the choice for the layer before leaves this one.
 
         Raises AccelsimError naming a buffer that is too small.
         """
-        output = layer.output.bits, layer.output.scale_bits
+        output = layer.output_operand.bits, layer.output_operand.scale.bits
         work = layer.weight_is_activation, layer.global_pe
-        key = (layer.geometry, layer.scheme, layer.fold, output, work, storage, lead)
+        key = (layer.geometry, layer.scheme, layer.fold, output, work, residency, lead)
         if key not in self._known:
-            self._known[key] = self._search(layer, storage, lead)
+            self._known[key] = self._search(layer, residency, lead)
         return self._known[key]
 
-    def _search(self, layer: LayerSpec, storage: Storage, lead: Lead) -> Choice:
+    def _search(self, layer: LayerSpec, residency: Residency, lead: Lead) -> Choice:
         arch = self._arch
-        found = list(dict.fromkeys(candidates(arch, layer, storage)))
+        found = list(dict.fromkeys(candidates(arch, layer, residency)))
         for mapping in found:
             check_mapping(arch, layer, mapping)
         by_split: dict[tuple[int, int, int], list[tuple[float, int]]] = {}
         for i, mapping in enumerate(found):
-            by_split.setdefault(_split(mapping), []).append((roofline(arch, layer, storage, mapping), i))
+            by_split.setdefault(_split(mapping), []).append((roofline(arch, layer, residency, mapping), i))
         for own in by_split.values():
             own.sort()
-        bound = layer_bound(arch, layer, storage)
+        bound = layer_bound(arch, layer, residency)
         ranked: list[Ranked] = []
         by_cycles = arch.mapping.objective == "cycles"
 
@@ -140,7 +141,7 @@ class Mapper:
             limit = float(1 << 40)
             if by_cycles and ranked:
                 limit = _HOPELESS * min(own.estimate.cycles for own in ranked)
-            return estimate(arch, layer, found[i], storage, lead=lead, limit_cycles=limit)
+            return estimate(arch, layer, found[i], residency, lead=lead, limit_cycles=limit)
 
         tried = 0
         batch = [i for _, i in sorted(own.pop(0) for own in by_split.values())][: max(_SPLITS, _BATCH)]
@@ -158,11 +159,11 @@ class Mapper:
                     ranked.sort(key=lambda own: (own.score, own.energy_pj))
                     batch = _next(by_split, ranked)
         if not ranked:
-            raise self._refusal(layer, storage, found)
+            raise self._refusal(layer, residency, found)
         ranked.sort(key=lambda own: (own.score, own.energy_pj))
         return Choice(tuple(ranked), len(found), tried, bound)
 
-    def _rank(self, mapping: Mapping, result: Estimate) -> Ranked:
+    def _rank(self, mapping: LayerMapping, result: Estimate) -> Ranked:
         energy_pj = sum(self._prices.get(name, 0.0) * count for name, count in result.counts.items())
         energy_pj += self._prices.get("cycle", 0.0) * result.cycles
         score = {
@@ -172,11 +173,11 @@ class Mapper:
         }[self._arch.mapping.objective]
         return Ranked(mapping, result, energy_pj, score)
 
-    def _refusal(self, layer: LayerSpec, storage: Storage, found: list[Mapping]) -> AccelsimError:
+    def _refusal(self, layer: LayerSpec, residency: Residency, found: list[LayerMapping]) -> AccelsimError:
         """What laying the layer out says of the first candidate."""
         for mapping in found:
             try:
-                build_program(self._arch, layer, mapping, storage)
+                build_program(self._arch, layer, mapping, residency)
             except AccelsimError as error:
                 return error
         return AccelsimError(

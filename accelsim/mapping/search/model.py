@@ -2,7 +2,7 @@
 # Compiled by Numba, whose types mypy does not know.
 """The mapper's model: one layer on the array, from its first request to its last write, in compiled code.
 
-It follows the rules of docs/machine.md section 5 as the event model does, but for one layer by itself, walks
+It follows the rules of docs/timing.md as the event model does, but for one layer by itself, walks
 rows instead of objects, and counts only what depends on the mapping. tests/test_mapper.py holds the two
 against each other; results come from the event model.
 """
@@ -24,11 +24,12 @@ from accelsim.mapping.search.events import (
     ISSUE,
     NEVER,
     NO_ITEM,
+    OPERAND_READ,
     OUTPUT_ARRIVED,
     OUTPUT_CROSSES,
+    OUTPUT_DONE,
     OUTPUT_SENT,
     OUTPUT_WHOLE,
-    OUTPUT_WRITTEN,
     PSUMS_CROSS,
     SEND,
     SPACE_FREE,
@@ -37,7 +38,7 @@ from accelsim.mapping.search.events import (
     push,
 )
 from accelsim.mapping.search.parameters import COUNT_GB_READ, COUNT_GB_WRITE
-from accelsim.mapping.search.state import run_of
+from accelsim.mapping.search.state import begin
 
 TOO_SLOW, STUCK, TOO_MANY_EVENTS = -1, -2, -3
 
@@ -59,7 +60,7 @@ class Outcome(NamedTuple):
 @inlined
 def _first_events(run):
     m = run.m
-    look = SEND if run.weights_ahead else ASK
+    look = SEND if run.weight_prefetch_depth else ASK
     for stream in range(len(run.stream_state)):
         waits = stream >= run.weight_streams or m.weights_wait
         push(run, m.start if waits else 0, ACT, stream, ASK, 0)
@@ -91,9 +92,10 @@ def _outcome(run):
 
 
 @compiled
-def run_layer(s, c, m, layout, state):
-    """The Outcome of a layer of shape `s` tiled by `c`, and what it has counted. state: of `begin`."""
-    run = run_of(m, s, c, unowned(layout), unowned(state))
+def _run_events(owned, all_outputs):
+    """The Outcome of a Run that has just begun; the caller holds its arrays."""
+    run = unowned(owned)
+    m = run.m
     _first_events(run)
     while run.size[0]:
         if run.size[1]:
@@ -121,7 +123,7 @@ def run_layer(s, c, m, layout, state):
         elif kind == OUTPUT_WHOLE:
             run.pe_state[key].whole += 1
             draining.request_outputs(run, now, key)
-        elif kind == OUTPUT_WRITTEN:
+        elif kind == OUTPUT_DONE:
             run.pe_state[key].staging += 1
             draining.request_outputs(run, now, key)
         elif kind == OUTPUT_CROSSES:
@@ -132,12 +134,21 @@ def run_layer(s, c, m, layout, state):
             draining.output_arrived(run, now, item)
         elif kind == DRAM_WRITE:
             draining.write_dram(run, now, item)
+        elif kind == OPERAND_READ:
+            draining.read_operand(run, now, item)
         elif kind == PSUMS_CROSS:
             draining.pass_psums(run, now, item)
     if run.size[1]:
         return Outcome(TOO_MANY_EVENTS, 0, 0, 0, 0)
-    if run.array[0].written < layout.outputs:
+    if run.array[0].written < all_outputs:
         return Outcome(STUCK, 0, 0, 0, 0)
-    run.counts[COUNT_GB_READ] += m.global_pe_words
-    run.counts[COUNT_GB_WRITE] += m.global_pe_words
+    run.counts[COUNT_GB_READ] += m.global_pe_reads
+    run.counts[COUNT_GB_WRITE] += m.global_pe_writes
     return _outcome(run)
+
+
+@compiled
+def run_layer(s, c, m, layout, spilled, written, events):
+    """(Outcome, counts) of a layer of shape `s` tiled by `c`. The others: as of `begin`."""
+    run = begin(m, s, c, layout, spilled, written, events)
+    return _run_events(run, layout.outputs), run.counts

@@ -53,7 +53,8 @@ class Machine(NamedTuple):
     dram_latency: int
     accumulator_bits: int
     global_pe_rate: int
-    global_pe_words: int  # of the global buffer, read and written
+    global_pe_reads: int  # words of the global buffer
+    global_pe_writes: int
     streaming_elements: int
     row_cycles: int
     weights_wait: int  # weight fetches wait for the layer's start, as inputs do

@@ -24,8 +24,10 @@ STREAM_STATE = row_type("next_ask", "next_send", "asked_at")
 TILE_STATE = row_type("written", "start", "last_read")
 # tile: it is of; summed: the psums of the chain's PE before are in it.
 PIECE_STATE = row_type("tile", "summed")
-# An output tile, a row for every piece of its PE, in the order of their drains.
-OUTPUT_TILE = row_type("pe", "entries", "bits", "values")
+# An output tile, a row for every piece of its PE, in the order of their drains. before: outputs of the layer
+# in the tiles before it; there: in the global buffer with its operands; to_move: shares that DRAM has yet to
+# move.
+OUTPUT_TILE = row_type("pe", "entries", "bits", "values", "before", "there", "to_move")
 # block, tile: next to issue. drained_tile, drained_piece (of the tile), piece (of the layer): next to drain.
 # made: psum pieces sent on. fifo: free entries. staging: output tiles that may yet be on their way to DRAM.
 # drained, whole, requested, sent: ends of the rows of outputs that are drained, whole in the FIFO, and so on.
@@ -44,26 +46,11 @@ ARRAY_STATE = row_type(
 )  # fmt: skip
 
 
-class State(NamedTuple):
-    """Rows of state, each for the row of the layout in its place; outputs in the order of a PE's drains."""
-
-    position_state: Rows
-    fetch_state: Rows
-    stream_state: Rows
-    tile_state: Rows
-    piece_state: Rows
-    outputs: Rows
-    pe_state: Rows
-    array: Rows  # one
-    ports: NDArray[np.int64]  # cycle from which each is free, by `port_of`
-    waiting: NDArray[np.int64]  # fetches that wait for space
-    counts: NDArray[np.int64]  # in the places of `parameters.count_names`
-    heap: Rows  # of events
-    size: NDArray[np.int64]  # events on it; 1 if it was too small
-
-
 class Run(NamedTuple):
-    """One layer on its way: of the Layout what events look at, and the State."""
+    """One layer on its way: of the Layout what events look at, and what changes.
+
+    Rows of state are each for the layout's row in its place, outputs in the order of a PE's drains.
+    """
 
     m: Machine
     s: Shape
@@ -77,7 +64,7 @@ class Run(NamedTuple):
     pes: Rows
     weight_streams: int
     weight_fetches: int
-    weights_ahead: int
+    weight_prefetch_depth: int
     position_state: Rows
     fetch_state: Rows
     stream_state: Rows
@@ -85,12 +72,14 @@ class Run(NamedTuple):
     piece_state: Rows
     outputs: Rows
     pe_state: Rows
-    array: Rows
-    ports: NDArray[np.int64]
-    waiting: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    heap: Rows
-    size: NDArray[np.int64]
+    array: Rows  # one
+    ports: NDArray[np.int64]  # cycle from which each is free, by `port_of`
+    waiting: NDArray[np.int64]  # fetches that wait for space
+    spilled: NDArray[np.int64]  # bits of the tensors that nodes read from DRAM
+    written: NDArray[np.int64]  # and of those that go there
+    counts: NDArray[np.int64]  # in the places of `parameters.count_names`
+    heap: Rows  # of events
+    size: NDArray[np.int64]  # events on it; 1 if it was too small
 
 
 IN, OUT, PSUM_IN, PSUM_OUT = 0, 1, 2, 3
@@ -110,8 +99,8 @@ def port_of(s, m, way, pe):
 
 
 @compiled
-def begin(m, s, layout, events):
-    """The State before the first event, with room for so many of them at once."""
+def begin(m, s, c, layout, spilled, written, events):
+    """The Run before its first event, with room for so many at once. spilled, written: as of Run."""
     positions = np.empty(len(layout.positions), POSITION_STATE)
     for i in range(len(positions)):
         positions[i].resident = positions[i].release = NEVER
@@ -130,6 +119,19 @@ def begin(m, s, layout, events):
     pieces, outputs = np.empty(count, PIECE_STATE), np.empty(count, OUTPUT_TILE)
     for i in range(count):
         pieces[i].summed = NEVER
+        outputs[i].to_move = 0
+    before = 0
+    for pe in range(s.pes):
+        if pe // c.pixel_split % c.c_split < c.c_split - 1:
+            continue  # its psums go on along the chain
+        row = layout.pes[pe].piece
+        for j in range(layout.pes[pe].psum_tile, layout.pes[pe + 1].psum_tile):
+            block = layout.blocks[layout.psum_tiles[j].last]
+            if block.fifo_entries:
+                for p0 in range(0, block.pixels, s.piece):
+                    outputs[row].before = before
+                    before += min(s.piece, block.pixels - p0) * block.values
+                    row += 1
     pes = np.empty(s.pes, PE_STATE)
     for i in range(s.pes):
         pe, own = pes[i], layout.pes[i]
@@ -147,14 +149,6 @@ def begin(m, s, layout, events):
     ports = np.zeros(banks_in(s, m) + 4 * s.pes, np.int64)
     waiting = np.empty(layout.weight_fetches, np.int64)
     counts, heap, size = np.zeros(COUNTS, np.int64), np.empty(events, EVENT), np.zeros(2, np.int64)
-    return State(
-        positions, fetches, streams, tiles, pieces, outputs, pes, array, ports, waiting, counts, heap, size
-    )
-
-
-@inlined
-def run_of(m, s, c, layout, state):
-    """layout, state: unowned."""
     return Run(
         m,
         s,
@@ -168,18 +162,20 @@ def run_of(m, s, c, layout, state):
         layout.pes,
         layout.weight_streams,
         layout.weight_fetches,
-        layout.weights_ahead,
-        state.position_state,
-        state.fetch_state,
-        state.stream_state,
-        state.tile_state,
-        state.piece_state,
-        state.outputs,
-        state.pe_state,
-        state.array,
-        state.ports,
-        state.waiting,
-        state.counts,
-        state.heap,
-        state.size,
+        layout.weight_prefetch_depth,
+        positions,
+        fetches,
+        streams,
+        tiles,
+        pieces,
+        outputs,
+        pes,
+        array,
+        ports,
+        waiting,
+        spilled,
+        written,
+        counts,
+        heap,
+        size,
     )

@@ -1,15 +1,15 @@
-"""A trace whose tensors are drawn from a recipe, a layer at a time, instead of read from a file."""
+"""A workload whose tensors are drawn from a recipe, a layer at a time, instead of read from a file."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,43 +17,49 @@ from numpy.typing import NDArray
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions
-from accelsim.quantize.layers import keep_24_bits, quantize_layer
+from accelsim.quantize.layers import keep_24_bits, output_format, quantize_layer
 from accelsim.synthetic.distributions import generator
 from accelsim.synthetic.recipe import Recipe, RecipeLayer, is_recipe
-from accelsim.trace.file import Trace
 from accelsim.trace.find import has_manifest
-from accelsim.trace.manifest import Manifest
+from accelsim.trace.json_fields import show
 from accelsim.trace.write import write_trace
-from accelsim.workload.layer import FloatLayer, LayerSpec, OutputFormat, QuantizedLayer
+from accelsim.workload.graph import Graph
+from accelsim.workload.layer import FloatLayer, Layer, LayerSpec, QuantizedLayer
+from accelsim.workload.wiring import Wiring, wire
 
 SUFFIXES = (".json", ".csv")
 MAX_STORED_VALUES = 1 << 28
 """Floats that `write_tensors` agrees to hold and write: 1 GiB."""
 
 
-@dataclass(frozen=True)
-class SyntheticTrace(Trace):
-    """Stands where a Trace does. Layers have no floats to compare with, so their SQNR is not known.
+@dataclass(frozen=True, repr=False)
+class SyntheticWorkload:
+    """A workload that draws its layers from a recipe. There are no floats to compare with.
 
-    Build it with `SyntheticTrace.of`. Pickling keeps the recipe only.
+    where: the recipe's or the topology's file, or the name the network was asked for by.
     """
 
     recipe: Recipe
+    where: Path
 
-    draws_tensors = True
-
-    @classmethod
-    def of(cls, recipe: Recipe, path: str | Path) -> SyntheticTrace:
-        """path: the recipe's or the topology's file, or the name the network was asked for by."""
-        manifest = Manifest(recipe.model, True, recipe.provenance, recipe.infos())
-        return cls(Path(path), manifest, None, recipe)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (SyntheticTrace.of, (self.recipe, self.path))
+    def __repr__(self) -> str:
+        return f"<SyntheticWorkload {self.name}: {len(self.layers)} layers of {self.model}>"
 
     @property
     def name(self) -> str:
-        return self.path.stem if self.path.suffix in SUFFIXES else self.path.name
+        return self.where.stem if self.where.suffix in SUFFIXES else self.where.name
+
+    @property
+    def model(self) -> str:
+        return self.recipe.model
+
+    @property
+    def synthetic(self) -> bool:
+        return True
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        return self.recipe.provenance
 
     @property
     def sha256(self) -> str:
@@ -64,19 +70,50 @@ class SyntheticTrace(Trace):
     def size_bytes(self) -> int:
         return len(self.recipe.text.encode())
 
-    def float_layer(self, name: str) -> NoReturn:
-        """Raises AccelsimError: made-up tensors are no reference to measure errors against."""
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(own.layer for own in self.recipe.layers)
+
+    @property
+    def graph(self) -> Graph:
+        return self.recipe.graph
+
+    @cached_property
+    def _wiring(self) -> Wiring:
+        return wire(self.graph, self.layers)
+
+    def layer(self, name: str) -> Layer:
+        """Raises AccelsimError for an unknown name."""
+        return self._recipe_layer(name).layer
+
+    def floats(self, name: str) -> None:
+        """None: made-up tensors are no reference to measure errors against."""
         self.layer(name)
-        raise AccelsimError(
-            f"trace {self.path}: layer {name} is a recipe without tensors; "
-            f"`accelsim trace synth ... --tensors` writes a trace that holds them"
+
+    def outline(
+        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
+    ) -> LayerSpec:
+        """Sizes and formats of the layer at a scheme; draws nothing."""
+        layer, fold = self.layer(name), (options or QuantizeOptions()).fold
+        return LayerSpec(
+            layer=layer,
+            scheme=scheme,
+            vector_size=scheme.block or vector_size,
+            fold=fold,
+            output=output_format(layer, scheme),
+            global_pe=self._wiring.work[name],
         )
 
-    def tensor(self, name: str) -> NoReturn:
-        raise AccelsimError(f"trace {self.path}: is a recipe, holds no tensor {name}")
+    def quantized_layer(
+        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
+    ) -> QuantizedLayer:
+        """Drawn and quantized, with `output_gamma` for its output; nothing of it is kept."""
+        gamma = self.output_gamma(name, scheme)
+        words = quantize_layer(self.drawn_layer(name), scheme, vector_size, options, output_gamma=gamma)
+        return replace(words, spec=self.outline(name, scheme, vector_size, options))
 
-    def output_format(self, name: str, scheme: Scheme) -> OutputFormat:
-        """What the PPU writes, from the moments of the distributions; draws nothing.
+    def output_gamma(self, name: str, scheme: Scheme) -> float:
+        """Gamma of what the PPU writes, from the moments of the distributions; draws nothing.
 
         Range of the output: the standard deviation of the widest channel, times sqrt(2 ln(2 pixels)), about
         where the largest of a channel's values would lie if they were Gaussian. A static gamma is
@@ -90,21 +127,14 @@ class SyntheticTrace(Trace):
         variance = fan_in * weight_square * input_square
         if layer.bias is not None:
             variance += own[layer.bias].mean_square(g.K)
-        signed, bits, scale_bits = (
-            layer.activation != "relu",
-            scheme.activation_bits,
-            scheme.activation_scale_bits,
-        )
         # Channel scales that reach the output one by one are log-normal: take the widest of K.
         spread = 0.0 if layer.weight_is_activation else own[layer.weight].channel_spread
         if g.channels_per_group == 1:
             spread = math.hypot(spread, own[layer.input].channel_spread)
         widest = math.exp(spread * NormalDist().inv_cdf(g.K / (g.K + 1)) - spread**2)
         output_range = math.sqrt(variance * 2 * math.log(2 * g.pixels)) * widest
-        levels = OutputFormat(bits, signed, scale_bits, 1.0).qmax * (
-            (1 << scale_bits) - 1 if scale_bits else 1
-        )
-        return OutputFormat(bits, signed, scale_bits, keep_24_bits(output_range / levels))
+        operand = output_format(layer.layer, scheme).operand
+        return keep_24_bits(output_range / operand.largest) if operand.scale.gamma != "none" else 1.0
 
     def drawn_layer(self, name: str) -> FloatLayer:
         """The layer's tensors, drawn now: the same ones whenever and wherever it is asked for."""
@@ -126,51 +156,21 @@ class SyntheticTrace(Trace):
         if layer.bias is not None:
             bias = own[layer.bias].draw(generator(seed, name, "bias"), (g.K,), 0)
         return FloatLayer(
-            name=name,
-            op=layer.op,
-            geometry=g,
+            layer.layer,
             weight=weight.transpose(0, 3, 1, 2),
             input=inputs.reshape(g.N, g.H, g.W, g.C).transpose(0, 3, 1, 2),
             bias=bias,
-            activation=layer.activation,
-            input_signed=own[layer.input].signed,
-            weight_is_activation=layer.weight_is_activation,
-            global_pe=layer.global_pe,
         )
-
-    def open_layer(
-        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
-    ) -> tuple[LayerSpec, Callable[[], QuantizedLayer]]:
-        """The layer without its tensors, and what draws and quantizes them."""
-        info = self.layer(name)
-        spec = LayerSpec(
-            name=name,
-            op=info.op,
-            geometry=info.geometry,
-            scheme=scheme,
-            vector_size=vector_size,
-            fold=(options or QuantizeOptions()).fold,
-            input_signed=info.input_signed,
-            activation=info.activation,
-            output=self.output_format(name, scheme),
-            weight_is_activation=info.weight_is_activation,
-            global_pe=info.global_pe,
-        )
-        return spec, partial(self.quantized_layer, name, scheme, vector_size, options)
-
-    def quantized_layer(
-        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
-    ) -> QuantizedLayer:
-        """Drawn and quantized, with `output_format` for its output; nothing of it is kept."""
-        output = self.output_format(name, scheme)
-        return quantize_layer(self.drawn_layer(name), scheme, vector_size, options, output=output)
 
     def _recipe_layer(self, name: str) -> RecipeLayer:
-        self.layer(name)
-        return next(layer for layer in self.recipe.layers if layer.name == name)
+        for own in self.recipe.layers:
+            if own.name == name:
+                return own
+        names = ", ".join(own.name for own in self.recipe.layers[:20])
+        raise AccelsimError(f"trace {self.where}: has no layer {show(name)}, expected one of {names}")
 
 
-def write_recipe(trace: SyntheticTrace, path: Path) -> Path:
+def write_recipe(trace: SyntheticWorkload, path: Path) -> Path:
     """Write the recipe as JSON, all or nothing. Raises AccelsimError; the target is then as it was."""
     _check_target(path)
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
@@ -188,7 +188,7 @@ def write_recipe(trace: SyntheticTrace, path: Path) -> Path:
     return path
 
 
-def write_tensors(trace: SyntheticTrace, path: Path) -> Path:
+def write_tensors(trace: SyntheticWorkload, path: Path) -> Path:
     """Write an ordinary trace of the drawn float tensors. Raises AccelsimError when they are too many."""
     _check_target(path)
     values = sum(_values(layer) for layer in trace.recipe.layers)
@@ -197,9 +197,9 @@ def write_tensors(trace: SyntheticTrace, path: Path) -> Path:
             f"trace {path}: would hold {values:,} values, expected at most {MAX_STORED_VALUES:,}; "
             f"without --tensors the file is a recipe of a few KB"
         )
-    layers = [trace.drawn_layer(info.name) for info in trace.layers]
+    layers = [trace.drawn_layer(layer.name) for layer in trace.layers]
     facts = {**trace.provenance, "recipe_sha256": trace.sha256}
-    return write_trace(path, trace.model, layers, facts, synthetic=True)
+    return write_trace(path, trace.model, layers, facts, graph=trace.graph, synthetic=True)
 
 
 def _values(layer: RecipeLayer) -> int:

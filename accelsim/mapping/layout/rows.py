@@ -1,4 +1,4 @@
-"""Tiles, and the blocks that work on them: rows of a layout as objects (docs/machine.md section 4)."""
+"""Tiles, and the blocks that work on them: rows of a layout as objects (docs/program.md)."""
 
 from __future__ import annotations
 

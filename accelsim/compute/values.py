@@ -1,0 +1,102 @@
+"""Compute, the second stage of a run: a layer's integers, their error, and what was counted in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from accelsim.compute.lanes import LayerValues, accumulate_layer, compute_values
+from accelsim.machine.arch import Arch
+from accelsim.quantize.reference import apply_activation, dequantize_output, sqnr_db
+from accelsim.workload.layer import LayerSpec, QuantizedLayer
+
+# Published per-vector PEs accumulate in 24 bits; every comparison shows what that would mean here.
+PUBLISHED_ACCUMULATOR_BITS = 24
+
+
+@dataclass(frozen=True, eq=False)
+class ComputeRequest:
+    """One layer to compute.
+
+    c_split: PEs over which its reduction is cut; reference: float64[pixels, K] before the activation, what
+    error is measured against, or None; keep_tensors: keep operands and values in the result; narrow: also
+    accumulate at the published width.
+    """
+
+    arch: Arch
+    layer: QuantizedLayer
+    c_split: int = 1
+    reference: np.ndarray | None = None
+    keep_tensors: bool = False
+    narrow: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """What is known of a layer once it is computed.
+
+    gated_steps: lane steps whose dot product does not switch; zero_operand_macs: element MACs with a zero
+    operand; overflows: None where no values were computed; sqnr_db, ppu_sqnr_db: of psums and of PPU outputs,
+    None without a reference; narrow_*: at the published accumulator width; operands, values: where kept.
+    """
+
+    gated_steps: int
+    zero_operand_macs: int
+    overflows: int | None = None
+    sqnr_db: float | None = None
+    ppu_sqnr_db: float | None = None
+    narrow_overflows: int = 0
+    narrow_sqnr_db: float | None = None
+    operands: QuantizedLayer | None = None
+    values: LayerValues | None = None
+
+
+def compute(request: ComputeRequest) -> Computed:
+    """Run a layer through lanes and PPU. Raises AccelsimError when one overflows with `overflow: error`."""
+    arch, layer, reference = request.arch, request.layer, request.reference
+    values = compute_values(arch, layer, request.c_split)
+    own_sqnr = ppu_sqnr = narrow_sqnr = None
+    if reference is not None:
+        y = dequantize_output(values.psums, layer, arch.product_shift)
+        own_sqnr = sqnr_db(reference, y)
+        codes = values.output.astype(np.float64) * layer.output_gamma
+        if values.output_scales is not None:
+            codes *= _scales_by_channel(layer, values.output_scales)
+        ppu_sqnr = sqnr_db(apply_activation(reference, layer.activation), codes)
+    narrow_overflows = 0
+    if request.narrow:
+        psums, overflow_map = accumulate_layer(arch, layer, PUBLISHED_ACCUMULATOR_BITS, request.c_split)
+        narrow_overflows = int(overflow_map.sum())
+        if reference is not None:
+            narrow_sqnr = sqnr_db(reference, dequantize_output(psums, layer, arch.product_shift))
+    return Computed(
+        values.gated_steps,
+        values.zero_operand_macs,
+        values.overflows,
+        own_sqnr,
+        ppu_sqnr,
+        narrow_overflows,
+        narrow_sqnr,
+        layer if request.keep_tensors else None,
+        values if request.keep_tensors else None,
+    )
+
+
+def assume(layer: LayerSpec, gated_fraction: float) -> Computed:
+    """In place of values: taps in the image's padding are gated, and of the other steps a share."""
+    geometry = layer.geometry
+    steps = geometry.pixels * geometry.K * layer.G
+    padded = 0
+    if not layer.packed_im2col:
+        padded = int((layer.taps < 0).sum()) * layer.words_per_position * geometry.K
+    gated = padded + round(gated_fraction * (steps - padded))
+    return Computed(gated, gated * layer.vector_size)
+
+
+def _scales_by_channel(layer: QuantizedLayer, scales: np.ndarray) -> np.ndarray:
+    """The output scale of each of the K channels, [pixels, K]; vectors of k do not mix groups."""
+    geometry = layer.geometry
+    by_group = scales.reshape(geometry.pixels, geometry.groups, -1)
+    spread = np.repeat(by_group, layer.vector_size, axis=2)[:, :, : geometry.outputs_per_group]
+    return spread.reshape(geometry.pixels, geometry.K)

@@ -1,0 +1,96 @@
+"""Where results are written: a folder that is there whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from accelsim.errors import AccelsimError
+
+TABLES = ("layers", "components", "area", "stalls")
+_PLOTS = ("energy", "area", "cycles", "savings", "roofline", "stalls", "utilization")
+_FILES = {
+    "summary.json",
+    "comparison.csv",
+    "outputs.safetensors",
+    "timeline.json",
+    *(f"{table}.csv" for table in TABLES),
+    *(f"{plot}.{kind}" for plot in _PLOTS for kind in ("png", "svg")),
+}
+_MAX_NAME_BYTES = 200
+
+
+@contextmanager
+def result_folder(out: str | Path) -> Iterator[Path]:
+    """A fresh folder beside `out` that takes its place on success and vanishes on failure."""
+    out = Path(out)
+    check_target(out)
+    made = [parent for parent in (out.parent, *out.parent.parents) if not parent.exists()]
+    scratch: Path | None = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name[:100]}.", dir=out.parent))
+        scratch.chmod(0o755)
+        yield scratch
+        _replace(scratch, out)
+    except OSError as error:
+        raise AccelsimError(f"results {out}: cannot be written: {error.strerror or error}") from None
+    finally:
+        if scratch is not None and scratch.exists():
+            shutil.rmtree(scratch, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):
+                parent.rmdir()  # only where nothing was put into it
+
+
+def check_target(out: Path) -> None:
+    """Refuse, before anything is run, what cannot be a result folder or would overwrite anything else."""
+    try:
+        existing = next(path for path in (out, *out.absolute().parents) if path.exists())
+        if existing != out and not (existing.is_dir() and os.access(existing, os.W_OK)):
+            raise AccelsimError(f"results {out}: {existing} is not a folder that can be written to")
+        if existing == out:
+            if not out.is_dir():
+                raise AccelsimError(f"results {out}: is a file, expected a folder to write results to")
+            if out.resolve() in (Path.cwd(), *Path.cwd().parents):
+                raise AccelsimError(
+                    f"results {out}: is the current folder, expected a new or a result folder"
+                )
+            if any(out.iterdir()) and not _is_result(out):
+                raise AccelsimError(f"results {out}: holds other files, expected a new or a result folder")
+        if len(os.fsencode(out.name)) > _MAX_NAME_BYTES:
+            raise AccelsimError(f"results {out.name[:40]}...: name is longer than {_MAX_NAME_BYTES} bytes")
+    except (OSError, ValueError) as error:
+        if isinstance(error, AccelsimError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise AccelsimError(f"results {str(out)[:100]}: cannot be written: {reason}") from None
+
+
+def _is_result(folder: Path) -> bool:
+    """True when everything in it is something `write` makes."""
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    folders = [path for path in folder.iterdir() if path.is_dir()]
+    if "comparison.csv" in names:
+        return names <= _FILES and all(_is_result(inner) for inner in folders)
+    return "summary.json" in names and names <= _FILES and not folders
+
+
+def _replace(scratch: Path, out: Path) -> None:
+    if not out.exists():
+        os.rename(scratch, out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
+    try:
+        os.rename(out, old / out.name)
+        try:
+            os.rename(scratch, out)
+        except OSError:
+            os.rename(old / out.name, out)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

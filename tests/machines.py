@@ -7,6 +7,7 @@ chain. A third kind of run, "graph", has machines of both kinds and a random gra
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -430,6 +431,13 @@ Run = tuple[Arch, list[QuantizedLayer], list[LayerMapping], Graph | None]
 
 def random_run(seed: int, features: Runs = "plain") -> Run:
     """One to three layers on one machine, as a chain; with "graph" two to five, and a graph on them."""
+    arch, layers, mappings, graph = _drawn_run(seed, features)
+    return arch, list(layers), list(mappings), graph
+
+
+@cache
+def _drawn_run(seed: int, features: Runs) -> Run:
+    """Drawing takes a fair part of the time that a test has for a run, and many tests have the same runs."""
     rng = np.random.default_rng(seed)
     is_graph = features == "graph"
     while True:

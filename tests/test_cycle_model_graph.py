@@ -14,8 +14,10 @@ from cycle_model.machine import Machine
 from cycle_model.placement import Moved, Placement, Placing, place_run, placements_of
 from cycle_model.program import refusal
 from cycle_model.steps import UnbuildableGraph, walk
+from graphs import random_graph
 from hand_machine import ONE_TILE, hand_arch, hand_layer
-from machines import pick, random_graph, random_run
+from machines import random_run
+from pick import pick
 
 from accelsim.machine.arch import Arch
 from accelsim.workload.geometry import Geometry

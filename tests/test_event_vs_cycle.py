@@ -20,11 +20,11 @@ from hand_machine import hand_arch, hand_layer
 from machines import (
     Runs,
     describe,
-    pick,
     placed_by_mapping,
     random_run,
     simulate,
 )
+from pick import pick
 
 from accelsim.compute.activity import LayerActivity
 from accelsim.machine.arch import Arch

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,6 +85,29 @@ def call_main(*arguments: object) -> Said:
         sys.argv = argv
     assert isinstance(e.value.code, int)
     return Said(e.value.code, out.getvalue(), err.getvalue())
+
+
+def python_m(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m accelsim ARGUMENTS` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "accelsim", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def refused(said: Said) -> str:
+    """The one line of a refusal."""
+    # test_cli_refusals.py says that nothing else, not even a blank line, may be there.
+    line = said.err
+    assert said.status == 2, said
+    assert line.startswith("error: ") and line.endswith("\n") and line.count("\n") == 1, said.err
+    assert line.strip().isprintable(), line
+    assert "Traceback" not in said.out
+    return line.removeprefix("error: ").strip()
 
 
 @pytest.fixture

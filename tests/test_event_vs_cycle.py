@@ -1,7 +1,7 @@
 """The event model against the cycle-stepped model: small random runs must agree in every number.
 
-The first tests hold the cycle-stepped model itself against plain numpy; test_cycle_model.py and
-test_cycle_model_storage.py hold it against cases counted by hand.
+The cycle-stepped model itself is held against plain numpy in the same runs; test_cycle_model.py and its
+neighbours hold it against cases counted by hand.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from corners import see_features, see_graph, see_layer, see_machine
-from cycle_model import LayerResult, run
+from cycle_model import LayerResult
 from cycle_model.machine import Machine
 from cycle_model.placement import Placing, placements_of
-from cycle_model.program import Program, compile_run
+from cycle_model.program import Program
 from hand_machine import hand_arch, hand_layer
 from machines import (
     Runs,
     describe,
-    pick,
     placed_by_mapping,
     random_run,
     simulate,
 )
+from pick import pick
 
+from accelsim.compute.activity import LayerActivity
 from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import LayerMapping
 from accelsim.workload.layer import QuantizedLayer
@@ -93,56 +94,54 @@ def products_of(arch: Arch, layer: QuantizedLayer, g: int) -> np.ndarray:
     return products
 
 
-def check_counts(
-    arch: Arch, layer: QuantizedLayer, mapping: LayerMapping, result: LayerResult, text: str
-) -> None:
+def check_counts(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping, result: LayerResult) -> None:
     """What the counts of docs/counts.md must be whatever the order of events."""
     geometry, counts, dataflow = layer.geometry, result.counts, mapping.dataflow
     outputs = geometry.pixels * geometry.K
     steps = int(result.stall_cycles[:, 0].sum())
     follows = dataflow in ("os", "ws-los")  # the steps of a psum follow each other
     ops = counts["dot_product.op"] + counts["dot_product.op_changing"]
-    assert counts["accumulator.add"] == outputs * layer.spec.G, text
-    assert ops + counts["dot_product.gated"] == counts["accumulator.add"], text
-    assert counts["dot_product.op" if follows else "dot_product.op_changing"] == 0, text
-    assert counts["pipeline_register.write"] == ops, text
-    assert counts["local_accumulator.write"] == (steps if follows else 0), text
+    assert counts["accumulator.add"] == outputs * layer.spec.G
+    assert ops + counts["dot_product.gated"] == counts["accumulator.add"]
+    assert counts["dot_product.op" if follows else "dot_product.op_changing"] == 0
+    assert counts["pipeline_register.write"] == ops
+    assert counts["local_accumulator.write"] == (steps if follows else 0)
     # Lane groups of all units times pixels: what one part of the reduction keeps.
     units = run_lengths(geometry.outputs_per_group, arch.unit_channels)
     entries = geometry.pixels * geometry.groups * sum(-(-channels // arch.lanes) for channels in units)
-    assert steps == entries * layer.spec.G, text
+    assert steps == entries * layer.spec.G
     moved = entries * (mapping.c_split - 1)
     used, unused = "accumulation_collector", "accumulation_buffer"
     if dataflow in ("ws-los", "ws"):
         used, unused = unused, used
-    assert counts[f"{unused}.read"] == counts[f"{unused}.write"] == 0, text
+    assert counts[f"{unused}.read"] == counts[f"{unused}.write"] == 0
     # Every accumulation that goes through the store reads and writes, but the first of each psum only
     # writes; each entry is read once to leave, and each that arrives is read and written.
     own_writes = counts[f"{used}.write"] - moved
     leaves = entries * mapping.c_split
-    assert counts[f"{used}.read"] == own_writes - leaves + moved + leaves, text
+    assert counts[f"{used}.read"] == own_writes - leaves + moved + leaves
     if not follows:
-        assert own_writes == steps, text
+        assert own_writes == steps
     elif dataflow == "os":
         chunk = mapping.chunk_vectors if mapping.units_per_tile == 0 else layer.spec.G
         chunks = sum(len(run_lengths(len(p), chunk)) for p in parts_of_reduction(layer, mapping.c_split))
-        assert own_writes == entries * chunks, text
+        assert own_writes == entries * chunks
     else:
-        assert entries * mapping.c_split <= own_writes <= steps, text
-    assert counts["psum_adder.add"] == outputs * (mapping.c_split - 1), text
+        assert entries * mapping.c_split <= own_writes <= steps
+    assert counts["psum_adder.add"] == outputs * (mapping.c_split - 1)
     collects = dataflow == "ws-los"
-    assert counts["weight_collector.read"] == (counts["accumulator.add"] if collects else 0), text
-    assert counts["weight_collector.write"] == (counts["weight_buffer.read"] if collects else 0), text
+    assert counts["weight_collector.read"] == (counts["accumulator.add"] if collects else 0)
+    assert counts["weight_collector.write"] == (counts["weight_buffer.read"] if collects else 0)
     lane_writes = counts["accumulator.add"] if follows else counts["weight_buffer.read"]
-    assert counts["weight_register.write"] == lane_writes, text
+    assert counts["weight_register.write"] == lane_writes
     if dataflow == "os":
-        assert counts["weight_buffer.read"] == counts["accumulator.add"], text
-    assert counts["ppu.op"] == outputs, text
-    assert counts["out_fifo.write"] == counts["out_fifo.read"], text
-    assert counts["ppu_staging.write"] == counts["ppu_staging.read"], text
+        assert counts["weight_buffer.read"] == counts["accumulator.add"]
+    assert counts["ppu.op"] == outputs
+    assert counts["out_fifo.write"] == counts["out_fifo.read"]
+    assert counts["ppu_staging.write"] == counts["ppu_staging.read"]
 
 
-def check_moved(program: Program, i: int, result: LayerResult, text: str) -> None:
+def check_moved(program: Program, i: int, result: LayerResult) -> None:
     """What goes to DRAM and comes from there, whatever shares it goes in, and the global PE's elements."""
     own = program.layers[i]
     fetches = [fetch for by_stream in own.streams.values() for one in by_stream.values() for fetch in one]
@@ -155,9 +154,9 @@ def check_moved(program: Program, i: int, result: LayerResult, text: str) -> Non
             read += sum(moved.stored for moved in step.reads)
             written += step.written.stored if step.written else 0
             elements += step.work.elements
-    assert result.counts["dram.read_bit"] == read, text
-    assert result.counts["dram.write_bit"] == written, text
-    assert result.counts["global_pe.element"] == elements, text
+    assert result.counts["dram.read_bit"] == read
+    assert result.counts["dram.write_bit"] == written
+    assert result.counts["global_pe.element"] == elements
 
 
 def run_lengths(n: int, size: int) -> list[int]:
@@ -165,46 +164,34 @@ def run_lengths(n: int, size: int) -> list[int]:
     return [min(size, n - start) for start in range(0, n, size)]
 
 
-@pytest.mark.parametrize("features", ["plain", "all", "graph"])
-@pytest.mark.parametrize("first", range(1000, 1060, BATCH))
-def test_cycle_model_against_numpy(first: int, features: Runs):
-    """What must hold whatever the order of events: values, step counts, stall cycles that fill the run."""
-    for seed in range(first, first + (BATCH if features == "plain" else 3 * BATCH)):
-        arch, layers, mappings, graph = random_run(seed, features)
-        results = run(arch, layers, mappings, graph)
-        program = compile_run(arch, layers, mappings, graph)
-        for i, (layer, mapping, result) in enumerate(zip(layers, mappings, results, strict=True)):
-            text = f"seed {seed}\n{describe(arch, layers, mappings, graph)}"
-            psums, overflows = reference_psums(arch, layer, mapping.c_split)
-            np.testing.assert_array_equal(result.psums, psums, err_msg=text)
-            assert result.overflows == overflows, text
-            assert (result.stall_cycles.sum(axis=1) == result.cycles).all(), text
-            check_counts(arch, layer, mapping, result, text)
-            check_moved(program, i, result, text)
-        assert sum(result.cycles for result in results) == results[-1].end
+def check_against_numpy(machine: Machine, mappings: list[LayerMapping], results: list[LayerResult]) -> None:
+    """What must hold whatever the order of events: values, step counts, and stall reasons that fill every
+    cycle."""
+    program = machine.program
+    for i, (own, mapping, result) in enumerate(zip(program.layers, mappings, results, strict=True)):
+        psums, overflows = reference_psums(machine.arch, own.layer, mapping.c_split)
+        np.testing.assert_array_equal(result.psums, psums)
+        assert result.overflows == overflows
+        assert (result.stall_cycles.sum(axis=1) == result.cycles).all()
+        check_counts(machine.arch, own.layer, mapping, result)
+        check_moved(program, i, result)
+    assert sum(result.cycles for result in results) == results[-1].end
 
 
-def differences(seed: int, features: Runs) -> list[str]:
-    arch, layers, mappings, graph = random_run(seed, features)
-    stepped, events = run(arch, layers, mappings, graph), simulate(arch, layers, mappings, graph)
+def differences(stepped: list[LayerResult], events: list[LayerActivity]) -> list[str]:
     found = []
     for i, (a, b) in enumerate(zip(stepped, events, strict=True)):
         for name in ("cycles", "end", "overflows"):
             if getattr(a, name) != getattr(b, name):
                 found.append(f"layer {i} {name}: stepped {getattr(a, name)}, event {getattr(b, name)}")
-        for pe in range(arch.pes):
-            if a.stall_cycles[pe].tolist() != b.stall_cycles[pe].tolist():
-                found.append(
-                    f"layer {i} PE {pe} stall cycles: {a.stall_cycles[pe].tolist()}, "
-                    f"{b.stall_cycles[pe].tolist()}"
-                )
+        for pe, (own, other) in enumerate(zip(a.stall_cycles.tolist(), b.stall_cycles.tolist(), strict=True)):
+            if own != other:
+                found.append(f"layer {i} PE {pe} stall cycles: {own}, {other}")
         for name in sorted(a.counts | b.counts):
             if a.counts[name] != b.counts[name]:
                 found.append(f"layer {i} {name}: stepped {a.counts[name]}, event {b.counts[name]}")
         if not np.array_equal(a.psums, b.psums):
             found.append(f"layer {i}: {int((a.psums != b.psums).sum())} psums differ")
-    if found:
-        found = [f"seed {seed} {features}", *found, describe(arch, layers, mappings, graph)]
     return found
 
 
@@ -241,12 +228,35 @@ def test_where_data_live_agrees():
     assert len(seen) == 9 and min(seen.values()) > 10, seen
 
 
+CORNERS: dict[tuple[int, Runs], Counter[str]] = {}  # that runs have been in
+
+
+def see_corners(seed: int, features: Runs, machine: Machine) -> None:
+    seen = CORNERS[seed, features] = Counter()
+    see_machine(seen, machine)
+    for program in machine.layers:
+        see_layer(seen, machine, program)
+        if features != "plain":
+            see_features(seen, machine, program)
+    if features == "graph":
+        see_graph(seen, machine)
+
+
 @pytest.mark.parametrize("features", ["plain", "all", "graph"])
 @pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
-def test_event_model_agrees(first: int, features: Runs):
+def test_numpy_the_cycle_model_and_the_event_model_agree(first: int, features: Runs):
     for seed in range(first, first + BATCH):
-        found = differences(seed, features)
-        assert not found, "\n".join(found)
+        arch, layers, mappings, graph = random_run(seed, features)
+        machine = Machine(arch, layers, mappings, graph)
+        see_corners(seed, features, machine)
+        try:
+            stepped = machine.run()
+            check_against_numpy(machine, mappings, stepped)
+            found = differences(stepped, simulate(arch, layers, mappings, graph))
+            assert not found, "\n".join(found)
+        except Exception as error:
+            error.add_note(f"seed {seed} {features}\n{describe(arch, layers, mappings, graph)}")
+            raise
 
 
 @pytest.mark.parametrize("features", ["plain", "all", "graph"])
@@ -254,13 +264,8 @@ def test_the_random_runs_reach_every_corner(features: Runs):
     """Agreement means little in corners that no seed visits."""
     seen: Counter[str] = Counter()
     for seed in range(SEEDS):
-        machine = Machine(*random_run(seed, features))
-        see_machine(seen, machine)
-        for program in machine.layers:
-            see_layer(seen, machine, program)
-            if features != "plain":
-                see_features(seen, machine, program)
-        if features == "graph":
-            see_graph(seen, machine)
+        if (seed, features) not in CORNERS:
+            see_corners(seed, features, Machine(*random_run(seed, features)))
+        seen += CORNERS[seed, features]
     rare = {name: count for name, count in seen.items() if count < 4}
     assert not rare

@@ -152,8 +152,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     root = tmp_path_factory.mktemp("checkout")
     for name in COPIED:
         source = ROOT / name
-        # With what Numba has compiled, which it knows by the times of the files.
-        (shutil.copytree if source.is_dir() else shutil.copy2)(source, root / name)
+        if source.is_dir():
+            # With what Numba has compiled, which it knows by the times of the files; but without what another
+            # process is about to rename.
+            half_written = shutil.ignore_patterns("*.tmp.*", "*.pyc.*")
+            shutil.copytree(source, root / name, ignore=half_written)
+        else:
+            shutil.copy2(source, root / name)
     (root / "traces").symlink_to(ROOT / "traces")
     return Checkout(root)
 

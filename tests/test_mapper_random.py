@@ -198,16 +198,17 @@ def small_magnet(seed: int) -> Arch:
     return load_arch("magnet16").model_copy(update=values)
 
 
+@pytest.mark.parametrize("seeds", [20, pytest.param(40, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("kind", "median", "most"), [("small magnet", 1.03, 1.15), ("random", 1.03, 1.3)])
 def test_choices_against_all_mappings(
-    kind: str, median: float, most: float, monkeypatch: pytest.MonkeyPatch
+    kind: str, median: float, most: float, seeds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Chosen by what the model says, compared with the best of all by the same model."""
     ratios, tried = [], 0
     if kind == "small magnet":
         monkeypatch.setattr("machines.MOST_STEPS", 6000)
         monkeypatch.setattr("machines.MOST_BITS", 200_000)
-    for seed in range(40):
+    for seed in range(seeds):
         rng = np.random.default_rng(seed)
         arch = small_magnet(seed) if kind != "random" else random_arch(rng, ("plain", "all")[seed % 2])
         layer = random_layer(rng, arch, random_scheme(rng, arch), "layer", True).spec
@@ -226,7 +227,7 @@ def test_choices_against_all_mappings(
         tried += size
     text = "median {:.3f}, 90 % {:.3f}, worst {:.3f}".format(*np.percentile(ratios, [50, 90, 100]))
     print(f"{kind}: cycles over the best of all, {len(ratios)} layers, {tried:,} mappings: {text}")
-    assert len(ratios) > 25
+    assert len(ratios) > 0.6 * seeds
     assert np.median(ratios) <= median and max(ratios) <= most, text
 
 
@@ -260,11 +261,11 @@ def test_objectives(objective: str) -> None:
     assert gained > 0
 
 
-RUNS = [("resnet18", None), ("bert-base", 16)]
+RUNS = [("resnet18", None), ("bert-base", 32)]
 
 
 @pytest.mark.parametrize("scheme", ["8/8/-/-", "4/4/4/4"])
-@pytest.mark.parametrize(("network", "layers"), RUNS, ids=["resnet18", "2 layers of bert-base"])
+@pytest.mark.parametrize(("network", "layers"), RUNS, ids=["resnet18", "4 layers of bert-base"])
 def test_the_model_in_a_network(network: str, layers: int | None, scheme: str) -> None:
     """The mapper sees one layer and the lead that the one before leaves it; in a run its neighbours use DRAM
     and banks as well. Measured: medians of 0.00 to 0.09 %; at the 99th percentile 7.8 % (8/8/-/-) and 3.0 %
@@ -287,8 +288,15 @@ def test_the_model_in_a_network(network: str, layers: int | None, scheme: str) -
     print(f"{network} {scheme}: {text}")
     assert median < 0.002 and high < 0.09 and abs(whole) < 0.015, text
 
+    # No layer beats its bound but by what was fetched before it began: the weight region full, and a tile in
+    # each PE.
+    own = Scheme.parse(scheme)
+    word = arch.vector_size * own.weight.bits + own.weight.scale.bits
+    in_pes = arch.pes * arch.lanes * arch.weight_buffer_words // 2 * word
+    ahead = -(-(arch.weight_region_bits + in_pes) // arch.dram_bits)
     width = arch.crossbar_bits * arch.bank_groups[0]
     for index, (choice, timing) in enumerate(zip(choices, timings, strict=True)):
+        assert timing.cycles > layer_bound(arch, timing.layer, timing.residency).cycles - ahead
         early = 0 if index == 0 else timings[index - 1].cycles
         for part, least in choice.bound.parts.items():
             spared = 0

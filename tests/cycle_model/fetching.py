@@ -42,6 +42,7 @@ class Fetching:
             for operand, streams in program.streams.items()
             for number, fetches in streams.items()
         ]
+        self.to_ask = self.streams  # those that are not asked to the end
         self.space = region_bits(arch)[0]
         self.waiting: list[Fetch] = []  # asked, for space
         self.inputs_staged = 0  # bits of streamed inputs in the activation region, or on their way there
@@ -49,9 +50,14 @@ class Fetching:
     def ask(self, now: int) -> list[Fetch]:
         """Ask all that can be asked in this cycle; return those that read DRAM."""
         reads = []
-        for stream in self.streams:
+        may_ask: dict[tuple[int, str], bool] = {}
+        self.to_ask = [stream for stream in self.to_ask if stream.asked < len(stream.fetches)]
+        for stream in self.to_ask:
             # A layer's turn does not change within a cycle: it takes askings before this cycle.
-            if stream.asked == len(stream.fetches) or not self._layer_may_ask(stream, now):
+            turn = stream.program.index, stream.operand
+            if turn not in may_ask:
+                may_ask[turn] = self._layer_may_ask(stream, now)
+            if not may_ask[turn]:
                 continue
             while stream.asked < len(stream.fetches) and self._may_ask(stream, now):
                 fetch = stream.fetches[stream.asked]
@@ -98,8 +104,10 @@ class Fetching:
 
     def _halves_released(self, fetch: Fetch) -> bool:
         # Positions 0 .. position - 2 must have been released: position - 1 of them.
-        released = [self.pes[pe].released[fetch.operand] for pe in fetch.positions]
-        return all(r >= position - 1 for r, position in zip(released, fetch.positions.values(), strict=True))
+        for pe, position in fetch.positions.items():
+            if self.pes[pe].released[fetch.operand] < position - 1:
+                return False
+        return True
 
     def send(self, now: int) -> list[Fetch]:
         """Fetches whose crossbar request is made in this cycle."""
@@ -128,6 +136,8 @@ class Fetching:
 
         The first that does not, or whose layer has not begun, holds up the others.
         """
+        if not self.waiting:
+            return []
         self.waiting.sort(key=lambda f: (f.asked, CLASS["weight"], f.leader, f.layer, f.index))
         found = []
         while (fetch := self._head_with_space()) and self._layer_has_begun(fetch.layer, now):

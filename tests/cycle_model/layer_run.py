@@ -26,7 +26,7 @@ class LayerRun:
         self.write_latency = 4 if scheme.has_scales else 3
         self.psum_bits = arch.accumulator_width(scheme)
         self.end: int | None = None
-        self.stall_cycles = np.zeros((arch.pes, len(STALL_REASONS)), np.int64)
+        self.stall_cycles = [[0 for _ in STALL_REASONS] for _ in range(arch.pes)]
         self.counts: Counter[str] = Counter()
         self.psums = np.zeros((geometry.pixels, geometry.K), np.int64)
         self.psum_done = np.zeros((geometry.pixels, geometry.K), bool)

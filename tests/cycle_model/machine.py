@@ -58,12 +58,7 @@ def run(
 
     Raises Deadlock when they take more than max_cycles.
     """
-    machine = Machine(arch, layers, mappings, graph)
-    while machine.current < len(layers):
-        if machine.now >= max_cycles:
-            raise Deadlock(machine.dump())
-        machine.cycle()
-    return machine.results()
+    return Machine(arch, layers, mappings, graph).run(max_cycles)
 
 
 class Machine:
@@ -91,6 +86,9 @@ class Machine:
             self.psum_in_ports = [Port(f"psum in-port {pe}") for pe in range(arch.pes)]
             self.psum_out_ports = [Port(f"psum out-port {pe}") for pe in range(arch.pes)]
             self.psum_width = arch.psum_port_bits
+        self.ports = [*self.banks, *self.in_ports, *self.out_ports]
+        if arch.psum_port_bits is not None:
+            self.ports += [*self.psum_in_ports, *self.psum_out_ports]
         self.active: list[Transfer] = []
         self.dram_to_buffer = Delay()
         self.crossbar_arrivals = Delay()
@@ -100,6 +98,14 @@ class Machine:
         self.prologue = Prologue(arch, program.placed.prologue, self.dram)
         self.fetching = Fetching(arch, program.layers, self.runs, self.pes, self.prologue)
         self.outputs = Outputs(self.runs, self.dram, self.pes)
+
+    def run(self, max_cycles: int = LARGEST_RUN) -> list[LayerResult]:
+        """To the end, from a machine that has not run."""
+        while self.current < len(self.layers):
+            if self.now >= max_cycles:
+                raise Deadlock(self.dump())
+            self.cycle()
+        return self.results()
 
     def results(self) -> list[LayerResult]:
         results = []
@@ -115,9 +121,8 @@ class Machine:
                 run.count("global_buffer.read", self._words_of_elements(run, work.read))
                 run.count("global_buffer.write", self._words_of_elements(run, work.written))
             kept = Counter({name: count for name, count in run.counts.items() if count})
-            results.append(
-                LayerResult(run.end - previous, run.end, run.stall_cycles, kept, run.psums, run.overflows)
-            )
+            stalls = np.array(run.stall_cycles, np.int64)
+            results.append(LayerResult(run.end - previous, run.end, stalls, kept, run.psums, run.overflows))
             previous = run.end
         return results
 
@@ -173,11 +178,13 @@ class Machine:
             # The drain first: a block may start in the cycle in which the drain that frees its bank starts.
             pe.drain(self.now)
             reason = pe.issue(self.now, self.current)
-            run.stall_cycles[pe.index, reason] += 1
-            for output in pe.outputs_to_send():
-                self._request_output(output)
-            for piece in pe.psums_to_send(self.now):
-                self._request_psums(piece)
+            run.stall_cycles[pe.index][reason] += 1
+            if pe.complete:
+                for output in pe.outputs_to_send():
+                    self._request_output(output)
+            if pe.to_chain:
+                for piece in pe.psums_to_send(self.now):
+                    self._request_psums(piece)
         for fetch in self.fetching.ask(self.now):
             if fetch.operand == "input":
                 self._check_activation_region(fetch.layer)
@@ -288,7 +295,7 @@ class Machine:
                 self._finish(transfer)
         self.active = still_active
         heads = []
-        for port in self._ports():
+        for port in self.ports:
             # A transfer is looked at once, at its first port.
             if port.queue and port.queue[0].ports[0] is port:
                 transfer = port.queue[0]
@@ -307,12 +314,6 @@ class Machine:
             elif isinstance(transfer.item, OutputTile):
                 self.outputs.starting.put(self.now + 1, transfer.item)
             self._count_transfer(transfer)
-
-    def _ports(self) -> list[Port]:
-        ports = [*self.banks, *self.in_ports, *self.out_ports]
-        if self.psum_in_ports is not self.in_ports:
-            ports += [*self.psum_in_ports, *self.psum_out_ports]
-        return ports
 
     def _move_psums(self, transfer: Transfer, piece: Piece) -> None:
         """The entry whose last bits went through the port in this cycle; no more than one."""
@@ -394,6 +395,6 @@ class Machine:
                 )
         lines += self.fetching.dump()
         lines += [f"dram: {transfer}" for transfer in self.dram.queue]
-        for port in self._ports():
+        for port in self.ports:
             lines += [f"{port.name}: {transfer}" for transfer in port.queue]
         return "\n".join(lines)

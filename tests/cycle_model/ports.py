@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cycle_model.program import Fetch
@@ -18,17 +19,13 @@ class Delay:
     """Things on their way: put in with the cycle at which they become visible, taken out in that cycle."""
 
     def __init__(self) -> None:
-        self.items: list[tuple[int, object]] = []
+        self.items: dict[int, list] = {}
 
     def put(self, visible_at: int, item: object) -> None:
-        self.items.append((visible_at, item))
+        self.items.setdefault(visible_at, []).append(item)
 
-    def due(self, now: int) -> list:
-        if not self.items:
-            return []
-        due = [item for at, item in self.items if at == now]
-        self.items = [(at, item) for at, item in self.items if at != now]
-        return due
+    def due(self, now: int) -> Sequence:
+        return self.items.pop(now, ())
 
 
 @dataclass(eq=False)

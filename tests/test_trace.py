@@ -306,6 +306,24 @@ def test_bad_content_is_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_number_beyond_float32_is_not_written(tmp_path: Path) -> None:
+    path, fc = tmp_path / "t.safetensors", make_layers()[1]
+    wanted = r"expected magnitudes up to 3\.40282e\+38, the largest float32$"
+    for tensor, shape in (("weight", (3, 20, 1, 1)), ("bias", (3,)), ("input", (1, 20, 1, 2))):
+        values = np.ones(shape)
+        values.flat[1] = 1e39
+        wide = replace(fc, **{tensor: values})
+        fails(rf"^layer fc: {tensor} holds 1e\+39, {wanted}", lambda w=wide: write_trace(path, "m", [w], {}))
+    words = replace(quantize_layer(fc, S4, 8), bias=np.array([0, -1e300, 0]))
+    fails(rf"^layer fc: bias holds -1e\+300, {wanted}",
+          lambda: write_trace(path, "m", [], {}, quantized=[words]))  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+    exact = replace(words, bias=np.array([0.5, 1, 2]))  # float64 is stored as what it is worth in float32
+    stored = Trace.open(write_trace(path, "m", [], {}, quantized=[exact])).quantized_layer("fc", S4, 8)
+    assert stored.bias.dtype == np.float32 and stored.bias.tolist() == [0.5, 1, 2]
+
+
 def test_unwritable_places(tmp_path: Path) -> None:
     fc = make_layers()[1]
     missing = tmp_path / "no" / "t.safetensors"

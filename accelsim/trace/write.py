@@ -81,14 +81,16 @@ def write_trace(
         for tensor in FLOAT_TENSORS if keep_floats else ("bias",):
             values = getattr(layer, tensor)
             if values is not None:
-                tensors[tensor] = _add(sources, f"{layer.name}/{tensor}", values.astype("<f4", copy=False))
+                stored = _float32(f"layer {layer.name}: {tensor}", values)
+                tensors[tensor] = _add(sources, f"{layer.name}/{tensor}", stored)
         infos[layer.name] = LayerInfo(layer.layer, tensors, {})
     for words in quantized:
         if words.name not in infos:
             check_layer_name(words.name)
             tensors = {}
             if words.bias is not None:
-                tensors["bias"] = _add(sources, f"{words.name}/bias", words.bias)
+                stored = _float32(f"layer {words.name}: bias", words.bias)
+                tensors["bias"] = _add(sources, f"{words.name}/bias", stored)
             infos[words.name] = LayerInfo(words.layer, tensors, {})
         infos[words.name] = _with_variant(infos[words.name], words, sources)
     if not infos:
@@ -171,6 +173,20 @@ def _with_variant(info: LayerInfo, words: QuantizedLayer, sources: dict[str, _So
         tensors=tensors,
     )
     return replace(info, quantized={**info.quantized, key: variant})
+
+
+def _float32(where: str, values: NDArray[Any]) -> NDArray[np.float32]:
+    """What is stored of floats. Raises AccelsimError for a number that float32 does not reach."""
+    with np.errstate(over="ignore"):
+        stored: NDArray[np.float32] = values.astype("<f4", copy=False)
+    outside = np.isinf(stored) & np.isfinite(values)
+    if outside.any():
+        largest = np.finfo(np.float32).max
+        raise AccelsimError(
+            f"{where} holds {values[outside][0]:.6g}, "
+            f"expected magnitudes up to {largest:.6g}, the largest float32"
+        )
+    return stored
 
 
 def _add(sources: dict[str, _Source], name: str, values: NDArray[Any]) -> str:

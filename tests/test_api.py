@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import sys
 from dataclasses import asdict, replace
@@ -121,8 +122,9 @@ def test_progress_counts_layers(trace: Path) -> None:
 
 def test_quantize_options() -> None:
     assert quantize_options([]) == QuantizeOptions()
-    options = quantize_options(["percentile=99.5", "elements=float_scale", "fold=never"])
-    assert options == QuantizeOptions(percentile=99.5, elements="float_scale", fold="never")
+    options = quantize_options(["gamma_percentile=99.5", "elements=float_scale", "fold=never"])
+    assert options == QuantizeOptions(gamma_percentile=99.5, elements="float_scale", fold="never")
+    assert options == pickle.loads(pickle.dumps(options))
 
 
 def test_fold_is_the_machines(trace: Path) -> None:

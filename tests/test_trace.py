@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.open import open_workload
-from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.quantize.arrays import PERCENTILES, QuantizeOptions
 from accelsim.quantize.layers import quantize_layer
 from accelsim.trace import find as trace_files
 from accelsim.trace.file import Trace
@@ -247,6 +247,15 @@ def test_the_graph_is_kept_and_version_1_opens_as_a_chain(valid: Path, tmp_path:
     assert Trace.open(quantize_trace(old, tmp_path / "new.safetensors", [S4], 4)).graph == chain.graph
 
 
+def test_one_percentile_was_that_of_all_three(valid: Path, tmp_path: Path) -> None:
+    old = Trace.open(craft(valid, tmp_path / "old.safetensors", one_percentile()))
+    wanted = replace(OPTIONS, **dict.fromkeys(PERCENTILES, 99.5))
+    assert old.info("fc").quantized["4/4/4/4@8"].options == wanted
+    same(old.quantized_layer("fc", S4, 8, wanted), old.quantized_layer("fc", S4, 8))
+    new = Trace.open(quantize_trace(old, tmp_path / "new.safetensors", [S4], 4))
+    assert new.info("fc").quantized["8/8/-/-@8"].options == wanted
+
+
 def test_find_trace(valid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder, name in (("a/model", "one"), ("a", "two"), ("b", "one"), ("b", "three")):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
@@ -445,6 +454,20 @@ def repeat_layer(manifest: dict[str, Any], _: Tensors) -> None:
     manifest["layers"].append(manifest["layers"][0])
 
 
+def one_percentile(*options: str) -> Edit:
+    """Options as traces had them before there was a percentile for each calibration, with these beside it."""
+
+    def edit(manifest: dict[str, Any], _: Tensors) -> None:
+        for layer in manifest["layers"]:
+            for variant in layer["quantized"].values():
+                for name in PERCENTILES:
+                    if name not in options:
+                        del variant["options"][name]
+                variant["options"]["percentile"] = 99.5
+
+    return edit
+
+
 V4, V8 = ("layers", 0, "quantized", "4/4/4/4@8"), ("layers", 1, "quantized", "8/8/-/-@8")
 BAD: list[tuple[Edit, str]] = [
     (put("format", value="other"), "manifest: format is 'other', expected 'accelsim-trace'"),
@@ -521,6 +544,8 @@ BAD: list[tuple[Edit, str]] = [
     (put(*V4, "output", "zero_point", value=1), "output: unknown key 'zero_point'"),
     (put(*V4, "options", value={}), "options: key 'weight_calibration' is missing"),
     (put(*V4, "options", "elements", value="x"), "quantize options: elements is 'x', expected one of"),
+    (put(*V4, "options", "gamma_percentile", value=0), "quantize options: gamma_percentile is 0, expected m"),
+    (one_percentile("weight_percentile"), "options: unknown key 'percentile', expected weight_calibration, "),
     (drop(*V4, "tensors", "weight_scales"), "variant '4/4/4/4@8': tensors lacks 'weight_scales'"),
     (put(*V8, "tensors", "weight_scales", value="0" * 64), "8/8/-/-@8': tensors has 'weight_scales', ex"),
     (poke("conv1/weight", (0, 0, 0, 0), np.nan), "layer conv1: weight holds NaN or infinity"),

@@ -17,7 +17,7 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.catalogue import INT, SCHEMES, integer_operand
 from accelsim.formats.scale import MAX_SCALE_BITS
 from accelsim.formats.scheme import Scheme
-from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.quantize.arrays import PERCENTILES, QuantizeOptions
 from accelsim.trace.graph_fields import graph_to_dict, parse_graph, parse_work
 from accelsim.trace.json_fields import check_keys, choice, fail, integer, load_json, positive, show, value_of
 from accelsim.workload.geometry import Geometry
@@ -315,12 +315,7 @@ def _parse_variant(layer: Layer, key: str, raw: Any, where: str) -> Variant:
     input_gamma = positive(raw, "input_gamma", where)
     if scheme.activation.scale.gamma == "none" and input_gamma != 1:
         fail(f"{where}: input_gamma is {input_gamma:.6g}, expected 1: {scheme} has none")
-    options_raw = value_of(raw, "options", dict, where)
-    check_keys(options_raw, f"{where}: options", tuple(QuantizeOptions.__dataclass_fields__))
-    try:
-        options = QuantizeOptions.from_dict(options_raw)
-    except AccelsimError as error:
-        fail(f"{where}: {error}")
+    options = _parse_options(value_of(raw, "options", dict, where), where)
     fold = choice(raw, "fold", ("auto", "never"), where)
     variant = Variant(scheme, size, fold, input_gamma, output, output_gamma, options, {})
     names = tuple(variant_specs(layer, variant))
@@ -328,6 +323,18 @@ def _parse_variant(layer: Layer, key: str, raw: Any, where: str) -> Variant:
     if len(tensors) != len(names):
         fail(f"{where}: tensors lacks '{next(n for n in names if n not in tensors)}'")
     return replace(variant, tensors=tensors)
+
+
+def _parse_options(raw: dict[str, Any], where: str) -> QuantizeOptions:
+    """Older traces have one `percentile`, which was that of weights, activations and gamma alike."""
+    if "percentile" in raw and not any(name in raw for name in PERCENTILES):
+        rest = {key: value for key, value in raw.items() if key != "percentile"}
+        raw = rest | dict.fromkeys(PERCENTILES, raw["percentile"])
+    check_keys(raw, f"{where}: options", tuple(QuantizeOptions.__dataclass_fields__))
+    try:
+        return QuantizeOptions.from_dict(raw)
+    except AccelsimError as error:
+        fail(f"{where}: {error}")
 
 
 def _parse_output(raw: dict[str, Any], where: str) -> tuple[OutputFormat, float]:

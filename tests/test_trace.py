@@ -150,6 +150,46 @@ def test_rounded_scale_products_share_the_stored_words(tmp_path: Path) -> None:
     same(trace.quantized_layer("fc", rounded, 8), words)
 
 
+def made_elsewhere(layer: FloatLayer, scheme: Scheme = S4) -> QuantizedLayer:
+    """Words as another program hands them over: no options, and NumPy scalars for gammas."""
+    words = quantize_layer(layer, scheme, 8, OPTIONS)
+    gammas = np.float32(words.input_gamma), np.float32(words.output_gamma)
+    return replace(words, input_gamma=gammas[0], output_gamma=gammas[1], provenance={})
+
+
+def test_words_made_elsewhere_are_recorded_as_such(tmp_path: Path) -> None:
+    layers = make_layers()
+    fc = layers[1]
+    words = [made_elsewhere(layer) for layer in layers]
+    own = [quantize_layer(layer, S8, 8, OPTIONS) for layer in layers]
+    path = write_trace(tmp_path / "t.safetensors", "m", layers, {}, graph=GRAPH, quantized=[*words, *own])
+    trace = Trace.open(path)
+    assert trace.info("fc").quantized["4/4/4/4@8"].options is None
+    assert (
+        json.loads(trace.manifest.to_json())["layers"][1]["quantized"]["4/4/4/4@8"]["options"] == "external"
+    )
+    for stored in (trace, Trace.open(quantize_trace(path, tmp_path / "copy.safetensors", [S4], 4))):
+        same(stored.quantized_layer("fc", S4, 8), words[1])
+        frame, summary = workload_info(stored)
+        assert "4/4/4/4@8 (external) 8/8/-/-@8" in frame["variants"].tolist()[1]
+        assert "4/4/4/4@8 (external)" in summary["variants"] and "8/8/-/-@8" in summary["variants"]
+    # Whoever asks for options, even the usual ones, gets the floats quantized with them.
+    for options in (OPTIONS, QuantizeOptions()):
+        same(trace.quantized_layer("fc", S4, 8, options), quantize_layer(fc, S4, 8, options))
+
+
+def test_external_words_alone_cannot_follow_options(tmp_path: Path) -> None:
+    words = made_elsewhere(make_layers()[1])
+    trace = Trace.open(write_trace(tmp_path / "t.safetensors", "m", [], {}, quantized=[words]))
+    same(trace.quantized_layer("fc", S4, 8), words)
+    fails(
+        r"^trace \S*t.safetensors: layer fc is stored as 4/4/4/4@8 in words made elsewhere, which no "
+        r"quantize options describe, and has no floats to quantize; "
+        r"expected no --quantize, and a machine with fold: auto$",
+        lambda: trace.quantized_layer("fc", S4, 8, QuantizeOptions()),
+    )
+
+
 def test_quantize_in_place_equals_writing_at_once(valid: Path, tmp_path: Path) -> None:
     path = tmp_path / "small.safetensors"
     layers = make_layers()
@@ -312,6 +352,13 @@ def test_bad_content_is_not_written(tmp_path: Path) -> None:
     bad.weight_words[0, 0, 0] = -8
     fails(r"^trace \S*/t.safetensors: layer fc: 4/4/4/4@8/weight_words holds -8, expected -7 to 7$",
           lambda: write_trace(path, "m", [fc], {}, quantized=[bad]))  # fmt: skip
+    wide = quantize_layer(fc, S4, 8)
+    wide = replace(wide, weight_words=wide.weight_words.astype(np.int64))
+    fails("^layer fc: variant 4/4/4/4@8 weight_words has dtype int64, expected one of float32, ",
+          lambda: write_trace(path, "m", [fc], {}, quantized=[wide]))  # fmt: skip
+    odd = replace(quantize_layer(fc, S4, 8), provenance={"options": "mine"})
+    fails("^layer fc: variant 4/4/4/4@8 options are 'mine', expected those it was quantized with, or none",
+          lambda: write_trace(path, "m", [fc], {}, quantized=[odd]))  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
 
@@ -543,6 +590,8 @@ BAD: list[tuple[Edit, str]] = [
     (put(*V4, "output", "scale_bits", value="x"), "output: scale_bits is 'x', expected an integer"),
     (put(*V4, "output", "zero_point", value=1), "output: unknown key 'zero_point'"),
     (put(*V4, "options", value={}), "options: key 'weight_calibration' is missing"),
+    (put(*V4, "options", value="mine"), "options is 'mine', expected an object or 'external'"),
+    (put(*V4, "options", value=None), "options is None, expected an object or 'external'"),
     (put(*V4, "options", "elements", value="x"), "quantize options: elements is 'x', expected one of"),
     (put(*V4, "options", "gamma_percentile", value=0), "quantize options: gamma_percentile is 0, expected m"),
     (one_percentile("weight_percentile"), "options: unknown key 'percentile', expected weight_calibration, "),

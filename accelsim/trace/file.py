@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,7 @@ class Trace:
         """Sizes and formats of the layer at a scheme, from the manifest alone."""
         info = self.info(name)
         variant = info.quantized.get(variant_key(scheme, vector_size))
-        if variant is not None and (options is None or options == variant.options):
+        if variant is not None and variant.made_with(options):
             fold, output = variant.fold, variant.output
         else:
             fold, output = (options or QuantizeOptions()).fold, output_format(info.layer, scheme)
@@ -183,13 +183,18 @@ class Trace:
         info = self.info(name)
         key = variant_key(scheme, vector_size)
         variant = info.quantized.get(key)
-        if variant is None or (options is not None and options != variant.options):
+        if variant is None or not variant.made_with(options):
             if info.has_floats:
                 words = quantize_layer(self.float_layer(name), scheme, vector_size, options)
                 return replace(words, spec=self.outline(name, scheme, vector_size, options))
             if variant is None:
                 stored = ", ".join(info.quantized)
                 reason = f"is not stored as {key} and has no floats to quantize; stored: {stored}"
+            elif variant.options is None:
+                reason = (
+                    f"is stored as {key} in words made elsewhere, which no quantize options describe, "
+                    f"and has no floats to quantize; expected no --quantize, and a machine with fold: auto"
+                )
             else:
                 reason = f"is stored as {key} with other quantize options and has no floats to quantize"
             raise AccelsimError(f"trace {self.path}: layer {name} {reason}")
@@ -207,7 +212,7 @@ class Trace:
             input_gamma=variant.input_gamma,
             output_gamma=variant.output_gamma,
             bias=self.tensor(f"{name}/bias") if "bias" in info.tensors else None,
-            provenance={"options": variant.to_dict()["options"]},
+            provenance={} if variant.options is None else {"options": asdict(variant.options)},
         )
 
     def tensor(self, name: str) -> NDArray[Any]:

@@ -26,6 +26,8 @@ from accelsim.workload.layer import ACTIVATIONS, OPS, HasLayer, Layer, OutputFor
 
 FORMAT, VERSION = "accelsim-trace", 2
 METADATA_KEY = "accelsim"
+EXTERNAL = "external"
+"""In place of options, of words that another program made."""
 MAX_VECTOR_SIZE = 1024
 MAX_PIXELS = 1 << 28
 FLOAT_TENSORS = ("weight", "input", "bias", "calibration_input", "calibration_weight")
@@ -62,7 +64,11 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Variant:
-    """One stored quantization of a layer. tensors: name -> SHA-256 of its bytes."""
+    """One stored quantization of a layer.
+
+    options: how its words were made, None where another program made them; tensors: name -> SHA-256 of its
+    bytes.
+    """
 
     scheme: Scheme
     vector_size: int
@@ -70,12 +76,16 @@ class Variant:
     input_gamma: float
     output: OutputFormat
     output_gamma: float
-    options: QuantizeOptions
+    options: QuantizeOptions | None
     tensors: Mapping[str, str]
 
     @property
     def key(self) -> str:
         return variant_key(self.scheme, self.vector_size)
+
+    def made_with(self, options: QuantizeOptions | None) -> bool:
+        """True where it is what is asked for: None asks for nothing, and external words have no options."""
+        return options is None or options == self.options
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -84,7 +94,7 @@ class Variant:
             "fold": self.fold,
             "input_gamma": self.input_gamma,
             "output": {**self.output.to_dict(), "gamma": self.output_gamma},
-            "options": asdict(self.options),
+            "options": EXTERNAL if self.options is None else asdict(self.options),
             "tensors": dict(self.tensors),
         }
 
@@ -315,7 +325,7 @@ def _parse_variant(layer: Layer, key: str, raw: Any, where: str) -> Variant:
     input_gamma = positive(raw, "input_gamma", where)
     if scheme.activation.scale.gamma == "none" and input_gamma != 1:
         fail(f"{where}: input_gamma is {input_gamma:.6g}, expected 1: {scheme} has none")
-    options = _parse_options(value_of(raw, "options", dict, where), where)
+    options = _parse_options(raw["options"], where)
     fold = choice(raw, "fold", ("auto", "never"), where)
     variant = Variant(scheme, size, fold, input_gamma, output, output_gamma, options, {})
     names = tuple(variant_specs(layer, variant))
@@ -325,8 +335,12 @@ def _parse_variant(layer: Layer, key: str, raw: Any, where: str) -> Variant:
     return replace(variant, tensors=tensors)
 
 
-def _parse_options(raw: dict[str, Any], where: str) -> QuantizeOptions:
+def _parse_options(raw: Any, where: str) -> QuantizeOptions | None:
     """Older traces have one `percentile`, which was that of weights, activations and gamma alike."""
+    if raw == EXTERNAL:
+        return None
+    if not isinstance(raw, dict):
+        fail(f"{where}: options is {show(raw)}, expected an object or '{EXTERNAL}'")
     if "percentile" in raw and not any(name in raw for name in PERCENTILES):
         rest = {key: value for key, value in raw.items() if key != "percentile"}
         raw = rest | dict.fromkeys(PERCENTILES, raw["percentile"])

@@ -67,8 +67,9 @@ def write_trace(
 
     graph: what each layer reads, and the work between layers; None: a chain of the layers, without such work.
     quantized: stored variants, matched to `layers` by name; a name without a float layer becomes a layer of
-    its own. keep_floats: False drops all floats but the biases. Raises AccelsimError for bad content and for
-    a file that cannot be written; the target is then as it was.
+    its own, and one whose provenance has no "options" is recorded as made by another program. keep_floats:
+    False drops all floats but the biases. Raises AccelsimError for bad content and for a file that cannot be
+    written; the target is then as it was.
     """
     infos: dict[str, LayerInfo] = {}
     sources: dict[str, _Source] = {}
@@ -154,22 +155,30 @@ def _with_variant(info: LayerInfo, words: QuantizedLayer, sources: dict[str, _So
     key = variant_key(words.scheme, words.vector_size)
     if info.layer != words.layer:
         raise AccelsimError(f"layer {info.name}: variant {key} describes another layer of the same name")
-    stored_options = words.provenance.get("options", {})
-    if not isinstance(stored_options, dict):
-        raise AccelsimError(f"layer {info.name}: variant {key} options are {show(stored_options)}")
+    options = words.provenance.get("options")
+    if options is not None and not isinstance(options, dict):
+        raise AccelsimError(
+            f"layer {info.name}: variant {key} options are {show(options)}, expected those it was "
+            "quantized with, or none where another program made it"
+        )
     tensors = {}
     for tensor in _VARIANT_TENSORS:
         values = getattr(words, tensor)
         if values is not None:
+            if values.dtype.name not in _DTYPES:
+                raise AccelsimError(
+                    f"layer {info.name}: variant {key} {tensor} has dtype {values.dtype}, "
+                    f"expected one of {', '.join(_DTYPES)}"
+                )
             tensors[tensor] = _add(sources, f"{info.name}/{key}/{tensor}", values)
     variant = Variant(
         scheme=words.scheme.words_scheme,
         vector_size=words.vector_size,
         fold=words.spec.fold,
-        input_gamma=words.input_gamma,
+        input_gamma=float(words.input_gamma),
         output=words.output,
-        output_gamma=words.output_gamma,
-        options=QuantizeOptions.from_dict(stored_options),
+        output_gamma=float(words.output_gamma),
+        options=None if options is None else QuantizeOptions.from_dict(options),
         tensors=tensors,
     )
     return replace(info, quantized={**info.quantized, key: variant})

@@ -190,6 +190,66 @@ def test_external_words_alone_cannot_follow_options(tmp_path: Path) -> None:
     )
 
 
+def test_a_variant_keeps_its_own_bias(tmp_path: Path) -> None:
+    """Bias correction: beside float tensors, in a copy, without floats, and where the layer has no bias."""
+    conv, fc, _ = make_layers()
+    words = [quantize_layer(layer, scheme, 8, OPTIONS) for layer in (conv, fc) for scheme in (S4, S8)]
+    corrected = [
+        replace(words[0], bias=conv.bias + np.float32(0.25)),
+        words[1],
+        replace(words[2], bias=np.float32([1, -2, 3])),
+        words[3],
+    ]
+    path = write_trace(tmp_path / "t.safetensors", "m", [conv, fc], {}, quantized=corrected)
+    dropped = write_trace(
+        tmp_path / "d.safetensors", "m", [conv, fc], {}, quantized=corrected, keep_floats=False
+    )
+    alone = write_trace(tmp_path / "a.safetensors", "m", [], {}, quantized=corrected)
+    copy = quantize_trace(path, tmp_path / "c.safetensors", [S4], 4, keep_floats=False)
+    for written in (path, dropped, alone, copy):
+        trace = Trace.open(written)
+        for layer in corrected:
+            same_but_for_no_bias(trace.quantized_layer(layer.name, layer.scheme, 8), layer)
+    trace = Trace.open(path)
+    same(trace.float_layer("conv1"), conv)
+    held = {name: info.quantized for name, info in ((n, trace.info(n)) for n in ("conv1", "fc"))}
+    assert ["bias" in held[n][k].tensors for n in held for k in held[n]] == [True, False, True, False]
+
+
+def same_but_for_no_bias(a: QuantizedLayer, b: QuantizedLayer) -> None:
+    """The same layer, a bias of zeros taken for none."""
+    if b.bias is None and a.bias is not None:
+        assert a.bias.dtype == np.float32 and not a.bias.any()
+        a = replace(a, bias=None)
+    same(a, b)
+
+
+def test_a_variant_without_the_layers_bias(tmp_path: Path) -> None:
+    conv = make_layers()[0]
+    words = replace(quantize_layer(conv, S4, 8, OPTIONS), bias=None)
+    path = write_trace(tmp_path / "t.safetensors", "m", [conv], {}, quantized=[words])
+    same_but_for_no_bias(Trace.open(path).quantized_layer("conv1", S4, 8), words)
+    # Replaced by words with the layer's own bias, nothing of it stays behind.
+    again = quantize_trace(path, tmp_path / "again.safetensors", [S4], 8, OPTIONS)
+    plain = quantize_layer(conv, S4, 8, OPTIONS)
+    assert again.read_bytes() == write_trace(path, "m", [conv], {}, quantized=[plain]).read_bytes()
+    same(Trace.open(again).quantized_layer("conv1", S4, 8), plain)
+
+
+def test_a_bad_bias_of_a_variant(tmp_path: Path) -> None:
+    conv = make_layers()[0]
+    words = quantize_layer(conv, S4, 8)
+    for bias, message in (
+        (np.float32([0, np.nan, 0, 0]), "4/4/4/4@8/bias holds NaN or infinity, expected finite numbers$"),
+        (np.zeros(3, np.float32), r"tensor conv1/4/4/4/4@8/bias has shape \[3\], expected \[4\]$"),
+        (np.array([0, 1e39, 0, 0]), r"bias holds 1e\+39, expected magnitudes up to"),
+    ):
+        bad = replace(words, bias=bias)
+        fails(f"layer conv1: .*{message}|layer conv1: {message}",
+              lambda b=bad: write_trace(tmp_path / "t", "m", [conv], {}, quantized=[b]))  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_quantize_in_place_equals_writing_at_once(valid: Path, tmp_path: Path) -> None:
     path = tmp_path / "small.safetensors"
     layers = make_layers()
@@ -596,6 +656,7 @@ BAD: list[tuple[Edit, str]] = [
     (put(*V4, "options", "gamma_percentile", value=0), "quantize options: gamma_percentile is 0, expected m"),
     (one_percentile("weight_percentile"), "options: unknown key 'percentile', expected weight_calibration, "),
     (drop(*V4, "tensors", "weight_scales"), "variant '4/4/4/4@8': tensors lacks 'weight_scales'"),
+    (put(*V4, "tensors", "bias", value="0" * 64), "layer conv1: tensor conv1/4/4/4/4@8/bias is missing"),
     (put(*V8, "tensors", "weight_scales", value="0" * 64), "8/8/-/-@8': tensors has 'weight_scales', ex"),
     (poke("conv1/weight", (0, 0, 0, 0), np.nan), "layer conv1: weight holds NaN or infinity"),
     (poke("conv1/bias", (0,), np.inf), "layer conv1: bias holds NaN or infinity"),

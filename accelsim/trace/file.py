@@ -202,6 +202,9 @@ class Trace:
         def stored_tensor(tensor: str) -> Any:
             return self.tensor(f"{name}/{key}/{tensor}") if tensor in variant.tensors else None
 
+        bias = stored_tensor("bias")
+        if bias is None and "bias" in info.tensors:
+            bias = self.tensor(f"{name}/bias")
         return QuantizedLayer(
             spec=self.outline(name, scheme, vector_size, options),
             weight_words=stored_tensor("weight_words"),
@@ -211,7 +214,7 @@ class Trace:
             input_scales=stored_tensor("input_scales"),
             input_gamma=variant.input_gamma,
             output_gamma=variant.output_gamma,
-            bias=self.tensor(f"{name}/bias") if "bias" in info.tensors else None,
+            bias=bias,
             provenance={} if variant.options is None else {"options": asdict(variant.options)},
         )
 
@@ -230,8 +233,7 @@ class Trace:
             del layer
         elif "bias" in info.tensors:
             bias = self.tensor(f"{info.name}/bias")
-            if not np.isfinite(bias).all():
-                fail(f"layer {info.name}: bias holds NaN or infinity, expected finite numbers")
+            _check_finite(f"layer {info.name}: bias", bias)
             _check_hash(info.name, "bias", bias, info.tensors["bias"])
         for key, variant in info.quantized.items():
             specs = variant_specs(info.layer, variant)
@@ -254,11 +256,19 @@ def _check_hash(layer: str, tensor: str, values: NDArray[Any], digest: str) -> N
         )
 
 
+def _check_finite(where: str, values: NDArray[Any]) -> None:
+    if not np.isfinite(values).all():
+        fail(f"{where} holds NaN or infinity, expected finite numbers")
+
+
 def _check_codes(where: str, spec: TensorSpec, values: NDArray[Any]) -> None:
+    if spec.low is None and spec.gamma is None:
+        _check_finite(where, values)
+        return
     if spec.low is None or spec.high is None:
         if not (np.isfinite(values) & (values > 0)).all():
             fail(f"{where} holds {values.min():.6g}, expected finite numbers above 0")
-        one = {"none": 1, "tensor": values.flat[0]}.get(spec.gamma)
+        one = {"none": 1, "tensor": values.flat[0]}.get(spec.gamma or "")
         if one is not None and (values != one).any():
             fail(f"{where} holds {values[values != one][0]:.6g}, expected {one:.6g} of all channels")
         return

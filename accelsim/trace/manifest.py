@@ -48,9 +48,10 @@ _VARIANT_KEYS = ("scheme", "vector_size", "fold", "input_gamma", "output", "opti
 class TensorSpec:
     """What one tensor must look like. A shape entry of 0 means any size of at least 1.
 
-    low, high bound the values (None: finite floats), of which `refused` are no numbers; gamma says of factors
-    that are all 1 ("none") or all equal ("tensor"); tail is (vectors, used): in every run of `vectors` words
-    along the last axis but one, the last word has only `used` codes, the others must be 0.
+    low, high bound the values (None: finite floats), of which `refused` are no numbers; gamma is of factors,
+    which are above 0: all 1 ("none"), all equal ("tensor") or any ("channel"); tail is (vectors, used): in
+    every run of `vectors` words along the last axis but one, the last word has only `used` codes, the others
+    must be 0.
     """
 
     dtype: str
@@ -59,7 +60,7 @@ class TensorSpec:
     high: int | None = None
     tail: tuple[int, int] | None = None
     refused: tuple[int, ...] = ()
-    gamma: str = "channel"
+    gamma: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Variant:
     """One stored quantization of a layer.
 
     options: how its words were made, None where another program made them; tensors: name -> SHA-256 of its
-    bytes.
+    bytes. Among them is "bias" where the variant's is not the layer's own.
     """
 
     scheme: Scheme
@@ -192,6 +193,8 @@ def variant_specs(layer: Layer, variant: Variant) -> dict[str, TensorSpec]:
         specs[f"{side}_words"] = TensorSpec(dtype, (*shape, size), low, high, (run, used), no_numbers)
         if scale.kind != "none":
             specs[f"{side}_scales"] = TensorSpec(_STORED[scale.dtype], shape, 0, scale.max_code)
+    if "bias" in variant.tensors:
+        specs["bias"] = TensorSpec("F32", (g.K,))
     return specs
 
 
@@ -329,9 +332,10 @@ def _parse_variant(layer: Layer, key: str, raw: Any, where: str) -> Variant:
     fold = choice(raw, "fold", ("auto", "never"), where)
     variant = Variant(scheme, size, fold, input_gamma, output, output_gamma, options, {})
     names = tuple(variant_specs(layer, variant))
-    tensors = _hashes(raw, where, names)
-    if len(tensors) != len(names):
-        fail(f"{where}: tensors lacks '{next(n for n in names if n not in tensors)}'")
+    tensors = _hashes(raw, where, (*names, "bias"))
+    for name in names:
+        if name not in tensors:
+            fail(f"{where}: tensors lacks '{name}'")
     return replace(variant, tensors=tensors)
 
 

@@ -171,6 +171,10 @@ def _with_variant(info: LayerInfo, words: QuantizedLayer, sources: dict[str, _So
                     f"expected one of {', '.join(_DTYPES)}"
                 )
             tensors[tensor] = _add(sources, f"{info.name}/{key}/{tensor}", values)
+    bias, place = _own_bias(info, words), f"{info.name}/{key}/bias"
+    sources.pop(place, None)  # of a variant that this one replaces
+    if bias is not None:
+        tensors["bias"] = _add(sources, place, bias)
     variant = Variant(
         scheme=words.scheme.words_scheme,
         vector_size=words.vector_size,
@@ -182,6 +186,15 @@ def _with_variant(info: LayerInfo, words: QuantizedLayer, sources: dict[str, _So
         tensors=tensors,
     )
     return replace(info, quantized={**info.quantized, key: variant})
+
+
+def _own_bias(info: LayerInfo, words: QuantizedLayer) -> NDArray[np.float32] | None:
+    """The bias to store beside the words, None where the layer's own is theirs."""
+    own = info.tensors.get("bias")
+    if words.bias is None:
+        return None if own is None else np.zeros(words.geometry.K, np.float32)
+    bias = _float32(f"layer {info.name}: bias", words.bias)
+    return None if own == hash_values(bias) else bias
 
 
 def _float32(where: str, values: NDArray[Any]) -> NDArray[np.float32]:

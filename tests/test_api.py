@@ -103,7 +103,7 @@ def test_sqnr_by_hand(trace: Path) -> None:
         wanted = wanted.reshape(g.pixels, g.K)
         scale = activity.computed.operands.weight_gamma * activity.computed.operands.input_gamma
         y = activity.psums * scale + (0 if layer.bias is None else layer.bias)
-        expected = 10 * np.log10((y**2).sum() / ((y - wanted) ** 2).sum())
+        expected = 10 * np.log10((wanted**2).sum() / ((y - wanted) ** 2).sum())
         assert sqnr_db == pytest.approx(expected, abs=1e-6) and sqnr_db > 25
     weights = result.layers["macs"]
     mean = (result.layers["sqnr_db"] * weights).sum() / weights.sum()

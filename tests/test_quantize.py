@@ -733,9 +733,10 @@ def test_sample_is_bounded_and_keeps_the_maximum() -> None:
 
 def test_sqnr() -> None:
     reference = np.array([3.0, 4.0])
-    assert sqnr_db(reference, np.array([3.0, 5.0])) == pytest.approx(10 * math.log10(34))
+    assert sqnr_db(reference, np.array([3.0, 5.0])) == pytest.approx(10 * math.log10(25))
+    assert sqnr_db(reference, np.zeros(2)) == pytest.approx(0)
     assert sqnr_db(reference, reference) is None
-    assert sqnr_db(reference, np.zeros(2)) is None
+    assert sqnr_db(np.zeros(2), reference) is None
     with pytest.raises(ValueError, match="differ"):
         sqnr_db(reference, np.zeros(3))
 

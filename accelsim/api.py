@@ -18,7 +18,7 @@ from accelsim.machine import actions
 from accelsim.machine.arch import Arch, load_arch
 from accelsim.network import Progress, RunRequest, choose_mapping, float_outputs, run_network
 from accelsim.open import open_workload
-from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.quantize.arrays import PERCENTILE_IS_SPLIT, QuantizeOptions
 from accelsim.quantize.workload import Workload
 from accelsim.report.comparison import comparison_table
 from accelsim.report.inventory import technology_of
@@ -249,6 +249,8 @@ def quantize_options(items: Sequence[str]) -> QuantizeOptions:
     values: dict[str, Any] = {}
     for item in items:
         key, equals, text = item.partition("=")
+        if key == "percentile":
+            raise AccelsimError(f"--quantize {item}: {PERCENTILE_IS_SPLIT}")
         if not equals or key not in known:
             raise AccelsimError(f"--quantize {item}: expected KEY=VALUE with KEY one of {', '.join(known)}")
         values[key] = text

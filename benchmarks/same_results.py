@@ -12,6 +12,7 @@ interpreter that runs this script runs both checkouts, so it needs accelsim's de
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import json
 import os
@@ -151,6 +152,10 @@ def hash_files(out: Path, ignored: Sequence[str]) -> dict[str, str]:
         if path.name == "summary.json":
             summary = {key: value for key, value in json.loads(data).items() if key not in ignored}
             data = json.dumps(summary).encode()
+        elif path.suffix == ".csv":
+            with path.open(newline="") as file:
+                rows = [{key: row[key] for key in row if key not in ignored} for row in csv.DictReader(file)]
+            data = json.dumps(rows).encode()
         found[str(path.relative_to(out.parent))] = hashlib.sha256(data).hexdigest()
     return found
 
@@ -185,7 +190,10 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="write the hashes of OLD to this file")
     parser.add_argument("--only", default="", help="runs whose name holds this text")
     parser.add_argument(
-        "--ignore", action="append", default=[], help="a key of summary.json that may differ; repeats"
+        "--ignore",
+        action="append",
+        default=[],
+        help="a key of summary.json, or a column, that may differ; repeats",
     )
     args = parser.parse_args()
     ignored = (*NOT_RESULTS, *args.ignore)

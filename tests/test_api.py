@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+import re
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event, Timer
 
@@ -99,7 +103,7 @@ def test_sqnr_by_hand(trace: Path) -> None:
         wanted = wanted.reshape(g.pixels, g.K)
         scale = activity.computed.operands.weight_gamma * activity.computed.operands.input_gamma
         y = activity.psums * scale + (0 if layer.bias is None else layer.bias)
-        expected = 10 * np.log10((y**2).sum() / ((y - wanted) ** 2).sum())
+        expected = 10 * np.log10((wanted**2).sum() / ((y - wanted) ** 2).sum())
         assert sqnr_db == pytest.approx(expected, abs=1e-6) and sqnr_db > 25
     weights = result.layers["macs"]
     mean = (result.layers["sqnr_db"] * weights).sum() / weights.sum()
@@ -118,8 +122,9 @@ def test_progress_counts_layers(trace: Path) -> None:
 
 def test_quantize_options() -> None:
     assert quantize_options([]) == QuantizeOptions()
-    options = quantize_options(["percentile=99.5", "elements=float_scale", "fold=never"])
-    assert options == QuantizeOptions(percentile=99.5, elements="float_scale", fold="never")
+    options = quantize_options(["gamma_percentile=99.5", "elements=float_scale", "fold=never"])
+    assert options == QuantizeOptions(gamma_percentile=99.5, elements="float_scale", fold="never")
+    assert options == pickle.loads(pickle.dumps(options))
 
 
 def test_fold_is_the_machines(trace: Path) -> None:
@@ -177,14 +182,30 @@ def test_layers_of_the_wrong_type_are_refused() -> None:
         FloatLayer(Layer("a", "conv", geometry), weight, inputs, [0, 0, 0, 0])  # type: ignore[arg-type]
     with pytest.raises(AccelsimError, match="layer a: input is a NoneType"):
         FloatLayer(Layer("a", "conv", geometry), weight, None)  # type: ignore[arg-type]
-    with pytest.raises(AccelsimError, match="stride is 2, expected a tuple of two whole numbers from 1"):
-        Geometry(1, 4, 4, 4, 4, stride=2)  # type: ignore[arg-type]
+    for name, value, least in (
+        ("stride", 0, 1), ("stride", (2,), 1), ("padding", [1, 1, 1], 0), ("padding", -1, 0),
+        ("dilation", True, 1), ("dilation", "11", 1), ("stride", (1, 2.0), 1),
+    ):  # fmt: skip
+        wanted = f"geometry: {name} is {value!r}, expected a whole number from {least}, or two"
+        with pytest.raises(AccelsimError, match=f"^{re.escape(wanted)}$"):
+            Geometry(1, 4, 4, 4, 4, **{name: value})
     with pytest.raises(AccelsimError, match=r"H is 4\.0, expected a whole number from 1"):
         Geometry(1, 4, 4.0, 4, 4)  # type: ignore[arg-type]
     with pytest.raises(AccelsimError, match="expected a list such as"):
         compare("digits", schemes="4/4/4/4")
     with pytest.raises(AccelsimError, match="expected a list of KEY=VALUE"):
         run("digits", overrides="pes=4")
+
+
+def test_a_geometry_keeps_plain_numbers_however_they_are_given() -> None:
+    """NumPy integers, lists and one number for both axes: equal, of one hash, and the same JSON."""
+    plain = Geometry(1, 4, 6, 6, 8, 3, 3, (2, 2), (1, 1), (1, 1), groups=2)
+    one, two = np.int32(1), np.array([2, 2])
+    given = Geometry(one, np.int64(4), *np.array([6, 6, 8]), 3, 3, list(two), 1, [one, 1], groups=two[0])
+    assert given == plain and hash(given) == hash(plain) and repr(given) == repr(plain)
+    assert json.dumps(asdict(given)) == json.dumps(asdict(plain))
+    assert replace(given, padding=0) == replace(plain, padding=(0, 0))
+    assert type(given.macs) is int and given.macs == plain.macs
 
 
 def test_without_data_only_values_are_missing(trace: Path) -> None:

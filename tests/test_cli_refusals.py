@@ -94,11 +94,15 @@ BAD = {
     "set odd buffer": ((*RUN, "--set", "input_buffer_words=7"), "input_buffer_words is 7", "even"),
     "dram kind": ((*RUN, "--set", "dram_kind=punchcards"), "'punchcards'", "lpddr4"),
     # quantize options
-    "quantize nonsense": ((*RUN, "--quantize", "better"), "better", "KEY=VALUE", "percentile"),
+    "quantize nonsense": ((*RUN, "--quantize", "better"), "better", "KEY=VALUE", "gamma_percentile"),
     "quantize key": ((*RUN, "--quantize", "rounding=up"), "rounding=up"),
     "quantize value": ((*RUN, "--quantize", "elements=best"), "'best'", "integer_scale"),
-    "quantize number": ((*RUN, "--quantize", "percentile=most"), "percentile=most", "number"),
-    "quantize nan": ((*RUN, "--quantize", "percentile=nan"), "percentile is nan"),
+    "quantize number": ((*RUN, "--quantize", "weight_percentile=most"), "weight_percentile=most", "number"),
+    "quantize nan": ((*RUN, "--quantize", "weight_percentile=nan"), "weight_percentile is nan"),
+    "quantize percentile": (
+        (*RUN, "--quantize", "percentile=99.9"),
+        "--quantize percentile=99.9: percentile is now weight_percentile, activation_percentile, gamma_perc",
+    ),
     # machine and layer do not fit
     "unsigned machine": ((*RUN, "--set", "activation_sign=unsigned"), "layer first", "signed"),
     "signed machine": ((*RUN, "--set", "activation_sign=signed"), "layer middle", "unsigned"),

@@ -33,7 +33,7 @@ from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import FloatLayer, Layer, OutputFormat, QuantizedLayer
 
 SHARED = Path(__file__).parents[2] / "shared"
-PLAIN = QuantizeOptions("max", "max", 99.99, "max", "float_scale", "nearest")
+PLAIN = QuantizeOptions(weight_calibration="max", elements="float_scale", scale_rounding="nearest")
 SCHEMES = ("8/8/-/-", "4/4/4/4", "4/8/6/10", "4/8/-/10", "3/5/4/-", "2/2/1/1")
 GEOMETRIES = {
     "packed im2col first layer": Geometry(2, 3, 7, 6, 5, 3, 3, (2, 2), (1, 1)),
@@ -346,8 +346,33 @@ def test_percentile_gamma_ignores_zero_vectors() -> None:
     inputs = np.zeros((1, 4, 1, 1000), np.float32)
     inputs[0, :, 0, :5] = 3
     layer = FloatLayer(Layer("t", "linear", g, input_signed=False), np.ones((1, 4, 1, 1), np.float32), inputs)
-    options = replace(PLAIN, gamma_calibration="percentile", percentile=50.0)
+    options = replace(PLAIN, gamma_calibration="percentile", gamma_percentile=50.0)
     assert quantize_layer(layer, Scheme.parse("4/4/4/4"), 4, options).input_gamma == 3 / 15 / 15
+
+
+def test_each_percentile_is_of_its_own_calibration() -> None:
+    """Weights, activations and gamma by percentile: each option moves what it names, and nothing else."""
+    layer = make_layer(Geometry(1, 8, 6, 6, 4, 3, 3))
+    every = replace(
+        PLAIN,
+        weight_calibration="percentile",
+        activation_calibration="percentile",
+        gamma_calibration="percentile",
+    )
+
+    def moved(scheme: str, **changes: float) -> tuple[bool, bool, bool]:
+        a, b = (quantize_layer(layer, Scheme.parse(scheme), 8, o) for o in (every, replace(every, **changes)))
+        return (
+            not np.array_equal(a.weight_gamma, b.weight_gamma),
+            a.input_gamma != b.input_gamma,
+            a.output_gamma != b.output_gamma,
+        )
+
+    assert moved("8/8/-/-", weight_percentile=80.0) == (True, False, False)
+    assert moved("8/8/-/-", activation_percentile=80.0) == (False, True, True)
+    assert moved("8/8/-/-", gamma_percentile=80.0) == (False, False, False)
+    assert moved("4/4/4/4", gamma_percentile=80.0) == (False, True, True)
+    assert moved("4/4/4/4", weight_percentile=80.0, activation_percentile=80.0) == (False, False, False)
 
 
 # --- what the words mean ----------------------------------------------------------------------------------
@@ -452,7 +477,7 @@ def test_output_vectors_stay_within_groups() -> None:
     g = Geometry(1, 4, 1, 1, 4, groups=2)
     weight = np.array([1, 1, 64, 64], np.float32).reshape(4, 1, 1, 1).repeat(2, axis=1)
     layer = FloatLayer(Layer("t", "linear", g), weight, np.ones((1, 4, 1, 1), np.float32))
-    options = replace(PLAIN, gamma_calibration="percentile", percentile=50.0)
+    options = replace(PLAIN, gamma_calibration="percentile", gamma_percentile=50.0)
     found = quantize_layer(layer, Scheme.parse("4/4/4/4"), 4, options)
     assert found.output_gamma == pytest.approx((2 + 128) / 2 / 7 / 15, rel=1e-7)
 
@@ -551,14 +576,25 @@ def test_bad_calibration_pair() -> None:
             {"gamma_calibration": "entropy"},
             "gamma_calibration is 'entropy', expected one of max",
         ),
-        ({"percentile": 0}, "percentile is 0, expected more than 0 and at most 100"),
-        ({"percentile": float("nan")}, "percentile is nan"),
+        ({"weight_percentile": 0}, "weight_percentile is 0, expected more than 0 and at most 100"),
+        (
+            {"activation_percentile": 101},
+            "activation_percentile is 101, expected more than 0 and at most 100",
+        ),
+        ({"gamma_percentile": float("nan")}, "gamma_percentile is nan"),
+        (
+            {"percentile": 99},
+            "percentile is now weight_percentile, activation_percentile, gamma_percentile$",
+        ),
         ({"rounding": "up"}, "unknown key 'rounding'"),
     ],
 )
 def test_bad_options(values: dict[str, object], message: str) -> None:
     with pytest.raises(AccelsimError, match=message):
         QuantizeOptions.from_dict(values)
+    if "rounding" not in values:
+        with pytest.raises(AccelsimError, match=message):
+            QuantizeOptions(**values)  # type: ignore[arg-type]
 
 
 def test_bad_vector_size_and_granularity() -> None:
@@ -697,9 +733,10 @@ def test_sample_is_bounded_and_keeps_the_maximum() -> None:
 
 def test_sqnr() -> None:
     reference = np.array([3.0, 4.0])
-    assert sqnr_db(reference, np.array([3.0, 5.0])) == pytest.approx(10 * math.log10(34))
+    assert sqnr_db(reference, np.array([3.0, 5.0])) == pytest.approx(10 * math.log10(25))
+    assert sqnr_db(reference, np.zeros(2)) == pytest.approx(0)
     assert sqnr_db(reference, reference) is None
-    assert sqnr_db(reference, np.zeros(2)) is None
+    assert sqnr_db(np.zeros(2), reference) is None
     with pytest.raises(ValueError, match="differ"):
         sqnr_db(reference, np.zeros(3))
 

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.open import open_workload
-from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.quantize.arrays import PERCENTILES, QuantizeOptions
 from accelsim.quantize.layers import quantize_layer
 from accelsim.trace import find as trace_files
 from accelsim.trace.file import Trace
@@ -150,6 +150,106 @@ def test_rounded_scale_products_share_the_stored_words(tmp_path: Path) -> None:
     same(trace.quantized_layer("fc", rounded, 8), words)
 
 
+def made_elsewhere(layer: FloatLayer, scheme: Scheme = S4) -> QuantizedLayer:
+    """Words as another program hands them over: no options, and NumPy scalars for gammas."""
+    words = quantize_layer(layer, scheme, 8, OPTIONS)
+    gammas = np.float32(words.input_gamma), np.float32(words.output_gamma)
+    return replace(words, input_gamma=gammas[0], output_gamma=gammas[1], provenance={})
+
+
+def test_words_made_elsewhere_are_recorded_as_such(tmp_path: Path) -> None:
+    layers = make_layers()
+    fc = layers[1]
+    words = [made_elsewhere(layer) for layer in layers]
+    own = [quantize_layer(layer, S8, 8, OPTIONS) for layer in layers]
+    path = write_trace(tmp_path / "t.safetensors", "m", layers, {}, graph=GRAPH, quantized=[*words, *own])
+    trace = Trace.open(path)
+    assert trace.info("fc").quantized["4/4/4/4@8"].options is None
+    assert (
+        json.loads(trace.manifest.to_json())["layers"][1]["quantized"]["4/4/4/4@8"]["options"] == "external"
+    )
+    for stored in (trace, Trace.open(quantize_trace(path, tmp_path / "copy.safetensors", [S4], 4))):
+        same(stored.quantized_layer("fc", S4, 8), words[1])
+        frame, summary = workload_info(stored)
+        assert "4/4/4/4@8 (external) 8/8/-/-@8" in frame["variants"].tolist()[1]
+        assert "4/4/4/4@8 (external)" in summary["variants"] and "8/8/-/-@8" in summary["variants"]
+    # Whoever asks for options, even the usual ones, gets the floats quantized with them.
+    for options in (OPTIONS, QuantizeOptions()):
+        same(trace.quantized_layer("fc", S4, 8, options), quantize_layer(fc, S4, 8, options))
+
+
+def test_external_words_alone_cannot_follow_options(tmp_path: Path) -> None:
+    words = made_elsewhere(make_layers()[1])
+    trace = Trace.open(write_trace(tmp_path / "t.safetensors", "m", [], {}, quantized=[words]))
+    same(trace.quantized_layer("fc", S4, 8), words)
+    fails(
+        r"^trace \S*t.safetensors: layer fc is stored as 4/4/4/4@8 in words made elsewhere, which no "
+        r"quantize options describe, and has no floats to quantize; "
+        r"expected no --quantize, and a machine with fold: auto$",
+        lambda: trace.quantized_layer("fc", S4, 8, QuantizeOptions()),
+    )
+
+
+def test_a_variant_keeps_its_own_bias(tmp_path: Path) -> None:
+    """Bias correction: beside float tensors, in a copy, without floats, and where the layer has no bias."""
+    conv, fc, _ = make_layers()
+    words = [quantize_layer(layer, scheme, 8, OPTIONS) for layer in (conv, fc) for scheme in (S4, S8)]
+    corrected = [
+        replace(words[0], bias=conv.bias + np.float32(0.25)),
+        words[1],
+        replace(words[2], bias=np.float32([1, -2, 3])),
+        words[3],
+    ]
+    path = write_trace(tmp_path / "t.safetensors", "m", [conv, fc], {}, quantized=corrected)
+    dropped = write_trace(
+        tmp_path / "d.safetensors", "m", [conv, fc], {}, quantized=corrected, keep_floats=False
+    )
+    alone = write_trace(tmp_path / "a.safetensors", "m", [], {}, quantized=corrected)
+    copy = quantize_trace(path, tmp_path / "c.safetensors", [S4], 4, keep_floats=False)
+    for written in (path, dropped, alone, copy):
+        trace = Trace.open(written)
+        for layer in corrected:
+            same_but_for_no_bias(trace.quantized_layer(layer.name, layer.scheme, 8), layer)
+    trace = Trace.open(path)
+    same(trace.float_layer("conv1"), conv)
+    held = {name: info.quantized for name, info in ((n, trace.info(n)) for n in ("conv1", "fc"))}
+    assert ["bias" in held[n][k].tensors for n in held for k in held[n]] == [True, False, True, False]
+
+
+def same_but_for_no_bias(a: QuantizedLayer, b: QuantizedLayer) -> None:
+    """The same layer, a bias of zeros taken for none."""
+    if b.bias is None and a.bias is not None:
+        assert a.bias.dtype == np.float32 and not a.bias.any()
+        a = replace(a, bias=None)
+    same(a, b)
+
+
+def test_a_variant_without_the_layers_bias(tmp_path: Path) -> None:
+    conv = make_layers()[0]
+    words = replace(quantize_layer(conv, S4, 8, OPTIONS), bias=None)
+    path = write_trace(tmp_path / "t.safetensors", "m", [conv], {}, quantized=[words])
+    same_but_for_no_bias(Trace.open(path).quantized_layer("conv1", S4, 8), words)
+    # Replaced by words with the layer's own bias, nothing of it stays behind.
+    again = quantize_trace(path, tmp_path / "again.safetensors", [S4], 8, OPTIONS)
+    plain = quantize_layer(conv, S4, 8, OPTIONS)
+    assert again.read_bytes() == write_trace(path, "m", [conv], {}, quantized=[plain]).read_bytes()
+    same(Trace.open(again).quantized_layer("conv1", S4, 8), plain)
+
+
+def test_a_bad_bias_of_a_variant(tmp_path: Path) -> None:
+    conv = make_layers()[0]
+    words = quantize_layer(conv, S4, 8)
+    for bias, message in (
+        (np.float32([0, np.nan, 0, 0]), "4/4/4/4@8/bias holds NaN or infinity, expected finite numbers$"),
+        (np.zeros(3, np.float32), r"tensor conv1/4/4/4/4@8/bias has shape \[3\], expected \[4\]$"),
+        (np.array([0, 1e39, 0, 0]), r"bias holds 1e\+39, expected magnitudes up to"),
+    ):
+        bad = replace(words, bias=bias)
+        fails(f"layer conv1: .*{message}|layer conv1: {message}",
+              lambda b=bad: write_trace(tmp_path / "t", "m", [conv], {}, quantized=[b]))  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_quantize_in_place_equals_writing_at_once(valid: Path, tmp_path: Path) -> None:
     path = tmp_path / "small.safetensors"
     layers = make_layers()
@@ -247,6 +347,15 @@ def test_the_graph_is_kept_and_version_1_opens_as_a_chain(valid: Path, tmp_path:
     assert Trace.open(quantize_trace(old, tmp_path / "new.safetensors", [S4], 4)).graph == chain.graph
 
 
+def test_one_percentile_was_that_of_all_three(valid: Path, tmp_path: Path) -> None:
+    old = Trace.open(craft(valid, tmp_path / "old.safetensors", one_percentile()))
+    wanted = replace(OPTIONS, **dict.fromkeys(PERCENTILES, 99.5))
+    assert old.info("fc").quantized["4/4/4/4@8"].options == wanted
+    same(old.quantized_layer("fc", S4, 8, wanted), old.quantized_layer("fc", S4, 8))
+    new = Trace.open(quantize_trace(old, tmp_path / "new.safetensors", [S4], 4))
+    assert new.info("fc").quantized["8/8/-/-@8"].options == wanted
+
+
 def test_find_trace(valid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder, name in (("a/model", "one"), ("a", "two"), ("b", "one"), ("b", "three")):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
@@ -303,7 +412,32 @@ def test_bad_content_is_not_written(tmp_path: Path) -> None:
     bad.weight_words[0, 0, 0] = -8
     fails(r"^trace \S*/t.safetensors: layer fc: 4/4/4/4@8/weight_words holds -8, expected -7 to 7$",
           lambda: write_trace(path, "m", [fc], {}, quantized=[bad]))  # fmt: skip
+    wide = quantize_layer(fc, S4, 8)
+    wide = replace(wide, weight_words=wide.weight_words.astype(np.int64))
+    fails("^layer fc: variant 4/4/4/4@8 weight_words has dtype int64, expected one of float32, ",
+          lambda: write_trace(path, "m", [fc], {}, quantized=[wide]))  # fmt: skip
+    odd = replace(quantize_layer(fc, S4, 8), provenance={"options": "mine"})
+    fails("^layer fc: variant 4/4/4/4@8 options are 'mine', expected those it was quantized with, or none",
+          lambda: write_trace(path, "m", [fc], {}, quantized=[odd]))  # fmt: skip
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_number_beyond_float32_is_not_written(tmp_path: Path) -> None:
+    path, fc = tmp_path / "t.safetensors", make_layers()[1]
+    wanted = r"expected magnitudes up to 3\.40282e\+38, the largest float32$"
+    for tensor, shape in (("weight", (3, 20, 1, 1)), ("bias", (3,)), ("input", (1, 20, 1, 2))):
+        values = np.ones(shape)
+        values.flat[1] = 1e39
+        wide = replace(fc, **{tensor: values})
+        fails(rf"^layer fc: {tensor} holds 1e\+39, {wanted}", lambda w=wide: write_trace(path, "m", [w], {}))
+    words = replace(quantize_layer(fc, S4, 8), bias=np.array([0, -1e300, 0]))
+    fails(rf"^layer fc: bias holds -1e\+300, {wanted}",
+          lambda: write_trace(path, "m", [], {}, quantized=[words]))  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+    exact = replace(words, bias=np.array([0.5, 1, 2]))  # float64 is stored as what it is worth in float32
+    stored = Trace.open(write_trace(path, "m", [], {}, quantized=[exact])).quantized_layer("fc", S4, 8)
+    assert stored.bias.dtype == np.float32 and stored.bias.tolist() == [0.5, 1, 2]
 
 
 def test_unwritable_places(tmp_path: Path) -> None:
@@ -427,6 +561,20 @@ def repeat_layer(manifest: dict[str, Any], _: Tensors) -> None:
     manifest["layers"].append(manifest["layers"][0])
 
 
+def one_percentile(*options: str) -> Edit:
+    """Options as traces had them before there was a percentile for each calibration, with these beside it."""
+
+    def edit(manifest: dict[str, Any], _: Tensors) -> None:
+        for layer in manifest["layers"]:
+            for variant in layer["quantized"].values():
+                for name in PERCENTILES:
+                    if name not in options:
+                        del variant["options"][name]
+                variant["options"]["percentile"] = 99.5
+
+    return edit
+
+
 V4, V8 = ("layers", 0, "quantized", "4/4/4/4@8"), ("layers", 1, "quantized", "8/8/-/-@8")
 BAD: list[tuple[Edit, str]] = [
     (put("format", value="other"), "manifest: format is 'other', expected 'accelsim-trace'"),
@@ -502,8 +650,13 @@ BAD: list[tuple[Edit, str]] = [
     (put(*V4, "output", "scale_bits", value="x"), "output: scale_bits is 'x', expected an integer"),
     (put(*V4, "output", "zero_point", value=1), "output: unknown key 'zero_point'"),
     (put(*V4, "options", value={}), "options: key 'weight_calibration' is missing"),
+    (put(*V4, "options", value="mine"), "options is 'mine', expected an object or 'external'"),
+    (put(*V4, "options", value=None), "options is None, expected an object or 'external'"),
     (put(*V4, "options", "elements", value="x"), "quantize options: elements is 'x', expected one of"),
+    (put(*V4, "options", "gamma_percentile", value=0), "quantize options: gamma_percentile is 0, expected m"),
+    (one_percentile("weight_percentile"), "options: unknown key 'percentile', expected weight_calibration, "),
     (drop(*V4, "tensors", "weight_scales"), "variant '4/4/4/4@8': tensors lacks 'weight_scales'"),
+    (put(*V4, "tensors", "bias", value="0" * 64), "layer conv1: tensor conv1/4/4/4/4@8/bias is missing"),
     (put(*V8, "tensors", "weight_scales", value="0" * 64), "8/8/-/-@8': tensors has 'weight_scales', ex"),
     (poke("conv1/weight", (0, 0, 0, 0), np.nan), "layer conv1: weight holds NaN or infinity"),
     (poke("conv1/bias", (0,), np.inf), "layer conv1: bias holds NaN or infinity"),

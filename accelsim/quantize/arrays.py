@@ -29,28 +29,39 @@ _CHOICES = {
     "scale_rounding": ("nearest", "up_from_zero"),
     "fold": ("auto", "never"),
 }
+PERCENTILES = ("weight_percentile", "activation_percentile", "gamma_percentile")
+PERCENTILE_IS_SPLIT = f"percentile is now {', '.join(PERCENTILES)}"
 _GAMMA_VECTORS = 1 << 14
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class QuantizeOptions:
     """How ranges are chosen and elements rounded. Raises AccelsimError for an unknown choice.
 
     weight_calibration, activation_calibration: static range of a weight channel, of an activation tensor.
-    percentile: of magnitudes, or of vector scales, where a method is "percentile".
     gamma_calibration: coarse gamma of an activation tensor with per-vector scales. (Weights know their
     vectors in advance: their gamma is always the channel's largest scale over 2^M - 1.)
+    weight_percentile, activation_percentile, gamma_percentile: where the method of the same name is
+    "percentile": of the magnitudes of a channel, of a tensor, and of the scales of vectors.
     elements: codes are x / s ("float_scale") or x / (s_q * gamma) ("integer_scale").
     scale_rounding: s_q to nearest, or to 1 where it would be 0 in a vector that is not all zero.
     """
 
     weight_calibration: str = "mse"
     activation_calibration: str = "max"
-    percentile: float = 99.99
     gamma_calibration: str = "max"
+    weight_percentile: float = 99.99
+    activation_percentile: float = 99.99
+    gamma_percentile: float = 99.99
     elements: str = "integer_scale"
     scale_rounding: str = "up_from_zero"
     fold: str = "auto"
+
+    def __new__(cls, *args: object, **values: object) -> QuantizeOptions:
+        """Says of a key that is gone what stands for it, where Python would only say that there is none."""
+        if "percentile" in values:
+            raise AccelsimError(f"quantize options: {PERCENTILE_IS_SPLIT}")
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -59,15 +70,17 @@ class QuantizeOptions:
                     f"quantize options: {name} is {getattr(self, name)!r}, "
                     f"expected one of {', '.join(choices)}"
                 )
-        if not (isinstance(self.percentile, (int, float)) and 0 < self.percentile <= 100):
-            raise AccelsimError(
-                f"quantize options: percentile is {self.percentile!r}, expected more than 0 and at most 100"
-            )
+        for name in PERCENTILES:
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float)) and 0 < value <= 100):
+                raise AccelsimError(
+                    f"quantize options: {name} is {value!r}, expected more than 0 and at most 100"
+                )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> QuantizeOptions:
         """Options from a plain dict. Raises AccelsimError for an unknown key."""
-        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
+        unknown = sorted(set(values) - set(cls.__dataclass_fields__) - {"percentile"})
         if unknown:
             known = ", ".join(cls.__dataclass_fields__)
             raise AccelsimError(f"quantize options: unknown key '{unknown[0]}', expected {known}")
@@ -119,7 +132,7 @@ def quantize_tensor(
     rows, n = values.shape
     if granularity in ("tensor", "channel"):
         magnitudes = np.abs(values.astype(np.float64)).reshape(1 if granularity == "tensor" else rows, -1)
-        ranges = find_ranges(magnitudes, options.weight_calibration, qmax, options.percentile)
+        ranges = find_ranges(magnitudes, options.weight_calibration, qmax, options.weight_percentile)
         scale = np.where(ranges > 0, ranges / qmax, 1.0)[:, None]
         return QuantizedTensor(encode(values, scale, low, qmax).astype(np.int16), scale, n)
     vectors = cut_vectors(values, vector_size)
@@ -217,7 +230,7 @@ def tensor_gamma(chunks: Iterable[NDArray[np.floating]], operand: Operand, optio
         return 1.0
     largest = float(scales.max()) / levels
     if options.gamma_calibration == "percentile":
-        return float(np.percentile(scales, options.percentile)) / levels
+        return float(np.percentile(scales, options.gamma_percentile)) / levels
     if options.gamma_calibration == "max":
         return largest
 
@@ -242,5 +255,6 @@ def tensor_scale(chunks: Iterable[NDArray[np.floating]], operand: Operand, optio
     if options.activation_calibration == "max":
         largest = max((float(vector_maxima(chunk.reshape(1, -1))[0]) for chunk in chunks), default=0.0)
         return largest / qmax if largest > 0 else 1.0
-    ranges = find_ranges(sample(chunks)[None], options.activation_calibration, qmax, options.percentile)
+    method, percentile = options.activation_calibration, options.activation_percentile
+    ranges = find_ranges(sample(chunks)[None], method, qmax, percentile)
     return float(ranges[0]) / qmax if ranges[0] > 0 else 1.0

@@ -187,7 +187,8 @@ def _quantize_weight(
             gamma = np.full(channels, tensor_scale([seen], operand, options))
         else:
             magnitudes = np.abs(layer.weight.reshape(channels, -1))
-            ranges = find_ranges(magnitudes, options.weight_calibration, qmax, options.percentile)
+            method, percentile = options.weight_calibration, options.weight_percentile
+            ranges = find_ranges(magnitudes, method, qmax, percentile)
             gamma = np.where(ranges > 0, ranges / qmax, 1.0)
         return encode(vectors, gamma[:, None, None], low, qmax).astype(np.int8, copy=False), None, gamma
     s = vector_scales(vectors, qmax)

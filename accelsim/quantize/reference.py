@@ -146,16 +146,16 @@ def ppu_constants(
 
 
 def sqnr_db(reference: NDArray[np.floating], approximation: NDArray[np.floating]) -> float | None:
-    """10 log10(sum y^2 / sum (y - y_float)^2) with y the approximation and y_float the reference.
+    """10 log10(sum y^2 / sum (y - y')^2) with y the reference and y' the approximation.
 
     None where the ratio has no finite logarithm: no error at all, or y zero everywhere. (Infinity is not
     JSON; None becomes null.) Raises ValueError when the shapes differ.
     """
     if reference.shape != approximation.shape:
         raise ValueError(f"sqnr_db: shapes {reference.shape} and {approximation.shape} differ")
-    y = approximation.astype(np.float64)
+    y = reference.astype(np.float64)
     signal = float(np.sum(np.square(y)))
-    noise = float(np.sum(np.square(y - reference)))
+    noise = float(np.sum(np.square(y - approximation)))
     if signal == 0 or noise == 0:
         return None
     return float(10 * (np.log10(signal) - np.log10(noise)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,7 @@ class Trace:
         """Sizes and formats of the layer at a scheme, from the manifest alone."""
         info = self.info(name)
         variant = info.quantized.get(variant_key(scheme, vector_size))
-        if variant is not None and (options is None or options == variant.options):
+        if variant is not None and variant.made_with(options):
             fold, output = variant.fold, variant.output
         else:
             fold, output = (options or QuantizeOptions()).fold, output_format(info.layer, scheme)
@@ -183,13 +183,18 @@ class Trace:
         info = self.info(name)
         key = variant_key(scheme, vector_size)
         variant = info.quantized.get(key)
-        if variant is None or (options is not None and options != variant.options):
+        if variant is None or not variant.made_with(options):
             if info.has_floats:
                 words = quantize_layer(self.float_layer(name), scheme, vector_size, options)
                 return replace(words, spec=self.outline(name, scheme, vector_size, options))
             if variant is None:
                 stored = ", ".join(info.quantized)
                 reason = f"is not stored as {key} and has no floats to quantize; stored: {stored}"
+            elif variant.options is None:
+                reason = (
+                    f"is stored as {key} in words made elsewhere, which no quantize options describe, "
+                    f"and has no floats to quantize; expected no --quantize, and a machine with fold: auto"
+                )
             else:
                 reason = f"is stored as {key} with other quantize options and has no floats to quantize"
             raise AccelsimError(f"trace {self.path}: layer {name} {reason}")
@@ -197,6 +202,9 @@ class Trace:
         def stored_tensor(tensor: str) -> Any:
             return self.tensor(f"{name}/{key}/{tensor}") if tensor in variant.tensors else None
 
+        bias = stored_tensor("bias")
+        if bias is None and "bias" in info.tensors:
+            bias = self.tensor(f"{name}/bias")
         return QuantizedLayer(
             spec=self.outline(name, scheme, vector_size, options),
             weight_words=stored_tensor("weight_words"),
@@ -206,8 +214,8 @@ class Trace:
             input_scales=stored_tensor("input_scales"),
             input_gamma=variant.input_gamma,
             output_gamma=variant.output_gamma,
-            bias=self.tensor(f"{name}/bias") if "bias" in info.tensors else None,
-            provenance={"options": variant.to_dict()["options"]},
+            bias=bias,
+            provenance={} if variant.options is None else {"options": asdict(variant.options)},
         )
 
     def tensor(self, name: str) -> NDArray[Any]:
@@ -225,8 +233,7 @@ class Trace:
             del layer
         elif "bias" in info.tensors:
             bias = self.tensor(f"{info.name}/bias")
-            if not np.isfinite(bias).all():
-                fail(f"layer {info.name}: bias holds NaN or infinity, expected finite numbers")
+            _check_finite(f"layer {info.name}: bias", bias)
             _check_hash(info.name, "bias", bias, info.tensors["bias"])
         for key, variant in info.quantized.items():
             specs = variant_specs(info.layer, variant)
@@ -249,11 +256,19 @@ def _check_hash(layer: str, tensor: str, values: NDArray[Any], digest: str) -> N
         )
 
 
+def _check_finite(where: str, values: NDArray[Any]) -> None:
+    if not np.isfinite(values).all():
+        fail(f"{where} holds NaN or infinity, expected finite numbers")
+
+
 def _check_codes(where: str, spec: TensorSpec, values: NDArray[Any]) -> None:
+    if spec.low is None and spec.gamma is None:
+        _check_finite(where, values)
+        return
     if spec.low is None or spec.high is None:
         if not (np.isfinite(values) & (values > 0)).all():
             fail(f"{where} holds {values.min():.6g}, expected finite numbers above 0")
-        one = {"none": 1, "tensor": values.flat[0]}.get(spec.gamma)
+        one = {"none": 1, "tensor": values.flat[0]}.get(spec.gamma or "")
         if one is not None and (values != one).any():
             fail(f"{where} holds {values[values != one][0]:.6g}, expected {one:.6g} of all channels")
         return

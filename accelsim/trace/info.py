@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from accelsim.quantize.workload import Workload
 from accelsim.trace.file import Trace
+from accelsim.trace.manifest import EXTERNAL, LayerInfo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +17,9 @@ def workload_info(workload: Workload) -> tuple[pd.DataFrame, dict[str, Any]]:
     """One row a layer, and a summary of the whole workload, as `accelsim trace info` prints them."""
     import pandas as pd
 
-    stored = {info.name: info for info in workload.manifest.layers} if isinstance(workload, Trace) else {}
+    stored: dict[str, LayerInfo] = {}
+    if isinstance(workload, Trace):
+        stored = {info.name: info for info in workload.manifest.layers}
     rows = []
     for layer in workload.layers:
         g, info = layer.geometry, stored.get(layer.name)
@@ -34,7 +38,7 @@ def workload_info(workload: Workload) -> tuple[pd.DataFrame, dict[str, Any]]:
                 "weights": g.K * g.channels_per_group * g.R * g.S,
                 "macs": g.macs,
                 "floats": info is not None and info.has_floats,
-                "variants": " ".join(sorted(info.quantized)) if info is not None else "",
+                "variants": " ".join(_shown(key, [info]) for key in sorted(info.quantized)) if info else "",
             }
         )
     frame = pd.DataFrame(rows)
@@ -50,9 +54,17 @@ def workload_info(workload: Workload) -> tuple[pd.DataFrame, dict[str, Any]]:
         "weights": int(frame["weights"].sum()),
         "macs": int(frame["macs"].sum()),
         "has_floats": bool(frame["floats"].all()),
-        "variants": list(workload.variants) if isinstance(workload, Trace) else [],
+        "variants": [_shown(key, stored.values()) for key in workload.variants]
+        if isinstance(workload, Trace)
+        else [],
         "size_bytes": workload.size_bytes,
         "sha256": workload.sha256,
         "provenance": dict(workload.provenance),
     }
     return frame, summary
+
+
+def _shown(key: str, layers: Iterable[LayerInfo]) -> str:
+    """The variant as it is called, and whether words of any of the layers come from another program."""
+    external = any(info.quantized[key].options is None for info in layers)
+    return f"{key} ({EXTERNAL})" if external else key

@@ -17,7 +17,7 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.catalogue import INT, SCHEMES, integer_operand
 from accelsim.formats.scale import MAX_SCALE_BITS
 from accelsim.formats.scheme import Scheme
-from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.quantize.arrays import PERCENTILES, QuantizeOptions
 from accelsim.trace.graph_fields import graph_to_dict, parse_graph, parse_work
 from accelsim.trace.json_fields import check_keys, choice, fail, integer, load_json, positive, show, value_of
 from accelsim.workload.geometry import Geometry
@@ -26,6 +26,8 @@ from accelsim.workload.layer import ACTIVATIONS, OPS, HasLayer, Layer, OutputFor
 
 FORMAT, VERSION = "accelsim-trace", 2
 METADATA_KEY = "accelsim"
+EXTERNAL = "external"
+"""In place of options, of words that another program made."""
 MAX_VECTOR_SIZE = 1024
 MAX_PIXELS = 1 << 28
 FLOAT_TENSORS = ("weight", "input", "bias", "calibration_input", "calibration_weight")
@@ -46,9 +48,10 @@ _VARIANT_KEYS = ("scheme", "vector_size", "fold", "input_gamma", "output", "opti
 class TensorSpec:
     """What one tensor must look like. A shape entry of 0 means any size of at least 1.
 
-    low, high bound the values (None: finite floats), of which `refused` are no numbers; gamma says of factors
-    that are all 1 ("none") or all equal ("tensor"); tail is (vectors, used): in every run of `vectors` words
-    along the last axis but one, the last word has only `used` codes, the others must be 0.
+    low, high bound the values (None: finite floats), of which `refused` are no numbers; gamma is of factors,
+    which are above 0: all 1 ("none"), all equal ("tensor") or any ("channel"); tail is (vectors, used): in
+    every run of `vectors` words along the last axis but one, the last word has only `used` codes, the others
+    must be 0.
     """
 
     dtype: str
@@ -57,12 +60,16 @@ class TensorSpec:
     high: int | None = None
     tail: tuple[int, int] | None = None
     refused: tuple[int, ...] = ()
-    gamma: str = "channel"
+    gamma: str | None = None
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One stored quantization of a layer. tensors: name -> SHA-256 of its bytes."""
+    """One stored quantization of a layer.
+
+    options: how its words were made, None where another program made them; tensors: name -> SHA-256 of its
+    bytes. Among them is "bias" where the variant's is not the layer's own.
+    """
 
     scheme: Scheme
     vector_size: int
@@ -70,12 +77,16 @@ class Variant:
     input_gamma: float
     output: OutputFormat
     output_gamma: float
-    options: QuantizeOptions
+    options: QuantizeOptions | None
     tensors: Mapping[str, str]
 
     @property
     def key(self) -> str:
         return variant_key(self.scheme, self.vector_size)
+
+    def made_with(self, options: QuantizeOptions | None) -> bool:
+        """True where it is what is asked for: None asks for nothing, and external words have no options."""
+        return options is None or options == self.options
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -84,7 +95,7 @@ class Variant:
             "fold": self.fold,
             "input_gamma": self.input_gamma,
             "output": {**self.output.to_dict(), "gamma": self.output_gamma},
-            "options": asdict(self.options),
+            "options": EXTERNAL if self.options is None else asdict(self.options),
             "tensors": dict(self.tensors),
         }
 
@@ -182,6 +193,8 @@ def variant_specs(layer: Layer, variant: Variant) -> dict[str, TensorSpec]:
         specs[f"{side}_words"] = TensorSpec(dtype, (*shape, size), low, high, (run, used), no_numbers)
         if scale.kind != "none":
             specs[f"{side}_scales"] = TensorSpec(_STORED[scale.dtype], shape, 0, scale.max_code)
+    if "bias" in variant.tensors:
+        specs["bias"] = TensorSpec("F32", (g.K,))
     return specs
 
 
@@ -315,19 +328,31 @@ def _parse_variant(layer: Layer, key: str, raw: Any, where: str) -> Variant:
     input_gamma = positive(raw, "input_gamma", where)
     if scheme.activation.scale.gamma == "none" and input_gamma != 1:
         fail(f"{where}: input_gamma is {input_gamma:.6g}, expected 1: {scheme} has none")
-    options_raw = value_of(raw, "options", dict, where)
-    check_keys(options_raw, f"{where}: options", tuple(QuantizeOptions.__dataclass_fields__))
-    try:
-        options = QuantizeOptions.from_dict(options_raw)
-    except AccelsimError as error:
-        fail(f"{where}: {error}")
+    options = _parse_options(raw["options"], where)
     fold = choice(raw, "fold", ("auto", "never"), where)
     variant = Variant(scheme, size, fold, input_gamma, output, output_gamma, options, {})
     names = tuple(variant_specs(layer, variant))
-    tensors = _hashes(raw, where, names)
-    if len(tensors) != len(names):
-        fail(f"{where}: tensors lacks '{next(n for n in names if n not in tensors)}'")
+    tensors = _hashes(raw, where, (*names, "bias"))
+    for name in names:
+        if name not in tensors:
+            fail(f"{where}: tensors lacks '{name}'")
     return replace(variant, tensors=tensors)
+
+
+def _parse_options(raw: Any, where: str) -> QuantizeOptions | None:
+    """Older traces have one `percentile`, which was that of weights, activations and gamma alike."""
+    if raw == EXTERNAL:
+        return None
+    if not isinstance(raw, dict):
+        fail(f"{where}: options is {show(raw)}, expected an object or '{EXTERNAL}'")
+    if "percentile" in raw and not any(name in raw for name in PERCENTILES):
+        rest = {key: value for key, value in raw.items() if key != "percentile"}
+        raw = rest | dict.fromkeys(PERCENTILES, raw["percentile"])
+    check_keys(raw, f"{where}: options", tuple(QuantizeOptions.__dataclass_fields__))
+    try:
+        return QuantizeOptions.from_dict(raw)
+    except AccelsimError as error:
+        fail(f"{where}: {error}")
 
 
 def _parse_output(raw: dict[str, Any], where: str) -> tuple[OutputFormat, float]:

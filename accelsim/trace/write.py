@@ -67,8 +67,9 @@ def write_trace(
 
     graph: what each layer reads, and the work between layers; None: a chain of the layers, without such work.
     quantized: stored variants, matched to `layers` by name; a name without a float layer becomes a layer of
-    its own. keep_floats: False drops all floats but the biases. Raises AccelsimError for bad content and for
-    a file that cannot be written; the target is then as it was.
+    its own, and one whose provenance has no "options" is recorded as made by another program. keep_floats:
+    False drops all floats but the biases. Raises AccelsimError for bad content and for a file that cannot be
+    written; the target is then as it was.
     """
     infos: dict[str, LayerInfo] = {}
     sources: dict[str, _Source] = {}
@@ -81,14 +82,16 @@ def write_trace(
         for tensor in FLOAT_TENSORS if keep_floats else ("bias",):
             values = getattr(layer, tensor)
             if values is not None:
-                tensors[tensor] = _add(sources, f"{layer.name}/{tensor}", values.astype("<f4", copy=False))
+                stored = _float32(f"layer {layer.name}: {tensor}", values)
+                tensors[tensor] = _add(sources, f"{layer.name}/{tensor}", stored)
         infos[layer.name] = LayerInfo(layer.layer, tensors, {})
     for words in quantized:
         if words.name not in infos:
             check_layer_name(words.name)
             tensors = {}
             if words.bias is not None:
-                tensors["bias"] = _add(sources, f"{words.name}/bias", words.bias)
+                stored = _float32(f"layer {words.name}: bias", words.bias)
+                tensors["bias"] = _add(sources, f"{words.name}/bias", stored)
             infos[words.name] = LayerInfo(words.layer, tensors, {})
         infos[words.name] = _with_variant(infos[words.name], words, sources)
     if not infos:
@@ -152,25 +155,60 @@ def _with_variant(info: LayerInfo, words: QuantizedLayer, sources: dict[str, _So
     key = variant_key(words.scheme, words.vector_size)
     if info.layer != words.layer:
         raise AccelsimError(f"layer {info.name}: variant {key} describes another layer of the same name")
-    stored_options = words.provenance.get("options", {})
-    if not isinstance(stored_options, dict):
-        raise AccelsimError(f"layer {info.name}: variant {key} options are {show(stored_options)}")
+    options = words.provenance.get("options")
+    if options is not None and not isinstance(options, dict):
+        raise AccelsimError(
+            f"layer {info.name}: variant {key} options are {show(options)}, expected those it was "
+            "quantized with, or none where another program made it"
+        )
     tensors = {}
     for tensor in _VARIANT_TENSORS:
         values = getattr(words, tensor)
         if values is not None:
+            if values.dtype.name not in _DTYPES:
+                raise AccelsimError(
+                    f"layer {info.name}: variant {key} {tensor} has dtype {values.dtype}, "
+                    f"expected one of {', '.join(_DTYPES)}"
+                )
             tensors[tensor] = _add(sources, f"{info.name}/{key}/{tensor}", values)
+    bias, place = _own_bias(info, words), f"{info.name}/{key}/bias"
+    sources.pop(place, None)  # of a variant that this one replaces
+    if bias is not None:
+        tensors["bias"] = _add(sources, place, bias)
     variant = Variant(
         scheme=words.scheme.words_scheme,
         vector_size=words.vector_size,
         fold=words.spec.fold,
-        input_gamma=words.input_gamma,
+        input_gamma=float(words.input_gamma),
         output=words.output,
-        output_gamma=words.output_gamma,
-        options=QuantizeOptions.from_dict(stored_options),
+        output_gamma=float(words.output_gamma),
+        options=None if options is None else QuantizeOptions.from_dict(options),
         tensors=tensors,
     )
     return replace(info, quantized={**info.quantized, key: variant})
+
+
+def _own_bias(info: LayerInfo, words: QuantizedLayer) -> NDArray[np.float32] | None:
+    """The bias to store beside the words, None where the layer's own is theirs."""
+    own = info.tensors.get("bias")
+    if words.bias is None:
+        return None if own is None else np.zeros(words.geometry.K, np.float32)
+    bias = _float32(f"layer {info.name}: bias", words.bias)
+    return None if own == hash_values(bias) else bias
+
+
+def _float32(where: str, values: NDArray[Any]) -> NDArray[np.float32]:
+    """What is stored of floats. Raises AccelsimError for a number that float32 does not reach."""
+    with np.errstate(over="ignore"):
+        stored: NDArray[np.float32] = values.astype("<f4", copy=False)
+    outside = np.isinf(stored) & np.isfinite(values)
+    if outside.any():
+        largest = np.finfo(np.float32).max
+        raise AccelsimError(
+            f"{where} holds {values[outside][0]:.6g}, "
+            f"expected magnitudes up to {largest:.6g}, the largest float32"
+        )
+    return stored
 
 
 def _add(sources: dict[str, _Source], name: str, values: NDArray[Any]) -> str:

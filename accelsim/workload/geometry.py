@@ -6,24 +6,38 @@ pixels = M, C = Kdim, K = N'; a batch of B matmuls is one with B groups.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import AccelsimError
 
+if TYPE_CHECKING:
+    Whole = int | np.integer[Any]
+
 
 def _whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= least
+
+
+def _pair(value: object) -> object:
+    """One number for both axes, and two of them in a list, as the pair that is kept; all else as it is."""
+    if isinstance(value, (int, np.integer)):
+        return (value, value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
 class Geometry:
     """Sizes of one layer, in the letters of docs/machine.md.
 
-    C and K are totals over the groups. Raises AccelsimError when the sizes do not fit together.
+    C and K are totals over the groups. stride, padding and dilation may also be given as one number for both
+    axes or as a list, and every number as a NumPy integer: what is kept are plain ints and pairs of them.
+    Raises AccelsimError when the sizes do not fit together.
     """
 
     N: int
@@ -38,18 +52,37 @@ class Geometry:
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
 
+    if TYPE_CHECKING:
+        # The fields say what is kept; this, what may be given.
+        def __init__(
+            self,
+            N: Whole,
+            C: Whole,
+            H: Whole,
+            W: Whole,
+            K: Whole,
+            R: Whole = 1,
+            S: Whole = 1,
+            stride: Whole | Sequence[Whole] = (1, 1),
+            padding: Whole | Sequence[Whole] = (0, 0),
+            dilation: Whole | Sequence[Whole] = (1, 1),
+            groups: Whole = 1,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         for name in ("N", "C", "H", "W", "K", "R", "S", "groups"):
-            if not _whole(getattr(self, name), 1):
-                raise AccelsimError(
-                    f"geometry: {name} is {getattr(self, name)!r}, expected a whole number from 1"
-                )
+            size = getattr(self, name)
+            if not _whole(size, 1):
+                raise AccelsimError(f"geometry: {name} is {size!r}, expected a whole number from 1")
+            object.__setattr__(self, name, int(size))
         for name, least in (("stride", 1), ("padding", 0), ("dilation", 1)):
-            pair = getattr(self, name)
+            given = getattr(self, name)
+            pair = _pair(given)
             if not isinstance(pair, tuple) or len(pair) != 2 or not all(_whole(size, least) for size in pair):
                 raise AccelsimError(
-                    f"geometry: {name} is {pair!r}, expected a tuple of two whole numbers from {least}"
+                    f"geometry: {name} is {given!r}, expected a whole number from {least}, or two"
                 )
+            object.__setattr__(self, name, (int(pair[0]), int(pair[1])))
         if self.C % self.groups or self.K % self.groups:
             raise AccelsimError(
                 f"geometry: groups is {self.groups}, expected a divisor of C = {self.C} and K = {self.K}"

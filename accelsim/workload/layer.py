@@ -234,6 +234,7 @@ class QuantizedLayer(HasLayer):
     y = psum * 2^(sh+p) * weight_gamma[k] * input_gamma + bias[k]. Of formats other than integers codes are
     uint8 and scales what their kind is stored as (formats/element.py, scale.py); where a format has no gamma,
     gammas are 1, and where it has one a tensor, all weight_gamma[k] are equal.
+    provenance: {"options": ...}, the quantize options; without them the words were made elsewhere.
     """
 
     spec: LayerSpec

@@ -301,6 +301,7 @@ class Lowerer:
         path, kind = module_of(node)
         if "part" in node.meta:
             return self.names.unique(f"{path}.{node.meta['part']}")
+        op = "add" if op == "add_relu" else op
         # Work beside a layer, such as its padding, does not take the layer's name.
         own = _of_torch(kind) and kind.split(".")[-1] not in (*_LAYER_MODULES, *_CONTAINERS)
         return self.names.unique(path if own and path else f"{path}.{op}")

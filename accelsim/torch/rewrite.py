@@ -195,12 +195,12 @@ class Normalizer:
 
     def _product(self, like: fx.Node, a: fx.Node, b: fx.Node) -> fx.Node:
         """a @ b in the cases of torch.matmul, with a layer in the middle."""
-        if len(shape_of(a)) == 1:
-            a = call(like, aten.unsqueeze.default, a, 0)
-            return call(like, aten.squeeze.dim, self._product(like, a, b), -2)
         if len(shape_of(b)) == 1:
             b = self._viewed(like, b, aten.unsqueeze.default, -1)
             return call(like, aten.squeeze.dim, self._product(like, a, b), -1)
+        if len(shape_of(a)) == 1:
+            a = self._viewed(like, a, aten.unsqueeze.default, 0)
+            return call(like, aten.squeeze.dim, self._product(like, a, b), -2)
         if is_constant(a):
             # The stored operand is the weight: (a b)^T = b^T a^T.
             turned = call(like, aten.transpose.int, b, -2, -1)
@@ -216,7 +216,7 @@ class Normalizer:
         a, b = self._expanded(like, a, lead), self._expanded(like, b, lead)
         return call(like, ops.matmul, a, b)
 
-    def _viewed(self, like: fx.Node, node: fx.Node, view: Callable[..., Any], *args: int) -> fx.Node:
+    def _viewed(self, like: fx.Node, node: fx.Node, view: Callable[..., Any], *args: Any) -> fx.Node:
         if not is_constant(node):
             return call(like, view, node, *args)
         return constant(
@@ -227,7 +227,7 @@ class Normalizer:
         shape = [*lead, *shape_of(node)[-2:]]
         if list(shape_of(node)) == shape:
             return node
-        return self._viewed(like, node, aten.expand.default, shape)  # type: ignore[arg-type]
+        return self._viewed(like, node, aten.expand.default, shape)
 
     def attention(self, node: fx.Node, given: dict[str, Any]) -> fx.Node:
         query, key, value = given["query"], given["key"], given["value"]

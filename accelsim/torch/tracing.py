@@ -19,7 +19,10 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def arguments_of(inputs: Any) -> Arguments:
-    """(args, kwargs) of a model's call: a tensor, a tuple or list of inputs, or a dict of keyword inputs."""
+    """(args, kwargs) of a model's call: a tensor, a tuple or list of inputs, or a dict of keyword inputs; a
+    tuple and a dict of keywords are both."""
+    if isinstance(inputs, tuple) and [type(part) for part in inputs] == [tuple, dict]:
+        return inputs
     if isinstance(inputs, dict):
         return (), dict(inputs)
     if isinstance(inputs, (tuple, list)):

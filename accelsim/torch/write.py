@@ -154,4 +154,4 @@ def split(item: Any, inputs: Any) -> Iterator[Any]:
             ],
             spec,
         )
-        yield kwargs if kwargs else args
+        yield args, kwargs

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import pickle
+import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -648,3 +653,60 @@ def test_bad_sources_are_one_line(file: str, text: str, message: str, tmp_path: 
         (tmp_path / file).write_text(text)
     said = cli("export", str(tmp_path / (file or "none.py")), "--out", str(tmp_path / "a.safetensors"))
     assert said.status == 2 and message in said.err and not (tmp_path / "a.safetensors").exists()
+
+
+class Calls:
+    """Unpickled, it would make a file."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (open, ("made", "w"))
+
+
+def test_a_program_that_asks_for_more_than_data_is_refused(tmp_path: Path, cli: Any) -> None:
+    names: dict[str, Any] = {}
+    exec(SCRIPT, names)
+    good = tmp_path / "net.pt2"
+    torch.export.save(torch.export.export(names["model"].eval(), (names["inputs"],)), good)
+
+    def with_change(change: Any) -> str:
+        """What is said of the program when its files are what `change` makes of them."""
+        bad = tmp_path / "bad.pt2"
+        with zipfile.ZipFile(good) as old, zipfile.ZipFile(bad, "w") as new:
+            for name in old.namelist():
+                for path, content in change(name, old.read(name)).items():
+                    new.writestr(path, content)
+        said = cli("export", str(bad), "--out", str(tmp_path / "a.safetensors"))
+        assert said.status == 2 and not (tmp_path / "made").exists()
+        assert not (tmp_path / "a.safetensors").exists()
+        return said.err
+
+    def target(name: str, content: bytes) -> dict[str, bytes]:
+        return {name: content.replace(b"torch.ops.aten.relu.default", b"torch.os.system")}
+
+    def examples(name: str, content: bytes) -> dict[str, bytes]:
+        buffer = io.BytesIO()
+        torch.save(((Calls(),), {}), buffer)
+        return {name: buffer.getvalue() if "sample_inputs" in name else content}
+
+    def constant(name: str, content: bytes) -> dict[str, bytes]:
+        extra = name.partition("models/")[0] + "data/constants/opaque_obj_0"
+        return {name: content} | ({extra: pickle.dumps(Calls())} if "models/" in name else {})
+
+    def size(name: str, content: bytes) -> dict[str, bytes]:
+        return {name: content.replace(b'"as_int": 5', b'"as_expr": {"expr_str": "open(chr(109))"}')}
+
+    assert "program " in with_change(target)
+    assert "cannot be read" in with_change(examples)
+    assert "holds an object" in with_change(constant)
+    assert "has dynamic shapes" in with_change(size)
+
+
+def test_the_page_on_export_says_what_is_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).resolve().parents[1] / "docs/export.md").read_text("utf-8")
+    printed, said = io.StringIO(), re.search(r"```text\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    with contextlib.redirect_stdout(printed):
+        for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+            exec(compile(code, "docs/export.md", "exec"), names)
+    assert said is not None and printed.getvalue() == said.group(1)

@@ -111,9 +111,12 @@ def capture(
 def _check_types(model: torch.nn.Module | torch.export.ExportedProgram) -> None:
     if not isinstance(model, (torch.nn.Module, torch.export.ExportedProgram)):
         raise AccelsimError(f"model is a {type(model).__name__}, expected a torch.nn.Module")
-    tensors = (
-        dict(model.state_dict) if isinstance(model, torch.export.ExportedProgram) else model.state_dict()
-    )
+    if isinstance(model, torch.export.ExportedProgram):
+        if model.range_constraints:
+            raise AccelsimError("model: the program has dynamic shapes, expected sizes that are numbers")
+        tensors = dict(model.state_dict)
+    else:
+        tensors = model.state_dict()
     for name, value in tensors.items():
         if isinstance(value, torch.Tensor) and value.is_floating_point() and value.dtype != torch.float32:
             raise AccelsimError(

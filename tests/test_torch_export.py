@@ -265,6 +265,47 @@ def test_part_of_a_tensor_that_a_layer_reads_is_a_node_without_work() -> None:
     assert node.op == "slice" and node.elements == 0 and captured.graph.steps[2].reads == (node.name,)
 
 
+def test_weights_that_are_computed_of_others_are_stored() -> None:
+    linear = torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 5))
+    assert nodes(check(nn.Sequential(linear), (torch.randn(2, 4),), layers=1)) == []
+
+
+def test_a_buffer_that_a_model_changes_is_refused_and_not_changed() -> None:
+    class Cache(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(2, 4))
+            self.register_buffer("count", torch.zeros(1))
+            self.a = nn.Linear(4, 4)
+
+        def forward(self, x: Any) -> Any:
+            self.seen.copy_(x)
+            self.count.add_(1)
+            return self.a(self.seen + x)
+
+    model = Cache()
+    with pytest.raises(accelsim.AccelsimError, match="copy_ in the model itself"):
+        capture(model, torch.ones(2, 4))
+    assert not model.seen.any() and not model.count.any()
+
+
+def test_fused_projections_and_windows() -> None:
+    def attend(m: Any, x: Any) -> Any:
+        y = (
+            torch.roll(x, (-2, -2), (1, 2))
+            .view(2, 2, 4, 2, 4, 8)
+            .permute(0, 1, 3, 2, 4, 5)
+            .reshape(-1, 16, 8)
+        )
+        query, key, value = m.qkv(y).reshape(-1, 16, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = query * 0.5 @ key.transpose(-2, -1) + m.bias
+        return m.out((scores.softmax(-1) @ value).transpose(1, 2).reshape(-1, 16, 8))
+
+    parts = {"qkv": nn.Linear(8, 24), "out": nn.Linear(8, 8), "bias": nn.Parameter(torch.randn(2, 16, 16))}
+    captured = check(Function(attend, **parts), (torch.randn(2, 8, 8, 8),), layers=4)
+    assert nodes(captured) == ["roll", "slice", "multiply", "add", "softmax", "requantize"]
+
+
 SIGNS = {
     "relu": (functional.relu, False), "relu6": (functional.relu6, False), "sigmoid": (torch.sigmoid, False),
     "softmax": (lambda x: x.softmax(1), False), "gelu": (functional.gelu, True), "tanh": (torch.tanh, True),

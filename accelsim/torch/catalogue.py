@@ -121,6 +121,13 @@ def supported(target: Any) -> bool:
     return torch.Tag.pointwise in target.tags and torch.Tag.nondeterministic_seeded not in target.tags
 
 
+def computable(target: Any) -> bool:
+    """True for what may be computed once, of constants: no chance in it, nothing changed by it."""
+    if not isinstance(target, torch._ops.OpOverload) or target.namespace not in ("aten", "prims"):
+        return supported(target)
+    return torch.Tag.nondeterministic_seeded not in target.tags and not target._schema.is_mutable
+
+
 def not_negative(node: torch.fx.Node, operands: list[bool]) -> bool:
     """True where the op cannot make a negative number. operands: the same of the tensors it reads, of
     constants too."""

@@ -120,7 +120,7 @@ def _view_channels(node: fx.Node, name: str, source: fx.Node) -> Axes:
         order = [axis % len(old) for axis in given["dims"]]
     if order is not None:
         return tuple(place for place, axis in enumerate(order) if axis in channels)
-    if name == "select":
+    if name in ("select", "unbind"):
         gone = given["dim"] % len(old)
         return tuple(axis - (axis > gone) for axis in channels if axis != gone)
     if math.prod(old) != math.prod(new) or name == "getitem":

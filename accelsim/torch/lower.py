@@ -160,7 +160,7 @@ class Lowerer:
         elif name_of(node.target) not in TRANSPARENT:
             self._add(node, self._node(node, op_of(node), tensors))
         elif self._changes_size(node) and self._layer_reads(node) and tensors:
-            op = "slice" if elements(node) < elements(reads[0]) else "expand"
+            op = "slice" if elements(node) < elements(_source(node)) else "expand"
             self._add(node, self._node(node, op, tensors, work=0))
         else:
             self.base[node] = tensors[0] if tensors else None
@@ -179,11 +179,7 @@ class Lowerer:
         """Part of a tensor, or copies of it; not a list of parts."""
         if not is_tensor(node):
             return False
-        name = self.base.get(node.all_input_nodes[0])
-        source = node.all_input_nodes[0]
-        while not is_tensor(source):  # parts of a list
-            source = source.all_input_nodes[0]
-        return name is not None and elements(node) != elements(source)
+        return elements(node) != elements(_source(node))
 
     def _layer_reads(self, node: fx.Node) -> bool:
         """True where a layer takes it as it is or by views of the same size."""
@@ -310,6 +306,14 @@ class Lowerer:
 def _of_torch(kind: str) -> bool:
     """True for a class of torch.nn: named by its module, not by what it does there."""
     return kind.startswith("torch.nn.modules.")
+
+
+def _source(node: fx.Node) -> fx.Node:
+    """The tensor that a view shows, also as one part of a list."""
+    source = node.all_input_nodes[0]
+    while not is_tensor(source):
+        source = source.all_input_nodes[0]
+    return source
 
 
 def _never_negative(value: torch.Tensor) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import fx
 
 from accelsim.torch import ops
-from accelsim.torch.catalogue import ASSERTIONS, FILLS, is_tensor, name_of, shape_of, supported
+from accelsim.torch.catalogue import ASSERTIONS, FILLS, computable, is_tensor, name_of, shape_of
 from accelsim.torch.edit import call, constant, is_constant, replace, tensor_of
 
 aten = torch.ops.aten
@@ -63,7 +63,7 @@ def fold_constants(module: fx.GraphModule) -> None:
     for node in list(module.graph.nodes):
         if is_constant(node):
             values[node], parameters[node] = tensor_of(module, node), node.meta.get("parameter")
-        if node.op != "call_function" or not supported(node.target):
+        if node.op != "call_function" or not computable(node.target):
             continue
         reads = node.all_input_nodes
         fill = name_of(node.target) in FILLS and is_tensor(node)

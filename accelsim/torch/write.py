@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,11 +95,12 @@ def _layers(
     captured.run(inputs, on_layer=recorder)
     progress("run", 1, 1)
     batches = 0
-    for item in calibration if calibration is not None else ():
+    items = len(calibration) if isinstance(calibration, Sized) else 0
+    for done, item in enumerate(calibration if calibration is not None else ()):
+        progress("calibration", done, items)
         for batch in split(item, inputs):
             captured.run(batch, on_layer=sampler)
             batches += 1
-            progress("calibration", batches, 0)
     if calibration is not None and not batches:
         raise AccelsimError("calibration is empty, expected at least one of the inputs, or None")
     return [_layer(call, recorder, sampler, folder, batches) for call in captured.layers], batches

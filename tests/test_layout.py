@@ -60,6 +60,7 @@ MAY_IMPORT = {
     "trace": WHAT,
     "synthetic": WHAT,
     "open": {"errors", "trace", "synthetic"},
+    "torch": WHAT,
     "machine": {"errors", "formats"},
     "mapping": {"errors", "formats", "workload", "machine"},
     "sim": {"errors", "workload", "machine", "mapping"},
@@ -70,7 +71,7 @@ MAY_IMPORT = {
     "rtl": WHEN | {"quantize", "compute", "costs", "report"},
     "network": WHAT | WHEN | {"compute", "costs", "report", "version"},
     "api": WHAT | {"open", "machine", "mapping", "costs", "characterise", "report", "rtl", "network"},
-    "cli": WHAT | {"synthetic", "open", "report", "api", "version"},
+    "cli": WHAT | {"synthetic", "open", "report", "api", "version", "torch"},
     "__main__": {"cli"},
 }
 
@@ -172,7 +173,7 @@ def test_the_public_names() -> None:
 
 
 def test_the_command_line_starts_without_heavy_modules() -> None:
-    heavy = ["numba", "pandas", "matplotlib", "scipy", "simpy", "safetensors"]
+    heavy = ["numba", "pandas", "matplotlib", "scipy", "simpy", "safetensors", "torch"]
     program = (
         f"import sys, accelsim, accelsim.cli.main; print([name for name in {heavy} if name in sys.modules])"
     )

@@ -14,6 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from accelsim.cli.costs import costs_app
+from accelsim.cli.export import export_command
 from accelsim.cli.options import (
     ArchOption,
     CostsOption,
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 app.add_typer(trace_app, name="trace")
 app.add_typer(costs_app, name="costs")
+app.command("export")(export_command)
 
 
 @app.command("run")

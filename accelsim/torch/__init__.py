@@ -1,0 +1,21 @@
+"""PyTorch models as traces: torch.export's graph, lowered to layers and nodes (docs/export.md).
+
+Needs torch (`pip install 'accelsim[torch]'`); nothing else of the package does, and nothing else imports it.
+"""
+
+from __future__ import annotations
+
+from accelsim.errors import AccelsimError
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    if error.name != "torch":
+        raise
+    raise AccelsimError(
+        "torch is not installed, expected torch>=2.13: pip install 'accelsim[torch]'"
+    ) from None
+
+from accelsim.torch.write import export
+
+__all__ = ["export"]

@@ -1,0 +1,96 @@
+"""Operands of a captured model's layers, kept on disk; of calibration a bounded, seeded sample."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from accelsim.torch.calls import Floats, LayerCall, Operands
+
+
+class Folder:
+    """Arrays in files of a folder, mapped into memory: the system may drop what is not being read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.count = path, 0
+
+    def keep(self, values: Floats) -> Floats:
+        file = self.path / f"{self.count}.f32"
+        self.count += 1
+        np.ascontiguousarray(values, np.float32).tofile(file)
+        return np.memmap(file, np.float32, mode="r", shape=values.shape)
+
+
+class Recorder:
+    """on_layer of a run: keeps each layer's operands (inputs: float32[N, C, H, W]; weights: those computed
+    at run time)."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.inputs: dict[str, Floats] = {}
+        self.weights: dict[str, Floats] = {}
+
+    def __call__(self, call: LayerCall, operands: Operands) -> None:
+        self.inputs[call.name] = self.folder.keep(operands[0])
+        if call.layer.weight_is_activation:
+            self.weights[call.name] = self.folder.keep(operands[1])
+
+
+class Sampler:
+    """on_layer of runs on calibration inputs: of each layer at most `values` numbers, drawn evenly.
+
+    What is drawn is an image of a convolution, a row of a linear layer, a whole group of a matmul between
+    activations (float32[C/groups, rows] with its weight operand); one at least. Every item has the same
+    chance, whatever run it comes from, and the same seed draws the same.
+    """
+
+    def __init__(self, values: int, seed: int) -> None:
+        self.values, self.seed = values, seed
+        self.items: dict[str, list[tuple[float, Floats, Floats | None]]] = {}
+        self.random: dict[str, np.random.Generator] = {}
+
+    def __call__(self, call: LayerCall, operands: Operands) -> None:
+        kept = self.items.setdefault(call.name, [])
+        if call.name not in self.random:
+            self.random[call.name] = np.random.default_rng([self.seed, zlib.crc32(call.name.encode())])
+        items, weights = _items(call, operands)
+        size = math.prod(items.shape[1:]) + (0 if weights is None else math.prod(weights.shape[1:]))
+        most = max(1, self.values // size)
+        draws = self.random[call.name].random(len(items))
+        for index in np.argsort(draws, kind="stable")[:most]:
+            kept.append(
+                (
+                    float(draws[index]),
+                    items[index].copy(),
+                    None if weights is None else weights[index].copy(),
+                )
+            )
+        kept.sort(key=lambda item: item[0])
+        del kept[most:]
+
+    def sample(self, call: LayerCall) -> tuple[Floats, Floats | None]:
+        """(calibration_input, calibration_weight) as FloatLayer has them."""
+        kept = self.items[call.name]
+        items = np.stack([item for _, item, _ in kept])
+        if call.layer.op == "conv":
+            return items, None
+        if call.layer.weight_is_activation:
+            weights = np.stack([weight for _, _, weight in kept if weight is not None])
+            columns = weights.reshape(-1, weights.shape[-1])
+            return items.reshape(1, -1, 1, items.shape[-1]), columns[:, :, None, None]
+        return np.ascontiguousarray(items.T)[None, :, None, :], None
+
+
+def _items(call: LayerCall, operands: Operands) -> tuple[Floats, Floats | None]:
+    """What can be drawn, along axis 0: images; rows float32[C]; or groups with their weight operands."""
+    g = call.layer.geometry
+    x, weight, _ = operands
+    if call.layer.op == "conv":
+        return x, None
+    if call.layer.weight_is_activation:
+        groups = x.reshape(g.groups, g.channels_per_group, g.W)
+        return groups, weight.reshape(g.groups, g.outputs_per_group, g.channels_per_group)
+    return x.transpose(0, 2, 3, 1).reshape(-1, g.C), None

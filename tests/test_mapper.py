@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 
+import numpy as np
 import pytest
 from machines import describe, random_run
 
@@ -13,6 +15,7 @@ from accelsim.machine.arch import Arch, load_arch
 from accelsim.mapping.layout.program import build_program, check_mapping
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import decide_residency
+from accelsim.mapping.search import events
 from accelsim.mapping.search.estimate import estimate
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.sim.run import TimeRequest, time_layers
@@ -87,6 +90,22 @@ def test_room_for_events_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr("accelsim.mapping.search.estimate._EVENTS", room)
             assert estimate(arch, layer, mapping, residency) == whole, (seed, room)
         monkeypatch.undo()
+
+
+def test_events_come_in_the_order_of_heapq() -> None:
+    """By when, then key, then what: equal ones of all three are the same."""
+    rng = np.random.default_rng(0)
+    rows = [tuple(int(n) for n in own) for own in rng.integers(0, 4, (200, 3))]
+    heap, size = np.empty(128, events.EVENT), np.zeros(2, np.int64)
+    reference: list[tuple[int, ...]] = []
+    for number, row in enumerate(rows):
+        events._insert(heap, size, *(np.int64(n) for n in row))
+        heapq.heappush(reference, row)
+        if number % 2:
+            assert tuple(int(n) for n in events._take(heap, size)) == heapq.heappop(reference)
+    while reference:
+        assert tuple(int(n) for n in events._take(heap, size)) == heapq.heappop(reference)
+    assert size.tolist() == [0, 0]
 
 
 def every_mapping(arch: Arch, layer: LayerSpec) -> list[LayerMapping]:

@@ -657,7 +657,7 @@ def test_a_program_is_read_as_data(tmp_path: Path, cli: Any) -> None:
     assert said.status == 0 and "as code" not in said.err, said.err
     x = torch.ones(1, 3, 5, 5)
     save_file({"input": x}, tmp_path / "inputs.safetensors")
-    again = cli(
+    arguments = (
         "export",
         str(tmp_path / "net.pt2"),
         "--out",
@@ -665,17 +665,11 @@ def test_a_program_is_read_as_data(tmp_path: Path, cli: Any) -> None:
         "--inputs",
         str(tmp_path / "inputs.safetensors"),
     )
+    again = cli(*arguments)
     assert again.status == 0, again.err
     np.testing.assert_array_equal(accelsim.open_workload(out).float_layer("0").input, x.numpy())
     save_file({"image": x}, tmp_path / "inputs.safetensors")
-    wrong = cli(
-        "export",
-        str(tmp_path / "net.pt2"),
-        "--out",
-        str(out),
-        "--inputs",
-        str(tmp_path / "inputs.safetensors"),
-    )
+    wrong = cli(*arguments)
     assert wrong.status == 2 and "holds ['image'], expected ['input']" in wrong.err
 
 
@@ -751,3 +745,28 @@ def test_the_page_on_export_says_what_is_so(tmp_path: Path, monkeypatch: pytest.
         for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
             exec(compile(code, "docs/export.md", "exec"), names)
     assert said is not None and printed.getvalue() == said.group(1)
+
+
+def test_calibration_draws_by_its_seed(tmp_path: Path) -> None:
+    model, x = nn.Sequential(nn.Conv2d(3, 4, 3)), torch.randn(2, 3, 5, 5)
+    seen = [torch.randn(2, 3, 5, 5) for _ in range(8)]
+
+    def drawn(seed: int) -> np.ndarray:
+        out = tmp_path / f"{seed}.safetensors"
+        accelsim.torch.export(model, x, out, calibration=seen, calibration_values=300, seed=seed)
+        kept = accelsim.open_workload(out).float_layer("0").calibration_input
+        assert kept.shape == (4, 3, 5, 5)
+        return kept
+
+    first = drawn(0)
+    np.testing.assert_array_equal(first, drawn(0))
+    assert not np.array_equal(first, drawn(1))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 5])
+def test_a_calibration_batch_that_is_no_multiple(tmp_path: Path, batch: int) -> None:
+    model, x = nn.Sequential(nn.Conv2d(3, 4, 3)), torch.randn(2, 3, 5, 5)
+    out = tmp_path / "net.safetensors"
+    with pytest.raises(accelsim.AccelsimError, match="multiple along axis 0"):
+        accelsim.torch.export(model, x, out, calibration=[torch.randn(batch, 3, 5, 5)])
+    assert not list(tmp_path.iterdir())

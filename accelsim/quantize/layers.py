@@ -175,52 +175,77 @@ def _quantize_weight(
 
     A weight-side activation exists only at run time: one static scale or gamma for the whole tensor.
     """
-    low, qmax, channels = operand.qmin, operand.qmax, layer.geometry.K
-    one_gamma = layer.weight_is_activation or operand.scale.gamma == "tensor"
     vectors = weight_vectors(layer.weight, vector_size, packed_im2col)
+    if not layer.weight_is_activation and operand.is_integer and operand.scale.gamma != "tensor":
+        return static_weight_words(vectors, layer.weight, operand, options)
     seen = layer.weight if layer.calibration_weight is None else layer.calibration_weight
     if not operand.is_integer:
-        tensor = block_gamma([seen], operand)
-        return *quantize_blocks(vectors, operand, tensor), np.full(channels, tensor)
-    if operand.scale.kind == "none":
-        if one_gamma:
-            gamma = np.full(channels, tensor_scale([seen], operand, options))
-        else:
-            magnitudes = np.abs(layer.weight.reshape(channels, -1))
-            method, percentile = options.weight_calibration, options.weight_percentile
-            ranges = find_ranges(magnitudes, method, qmax, percentile)
-            gamma = np.where(ranges > 0, ranges / qmax, 1.0)
-        return encode(vectors, gamma[:, None, None], low, qmax).astype(np.int8, copy=False), None, gamma
-    s = vector_scales(vectors, qmax)
-    if one_gamma:
-        chunks = [weight_vectors(seen, vector_size, packed_im2col).reshape(-1, vector_size)]
-        gamma = np.full(channels, tensor_gamma(chunks, operand, options))
+        gamma = block_gamma([seen], operand)
+    elif operand.scale.kind == "none":
+        gamma = tensor_scale([seen], operand, options)
     else:
-        gamma = channel_gamma(s, operand.scale)
+        chunks = [weight_vectors(seen, vector_size, packed_im2col).reshape(-1, vector_size)]
+        gamma = tensor_gamma(chunks, operand, options)
+    codes, scales = words_at_gamma(vectors, operand, gamma, options)
+    return codes, scales, np.full(layer.geometry.K, gamma)
+
+
+def static_weight_words(
+    vectors: NDArray[np.floating], weight: NDArray[np.floating], operand: Operand, options: QuantizeOptions
+) -> tuple[Codes, Scales | None, NDArray[np.float64]]:
+    """(codes int8[K, G, V], scales uint16[K, G] or None, gamma float64[K]) of weights known in advance.
+
+    vectors: float[K, G, V], the same weights as `weight` float[K, ...] cut into vectors.
+    """
+    low, qmax, channels = operand.qmin, operand.qmax, len(weight)
+    if operand.scale.kind == "none":
+        magnitudes = np.abs(weight.reshape(channels, -1))
+        ranges = find_ranges(magnitudes, options.weight_calibration, qmax, options.weight_percentile)
+        gamma = np.where(ranges > 0, ranges / qmax, 1.0)
+        return encode(vectors, gamma[:, None, None], low, qmax), None, gamma
+    s = vector_scales(vectors, qmax)
+    gamma = channel_gamma(s, operand.scale)
     scales = integer_scales(s, gamma[:, None], operand.scale, options.scale_rounding)
     divisors = element_scales(s, scales, gamma[:, None], options)
-    codes = encode(vectors, divisors[:, :, None], low, qmax)
-    return codes.astype(np.int8, copy=False), scales, gamma
+    return encode(vectors, divisors[..., None], low, qmax), scales, gamma
+
+
+def words_at_gamma(
+    vectors: NDArray[np.floating], operand: Operand, gamma: float, options: QuantizeOptions
+) -> tuple[Codes, Scales | None]:
+    """Codes and scales of run-time vectors float[..., V] at a gamma known in advance.
+
+    codes: int8 or uint8[..., V]; scales: uint16[...] (of other formats as their kind is stored) or None.
+    """
+    if not operand.is_integer:
+        return quantize_blocks(vectors, operand, gamma)
+    low, qmax = operand.qmin, operand.qmax
+    if operand.scale.kind == "none":
+        return encode(vectors, np.full((1,) * vectors.ndim, gamma), low, qmax), None
+    s = vector_scales(vectors, qmax)
+    scales = integer_scales(s, gamma, operand.scale, options.scale_rounding)
+    return encode(vectors, element_scales(s, scales, gamma, options)[..., None], low, qmax), scales
 
 
 def _quantize_input(
     layer: FloatLayer, operand: Operand, vector_size: int, options: QuantizeOptions, packed_im2col: bool
 ) -> tuple[Codes, Scales | None, float]:
     """(input_words, input_scales, input_gamma) of workload.QuantizedLayer; static scale or gamma."""
-    low, qmax = operand.qmin, operand.qmax
+    gamma = calibrated_input_gamma(layer, operand, vector_size, options, packed_im2col)
     vectors = input_vectors(layer.input, layer.geometry, vector_size, packed_im2col)
+    return *words_at_gamma(vectors, operand, gamma, options), gamma
+
+
+def calibrated_input_gamma(
+    layer: FloatLayer, operand: Operand, vector_size: int, options: QuantizeOptions, packed_im2col: bool
+) -> float:
+    """Static scale or gamma of a layer's input, from its calibration input where it has one."""
     seen = layer.input if layer.calibration_input is None else layer.calibration_input
     if not operand.is_integer:
-        gamma = block_gamma(iter(seen), operand)
-        return *quantize_blocks(vectors, operand, gamma), gamma
+        return block_gamma(iter(seen), operand)
     if operand.scale.kind == "none":
-        gamma = tensor_scale(iter(seen), operand, options)
-        return encode(vectors, np.array([[gamma]]), low, qmax), None, gamma
-    gamma = tensor_gamma(_vector_chunks(layer, seen, vector_size, packed_im2col), operand, options)
-    s = vector_scales(vectors, qmax)
-    scales = integer_scales(s, gamma, operand.scale, options.scale_rounding)
-    divisors = element_scales(s, scales, gamma, options)
-    return encode(vectors, divisors[:, None], low, qmax), scales, gamma
+        return tensor_scale(iter(seen), operand, options)
+    return tensor_gamma(_vector_chunks(layer, seen, vector_size, packed_im2col), operand, options)
 
 
 def _vector_chunks(

@@ -85,7 +85,7 @@ def compute_values(arch: Arch, layer: QuantizedLayer, c_split: int = 1) -> Layer
             f"layer {layer.name}: the accumulator of {spec.accumulator_bits} bits overflows at "
             f"pixel {pixel}, channel {channel} (overflow: error)"
         )
-    output, scales = _ppu(arch, layer, psums)
+    output, scales = post_process(arch, layer, psums)
     return LayerValues(psums, overflows, output, scales, *_zeros(layer))
 
 
@@ -156,7 +156,7 @@ def _zeros(layer: QuantizedLayer) -> tuple[int, int]:
     return steps - live, steps * layer.vector_size - nonzero
 
 
-def _ppu(
+def post_process(
     arch: Arch, layer: QuantizedLayer, psums: NDArray[np.int64]
 ) -> tuple[NDArray[np.int16], NDArray[np.uint16] | None]:
     """The PPU's integer outputs of every psum; vectors of k never mix groups."""

@@ -33,29 +33,37 @@ class LayerCall:
     def name(self) -> str:
         return self.layer.name
 
-    def operands(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> Operands:
-        """Of torch's tensors; weight is given where it is computed at run time."""
+    def rows(self, x: torch.Tensor) -> torch.Tensor:
+        """What the layer reads as [N, C, H, W]."""
         g = self.layer.geometry
         if self.layer.op == "conv":
-            rows = x.reshape(g.N, g.C, g.H, g.W)
-        else:
-            # Matrices of [pixels, channels of a group], one a group or an image.
-            rows = x.reshape(g.N * g.groups, g.pixels // g.N, g.channels_per_group).transpose(1, 2)
-            rows = rows.reshape(g.N, g.C, g.H, g.W)
-        stored = self.weight
-        if weight is not None:
-            columns = weight.reshape(g.groups, g.channels_per_group, g.outputs_per_group).transpose(1, 2)
-            stored = as_floats(columns.reshape(g.K, g.channels_per_group, 1, 1))
+            return x.reshape(g.N, g.C, g.H, g.W)
+        # Matrices of [pixels, channels of a group], one a group or an image.
+        rows = x.reshape(g.N * g.groups, g.pixels // g.N, g.channels_per_group).transpose(1, 2)
+        return rows.reshape(g.N, g.C, g.H, g.W)
+
+    def columns(self, weight: torch.Tensor) -> torch.Tensor:
+        """A weight operand computed at run time as [K, C/groups, 1, 1]."""
+        g = self.layer.geometry
+        columns = weight.reshape(g.groups, g.channels_per_group, g.outputs_per_group).transpose(1, 2)
+        return columns.reshape(g.K, g.channels_per_group, 1, 1)
+
+    def operands(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> Operands:
+        """Of torch's tensors; weight is given where it is computed at run time."""
+        stored = self.weight if weight is None else as_floats(self.columns(weight))
         assert stored is not None
-        return as_floats(rows), stored, self.bias
+        return as_floats(self.rows(x)), stored, self.bias
+
+    def shaped(self, y: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        """y [N, K, P, Q] as torch's tensor of the given shape."""
+        g = self.layer.geometry
+        if self.layer.op != "conv":
+            y = y.reshape(g.N * g.groups, g.outputs_per_group, g.P * g.Q).transpose(1, 2)
+        return y.reshape(shape)
 
     def output(self, y: Floats, shape: tuple[int, ...]) -> torch.Tensor:
         """y float32[N, K, P, Q] as torch's tensor of the given shape."""
-        g = self.layer.geometry
-        values = torch.from_numpy(np.ascontiguousarray(y, np.float32))
-        if self.layer.op != "conv":
-            values = values.reshape(g.N * g.groups, g.outputs_per_group, g.P * g.Q).transpose(1, 2)
-        return values.reshape(shape)
+        return self.shaped(torch.from_numpy(np.ascontiguousarray(y, np.float32)), shape)
 
 
 @dataclass(frozen=True, eq=False)

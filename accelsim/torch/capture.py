@@ -8,17 +8,17 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from torch import fx
-from torch.utils import _pytree as pytree
 
 from accelsim.errors import AccelsimError
 from accelsim.torch.calls import LayerCall, NodeCall, OnLayer, OnNode, as_array
+from accelsim.torch.catalogue import shape_of
 from accelsim.torch.fold import fold, join_rms_norms
 from accelsim.torch.hooks import HookRunner
 from accelsim.torch.layout import find_channels
-from accelsim.torch.lower import CALL, Lowerer, find_unsupported
+from accelsim.torch.lower import Lowerer, find_unsupported
 from accelsim.torch.rewrite import Normalizer, fold_constants, remove_copies, remove_dead
 from accelsim.torch.tracing import NotTraceable, Traced, trace
+from accelsim.torch.walk import Step, walk
 from accelsim.workload.graph import Graph
 
 UNSUPPORTED = ("error", "float")
@@ -140,41 +140,26 @@ class GraphRunner:
     traced: Traced
 
     def run(self, inputs: Any, on_layer: OnLayer | None, on_node: OnNode | None) -> Any:
-        interpreter = _Interpreter(self.traced.module, on_layer, on_node)
-        with torch.no_grad():
-            flat = interpreter.run(*self.traced.flat(inputs), enable_io_processing=False)
-        return pytree.tree_unflatten(list(flat), self.traced.out_spec)
-
-
-class _Interpreter(fx.Interpreter):
-    def __init__(self, module: fx.GraphModule, on_layer: OnLayer | None, on_node: OnNode | None) -> None:
-        super().__init__(module)
-        self.on_layer, self.on_node = on_layer, on_node
-
-    def run_node(self, n: fx.Node) -> Any:
-        call = n.meta.get(CALL)
-        if isinstance(call, LayerCall) and self.on_layer is not None:
-            args, _ = self.fetch_args_kwargs_from_env(n)
-            computed = args[1] if call.layer.weight_is_activation else None
-            y = self.on_layer(call, call.operands(args[0], computed))
-            if y is not None:
-                return call.output(y, _shape(n))
-        result = super().run_node(n)
-        if isinstance(call, NodeCall) and self.on_node is not None:
-            return self._replaced(n, call, result)
-        return result
-
-    def _replaced(self, n: fx.Node, call: NodeCall, result: Any) -> Any:
-        assert self.on_node is not None
-        reads = [self.env[read] for read in n.all_input_nodes if read.op != "get_attr"]
-        tensors = [as_array(value) for value in reads if isinstance(value, torch.Tensor)]
-        first = result if isinstance(result, torch.Tensor) else result[0]
-        values = self.on_node(call, tensors, as_array(first))
-        if values is None:
+        def compute(step: Step) -> Any:
+            call = step.call
+            if isinstance(call, LayerCall) and on_layer is not None:
+                computed = step.args[1] if call.layer.weight_is_activation else None
+                y = on_layer(call, call.operands(step.args[0], computed))
+                if y is not None:
+                    return call.output(y, shape_of(step.node))
+            result = step.result()
+            if isinstance(call, NodeCall) and on_node is not None:
+                return _replaced(step, call, result, on_node)
             return result
-        new = torch.from_numpy(np.ascontiguousarray(values)).to(first.dtype).reshape(first.shape)
-        return new if isinstance(result, torch.Tensor) else (new, *result[1:])
+
+        return walk(self.traced, [inputs], lambda steps: [compute(step) for step in steps])[0]
 
 
-def _shape(node: fx.Node) -> tuple[int, ...]:
-    return tuple(node.meta["val"].shape)
+def _replaced(step: Step, call: NodeCall, result: Any, on_node: OnNode) -> Any:
+    tensors = [as_array(value) for value in step.reads if isinstance(value, torch.Tensor)]
+    first = result if isinstance(result, torch.Tensor) else result[0]
+    values = on_node(call, tensors, as_array(first))
+    if values is None:
+        return result
+    new = torch.from_numpy(np.ascontiguousarray(values)).to(first.dtype).reshape(first.shape)
+    return new if isinstance(result, torch.Tensor) else (new, *result[1:])

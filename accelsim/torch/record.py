@@ -10,6 +10,9 @@ import numpy as np
 
 from accelsim.torch.calls import Floats, LayerCall, Operands
 
+Item = tuple[float, Floats, Floats | None]
+"""What was drawn by, the values, and the weight operand of a matmul between activations."""
+
 
 class Folder:
     """Arrays in files of a folder, mapped into memory: the system may drop what is not being read."""
@@ -44,13 +47,15 @@ class Sampler:
 
     What is drawn is an image of a convolution, a row of a linear layer, a whole group of a matmul between
     activations (float32[C/groups, rows] with its weight operand); one at least. Every item has the same
-    chance, whatever run it comes from, and the same seed draws the same.
+    chance, whatever run it comes from, and the same seed draws the same. The items with the largest
+    magnitudes are kept beside them, so that ranges by maximum are those of all that was seen.
     """
 
     def __init__(self, values: int, seed: int) -> None:
         self.values, self.seed = values, seed
-        self.items: dict[str, list[tuple[float, Floats, Floats | None]]] = {}
+        self.items: dict[str, list[Item]] = {}
         self.random: dict[str, np.random.Generator] = {}
+        self.largest: dict[tuple[str, str], tuple[float, Item]] = {}
 
     def __call__(self, call: LayerCall, operands: Operands) -> None:
         kept = self.items.setdefault(call.name, [])
@@ -60,20 +65,30 @@ class Sampler:
         size = math.prod(items.shape[1:]) + (0 if weights is None else math.prod(weights.shape[1:]))
         most = max(1, self.values // size)
         draws = self.random[call.name].random(len(items))
-        for index in np.argsort(draws, kind="stable")[:most]:
-            kept.append(
-                (
-                    float(draws[index]),
-                    items[index].copy(),
-                    None if weights is None else weights[index].copy(),
-                )
-            )
+
+        def item(index: int) -> Item:
+            own = None if weights is None else weights[index].copy()
+            return float(draws[index]), items[index].copy(), own
+
+        kept += [item(index) for index in np.argsort(draws, kind="stable")[:most]]
         kept.sort(key=lambda item: item[0])
         del kept[most:]
+        for side, values in (("input", items), ("weight", weights)):
+            if values is None:
+                continue
+            peaks = np.abs(values.reshape(len(values), -1)).max(axis=1)
+            index = int(np.argmax(peaks))
+            if peaks[index] > self.largest.get((call.name, side), (-1.0,))[0]:
+                self.largest[call.name, side] = (float(peaks[index]), item(index))
 
     def sample(self, call: LayerCall) -> tuple[Floats, Floats | None]:
         """(calibration_input, calibration_weight) as FloatLayer has them."""
-        kept = self.items[call.name]
+        kept = list(self.items[call.name])
+        for side in ("input", "weight"):
+            if (call.name, side) in self.largest:
+                item = self.largest[call.name, side][1]
+                if item[0] not in [draw for draw, _, _ in kept]:
+                    kept.append(item)
         items = np.stack([item for _, item, _ in kept])
         if call.layer.op == "conv":
             return items, None

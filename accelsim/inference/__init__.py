@@ -1,0 +1,1 @@
+"""A network's tensors on the machine: integers from layer to layer, without time (docs/inference.md)."""

@@ -1,0 +1,100 @@
+"""One layer on the machine: weights made into words once, inputs anew for every batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.compute.lanes import accumulate_layer, post_process
+from accelsim.errors import AccelsimError
+from accelsim.formats.operand import Operand
+from accelsim.machine.arch import Arch
+from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.quantize.layers import input_vectors, weight_vectors, words_at_gamma
+from accelsim.quantize.reference import apply_activation, dequantize_output
+from accelsim.workload.layer import Layer, OutputFormat, QuantizedLayer
+
+
+@dataclass(frozen=True)
+class TensorFormat:
+    """How a tensor is stored between steps. gamma: what a code, with scales code times scale, is worth."""
+
+    operand: Operand
+    gamma: float
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """An operand as the lanes take it: codes [..., V], scales [...] or None, and its gamma."""
+
+    codes: NDArray[Any]
+    scales: NDArray[Any] | None
+    gamma: float
+
+
+@dataclass(frozen=True, eq=False)
+class HardwareLayer:
+    """A layer at a scheme on a machine.
+
+    words: its weights, and of its input only the gamma counts. Reductions are not cut over PEs; that would
+    change psums only where an accumulator overflows.
+    """
+
+    arch: Arch
+    words: QuantizedLayer
+    options: QuantizeOptions
+
+    def of_size(self, layer: Layer) -> HardwareLayer:
+        """The same weights on inputs of another size."""
+        if layer == self.words.layer:
+            return self
+        return replace(self, words=replace(self.words, spec=replace(self.words.spec, layer=layer)))
+
+    def input_words(self, x: NDArray[np.floating], gamma: float | None = None) -> Words:
+        """Words of float[N, C, H, W], at the calibrated gamma or another."""
+        words, spec = self.words, self.words.spec
+        vectors = input_vectors(x, words.geometry, words.vector_size, spec.packed_im2col)
+        gamma = words.input_gamma if gamma is None else gamma
+        codes, scales = words_at_gamma(vectors, spec.input_operand, gamma, self.options)
+        return Words(codes, scales, gamma)
+
+    def weight_words(self, weight: NDArray[np.floating], gamma: float | None = None) -> Words:
+        """Words of a weight operand float[K, C/groups, R, S] that is computed at run time."""
+        words, spec = self.words, self.words.spec
+        vectors = weight_vectors(weight, words.vector_size, spec.packed_im2col)
+        gamma = float(words.weight_gamma[0]) if gamma is None else gamma
+        codes, scales = words_at_gamma(vectors, spec.weight_operand, gamma, self.options)
+        return Words(codes, scales, gamma)
+
+    def filled(self, inputs: Words, weights: Words | None = None) -> QuantizedLayer:
+        """The layer with its operands in place. weights: where they are computed at run time."""
+        layer = replace(
+            self.words, input_words=inputs.codes, input_scales=inputs.scales, input_gamma=inputs.gamma
+        )
+        if weights is None:
+            return layer
+        gammas = np.full(layer.geometry.K, weights.gamma)
+        return replace(layer, weight_words=weights.codes, weight_scales=weights.scales, weight_gamma=gammas)
+
+    def accumulate(self, layer: QuantizedLayer) -> tuple[NDArray[np.int64], int]:
+        """(psums int64[pixels, K], accumulations that overflowed). Raises AccelsimError for the first with
+        `overflow: error`."""
+        psums, overflows = accumulate_layer(self.arch, layer)
+        count = int(np.count_nonzero(overflows)) and int(overflows.sum())
+        if count and self.arch.overflow == "error":
+            raise AccelsimError(f"layer {layer.name}: {count} accumulations overflow (overflow: error)")
+        return psums, count
+
+    def floats(self, layer: QuantizedLayer, psums: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What psums are worth, float64[pixels, K], after bias and activation."""
+        return apply_activation(dequantize_output(psums, layer, self.arch.product_shift), layer.activation)
+
+    def written(
+        self, layer: QuantizedLayer, psums: NDArray[np.int64], output: TensorFormat
+    ) -> tuple[NDArray[np.int16], NDArray[np.uint16] | None]:
+        """The PPU's codes int16[pixels, K] and scales uint16[pixels, groups * ceil(K/groups/V)] or None."""
+        spec = replace(layer.spec, output=OutputFormat(output.operand))
+        return post_process(self.arch, replace(layer, spec=spec, output_gamma=output.gamma), psums)

@@ -1,0 +1,226 @@
+"""One step of a captured graph on the machine."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils import _pytree as pytree
+
+from accelsim.inference import between
+from accelsim.inference.layer import HardwareLayer, TensorFormat, Words
+from accelsim.quantize.layers import input_vectors, weight_vectors
+from accelsim.torch.calls import Floats, LayerCall, NodeCall, Operands, as_floats
+from accelsim.torch.catalogue import name_of, shape_of
+from accelsim.torch.integers import integer_node
+from accelsim.torch.storage import is_view
+from accelsim.torch.stored import Stored, by_element, floats_of, has_stored
+from accelsim.torch.walk import Step
+from accelsim.workload.layer import QuantizedLayer
+
+Formats = tuple[TensorFormat, TensorFormat | None]
+"""Of a stored tensor, and of its second copy for nodes."""
+
+_CASTS = ("_to_copy", "to", "type_as")
+_REINTERPRETED = ("view_as_complex", "view_as_real")
+
+
+@dataclass
+class Coverage:
+    """What happened, by step: `how` of its operands or its work, overflows of accumulators."""
+
+    how: dict[str, str] = field(default_factory=dict)
+    overflows: dict[str, int] = field(default_factory=dict)
+    accumulations: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Executor:
+    """Computes steps. layers: by name; formats: of the tensors that are stored, none where every layer reads
+    floats; coverage: is added to."""
+
+    layers: Mapping[str, HardwareLayer]
+    formats: Mapping[str, Formats]
+    vector_size: int
+    coverage: Coverage = field(default_factory=Coverage)
+
+    def __call__(self, step: Step) -> Any:
+        if isinstance(step.call, LayerCall):
+            return self.layer(step, step.call)
+        if step.node.target is operator.getitem:
+            return step.result()
+        if is_view(step.node):
+            return _view(step)
+        if isinstance(step.call, NodeCall):
+            return self._node(step, step.call)
+        return step.result(floats_of)
+
+    def finished(self, outputs: Any) -> Any:
+        """The model's outputs, in float32."""
+        return pytree.tree_map(lambda value: value.floats() if isinstance(value, Stored) else value, outputs)
+
+    def on_layer(self, call: LayerCall, operands: Operands) -> Floats:
+        """For a model that is no graph: every layer on its floats."""
+        layer = self.layers[call.name].of_size(call.layer)
+        filled = layer.filled(layer.input_words(operands[0]))
+        psums = self._accumulate(layer, filled)
+        g = call.layer.geometry
+        y = layer.floats(filled, psums).astype(np.float32)
+        return y.reshape(g.N, g.P, g.Q, g.K).transpose(0, 3, 1, 2)
+
+    def _accumulate(self, layer: HardwareLayer, filled: QuantizedLayer) -> NDArray[np.int64]:
+        psums, overflows = layer.accumulate(filled)
+        counts, steps = self.coverage.overflows, self.coverage.accumulations
+        counts[layer.words.name] = counts.get(layer.words.name, 0) + overflows
+        steps[layer.words.name] = steps.get(layer.words.name, 0) + psums.size * filled.spec.G
+        return psums
+
+    def layer(self, step: Step, call: LayerCall) -> Any:
+        layer = self.layers[call.name].of_size(call.layer)
+        filled = layer.filled(*self.operands(step, call, layer))
+        psums = self._accumulate(layer, filled)
+        shape, formats = shape_of(step.node), self.formats.get(call.name)
+        if formats is None:
+            y = layer.floats(filled, psums).astype(np.float32)
+            return call.shaped(_image(y, call), shape)
+
+        def store(output: TensorFormat, wide: Stored | None) -> Stored:
+            codes, scales = layer.written(filled, psums, output)
+            g, size = call.layer.geometry, min(self.vector_size, call.layer.geometry.outputs_per_group)
+            spread = None
+            if scales is not None:
+                spread = _image(by_element(scales, g.groups, size, g.outputs_per_group), call)
+            return Stored(
+                call.shaped(_image(codes, call), shape),
+                None if spread is None else call.shaped(spread, shape),
+                output,
+                wide,
+            )
+
+        own, waiting = formats
+        return store(own, None if waiting is None else store(waiting, None))
+
+    def operands(self, step: Step, call: LayerCall, layer: HardwareLayer) -> tuple[Words, Words | None]:
+        """The layer's words: codes handed on where the vectors are whole, else quantized from values."""
+        spec, g = layer.words.spec, call.layer.geometry
+        x, computed = step.args[0], call.layer.weight_is_activation
+
+        def inputs(values: torch.Tensor) -> NDArray[Any]:
+            return input_vectors(call.rows(values).numpy(), g, spec.vector_size, spec.packed_im2col)
+
+        def weights(values: torch.Tensor) -> NDArray[Any]:
+            return weight_vectors(call.columns(values).numpy(), spec.vector_size, spec.packed_im2col)
+
+        words = _handed_on(x, spec.input_operand, inputs)
+        how = "codes" if words is not None else "requantized" if isinstance(x, Stored) else "floats"
+        if words is None:
+            words = layer.input_words(as_floats(call.rows(_values(x))))
+        weight_words = None
+        if computed:
+            weight = step.args[1]
+            weight_words = _handed_on(weight, spec.weight_operand, weights)
+            side = (
+                "codes"
+                if weight_words is not None
+                else "requantized"
+                if isinstance(weight, Stored)
+                else "floats"
+            )
+            how = f"{how}, weight operand {side}"
+            if weight_words is None:
+                weight_words = layer.weight_words(as_floats(call.columns(_values(weight))))
+        self.coverage.how[call.name] = how
+        return words, weight_words
+
+    def _node(self, step: Step, call: NodeCall) -> Any:
+        formats = self.formats.get(call.name)
+        if formats is None:
+            if has_stored(step.reads):
+                self.coverage.how[call.name] = "float32"
+            return step.result(floats_of)
+        values: list[Stored] = []
+        for output in formats:
+            if output is None:
+                continue
+            z = integer_node(step, call, output)
+            self.coverage.how[call.name] = "float32" if z is None else "integers"
+            rest: tuple[Any, ...] = ()
+            if z is None:
+                result = step.result(floats_of)
+                first, rest = (result, ()) if isinstance(result, torch.Tensor) else (result[0], result[1:])
+                z = torch.from_numpy(between.from_floats(first.numpy(), output))
+            values.append(self._store(step, z, output))
+            tail = rest
+        own = (
+            values[0]
+            if len(values) == 1
+            else Stored(values[0].codes, values[0].scales, values[0].format, values[1])
+        )
+        several = not isinstance(step.node.meta["val"], torch.Tensor)
+        return (own, *tail) if several else own
+
+    def _store(self, step: Step, z: torch.Tensor, output: TensorFormat) -> Stored:
+        """z int64 of the tensor's shape, cut into vectors along its innermost channel axis."""
+        axis = (step.node.meta["channels"] or (z.dim() - 1,))[-1] if z.dim() else None
+        moved = z.reshape(1) if axis is None else z.movedim(axis, -1)
+        width = moved.shape[-1]
+        codes, scales = between.written(moved.reshape(-1, width).numpy(), output, self.vector_size)
+
+        def back(values: NDArray[Any]) -> torch.Tensor:
+            tensor = torch.from_numpy(values).reshape(moved.shape)
+            return tensor.reshape(z.shape) if axis is None else tensor.movedim(-1, axis)
+
+        size = min(self.vector_size, width)
+        return Stored(
+            back(codes), None if scales is None else back(by_element(scales, 1, size, width)), output
+        )
+
+
+def _handed_on(value: Any, operand: Any, cut: Any) -> Words | None:
+    """Words of a stored tensor as they are, where format and vectors are the reader's."""
+    if not isinstance(value, Stored):
+        return None
+    own = value.format.operand
+    if (own.element, own.scale.bits) != (operand.element, operand.scale.bits):
+        return None
+    scales = None
+    if value.scales is not None:
+        vectors = cut(value.scales)
+        shared = between.shared_scales(np.ascontiguousarray(vectors).reshape(-1, vectors.shape[-1]))
+        if shared is None:
+            return None
+        scales = shared.reshape(vectors.shape[:-1])
+    codes = cut(value.codes).astype(np.int8 if own.element.signed else np.uint8)
+    return Words(codes, scales, value.format.gamma)
+
+
+def _values(value: Any) -> torch.Tensor:
+    """What a layer reads that cannot take the codes."""
+    tensor = value.floats() if isinstance(value, Stored) else value
+    assert isinstance(tensor, torch.Tensor)
+    return tensor
+
+
+def _view(step: Step) -> Any:
+    found = [value for value in pytree.tree_leaves(step.reads) if isinstance(value, Stored)]
+    if not found or name_of(step.node.target) in _REINTERPRETED:
+        return step.result(floats_of)
+    value = step.node.meta["val"]
+    if name_of(step.node.target) in _CASTS:
+        return found[0] if value.dtype.is_floating_point else step.result(floats_of)
+
+    def view(tensor: torch.Tensor) -> Any:
+        return step.result(lambda argument: tensor if isinstance(argument, Stored) else argument)
+
+    return found[0].viewed(view)
+
+
+def _image(values: NDArray[Any], call: LayerCall) -> torch.Tensor:
+    """[pixels, K] as [N, K, P, Q], without a copy."""
+    g = call.layer.geometry
+    return torch.from_numpy(values).reshape(g.N, g.P, g.Q, g.K).permute(0, 3, 1, 2)

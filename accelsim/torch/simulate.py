@@ -1,0 +1,198 @@
+"""`accelsim.torch.simulate`: a PyTorch model whose layers run on the array's integers (docs/inference.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils import _pytree as pytree
+
+from accelsim.errors import AccelsimError
+from accelsim.formats.operand import Operand
+from accelsim.formats.scheme import Scheme
+from accelsim.inference.layer import HardwareLayer, TensorFormat
+from accelsim.machine.arch import Arch, load_arch
+from accelsim.quantize.arrays import QuantizeOptions, cut_vectors, tensor_gamma, tensor_scale
+from accelsim.quantize.layers import keep_24_bits, quantize_layer
+from accelsim.torch.calibrate import Calibrated, calibrate
+from accelsim.torch.calls import LayerCall
+from accelsim.torch.capture import Captured, GraphRunner
+from accelsim.torch.execute import Coverage, Executor, Formats
+from accelsim.torch.storage import find_readers, storage_of
+from accelsim.torch.walk import walk
+from accelsim.torch.write import Progress
+from accelsim.workload.layer import FloatLayer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """What a model is run on. residual: format A/as of tensors that only nodes read, None as the scheme's
+    activations; chained: integers go from step to step, instead of floats."""
+
+    scheme: Scheme
+    arch: Arch
+    options: QuantizeOptions
+    chained: bool
+    residual: Operand | None
+
+
+class Simulated(torch.nn.Module):
+    """A model on the machine: called as the model is, with any batch.
+
+    layers: HardwareLayer by name; coverage: what ran how, since it was last cleared; after a call without
+    chaining everything between layers was float32.
+    """
+
+    def __init__(self, calibrated: Calibrated, design: Design) -> None:
+        super().__init__()
+        self.calibrated, self.design = calibrated, design
+        if design.chained and not isinstance(calibrated.first.runner, GraphRunner):
+            raise AccelsimError(
+                "model: torch.export cannot trace it, so that it is no graph to be chained; expected "
+                "chained=False"
+            )
+        self.layers = prepare_layers(calibrated, design)
+        self.formats = prepare_formats(calibrated, design) if design.chained else {}
+        self.coverage = Coverage()
+
+    @property
+    def executor(self) -> Executor:
+        return Executor(self.layers, self.formats, self.design.arch.vector_size, self.coverage)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        captured, pieces, rows = self.calibrated.parts((args, kwargs))
+        results = [self._run(captured, piece) for piece in pieces]
+        return results[0] if rows is None else _joined(results, rows)
+
+    def _run(self, captured: Captured, inputs: Any) -> Any:
+        executor = self.executor
+        if isinstance(captured.runner, GraphRunner):
+            outputs = walk(captured.runner.traced, [inputs], lambda steps: [executor(s) for s in steps])
+            return executor.finished(outputs[0])
+        return captured.run(inputs, on_layer=executor.on_layer)
+
+
+def simulate(
+    model: torch.nn.Module | torch.export.ExportedProgram | Calibrated,
+    inputs: Any = None,
+    scheme: str | Scheme = "4/4/4/4",
+    arch: str | Path | Arch = "magnet16",
+    *,
+    calibration: Iterable[Any] | None = None,
+    options: QuantizeOptions | None = None,
+    chained: bool = False,
+    residual: str | None = None,
+    overrides: Sequence[str] = (),
+    unsupported: Literal["error", "float"] = "error",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Simulated:
+    """A module that computes what the machine would, integer for integer.
+
+    model, inputs, calibration: as of `export`; or what `calibrate` returned, for many schemes of one model.
+    chained: False quantizes the input of every layer from floats (VS-Quant's setting, section 5); True hands
+    the PPU's integers on, and adds and pools in integers. residual: with chained, the format `A/as` or `A/-`
+    of tensors that only wait for a node, by default the scheme's activations. Raises AccelsimError.
+    """
+    scheme = Scheme.parse(scheme) if isinstance(scheme, str) else scheme
+    machine = arch if isinstance(arch, Arch) else load_arch(arch, list(overrides))
+    machine.check_scheme(scheme)
+    if not isinstance(model, Calibrated):
+        if inputs is None:
+            raise AccelsimError("simulate: no inputs, expected an example batch of the model's inputs")
+        model = calibrate(model, inputs, calibration, unsupported=unsupported, seed=seed, progress=progress)
+    design = Design(
+        scheme=scheme,
+        arch=machine,
+        options=options or QuantizeOptions(fold=machine.fold),
+        chained=chained,
+        residual=None if residual is None else parse_residual(residual),
+    )
+    return Simulated(model, design)
+
+
+def parse_residual(text: str) -> Operand:
+    """`A/as` or `A/-` as the operand of a signed tensor. Raises AccelsimError."""
+    parts = text.split("/")
+    try:
+        if len(parts) != 2:
+            raise AccelsimError("")
+        return Scheme.parse(f"8/{parts[0]}/-/{parts[1]}").activation
+    except AccelsimError:
+        raise AccelsimError(f"residual is {text!r}, expected A/as or A/-, such as 8/-") from None
+
+
+def prepare_layers(calibrated: Calibrated, design: Design) -> dict[str, HardwareLayer]:
+    """Every layer's weights as words, and the static scale or gamma of its input."""
+    found = {}
+    for call in calibrated.first.layers:
+        seen, seen_weight = calibrated.layers.sample(call)
+        g = call.layer.geometry
+        words = quantize_layer(
+            FloatLayer(
+                call.layer,
+                weight=_weight(call),
+                input=np.zeros((g.N, g.C, g.H, g.W), np.float32),
+                bias=call.bias,
+                calibration_input=seen,
+                calibration_weight=seen_weight,
+            ),
+            design.scheme,
+            design.arch.vector_size,
+            design.options,
+            output_gamma=1.0,
+        )
+        found[call.name] = HardwareLayer(design.arch, words, design.options)
+    return found
+
+
+def _weight(call: LayerCall) -> np.ndarray[Any, Any]:
+    """Stored weights; zeros where they are computed at run time."""
+    if call.weight is not None:
+        return call.weight
+    g = call.layer.geometry
+    return np.zeros((g.K, g.channels_per_group, g.R, g.S), np.float32)
+
+
+def prepare_formats(calibrated: Calibrated, design: Design) -> dict[str, Formats]:
+    """The formats of the tensors that are stored between steps, with their gammas."""
+    runner = calibrated.first.runner
+    assert isinstance(runner, GraphRunner)
+    found: dict[str, Formats] = {}
+    for name, readers in find_readers(runner.traced.module).items():
+        storage = storage_of(readers, design.scheme, design.residual)
+        if storage is None or name not in calibrated.tensors.kept:
+            continue
+        rows = calibrated.tensors.rows(name)
+        wide = storage.wide if storage.wide != storage.operand else None
+        own = calibrated_format(rows, storage.operand, design)
+        found[name] = own, None if wide is None else calibrated_format(rows, wide, design)
+    return found
+
+
+def calibrated_format(rows: NDArray[np.float32], operand: Operand, design: Design) -> TensorFormat:
+    """A format with the gamma that options choose for rows float32[n, channels] of the tensor."""
+    size = design.arch.vector_size
+    if operand.scale.bits:
+        vectors = cut_vectors(rows, min(size, rows.shape[1]))
+        gamma = tensor_gamma([vectors.reshape(-1, vectors.shape[-1])], operand, design.options)
+    else:
+        gamma = tensor_scale([rows], operand, design.options)
+    return TensorFormat(operand.in_blocks(size), keep_24_bits(gamma))
+
+
+def _joined(results: list[Any], rows: int) -> Any:
+    """Outputs of batches as those of one, without the rows that filled up the last."""
+    leaves = [pytree.tree_flatten(result) for result in results]
+    joined = []
+    for parts in zip(*(flat for flat, _ in leaves), strict=True):
+        if isinstance(parts[0], torch.Tensor) and parts[0].dim():
+            joined.append(torch.cat(parts)[:rows])
+        else:
+            raise AccelsimError("model: an output has no batch, expected inputs of the captured size")
+    return pytree.tree_unflatten(joined, leaves[0][1])

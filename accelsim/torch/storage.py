@@ -1,0 +1,95 @@
+"""In which format each tensor of a captured graph is stored, by who reads it (docs/inference.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import fx
+
+from accelsim.formats.operand import Operand
+from accelsim.formats.scheme import Scheme
+from accelsim.torch import ops
+from accelsim.torch.calls import LayerCall, NodeCall
+from accelsim.torch.catalogue import TRANSPARENT, name_of, not_negative
+from accelsim.torch.lower import CALL
+
+
+@dataclass
+class Readers:
+    """Who reads a tensor, also through views: layers as their input or weight operand, nodes, the caller."""
+
+    node: fx.Node
+    inputs: list[LayerCall] = field(default_factory=list)
+    weights: list[LayerCall] = field(default_factory=list)
+    nodes: list[NodeCall] = field(default_factory=list)
+    is_output: bool = False
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Formats of a tensor, without their gammas. wide: a second one, for the nodes that read it."""
+
+    operand: Operand
+    wide: Operand | None = None
+
+
+def is_view(node: fx.Node) -> bool:
+    """True for what only moves a tensor, or takes a part of it."""
+    return name_of(node.target) in TRANSPARENT
+
+
+def find_readers(module: fx.GraphModule) -> dict[str, Readers]:
+    """Of every layer and node that writes a tensor, by name."""
+    found = {}
+    for node in module.graph.nodes:
+        call = node.meta.get(CALL)
+        if call is None or is_view(node):
+            continue
+        readers = Readers(node)
+        _follow(node, readers)
+        found[call.name] = readers
+    return found
+
+
+def _follow(node: fx.Node, readers: Readers) -> None:
+    for user in node.users:
+        call = user.meta.get(CALL)
+        if user.op == "output":
+            readers.is_output = True
+        elif is_view(user):
+            _follow(user, readers)
+        elif isinstance(call, LayerCall):
+            if user.args[0] is node:
+                readers.inputs.append(call)
+            if user.target is ops.matmul and user.args[1] is node:
+                readers.weights.append(call)
+        elif isinstance(call, NodeCall):
+            readers.nodes.append(call)
+
+
+def storage_of(readers: Readers, scheme: Scheme, residual: Operand | None) -> Storage | None:
+    """How a tensor is stored; None for one that only the caller reads, or that the host makes.
+
+    For layers in the format they multiply; for nodes alone in that of residuals, by default the scheme's
+    activations; for both in both, where the two differ.
+    """
+    call = readers.node.meta[CALL]
+    if isinstance(call, NodeCall) and call.node.unit == "none":
+        return None
+    own_sign = not _never_negative(readers.node, call)
+    waiting = None if residual is None else residual.of_sign(own_sign)
+    nodes = [node for node in readers.nodes if node.node.unit != "none"]
+    if readers.inputs:
+        signed = any(reader.layer.input_signed for reader in readers.inputs)
+        return Storage(scheme.activation.of_sign(signed), waiting if nodes else None)
+    if readers.weights:
+        return Storage(scheme.weight, waiting if nodes else None)
+    if nodes:
+        return Storage(waiting or scheme.activation.of_sign(own_sign))
+    return None
+
+
+def _never_negative(node: fx.Node, call: LayerCall | NodeCall) -> bool:
+    if isinstance(call, LayerCall):
+        return call.layer.activation == "relu"
+    return not_negative(node, [])

@@ -1,0 +1,67 @@
+"""Tensors as they wait in the global buffer, while torch moves them about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils import _pytree as pytree
+
+from accelsim.inference.layer import TensorFormat
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """codes: int16, of the tensor's shape; scales: int32, of every element that of its vector, or None of a
+    format without; wide: the same tensor in the format for residuals, where it is stored in both.
+
+    Views act on codes and scales alike, so that whoever reads can see which vectors are still whole.
+    """
+
+    codes: torch.Tensor
+    scales: torch.Tensor | None
+    format: TensorFormat
+    wide: Stored | None = None
+
+    def integers(self) -> torch.Tensor:
+        """int32: codes times scales, in units of gamma."""
+        codes = self.codes.to(torch.int32)
+        return codes if self.scales is None else codes * self.scales
+
+    def floats(self) -> torch.Tensor:
+        """float32. Integers have at most 24 bits and so has gamma: one rounding, that of the product."""
+        return self.integers().to(torch.float32) * float(self.format.gamma)
+
+    def for_nodes(self) -> Stored:
+        return self if self.wide is None else self.wide
+
+    def viewed(self, function: Callable[[torch.Tensor], Any]) -> Any:
+        """The tensor, or list of tensors, that a view of torch makes of it."""
+        codes, spec = pytree.tree_flatten(function(self.codes))
+        scales = [None] * len(codes) if self.scales is None else pytree.tree_leaves(function(self.scales))
+        wides = [None] * len(codes) if self.wide is None else pytree.tree_leaves(self.wide.viewed(function))
+        parts = [
+            Stored(code, scale, self.format, wide)
+            for code, scale, wide in zip(codes, scales, wides, strict=True)
+        ]
+        return pytree.tree_unflatten(parts, spec)
+
+
+def floats_of(value: Any) -> Any:
+    """A stored tensor as nodes read it, in float32; anything else as it is."""
+    return value.for_nodes().floats() if isinstance(value, Stored) else value
+
+
+def has_stored(values: Any) -> bool:
+    return any(isinstance(value, Stored) for value in pytree.tree_leaves(values))
+
+
+def by_element(scales: NDArray[np.uint16], groups: int, size: int, width: int) -> NDArray[np.int32]:
+    """Scales [rows, groups * ceil(width/size)] of vectors as int32[rows, groups * width] of elements."""
+    rows = len(scales)
+    spread = np.repeat(scales.astype(np.int32).reshape(rows, groups, -1), size, axis=2)
+    return spread[:, :, :width].reshape(rows, groups * width)

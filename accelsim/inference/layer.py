@@ -39,13 +39,15 @@ class Words:
 class HardwareLayer:
     """A layer at a scheme on a machine.
 
-    words: its weights, and of its input only the gamma counts. Reductions are not cut over PEs; that would
+    words: its weights, and of its input only the gamma counts; gain: by which what psums are worth is
+    multiplied where the weight operand is computed at run time. Reductions are not cut over PEs; that would
     change psums only where an accumulator overflows.
     """
 
     arch: Arch
     words: QuantizedLayer
     options: QuantizeOptions
+    gain: float = 1.0
 
     def of_size(self, layer: Layer) -> HardwareLayer:
         """The same weights on inputs of another size."""
@@ -76,7 +78,7 @@ class HardwareLayer:
         )
         if weights is None:
             return layer
-        gammas = np.full(layer.geometry.K, weights.gamma)
+        gammas = np.full(layer.geometry.K, weights.gamma * self.gain)
         return replace(layer, weight_words=weights.codes, weight_scales=weights.scales, weight_gamma=gammas)
 
     def accumulate(self, layer: QuantizedLayer) -> tuple[NDArray[np.int64], int]:

@@ -105,6 +105,11 @@ class Executor:
         own, waiting = formats
         return store(own, None if waiting is None else store(waiting, None))
 
+    def takes_codes(self, step: Step, call: LayerCall, layer: HardwareLayer) -> bool:
+        """True where the layer's input comes as codes that it takes as they are."""
+        x = step.args[0]
+        return isinstance(x, Stored) and self.operands(step, call, layer)[0].gamma == x.format.gamma
+
     def operands(self, step: Step, call: LayerCall, layer: HardwareLayer) -> tuple[Words, Words | None]:
         """The layer's words: codes handed on where the vectors are whole, else quantized from values."""
         spec, g = layer.words.spec, call.layer.geometry

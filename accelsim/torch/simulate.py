@@ -23,6 +23,7 @@ from accelsim.torch.calibrate import Calibrated, calibrate
 from accelsim.torch.calls import LayerCall
 from accelsim.torch.capture import Captured, GraphRunner
 from accelsim.torch.execute import Coverage, Executor, Formats
+from accelsim.torch.refine import Methods, Refiner
 from accelsim.torch.storage import find_readers, storage_of
 from accelsim.torch.walk import walk
 from accelsim.torch.write import Progress
@@ -68,6 +69,16 @@ class Simulated(torch.nn.Module):
         captured, pieces, rows = self.calibrated.parts((args, kwargs))
         results = [self._run(captured, piece) for piece in pieces]
         return results[0] if rows is None else _joined(results, rows)
+
+    def refine(self, methods: Methods) -> None:
+        """Fit weights, gains and gammas on the calibration inputs, in place of those made by rule."""
+        runner = self.calibrated.first.runner
+        if not isinstance(runner, GraphRunner):
+            raise AccelsimError("model: torch.export cannot trace it, expected a graph to be refined on")
+        executor = self.executor
+        batches = self.calibrated.batches
+        walk(runner.traced, batches * 2, Refiner(executor, self.layers, methods))
+        self.coverage = Coverage()
 
     def _run(self, captured: Captured, inputs: Any) -> Any:
         executor = self.executor

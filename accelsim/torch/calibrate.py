@@ -37,14 +37,17 @@ class RowSampler:
     def add(self, name: str, rows: Floats) -> None:
         if name not in self.random:
             self.random[name] = np.random.default_rng([self.seed, zlib.crc32(name.encode()), 1])
-        if name in self.kept and self.kept[name][1].shape[1] != rows.shape[1]:
-            raise AccelsimError(
-                f"calibration: '{name}' has rows of {rows.shape[1]} channels and of "
-                f"{self.kept[name][1].shape[1]}, expected inputs that leave its channels as they are"
-            )
+        if name in self.kept:
+            # Scores and probabilities are as wide as their input is long. Zeros at the end are what cutting
+            # into vectors puts there too.
+            draws, before = self.kept[name]
+            width = max(rows.shape[1], before.shape[1])
+            rows, before = _widened(rows, width), _widened(before, width)
+            self.kept[name] = draws, before
+            self.largest[name] = _widened(self.largest[name][None], width)[0]
         index = int(np.argmax(np.abs(rows).max(axis=1)))
-        before = self.largest.get(name)
-        if before is None or np.abs(rows[index]).max() > np.abs(before).max():
+        largest = self.largest.get(name)
+        if largest is None or np.abs(rows[index]).max() > np.abs(largest).max():
             self.largest[name] = rows[index].copy()
         draws = self.random[name].random(len(rows))
         most = max(1, self.values // rows.shape[1])
@@ -59,6 +62,10 @@ class RowSampler:
     def rows(self, name: str) -> Floats:
         """float32[n, channels]."""
         return np.concatenate([self.kept[name][1], self.largest[name][None]])
+
+
+def _widened(rows: Floats, width: int) -> Floats:
+    return rows if rows.shape[1] == width else np.pad(rows, ((0, 0), (0, width - rows.shape[1])))
 
 
 def rows_of(step: Step, result: Any) -> Floats | None:
@@ -90,7 +97,7 @@ class Calibrated:
     layers: Sampler
     tensors: RowSampler
     captures: list[tuple[Any, Captured]] = field(default_factory=list)
-    batches: list[Any] = field(default_factory=list)
+    batches: list[tuple[Captured, Any]] = field(default_factory=list)
 
     @property
     def first(self) -> Captured:
@@ -123,11 +130,11 @@ class Calibrated:
         if rows is not None and rows % _rows(self.captures, captured):
             pieces = list(split(inputs, pieces[0]))  # says what is wrong with its batch
         for piece in pieces:
-            self.batches.append(piece)
+            self.batches.append((captured, piece))
             if not isinstance(captured.runner, GraphRunner):
                 captured.run(piece, on_layer=self.layers)
             else:
-                walk(captured.runner.traced, [piece], lambda steps: [self._recorded(s) for s in steps])
+                walk([(captured.runner.traced, piece)], lambda steps: [self._recorded(s) for s in steps])
 
     def _recorded(self, step: Step) -> Any:
         call = step.call

@@ -152,7 +152,7 @@ class GraphRunner:
                 return _replaced(step, call, result, on_node)
             return result
 
-        return walk(self.traced, [inputs], lambda steps: [compute(step) for step in steps])[0]
+        return walk([(self.traced, inputs)], lambda steps: [compute(step) for step in steps])[0]
 
 
 def _replaced(step: Step, call: NodeCall, result: Any, on_node: OnNode) -> Any:

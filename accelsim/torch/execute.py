@@ -105,10 +105,13 @@ class Executor:
         own, waiting = formats
         return store(own, None if waiting is None else store(waiting, None))
 
-    def takes_codes(self, step: Step, call: LayerCall, layer: HardwareLayer) -> bool:
-        """True where the layer's input comes as codes that it takes as they are."""
+    def takes_codes(self, step: Step, layer: HardwareLayer) -> bool:
+        """True where a layer's input comes as codes that it takes as they are."""
         x = step.args[0]
-        return isinstance(x, Stored) and self.operands(step, call, layer)[0].gamma == x.format.gamma
+        if not isinstance(x, Stored) or not isinstance(step.call, LayerCall):
+            return False
+        sized = layer.of_size(step.call.layer)
+        return self.operands(step, step.call, sized)[0].gamma == x.format.gamma
 
     def operands(self, step: Step, call: LayerCall, layer: HardwareLayer) -> tuple[Words, Words | None]:
         """The layer's words: codes handed on where the vectors are whole, else quantized from values."""

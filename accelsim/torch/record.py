@@ -89,14 +89,27 @@ class Sampler:
                 item = self.largest[call.name, side][1]
                 if item[0] not in [draw for draw, _, _ in kept]:
                     kept.append(item)
-        items = np.stack([item for _, item, _ in kept])
+        items = _stacked([item for _, item, _ in kept])
         if call.layer.op == "conv":
             return items, None
         if call.layer.weight_is_activation:
-            weights = np.stack([weight for _, _, weight in kept if weight is not None])
+            weights = _stacked([weight for _, _, weight in kept if weight is not None])
             columns = weights.reshape(-1, weights.shape[-1])
             return items.reshape(1, -1, 1, items.shape[-1]), columns[:, :, None, None]
         return np.ascontiguousarray(items.T)[None, :, None, :], None
+
+
+def _stacked(items: list[Floats]) -> Floats:
+    """Items of inputs of several sizes with zeros behind the smaller, which belong to no vector's range."""
+    shape = tuple(max(sizes) for sizes in zip(*(item.shape for item in items), strict=True))
+    return np.stack(
+        [
+            item
+            if item.shape == shape
+            else np.pad(item, [(0, most - own) for most, own in zip(shape, item.shape, strict=True)])
+            for item in items
+        ]
+    )
 
 
 def _items(call: LayerCall, operands: Operands) -> tuple[Floats, Floats | None]:

@@ -20,10 +20,15 @@ from accelsim.quantize.reference import apply_activation, dequantize_output
 from accelsim.torch.calls import LayerCall
 from accelsim.torch.execute import Executor
 from accelsim.torch.walk import Step
+from accelsim.workload.layer import Layer
 
 _HELD_OUT = 4
 """Every fourth row of a fit is kept out of it, to decide whether it is better than none."""
 _GAMMAS = tuple(2.0 ** (-step / 4) for step in range(9))
+
+
+Inputs = list[tuple[Layer, Words, Words | None]]
+"""Of every batch: the layer at its size, its input words, and its weight operand's where computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,74 +59,79 @@ class Refiner:
         half = len(steps) // 2
         floats, machine = steps[:half], steps[half:]
         exact = [step.result() for step in floats]
-        call = machine[0].call
-        if isinstance(call, LayerCall):
-            self._fit(call, floats, machine)
+        if isinstance(machine[0].call, LayerCall):
+            self._fit(floats, machine)
         return exact + [self.executor(step) for step in machine]
 
-    def _fit(self, call: LayerCall, floats: list[Step], machine: list[Step]) -> None:
-        layer = self.layers[call.name]
-        wanted = np.concatenate([_before_activation(step, call) for step in floats])
+    def _fit(self, floats: list[Step], machine: list[Step]) -> None:
+        call = _layer_of(machine[0])
+        wanted = np.concatenate([_before_activation(step) for step in floats])
         chosen = _evenly(len(wanted), self.methods.rows)
         wanted = wanted[chosen]
-        if self.methods.input_gamma and not call.layer.weight_is_activation:
-            layer = self._best_input_gamma(layer, call, machine, wanted, chosen)
-        operands = [self.executor.operands(step, call, layer) for step in machine]
+        layer = self.layers[call.name]
+        if self.methods.input_gamma and not self.executor.takes_codes(machine[0], layer):
+            layer = self._best_input_gamma(layer, machine, wanted, chosen)
+        inputs = self._inputs(layer, machine)
         if call.weight is not None and (self.methods.round_by_columns or self.methods.refit):
-            layer = self._rounded(layer, call, operands, wanted, chosen)
+            layer = self._rounded(layer, call.weight, inputs, wanted, chosen)
         if self.methods.gain_and_bias:
-            layer = self._corrected(layer, operands, wanted, chosen)
+            layer = self._corrected(layer, inputs, wanted, chosen)
         self.layers[call.name] = layer
 
-    def _outputs(
-        self, layer: HardwareLayer, operands: list[tuple[Words, Words | None]], chosen: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        """What the machine makes before the activation, float64[rows, K]."""
+    def _inputs(self, layer: HardwareLayer, machine: list[Step]) -> Inputs:
         found = []
-        for words in operands:
-            filled = layer.filled(*words)
-            found.append(dequantize_output(layer.accumulate(filled)[0], filled, layer.arch.product_shift))
+        for step in machine:
+            call = _layer_of(step)
+            found.append((call.layer, *self.executor.operands(step, call, layer.of_size(call.layer))))
+        return found
+
+    def _outputs(
+        self, layer: HardwareLayer, inputs: Inputs, chosen: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """What the machine makes before the activation, float64[rows, K / groups of a run-time operand]."""
+        found = []
+        for own, words, weights in inputs:
+            sized = layer.of_size(own)
+            filled = sized.filled(words, weights)
+            y = dequantize_output(sized.accumulate(filled)[0], filled, layer.arch.product_shift)
+            found.append(_by_weights(y, own))
         return np.concatenate(found)[chosen]
 
     def _best_input_gamma(
         self,
         layer: HardwareLayer,
-        call: LayerCall,
         machine: list[Step],
         wanted: NDArray[np.float64],
         chosen: NDArray[np.int64],
     ) -> HardwareLayer:
         """Of a layer that quantizes floats itself."""
+        activation = layer.words.activation
 
         def tried(factor: float) -> HardwareLayer:
             return replace(layer, words=replace(layer.words, input_gamma=layer.words.input_gamma * factor))
 
         def error(factor: float) -> float:
             new = tried(factor)
-            operands = [self.executor.operands(step, call, new) for step in machine]
-            return _error(self._outputs(new, operands, chosen), wanted, call.layer.activation)
+            return _error(self._outputs(new, self._inputs(new, machine), chosen), wanted, activation)
 
-        if self.executor.takes_codes(machine[0], call, layer):
-            return layer
         return tried(min(_GAMMAS, key=error))
 
     def _rounded(
         self,
         layer: HardwareLayer,
-        call: LayerCall,
-        operands: list[tuple[Words, Words | None]],
+        weight: NDArray[np.float32],
+        inputs: Inputs,
         wanted: NDArray[np.float64],
         chosen: NDArray[np.int64],
     ) -> HardwareLayer:
-        words, g = layer.words, call.layer.geometry
-        assert call.weight is not None
-        vectors = weight_vectors(call.weight, words.vector_size, words.spec.packed_im2col).astype(np.float64)
+        words, g = layer.words, layer.words.geometry
+        vectors = weight_vectors(weight, words.vector_size, words.spec.packed_im2col).astype(np.float64)
         codes, scales = words.weight_words.copy(), words.weight_scales
         scales = None if scales is None else scales.copy()
         gamma = words.weight_gamma.copy()
         for group in range(g.groups):
             k = slice(group * g.outputs_per_group, (group + 1) * g.outputs_per_group)
-            rows = _rows(layer, operands, group, chosen)
+            rows = _rows(layer, inputs, group, chosen)
             own = vectors[k]
             if self.methods.refit:
                 own = _refitted(own, rows, wanted[:, k])
@@ -137,18 +147,18 @@ class Refiner:
     def _corrected(
         self,
         layer: HardwareLayer,
-        operands: list[tuple[Words, Words | None]],
+        inputs: Inputs,
         wanted: NDArray[np.float64],
         chosen: NDArray[np.int64],
     ) -> HardwareLayer:
         """Gain and bias of every channel by least squares; of a run-time weight operand one gain."""
         words = layer.words
         plain = replace(layer, words=replace(words, bias=None))
-        found = self._outputs(plain, operands, chosen)
+        found = self._outputs(plain, inputs, chosen)
         if words.layer.weight_is_activation:
-            power = float(np.sum(found * found))
-            gain = float(np.sum(found * wanted)) / power if power > 0 else 1.0
-            return replace(layer, gain=float(np.clip(gain, 0.5, 2.0)))
+            total = float(np.sum(found * found))
+            shared = float(np.sum(found * wanted)) / total if total > 0 else 1.0
+            return replace(layer, gain=float(np.clip(shared, 0.5, 2.0)))
         mean_found, mean_wanted = found.mean(axis=0), wanted.mean(axis=0)
         centred = found - mean_found
         power = np.square(centred).sum(axis=0)
@@ -159,16 +169,29 @@ class Refiner:
         return replace(layer, words=replace(words, weight_gamma=words.weight_gamma * gain, bias=bias))
 
 
-def _before_activation(step: Step, call: LayerCall) -> NDArray[np.float64]:
-    """The float layer's output before its activation, float64[pixels, K]."""
-    kwargs = {**step.kwargs, "activation": "none"}
-    y = replace(step, kwargs=kwargs).result()
+def _layer_of(step: Step) -> LayerCall:
+    assert isinstance(step.call, LayerCall)
+    return step.call
+
+
+def _before_activation(step: Step) -> NDArray[np.float64]:
+    """The float layer's output before its activation, rows as of _by_weights."""
+    y = replace(step, kwargs={**step.kwargs, "activation": "none"}).result()
+    call = _layer_of(step)
     g = call.layer.geometry
     if call.layer.op == "conv":
-        rows = y.reshape(g.N, g.K, g.P * g.Q).transpose(1, 2)
-    else:
-        rows = y.reshape(g.groups, -1, g.outputs_per_group).permute(1, 0, 2)
-    return rows.reshape(-1, g.K).numpy().astype(np.float64)
+        y = y.reshape(g.N, g.K, g.P * g.Q).transpose(1, 2)
+    rows: NDArray[np.float64] = y.reshape(-1, 1 if call.weight is None else g.K).double().numpy()
+    return rows
+
+
+def _by_weights(y: NDArray[np.float64], layer: Layer) -> NDArray[np.float64]:
+    """float64[pixels, K] of static weights as it is. Of a run-time weight operand, which has one gain and
+    groups whose number and size go by the inputs, one column."""
+    if not layer.weight_is_activation:
+        return y
+    g = layer.geometry
+    return y.reshape(g.pixels, g.groups, -1).transpose(1, 0, 2).reshape(-1, 1)
 
 
 def _evenly(rows: int, limit: int) -> NDArray[np.int64]:
@@ -176,20 +199,19 @@ def _evenly(rows: int, limit: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, rows - 1, min(rows, limit)).astype(np.int64))
 
 
-def _rows(
-    layer: HardwareLayer, operands: list[tuple[Words, Words | None]], group: int, chosen: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _rows(layer: HardwareLayer, inputs: Inputs, group: int, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
     """Values of the inputs that the chosen pixels meet, float64[rows, G*V], zeros in the padding."""
-    spec = layer.words.spec
-    pixels = layer.words.geometry.pixels
-    parts = []
-    for number, (words, _) in enumerate(operands):
-        own = chosen[(chosen >= number * pixels) & (chosen < (number + 1) * pixels)] - number * pixels
+    parts, start = [], 0
+    for own, words, _ in inputs:
+        spec = layer.of_size(own).words.spec
+        pixels = own.geometry.pixels
+        rows = chosen[(chosen >= start) & (chosen < start + pixels)] - start
+        start += pixels
         values = dequantize_words(words.codes, words.scales, words.gamma, spec.input_operand)
-        gather = spec.gather(group, own)
-        rows = values[gather]
-        rows[gather < 0] = 0
-        parts.append(rows.reshape(len(own), -1))
+        gather = spec.gather(group, rows)
+        met = values[gather]
+        met[gather < 0] = 0
+        parts.append(met.reshape(len(rows), -1))
     return np.concatenate(parts)
 
 

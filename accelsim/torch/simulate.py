@@ -72,18 +72,18 @@ class Simulated(torch.nn.Module):
 
     def refine(self, methods: Methods) -> None:
         """Fit weights, gains and gammas on the calibration inputs, in place of those made by rule."""
-        runner = self.calibrated.first.runner
-        if not isinstance(runner, GraphRunner):
-            raise AccelsimError("model: torch.export cannot trace it, expected a graph to be refined on")
-        executor = self.executor
-        batches = self.calibrated.batches
-        walk(runner.traced, batches * 2, Refiner(executor, self.layers, methods))
+        runs = []
+        for captured, inputs in self.calibrated.batches:
+            if not isinstance(captured.runner, GraphRunner):
+                raise AccelsimError("model: torch.export cannot trace it, expected a graph to be refined on")
+            runs.append((captured.runner.traced, inputs))
+        walk(runs * 2, Refiner(self.executor, self.layers, methods))
         self.coverage = Coverage()
 
     def _run(self, captured: Captured, inputs: Any) -> Any:
         executor = self.executor
         if isinstance(captured.runner, GraphRunner):
-            outputs = walk(captured.runner.traced, [inputs], lambda steps: [executor(s) for s in steps])
+            outputs = walk([(captured.runner.traced, inputs)], lambda steps: [executor(s) for s in steps])
             return executor.finished(outputs[0])
         return captured.run(inputs, on_layer=executor.on_layer)
 

@@ -1,4 +1,4 @@
-"""Running a rewritten graph step by step, on several batches side by side."""
+"""Running rewritten graphs step by step, several batches side by side."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from accelsim.errors import AccelsimError
 from accelsim.torch.calls import LayerCall, NodeCall
 from accelsim.torch.lower import CALL
 from accelsim.torch.tracing import Traced
@@ -41,44 +42,64 @@ Compute = Callable[[list[Step]], Sequence[Any]]
 """Of the same step on every batch: what it makes."""
 
 
-def walk(traced: Traced, batches: Sequence[Any], compute: Compute) -> list[Any]:
-    """The outputs of each batch of inputs, nested as the model nests them.
+def walk(runs: Sequence[tuple[Traced, Any]], compute: Compute) -> list[Any]:
+    """The outputs of each run, a graph with inputs, nested as the model nests them.
 
-    A value is freed when its last reader has run. Raises AccelsimError for inputs of other shapes.
+    Graphs are captures of one model on inputs of several sizes: step by step the same. A value is freed when
+    its last reader has run. Raises AccelsimError for inputs of other shapes, and for graphs that differ.
     """
-    module = traced.module
-    last: dict[fx.Node, list[fx.Node]] = {}
+    graphs = [list(traced.module.graph.nodes) for traced, _ in runs]
+    for nodes in graphs:
+        if [(node.op, node.target) for node in nodes] != [(node.op, node.target) for node in graphs[0]]:
+            raise AccelsimError(
+                "model: on inputs of another size it takes other steps, expected the same steps for all"
+            )
+    last = _last_readers(graphs[0])
+    flat = [iter(traced.flat(inputs)) for traced, inputs in runs]
+    environments: list[dict[fx.Node, Any]] = [{} for _ in runs]
+    outputs: list[Any] = []
+    with torch.no_grad():
+        for number, node in enumerate(graphs[0]):
+            own = [nodes[number] for nodes in graphs]
+            values: Sequence[Any]
+            if node.op == "placeholder":
+                values = [next(inputs) for inputs in flat]
+            elif node.op == "get_attr":
+                values = [
+                    operator.attrgetter(mine.target)(traced.module)
+                    for mine, (traced, _) in zip(own, runs, strict=True)
+                ]
+            elif node.op == "output":
+                outputs = [
+                    fx.map_arg(mine.args[0], environment.__getitem__)
+                    for mine, environment in zip(own, environments, strict=True)
+                ]
+                break
+            else:
+                values = compute([_step(mine, env) for mine, env in zip(own, environments, strict=True)])
+            for mine, environment, value in zip(own, environments, values, strict=True):
+                environment[mine] = value
+            del values
+            for position in last.get(number, ()):
+                for nodes, environment in zip(graphs, environments, strict=True):
+                    del environment[nodes[position]]
+    return [
+        pytree.tree_unflatten(list(found), traced.out_spec)
+        for found, (traced, _) in zip(outputs, runs, strict=True)
+    ]
+
+
+def _last_readers(nodes: list[fx.Node]) -> dict[int, list[int]]:
+    """By the number of a node: the numbers of those it is the last to read."""
+    place = {node: number for number, node in enumerate(nodes)}
+    last: dict[int, list[int]] = {}
     seen: set[fx.Node] = set()
-    for node in reversed(module.graph.nodes):
+    for node in reversed(nodes):
         for read in node.all_input_nodes:
             if read not in seen:
                 seen.add(read)
-                last.setdefault(node, []).append(read)
-    flat = [traced.flat(batch) for batch in batches]
-    environments: list[dict[fx.Node, Any]] = [{} for _ in batches]
-    outputs: list[Any] = []
-    placeholders = 0
-    with torch.no_grad():
-        for node in module.graph.nodes:
-            if node.op == "placeholder":
-                for environment, values in zip(environments, flat, strict=True):
-                    environment[node] = values[placeholders]
-                placeholders += 1
-            elif node.op == "get_attr":
-                value = operator.attrgetter(node.target)(module)
-                for environment in environments:
-                    environment[node] = value
-            elif node.op == "output":
-                outputs = [fx.map_arg(node.args[0], environment.__getitem__) for environment in environments]
-            else:
-                steps = [_step(node, environment) for environment in environments]
-                for environment, value in zip(environments, compute(steps), strict=True):
-                    environment[node] = value
-                del steps
-            for read in last.get(node, ()):
-                for environment in environments:
-                    del environment[read]
-    return [pytree.tree_unflatten(list(values), traced.out_spec) for values in outputs]
+                last.setdefault(place[node], []).append(place[read])
+    return last
 
 
 def _step(node: fx.Node, environment: dict[fx.Node, Any]) -> Step:

@@ -61,6 +61,7 @@ MAY_IMPORT = {
     "synthetic": WHAT,
     "open": {"errors", "trace", "synthetic"},
     "torch": WHAT,
+    "recipes": {"errors"},
     "machine": {"errors", "formats"},
     "mapping": {"errors", "formats", "workload", "machine"},
     "sim": {"errors", "workload", "machine", "mapping"},

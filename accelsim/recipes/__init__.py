@@ -19,7 +19,8 @@ except ImportError as error:
     ) from None
 
 from accelsim.recipes.cifar import cifar_resnet
+from accelsim.recipes.sentences import sentence_embeddings
 from accelsim.recipes.statistics import agreement, paired_interval
 from accelsim.recipes.task import Task
 
-__all__ = ["Task", "agreement", "cifar_resnet", "paired_interval"]
+__all__ = ["Task", "agreement", "cifar_resnet", "paired_interval", "sentence_embeddings"]

@@ -19,8 +19,9 @@ except ImportError as error:
     ) from None
 
 from accelsim.recipes.cifar import cifar_resnet
+from accelsim.recipes.resnet50 import resnet50
 from accelsim.recipes.sentences import sentence_embeddings
 from accelsim.recipes.statistics import agreement, paired_interval
 from accelsim.recipes.task import Task
 
-__all__ = ["Task", "agreement", "cifar_resnet", "paired_interval", "sentence_embeddings"]
+__all__ = ["Task", "agreement", "cifar_resnet", "paired_interval", "resnet50", "sentence_embeddings"]

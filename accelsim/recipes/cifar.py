@@ -12,7 +12,7 @@ from accelsim.errors import AccelsimError
 from accelsim.recipes.cifar_data import CLASSES, read_cifar
 from accelsim.recipes.classify import Classification, positive
 from accelsim.recipes.files import Needed, load_state, read_state, require
-from accelsim.recipes.random_weights import seeded, settle
+from accelsim.recipes.random_weights import seeded
 
 DEPTHS = (20, 32, 44, 56, 110)
 _WEIGHTS = (
@@ -103,10 +103,8 @@ def cifar_resnet(
     )
     evaluated = read_cifar(evaluation, "test").first(evaluation_images)
     calibrated = read_cifar(calibration, "train").first(calibration_images)
-    model = seeded(lambda: CifarResNet(depth), seed)
-    task = Classification(name, model, evaluated, calibrated, batch, top=(1,))
-    if weights is None:
-        settle(model, next(task.calibration()))
-    else:
+    model = seeded(lambda: CifarResNet(depth), seed, (64, 3, 32, 32) if weights is None else None)
+    task = Classification(name, model, evaluated, evaluated.labels, calibrated, batch, top=(1,))
+    if weights is not None:
         load_state(model, read_state(weights), str(weights))
     return task

@@ -27,6 +27,9 @@ class CifarImages:
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
     def batch(self, rows: NDArray[np.int64]) -> torch.Tensor:
         return normalised(self.pixels[rows])
 

@@ -16,17 +16,18 @@ from accelsim.recipes.task import Floats, Task
 class Images(Protocol):
     """Images by number."""
 
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """int64[images]."""
+    def __len__(self) -> int: ...
 
     def batch(self, rows: NDArray[np.int64]) -> torch.Tensor:
         """float32[rows, 3, height, width], normalised as the model takes it."""
 
 
 class Classification(Task):
-    """`inputs` are the first images of the evaluation. Calibration comes in whole batches of as many: images
-    beyond the last whole one are left out."""
+    """labels: int64[examples]; top: the k of the metrics `topk`.
+
+    `inputs` are the first images of the evaluation. Calibration comes in whole batches of as many: images
+    beyond the last whole one are left out.
+    """
 
     headline = "top1"
 
@@ -35,23 +36,23 @@ class Classification(Task):
         name: str,
         model: torch.nn.Module,
         evaluated: Images,
+        labels: NDArray[np.int64],
         calibrated: Images,
         batch: int,
         top: tuple[int, ...],
     ) -> None:
-        self.name, self.model, self.top = name, model, top
+        self.name, self.model, self.labels, self.top = name, model, labels, top
         self._evaluated, self._calibrated = evaluated, calibrated
-        self.examples = len(evaluated.labels)
+        self.examples = len(labels)
         self.batch = min(positive(batch, f"{name}: batch"), self.examples)
-        if len(calibrated.labels) < self.batch:
+        if len(calibrated) < self.batch:
             raise AccelsimError(
-                f"{name}: {len(calibrated.labels)} calibration images, "
-                f"expected at least a batch of {self.batch}"
+                f"{name}: {len(calibrated)} calibration images, expected at least a batch of {self.batch}"
             )
         self.inputs = evaluated.batch(np.arange(self.batch))
 
     def calibration(self) -> Iterator[torch.Tensor]:
-        for first in range(0, len(self._calibrated.labels) - self.batch + 1, self.batch):
+        for first in range(0, len(self._calibrated) - self.batch + 1, self.batch):
             yield self._calibrated.batch(np.arange(first, first + self.batch))
 
     def evaluation(self) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
@@ -60,11 +61,11 @@ class Classification(Task):
             yield rows, self._evaluated.batch(rows)
 
     def metrics(self, outputs: Floats) -> dict[str, float]:
-        ranks = label_ranks(outputs, self._evaluated.labels)
+        ranks = label_ranks(outputs, self.labels)
         return {f"top{k}": 100.0 * float(np.mean(ranks < k)) for k in self.top}
 
     def correct(self, outputs: Floats) -> NDArray[np.bool_]:
-        return label_ranks(outputs, self._evaluated.labels) == 0
+        return label_ranks(outputs, self.labels) == 0
 
 
 def label_ranks(logits: Floats, labels: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -8,21 +8,26 @@ import torch
 from torch import nn
 
 
-def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+def seeded(build: Callable[[], nn.Module], seed: int, settle_on: tuple[int, ...] | None = None) -> nn.Module:
     """What `build` returns, in evaluation mode; its random numbers follow from `seed` alone, and torch's own
-    generator is left as it was."""
+    generator is left as it was.
+
+    settle_on: a shape of inputs; batch norms get the statistics of normal noise of it, so that activations
+    neither die nor grow with depth.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build().eval()
+        model = build()
+        if settle_on is not None:
+            _settle(model, torch.randn(settle_on))
+        return model.eval()
 
 
-def settle(model: nn.Module, inputs: torch.Tensor) -> None:
-    """Give batch norms the statistics of `inputs`, so that activations neither die nor grow with depth."""
+def _settle(model: nn.Module, inputs: torch.Tensor) -> None:
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None  # a plain average, of this one batch
     with torch.no_grad():
         model.train()(inputs)
-    model.eval()
     for norm in norms:
         norm.momentum = 0.1

@@ -16,8 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 import accelsim.torch  # noqa: E402
 from accelsim import AccelsimError, open_workload  # noqa: E402
 from accelsim.recipes import resnet50  # noqa: E402
+from accelsim.recipes.choose import spread  # noqa: E402
 from accelsim.recipes.classify import Classification  # noqa: E402
-from accelsim.recipes.image_folder import ImageFiles, labelled_images, spread  # noqa: E402
+from accelsim.recipes.image_folder import ImageFiles, labelled_images  # noqa: E402
 from accelsim.recipes.resnet50 import ResNet50  # noqa: E402
 
 SYNSETS = ["n01440764", "n01443537", "n01484850"]

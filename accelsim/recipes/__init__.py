@@ -18,10 +18,19 @@ except ImportError as error:
         "torch is not installed, expected torch>=2.13: pip install 'accelsim[torch,recipes]'"
     ) from None
 
+from accelsim.recipes.bert_squad import bert_squad
 from accelsim.recipes.cifar import cifar_resnet
 from accelsim.recipes.resnet50 import resnet50
 from accelsim.recipes.sentences import sentence_embeddings
 from accelsim.recipes.statistics import agreement, paired_interval
 from accelsim.recipes.task import Task
 
-__all__ = ["Task", "agreement", "cifar_resnet", "paired_interval", "resnet50", "sentence_embeddings"]
+__all__ = [
+    "Task",
+    "agreement",
+    "bert_squad",
+    "cifar_resnet",
+    "paired_interval",
+    "resnet50",
+    "sentence_embeddings",
+]

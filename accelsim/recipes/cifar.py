@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from accelsim.errors import AccelsimError
+from accelsim.recipes.choose import positive
 from accelsim.recipes.cifar_data import CLASSES, read_cifar
-from accelsim.recipes.classify import Classification, positive
+from accelsim.recipes.classify import Classification
 from accelsim.recipes.files import Needed, load_state, read_state, require
 from accelsim.recipes.random_weights import seeded
 
@@ -87,12 +88,9 @@ def cifar_resnet(
     name = f"cifar-resnet{depth}"
     if depth not in DEPTHS:
         raise AccelsimError(f"cifar_resnet: depth is {depth!r}, expected 20, 32, 44, 56 or 110")
-    for count, what in (
-        (evaluation_images, "evaluation_images"),
-        (calibration_images, "calibration_images"),
-    ):
-        if count is not None:
-            positive(count, f"{name}: {what}")
+    if evaluation_images is not None:
+        positive(evaluation_images, f"{name}: evaluation_images")
+    positive(calibration_images, f"{name}: calibration_images")
     require(
         name,
         [

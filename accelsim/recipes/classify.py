@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from accelsim.errors import AccelsimError
+from accelsim.recipes.choose import positive
 from accelsim.recipes.task import Floats, Task
 
 
@@ -88,10 +89,3 @@ def normalised(pixels: NDArray[np.uint8]) -> torch.Tensor:
     deviation = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
     images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
     return (images.to(torch.float32) / 255 - mean) / deviation
-
-
-def positive(value: int, what: str) -> int:
-    """`value`, or AccelsimError where it is no whole number from 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise AccelsimError(f"{what} is {value!r}, expected a whole number from 1")
-    return value

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,8 +13,6 @@ from PIL import Image
 
 from accelsim.errors import AccelsimError
 from accelsim.recipes.classify import normalised
-
-T = TypeVar("T")
 
 _SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -64,13 +60,6 @@ def image_paths(folder: Path) -> list[Path]:
         if found:
             return found
     raise AccelsimError(f"images {folder}: expected a folder with {', '.join(_SUFFIXES)} files in it")
-
-
-def spread(items: Sequence[T], count: int | None) -> list[T]:
-    """`count` of the items, evenly over all of them; every one with None or where there are no more."""
-    if count is None or count >= len(items):
-        return list(items)
-    return [items[index * len(items) // count] for index in range(count)]
 
 
 def labelled_images(

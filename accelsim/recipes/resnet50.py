@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional
 
 from accelsim.errors import AccelsimError
-from accelsim.recipes.classify import Classification, positive
+from accelsim.recipes.choose import positive, spread
+from accelsim.recipes.classify import Classification
 from accelsim.recipes.files import Needed, load_state, read_state, require
-from accelsim.recipes.image_folder import INTERPOLATIONS, ImageFiles, image_paths, labelled_images, spread
+from accelsim.recipes.image_folder import INTERPOLATIONS, ImageFiles, image_paths, labelled_images
 from accelsim.recipes.random_weights import seeded
 
 _WEIGHTS = (
@@ -98,12 +99,9 @@ def resnet50(
     name = "resnet50"
     for value, what in ((classes, "classes"), (resize, "resize"), (crop, "crop")):
         positive(value, f"{name}: {what}")
-    for count, what in (
-        (evaluation_images, "evaluation_images"),
-        (calibration_images, "calibration_images"),
-    ):
-        if count is not None:
-            positive(count, f"{name}: {what}")
+    if evaluation_images is not None:
+        positive(evaluation_images, f"{name}: evaluation_images")
+    positive(calibration_images, f"{name}: calibration_images")
     if interpolation not in INTERPOLATIONS:
         raise AccelsimError(f"{name}: interpolation is {interpolation!r}, expected bilinear or bicubic")
     if resize < crop:

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from accelsim.errors import AccelsimError
-from accelsim.recipes.classify import positive
+from accelsim.recipes.choose import positive
 from accelsim.recipes.encoder import Bert, BertConfig, published_names, read_config
 from accelsim.recipes.files import Needed, load_state, read_state, require
 from accelsim.recipes.random_weights import seeded

@@ -42,6 +42,13 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
     return tokenizer
 
 
+def number_of(tokenizer: Tokenizer, token: str) -> int:
+    """The number of a token that `read_tokenizer` has seen to be there."""
+    number = tokenizer.token_to_id(token)
+    assert number is not None
+    return number
+
+
 def _word_piece(path: Path) -> Tokenizer:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 

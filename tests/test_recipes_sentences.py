@@ -191,6 +191,10 @@ def test_sentences_of_one_length_are_a_batch(folder: Path) -> None:
     assert [tuple(batch.shape) for batch in task.calibration()] == [(2, 5)]
     shapes = [tuple(batch.shape) for batch in task.calibration_of_all_shapes()]
     assert shapes == [(2, 5), (1, 4), (2, 6)]
+    with (folder / "calibration.txt").open("a") as file:
+        file.write("rome was a city\nthe mat\n")  # a third of six tokens is left out, two of four are a batch
+    shapes = [tuple(batch.shape) for batch in small(folder).calibration_of_all_shapes()]
+    assert shapes == [(2, 5), (2, 4), (2, 6)]
 
 
 def test_embeddings_are_means_of_length_1(folder: Path) -> None:

@@ -44,7 +44,7 @@ class SentencePairs(Task):
 
     Examples are the first sentences of all pairs, then the second ones. A batch has sentences of one number
     of tokens, so that nothing is padded: `inputs` and `calibration` have the number that most sentences of
-    the calibration have, `calibration_of_all_shapes` has them all.
+    the calibration have (of those that fill a batch of the evaluation), `calibration_of_all_shapes` has all.
     """
 
     headline = "spearman"
@@ -67,22 +67,26 @@ class SentencePairs(Task):
             raise AccelsimError(
                 f"{name}: no sentence to calibrate on has as many tokens as one to evaluate, expected some"
             )
-        self._tokens = max(common, key=lambda tokens: (len(self._calibrated[tokens][0]), -tokens))
-        own, others = (group[self._tokens][1] for group in (self._evaluated, self._calibrated))
-        self._size = min(self.batch, len(own), len(others))
-        self.inputs = own[: self._size]
+
+        def size(tokens: int) -> int:
+            return min(self.batch, *(len(group[tokens][0]) for group in (self._evaluated, self._calibrated)))
+
+        # Whole batches if there can be, of as many sentences as there can be, then of as few tokens.
+        self._tokens = max(common, key=lambda own: (size(own), len(self._calibrated[own][0]), -own))
+        self._size = size(self._tokens)
+        self.inputs = self._evaluated[self._tokens][1][: self._size]
 
     def calibration(self) -> Iterator[torch.Tensor]:
         """Whole batches: sentences beyond the last whole one are left out."""
-        _, ids = self._calibrated[self._tokens]
-        for first in range(0, len(ids) - self._size + 1, self._size):
-            yield ids[first : first + self._size]
+        yield from whole_batches(self._calibrated[self._tokens][1], self._size)
 
     def calibration_of_all_shapes(self) -> Iterator[torch.Tensor]:
-        # Those of `inputs` first: what takes several shapes may take the first for its own.
-        others = sorted(self._calibrated.keys() - {self._tokens})
-        for tokens in (self._tokens, *others):
-            yield from self._calibrated[tokens][1].split(self.batch)
+        """Whole batches of every number of tokens, that of `inputs` first; where there are fewer sentences
+        than a batch has, all of them are one."""
+        yield from self.calibration()
+        for tokens in sorted(self._calibrated.keys() - {self._tokens}):
+            ids = self._calibrated[tokens][1]
+            yield from whole_batches(ids, min(self.batch, len(ids)))
 
     def evaluation(self) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
         for tokens in sorted(self._evaluated):
@@ -98,6 +102,11 @@ class SentencePairs(Task):
         lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
         cosines = np.divide(np.sum(a * b, axis=1), lengths, out=np.zeros(pairs), where=lengths > 0)
         return {"spearman": 100 * spearman(cosines, self.scores)}
+
+
+def whole_batches(ids: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
+    for first in range(0, len(ids) - size + 1, size):
+        yield ids[first : first + size]
 
 
 def by_length(sentences: Sequence[list[int]]) -> dict[int, tuple[NDArray[np.int64], torch.Tensor]]:

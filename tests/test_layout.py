@@ -60,6 +60,7 @@ MAY_IMPORT = {
     "trace": WHAT,
     "synthetic": WHAT,
     "open": {"errors", "trace", "synthetic"},
+    "recipes": {"errors"},
     "machine": {"errors", "formats"},
     "mapping": {"errors", "formats", "workload", "machine"},
     "sim": {"errors", "workload", "machine", "mapping"},

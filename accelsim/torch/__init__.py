@@ -16,6 +16,9 @@ except ImportError as error:
         "torch is not installed, expected torch>=2.13: pip install 'accelsim[torch]'"
     ) from None
 
+from accelsim.torch.calibrate import calibrate
+from accelsim.torch.refine import Methods
+from accelsim.torch.simulate import Simulated, simulate
 from accelsim.torch.write import export
 
-__all__ = ["export"]
+__all__ = ["Methods", "Simulated", "calibrate", "export", "simulate"]

@@ -90,12 +90,17 @@ def rows_of(step: Step, result: Any) -> Floats | None:
 
 @dataclass
 class Calibrated:
-    """A model with what was recorded of it. captures: by the shapes of the inputs, of one model."""
+    """A model with what was recorded of it.
+
+    given: False where that was on its example inputs alone; captures: of the model, by shapes of inputs;
+    batches: the calibration inputs, each with the capture it fits.
+    """
 
     model: torch.nn.Module | torch.export.ExportedProgram
     unsupported: Literal["error", "float"]
     layers: Sampler
     tensors: RowSampler
+    given: bool = True
     captures: list[tuple[Any, Captured]] = field(default_factory=list)
     batches: list[tuple[Captured, Any]] = field(default_factory=list)
 
@@ -166,7 +171,9 @@ def calibrate(
     """
     report = progress or (lambda what, done, of: None)
     captured = capture(model, inputs, unsupported)
-    calibrated = Calibrated(model, unsupported, Sampler(values, seed), RowSampler(values, seed))
+    calibrated = Calibrated(
+        model, unsupported, Sampler(values, seed), RowSampler(values, seed), calibration is not None
+    )
     calibrated.captures.append((_shapes(inputs), captured))
     total = len(calibration) if isinstance(calibration, Sized) else 0
     for done, item in enumerate([inputs] if calibration is None else calibration):

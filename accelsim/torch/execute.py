@@ -14,20 +14,14 @@ from torch.utils import _pytree as pytree
 
 from accelsim.inference import between
 from accelsim.inference.layer import HardwareLayer, TensorFormat, Words
-from accelsim.quantize.layers import input_vectors, weight_vectors
 from accelsim.torch.calls import Floats, LayerCall, NodeCall, Operands, as_floats
-from accelsim.torch.catalogue import name_of, shape_of
+from accelsim.torch.catalogue import shape_of
 from accelsim.torch.integers import integer_node
 from accelsim.torch.storage import is_view
-from accelsim.torch.stored import Stored, by_element, floats_of, has_stored
+from accelsim.torch.stored import Cut, Stored, by_element, cuts, floats_of, has_stored, view
 from accelsim.torch.walk import Step
+from accelsim.torch.whole import Formats, Whole
 from accelsim.workload.layer import QuantizedLayer
-
-Formats = tuple[TensorFormat, TensorFormat | None]
-"""Of a stored tensor, and of its second copy for nodes."""
-
-_CASTS = ("_to_copy", "to", "type_as")
-_REINTERPRETED = ("view_as_complex", "view_as_real")
 
 
 @dataclass
@@ -42,11 +36,12 @@ class Coverage:
 @dataclass
 class Executor:
     """Computes steps. layers: by name; formats: of the tensors that are stored, none where every layer reads
-    floats; coverage: is added to."""
+    floats; whole: operands whose codes are taken as they are; coverage: is added to."""
 
     layers: Mapping[str, HardwareLayer]
     formats: Mapping[str, Formats]
     vector_size: int
+    whole: Whole = frozenset()
     coverage: Coverage = field(default_factory=Coverage)
 
     def __call__(self, step: Step) -> Any:
@@ -55,7 +50,7 @@ class Executor:
         if step.node.target is operator.getitem:
             return step.result()
         if is_view(step.node):
-            return _view(step)
+            return view(step)
         if isinstance(step.call, NodeCall):
             return self._node(step, step.call)
         return step.result(floats_of)
@@ -105,43 +100,24 @@ class Executor:
         own, waiting = formats
         return store(own, None if waiting is None else store(waiting, None))
 
-    def takes_codes(self, step: Step, layer: HardwareLayer) -> bool:
-        """True where a layer's input comes as codes that it takes as they are."""
-        x = step.args[0]
-        if not isinstance(x, Stored) or not isinstance(step.call, LayerCall):
-            return False
-        sized = layer.of_size(step.call.layer)
-        return self.operands(step, step.call, sized)[0].gamma == x.format.gamma
-
     def operands(self, step: Step, call: LayerCall, layer: HardwareLayer) -> tuple[Words, Words | None]:
         """The layer's words: codes handed on where the vectors are whole, else quantized from values."""
-        spec, g = layer.words.spec, call.layer.geometry
-        x, computed = step.args[0], call.layer.weight_is_activation
-
-        def inputs(values: torch.Tensor) -> NDArray[Any]:
-            return input_vectors(call.rows(values).numpy(), g, spec.vector_size, spec.packed_im2col)
-
-        def weights(values: torch.Tensor) -> NDArray[Any]:
-            return weight_vectors(call.columns(values).numpy(), spec.vector_size, spec.packed_im2col)
-
-        words = _handed_on(x, spec.input_operand, inputs)
-        how = "codes" if words is not None else "requantized" if isinstance(x, Stored) else "floats"
-        if words is None:
-            words = layer.input_words(as_floats(call.rows(_values(x))))
+        x, cut = step.args[0], cuts(call, layer.words.spec)
+        if (step.node, "input") in self.whole:
+            words, how = _handed_on(x, cut[0]), "codes"
+        else:
+            words, how = layer.input_words(as_floats(call.rows(_values(x)))), _source(x)
         weight_words = None
-        if computed:
+        if call.layer.weight_is_activation:
             weight = step.args[1]
-            weight_words = _handed_on(weight, spec.weight_operand, weights)
-            side = (
-                "codes"
-                if weight_words is not None
-                else "requantized"
-                if isinstance(weight, Stored)
-                else "floats"
-            )
+            if (step.node, "weight") in self.whole:
+                weight_words, side = _handed_on(weight, cut[1]), "codes"
+            else:
+                weight_words, side = (
+                    layer.weight_words(as_floats(call.columns(_values(weight)))),
+                    _source(weight),
+                )
             how = f"{how}, weight operand {side}"
-            if weight_words is None:
-                weight_words = layer.weight_words(as_floats(call.columns(_values(weight))))
         self.coverage.how[call.name] = how
         return words, weight_words
 
@@ -189,22 +165,20 @@ class Executor:
         )
 
 
-def _handed_on(value: Any, operand: Any, cut: Any) -> Words | None:
-    """Words of a stored tensor as they are, where format and vectors are the reader's."""
-    if not isinstance(value, Stored):
-        return None
-    own = value.format.operand
-    if (own.element, own.scale.bits) != (operand.element, operand.scale.bits):
-        return None
-    scales = None
+def _handed_on(value: Stored, cut: Cut) -> Words:
+    """Words of a stored tensor as they are."""
+    codes, scales = cut(value.codes), None
     if value.scales is not None:
-        vectors = cut(value.scales)
-        shared = between.shared_scales(np.ascontiguousarray(vectors).reshape(-1, vectors.shape[-1]))
-        if shared is None:
-            return None
+        vectors = np.ascontiguousarray(cut(value.scales))
+        shared = between.shared_scales(vectors.reshape(-1, vectors.shape[-1]))
+        assert shared is not None
         scales = shared.reshape(vectors.shape[:-1])
-    codes = cut(value.codes).astype(np.int8 if own.element.signed else np.uint8)
-    return Words(codes, scales, value.format.gamma)
+    signed = value.format.operand.element.signed
+    return Words(codes.astype(np.int8 if signed else np.uint8), scales, value.format.gamma)
+
+
+def _source(value: Any) -> str:
+    return "requantized" if isinstance(value, Stored) else "floats"
 
 
 def _values(value: Any) -> torch.Tensor:
@@ -212,20 +186,6 @@ def _values(value: Any) -> torch.Tensor:
     tensor = value.floats() if isinstance(value, Stored) else value
     assert isinstance(tensor, torch.Tensor)
     return tensor
-
-
-def _view(step: Step) -> Any:
-    found = [value for value in pytree.tree_leaves(step.reads) if isinstance(value, Stored)]
-    if not found or name_of(step.node.target) in _REINTERPRETED:
-        return step.result(floats_of)
-    value = step.node.meta["val"]
-    if name_of(step.node.target) in _CASTS:
-        return found[0] if value.dtype.is_floating_point else step.result(floats_of)
-
-    def view(tensor: torch.Tensor) -> Any:
-        return step.result(lambda argument: tensor if isinstance(argument, Stored) else argument)
-
-    return found[0].viewed(view)
 
 
 def _image(values: NDArray[Any], call: LayerCall) -> torch.Tensor:

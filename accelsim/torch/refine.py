@@ -69,7 +69,7 @@ class Refiner:
         chosen = _evenly(len(wanted), self.methods.rows)
         wanted = wanted[chosen]
         layer = self.layers[call.name]
-        if self.methods.input_gamma and not self.executor.takes_codes(machine[0], layer):
+        if self.methods.input_gamma and (machine[0].node, "input") not in self.executor.whole:
             layer = self._best_input_gamma(layer, machine, wanted, chosen)
         inputs = self._inputs(layer, machine)
         if call.weight is not None and (self.methods.round_by_columns or self.methods.refit):

@@ -22,12 +22,19 @@ from accelsim.quantize.layers import keep_24_bits, quantize_layer
 from accelsim.torch.calibrate import Calibrated, calibrate
 from accelsim.torch.calls import LayerCall
 from accelsim.torch.capture import Captured, GraphRunner
-from accelsim.torch.execute import Coverage, Executor, Formats
+from accelsim.torch.execute import Coverage, Executor
 from accelsim.torch.refine import Methods, Refiner
 from accelsim.torch.storage import find_readers, storage_of
 from accelsim.torch.walk import walk
+from accelsim.torch.whole import Formats, Whole, find_whole
 from accelsim.torch.write import Progress
 from accelsim.workload.layer import FloatLayer
+
+PRESETS: dict[str, Methods | None] = {
+    "plain": None,
+    "default": Methods(),
+    "best": Methods(round_by_columns=True, refit=True, input_gamma=True),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +67,19 @@ class Simulated(torch.nn.Module):
         self.layers = prepare_layers(calibrated, design)
         self.formats = prepare_formats(calibrated, design) if design.chained else {}
         self.coverage = Coverage()
+        self._whole: dict[int, Whole] = {}
 
-    @property
-    def executor(self) -> Executor:
-        return Executor(self.layers, self.formats, self.design.arch.vector_size, self.coverage)
+    def executor(self, *runs: tuple[Captured, Any]) -> Executor:
+        """What computes the steps of these captures, with inputs of their shapes."""
+        size = self.design.arch.vector_size
+        for captured, inputs in runs:
+            known = id(captured) in self._whole or not self.formats
+            if not known and isinstance(captured.runner, GraphRunner):
+                self._whole[id(captured)] = find_whole(
+                    captured.runner.traced, inputs, self.layers, self.formats, size
+                )
+        whole = frozenset().union(*(self._whole.get(id(captured), frozenset()) for captured, _ in runs))
+        return Executor(self.layers, self.formats, size, whole, self.coverage)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         captured, pieces, rows = self.calibrated.parts((args, kwargs))
@@ -72,16 +88,19 @@ class Simulated(torch.nn.Module):
 
     def refine(self, methods: Methods) -> None:
         """Fit weights, gains and gammas on the calibration inputs, in place of those made by rule."""
+        if not self.calibrated.given:
+            raise AccelsimError("model: was not calibrated, expected calibration inputs to refine it on")
         runs = []
         for captured, inputs in self.calibrated.batches:
             if not isinstance(captured.runner, GraphRunner):
                 raise AccelsimError("model: torch.export cannot trace it, expected a graph to be refined on")
             runs.append((captured.runner.traced, inputs))
-        walk(runs * 2, Refiner(self.executor, self.layers, methods))
+        executor = self.executor(*self.calibrated.batches)
+        walk(runs * 2, Refiner(executor, self.layers, methods))
         self.coverage = Coverage()
 
     def _run(self, captured: Captured, inputs: Any) -> Any:
-        executor = self.executor
+        executor = self.executor((captured, inputs))
         if isinstance(captured.runner, GraphRunner):
             outputs = walk([(captured.runner.traced, inputs)], lambda steps: [executor(s) for s in steps])
             return executor.finished(outputs[0])
@@ -98,6 +117,7 @@ def simulate(
     options: QuantizeOptions | None = None,
     chained: bool = False,
     residual: str | None = None,
+    quantize: Literal["plain", "default", "best"] | None = None,
     overrides: Sequence[str] = (),
     unsupported: Literal["error", "float"] = "error",
     seed: int = 0,
@@ -108,8 +128,11 @@ def simulate(
     model, inputs, calibration: as of `export`; or what `calibrate` returned, for many schemes of one model.
     chained: False quantizes the input of every layer from floats (VS-Quant's setting, section 5); True hands
     the PPU's integers on, and adds and pools in integers. residual: with chained, the format `A/as` or `A/-`
-    of tensors that only wait for a node, by default the scheme's activations. Raises AccelsimError.
+    of tensors that only wait for a node, by default the scheme's activations. quantize: how words are chosen
+    (docs/inference.md); by default `default` where calibration is given, else `plain`. Raises AccelsimError.
     """
+    if quantize is not None and quantize not in PRESETS:
+        raise AccelsimError(f"quantize is {quantize!r}, expected one of {', '.join(PRESETS)}")
     scheme = Scheme.parse(scheme) if isinstance(scheme, str) else scheme
     machine = arch if isinstance(arch, Arch) else load_arch(arch, list(overrides))
     machine.check_scheme(scheme)
@@ -124,7 +147,12 @@ def simulate(
         chained=chained,
         residual=None if residual is None else parse_residual(residual),
     )
-    return Simulated(model, design)
+    simulated = Simulated(model, design)
+    fitting = isinstance(model.first.runner, GraphRunner) and model.given
+    methods = PRESETS[quantize or ("default" if fitting else "plain")]
+    if methods is not None:
+        simulated.refine(methods)
+    return simulated
 
 
 def parse_residual(text: str) -> Operand:

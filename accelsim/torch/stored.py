@@ -12,6 +12,14 @@ from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
 from accelsim.inference.layer import TensorFormat
+from accelsim.quantize.layers import input_vectors, weight_vectors
+from accelsim.torch.calls import LayerCall
+from accelsim.torch.catalogue import name_of
+from accelsim.torch.walk import Step
+from accelsim.workload.layer import LayerSpec
+
+_CASTS = ("_to_copy", "to", "type_as")
+_REINTERPRETED = ("view_as_complex", "view_as_real")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +68,40 @@ def has_stored(values: Any) -> bool:
     return any(isinstance(value, Stored) for value in pytree.tree_leaves(values))
 
 
-def by_element(scales: NDArray[np.uint16], groups: int, size: int, width: int) -> NDArray[np.int32]:
+def by_element(scales: NDArray[np.integer], groups: int, size: int, width: int) -> NDArray[np.int32]:
     """Scales [rows, groups * ceil(width/size)] of vectors as int32[rows, groups * width] of elements."""
     rows = len(scales)
     spread = np.repeat(scales.astype(np.int32).reshape(rows, groups, -1), size, axis=2)
     return spread[:, :, :width].reshape(rows, groups * width)
+
+
+Cut = Callable[[torch.Tensor], NDArray[Any]]
+"""Of an operand's codes or scales: its vectors [..., V], as the layer takes them."""
+
+
+def cuts(call: LayerCall, spec: LayerSpec) -> tuple[Cut, Cut]:
+    """How a layer cuts its input and its weight operand."""
+
+    def inputs(values: torch.Tensor) -> NDArray[Any]:
+        rows = call.rows(values).numpy()
+        return input_vectors(rows, call.layer.geometry, spec.vector_size, spec.packed_im2col)
+
+    def weights(values: torch.Tensor) -> NDArray[Any]:
+        return weight_vectors(call.columns(values).numpy(), spec.vector_size, spec.packed_im2col)
+
+    return inputs, weights
+
+
+def view(step: Step) -> Any:
+    """A step that only moves tensors about."""
+    found = [value for value in pytree.tree_leaves(step.reads) if isinstance(value, Stored)]
+    name = name_of(step.node.target)
+    if not found or name in _REINTERPRETED:
+        return step.result(floats_of)
+    if name in _CASTS:
+        return found[0] if step.node.meta["val"].dtype.is_floating_point else step.result(floats_of)
+
+    def moved(tensor: torch.Tensor) -> Any:
+        return step.result(lambda argument: tensor if isinstance(argument, Stored) else argument)
+
+    return found[0].viewed(moved)

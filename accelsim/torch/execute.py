@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -113,10 +113,8 @@ class Executor:
             if (step.node, "weight") in self.whole:
                 weight_words, side = _handed_on(weight, cut[1]), "codes"
             else:
-                weight_words, side = (
-                    layer.weight_words(as_floats(call.columns(_values(weight)))),
-                    _source(weight),
-                )
+                columns = as_floats(call.columns(_values(weight)))
+                weight_words, side = layer.weight_words(columns), _source(weight)
             how = f"{how}, weight operand {side}"
         self.coverage.how[call.name] = how
         return words, weight_words
@@ -127,26 +125,19 @@ class Executor:
             if has_stored(step.reads):
                 self.coverage.how[call.name] = "float32"
             return step.result(floats_of)
-        values: list[Stored] = []
-        for output in formats:
-            if output is None:
-                continue
-            z = integer_node(step, call, output)
-            self.coverage.how[call.name] = "float32" if z is None else "integers"
-            rest: tuple[Any, ...] = ()
-            if z is None:
-                result = step.result(floats_of)
-                first, rest = (result, ()) if isinstance(result, torch.Tensor) else (result[0], result[1:])
-                z = torch.from_numpy(between.from_floats(first.numpy(), output))
-            values.append(self._store(step, z, output))
-            tail = rest
-        own = (
-            values[0]
-            if len(values) == 1
-            else Stored(values[0].codes, values[0].scales, values[0].format, values[1])
-        )
+        wanted = [output for output in formats if output is not None]
+        aligned = [integer_node(step, call, output) for output in wanted]
+        self.coverage.how[call.name] = "float32" if aligned[0] is None else "integers"
+        rest: tuple[Any, ...] = ()
+        if aligned[0] is None:
+            result = step.result(floats_of)
+            first, rest = (result, ()) if isinstance(result, torch.Tensor) else (result[0], result[1:])
+            aligned = [torch.from_numpy(between.from_floats(first.numpy(), output)) for output in wanted]
+        own, *wide = (self._store(step, z, output) for z, output in zip(aligned, wanted, strict=True))
+        if wide:
+            own = replace(own, wide=wide[0])
         several = not isinstance(step.node.meta["val"], torch.Tensor)
-        return (own, *tail) if several else own
+        return (own, *rest) if several else own
 
     def _store(self, step: Step, z: torch.Tensor, output: TensorFormat) -> Stored:
         """z int64 of the tensor's shape, cut into vectors along its innermost channel axis."""

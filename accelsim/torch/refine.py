@@ -1,7 +1,7 @@
 """Better words for a captured model, without training: chosen layer by layer in the order in which they run.
 
 The float model and the machine run side by side on calibration inputs. Each layer sees what the machine hands
-it, errors of all layers before it included, and is fitted to the float model's output (docs/quantization.md).
+it, errors of all layers before it included, and is fitted to the float model's output (docs/inference.md).
 """
 
 from __future__ import annotations

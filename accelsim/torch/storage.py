@@ -76,16 +76,16 @@ def storage_of(readers: Readers, scheme: Scheme, residual: Operand | None) -> St
     call = readers.node.meta[CALL]
     if isinstance(call, NodeCall) and call.node.unit == "none":
         return None
-    own_sign = not _never_negative(readers.node, call)
-    waiting = None if residual is None else residual.of_sign(own_sign)
+    signed = not _never_negative(readers.node, call)
+    waiting = None if residual is None else residual.of_sign(signed)
     nodes = [node for node in readers.nodes if node.node.unit != "none"]
     if readers.inputs:
-        signed = any(reader.layer.input_signed for reader in readers.inputs)
-        return Storage(scheme.activation.of_sign(signed), waiting if nodes else None)
+        as_read = any(reader.layer.input_signed for reader in readers.inputs)
+        return Storage(scheme.activation.of_sign(as_read), waiting if nodes else None)
     if readers.weights:
         return Storage(scheme.weight, waiting if nodes else None)
     if nodes:
-        return Storage(waiting or scheme.activation.of_sign(own_sign))
+        return Storage(waiting or scheme.activation.of_sign(signed))
     return None
 
 

@@ -97,6 +97,11 @@ def trace_of(simulated: Simulated, inputs: Any) -> dict[str, tuple[Step, Any]]:
     return seen
 
 
+def as_nodes_read(value: Stored) -> Stored:
+    """The copy for nodes, where there are two."""
+    return value if value.wide is None else value.wide
+
+
 def by_hand(value: Stored, output: TensorFormat, count: int = 1) -> np.ndarray[Any, Any]:
     """z of aligned integers, in Python's own."""
     fraction = output.operand.bits - output.operand.element.signed
@@ -141,21 +146,21 @@ def test_every_step_is_the_reference_s(calibrated: Any, scheme: str, residual: s
     seen = trace_of(simulated, torch.relu(torch.randn(8, 16, 8, 8)))
     size = simulated.design.arch.vector_size
     add, body, stem = seen["add"][1], seen["body"][1], seen["stem"][1]
-    z = np.clip(by_hand(body, add.format) + by_hand(stem.for_nodes(), add.format), -(2**23 - 1), 2**23 - 1)
+    z = np.clip(by_hand(body, add.format) + by_hand(as_nodes_read(stem), add.format), -(2**23 - 1), 2**23 - 1)
     stored_by_hand(np.maximum(z, 0), add, 1, size)
     assert (stem.wide is not None) == (residual is not None and (scheme, residual) != ("8/8/-/-", "8/-"))
 
     pooled = seen["max_pool"][1]
-    z = by_hand(add.for_nodes(), pooled.format).reshape(8, 32, 4, 2, 4, 2).max((3, 5))
+    z = by_hand(as_nodes_read(add), pooled.format).reshape(8, 32, 4, 2, 4, 2).max((3, 5))
     stored_by_hand(z, pooled, 1, size)
 
     joined = seen["concat"][1]
-    parts = [by_hand(seen[name][1].for_nodes(), joined.format) for name in ("max_pool", "depthwise")]
+    parts = [by_hand(as_nodes_read(seen[name][1]), joined.format) for name in ("max_pool", "depthwise")]
     stored_by_hand(np.concatenate(parts, 1), joined, 1, size)
 
     mean = seen["avg_pool"][1]
-    sums = joined.for_nodes().integers().sum((2, 3), dtype=torch.int32)
-    total = Stored(sums.to(torch.int32), None, joined.for_nodes().format)
+    sums = as_nodes_read(joined).integers().sum((2, 3), dtype=torch.int32)
+    total = Stored(sums.to(torch.int32), None, as_nodes_read(joined).format)
     stored_by_hand(by_hand(total, mean.format, 16), mean, 1, size)
 
     simulated(torch.zeros(8, 16, 8, 8))
@@ -294,6 +299,38 @@ def test_alignment_covers_coarse_and_fine_operands() -> None:
         z = between.aligned(values, ratio, TensorFormat(operand, 1.0))
         exact = np.clip(values * ratio * 2**6, -(2**23 - 1), 2**23 - 1)
         assert np.abs(z - exact).max() <= 0.5 + np.abs(exact).max() * 2.0**-16
+
+
+def test_ranges_by_maximum_are_those_of_all_that_was_seen() -> None:
+    """However few values are kept, the largest of every input and tensor is among them."""
+    torch.manual_seed(3)
+    inputs = torch.randn(16, 12, 32)
+    inputs[9, 5] *= 40
+    for values in (2000, 1 << 20):
+        calibrated = accelsim.torch.calibrate(Attention().eval(), inputs, [inputs], values=values, seed=1)
+        rows = {name: calibrated.tensors.rows(name) for name in calibrated.tensors.kept}
+        layers = {call.name: calibrated.layers.sample(call) for call in calibrated.first.layers}
+        if values == 2000:
+            few, few_layers, model = rows, layers, calibrated.model
+            continue
+        calibrated = accelsim.torch.calibrate(model, inputs, [inputs], values=values)
+        for name, some in few.items():
+            assert np.abs(some).max() == np.abs(calibrated.tensors.rows(name)).max(), name
+        for call in calibrated.first.layers:
+            for own, all_of_it in zip(few_layers[call.name], calibrated.layers.sample(call), strict=True):
+                assert (own is None) == (all_of_it is None)
+                if own is not None and all_of_it is not None:
+                    assert own.size < all_of_it.size and np.abs(own).max() == np.abs(all_of_it).max()
+
+
+def test_a_product_of_activations_has_one_gain(attention: Any) -> None:
+    encoder = accelsim.torch.simulate(attention, scheme="8/8/8/8", quantize="plain")
+    tokens = torch.randn(16, 12, 32, generator=torch.Generator().manual_seed(9))
+    before = trace_of(encoder, tokens)["scores"][1]
+    encoder.layers["scores"] = replace(encoder.layers["scores"], gain=1.5)
+    torch.testing.assert_close(trace_of(encoder, tokens)["scores"][1], 1.5 * before)
+    encoder.refine(accelsim.torch.Methods())
+    assert encoder.layers["scores"].gain not in (1.0, 1.5)
 
 
 def test_models_that_are_no_graph_run_layer_by_layer() -> None:

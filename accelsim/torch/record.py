@@ -47,14 +47,15 @@ class Sampler:
 
     What is drawn is an image of a convolution, a row of a linear layer, a whole group of a matmul between
     activations (float32[C/groups, rows] with its weight operand); one at least. Every item has the same
-    chance, whatever run it comes from, and the same seed draws the same. The items with the largest
-    magnitudes are kept beside them, so that ranges by maximum are those of all that was seen.
+    chance, whatever run it comes from, and the same seed draws the same. Those with the largest
+    magnitudes are always among them, so that ranges by maximum are those of all that was seen.
     """
 
     def __init__(self, values: int, seed: int) -> None:
         self.values, self.seed = values, seed
         self.items: dict[str, list[Item]] = {}
         self.random: dict[str, np.random.Generator] = {}
+        self.most: dict[str, int] = {}
         self.largest: dict[tuple[str, str], tuple[float, Item]] = {}
 
     def __call__(self, call: LayerCall, operands: Operands) -> None:
@@ -64,6 +65,7 @@ class Sampler:
         items, weights = _items(call, operands)
         size = math.prod(items.shape[1:]) + (0 if weights is None else math.prod(weights.shape[1:]))
         most = max(1, self.values // size)
+        self.most[call.name] = most
         draws = self.random[call.name].random(len(items))
 
         def item(index: int) -> Item:
@@ -81,14 +83,20 @@ class Sampler:
             if peaks[index] > self.largest.get((call.name, side), (-1.0,))[0]:
                 self.largest[call.name, side] = (float(peaks[index]), item(index))
 
+    def _with_largest(self, name: str) -> list[Item]:
+        """What is kept, the last drawn giving way to the items of the largest magnitudes."""
+        largest: dict[float, Item] = {}
+        for side in ("input", "weight"):
+            if (name, side) in self.largest:
+                item = self.largest[name, side][1]
+                largest.setdefault(item[0], item)
+        most = self.most[name]
+        others = [item for item in self.items[name] if item[0] not in largest]
+        return [*others[: max(0, most - len(largest))], *list(largest.values())[:most]]
+
     def sample(self, call: LayerCall) -> tuple[Floats, Floats | None]:
         """(calibration_input, calibration_weight) as FloatLayer has them."""
-        kept = list(self.items[call.name])
-        for side in ("input", "weight"):
-            if (call.name, side) in self.largest:
-                item = self.largest[call.name, side][1]
-                if item[0] not in [draw for draw, _, _ in kept]:
-                    kept.append(item)
+        kept = self._with_largest(call.name)
         items = _stacked([item for _, item, _ in kept])
         if call.layer.op == "conv":
             return items, None

@@ -368,6 +368,19 @@ def test_what_is_asked_wrongly_is_said(calibrated: Any) -> None:
         )(torch.relu(torch.randn(8, 16, 8, 8)))
 
 
+def test_inputs_that_cannot_be_are_said(calibrated: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    simulated = accelsim.torch.simulate(calibrated, quantize="plain")
+    with pytest.raises(AccelsimError, match="layer stem: input holds NaN or infinity, expected finite"):
+        simulated(torch.full((2, 16, 8, 8), float("nan")))
+    with pytest.raises(AccelsimError, match=r"Small: does not run on inputs of \[\[2, 15, 8, 8\]\]"):
+        simulated(torch.zeros(2, 15, 8, 8))
+    assert "Traceback" not in capfd.readouterr().err
+    with pytest.raises(AccelsimError, match="node softmax: makes NaN"):
+        between.from_floats(
+            np.array([np.nan]), TensorFormat(Scheme.parse("4/4/-/-").activation, 1.0), "softmax"
+        )
+
+
 def test_overflows_are_counted_and_change_the_outcome(calibrated: Any) -> None:
     x = torch.relu(torch.randn(8, 16, 8, 8, generator=torch.Generator().manual_seed(8)))
     wide = accelsim.torch.simulate(calibrated, scheme="8/8/-/-", quantize="plain")

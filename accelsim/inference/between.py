@@ -7,6 +7,7 @@ from accelsim_kernels import ppu_static, ppu_vector
 from numba import njit
 from numpy.typing import NDArray
 
+from accelsim.errors import AccelsimError
 from accelsim.inference.layer import TensorFormat
 from accelsim.quantize.reference import PPU_LIMIT
 from accelsim.workload.layer import OutputFormat
@@ -30,8 +31,13 @@ def saturated(z: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.clip(z, -PPU_LIMIT, PPU_LIMIT)
 
 
-def from_floats(y: NDArray[np.floating], output: TensorFormat) -> NDArray[np.int64]:
-    """z = sat(round(y * 2^F / gamma)) of what was computed in float32."""
+def from_floats(y: NDArray[np.floating], output: TensorFormat, name: str) -> NDArray[np.int64]:
+    """z = sat(round(y * 2^F / gamma)) of what node `name` computed in float32; infinity saturates.
+
+    Raises AccelsimError for NaN.
+    """
+    if np.isnan(y).any():
+        raise AccelsimError(f"node {name}: makes NaN, expected numbers")
     scaled = np.ldexp(y.astype(np.float64), OutputFormat(output.operand).fraction_bits) / output.gamma
     return np.clip(np.rint(scaled), -PPU_LIMIT, PPU_LIMIT).astype(np.int64)
 

@@ -56,8 +56,9 @@ class HardwareLayer:
         return replace(self, words=replace(self.words, spec=replace(self.words.spec, layer=layer)))
 
     def input_words(self, x: NDArray[np.floating], gamma: float | None = None) -> Words:
-        """Words of float[N, C, H, W], at the calibrated gamma or another."""
+        """Words of float[N, C, H, W], at the calibrated gamma or another. Raises AccelsimError for NaN."""
         words, spec = self.words, self.words.spec
+        self._check_finite(x, "input")
         vectors = input_vectors(x, words.geometry, words.vector_size, spec.packed_im2col)
         gamma = words.input_gamma if gamma is None else gamma
         codes, scales = words_at_gamma(vectors, spec.input_operand, gamma, self.options)
@@ -66,10 +67,17 @@ class HardwareLayer:
     def weight_words(self, weight: NDArray[np.floating], gamma: float | None = None) -> Words:
         """Words of a weight operand float[K, C/groups, R, S] that is computed at run time."""
         words, spec = self.words, self.words.spec
+        self._check_finite(weight, "weight operand")
         vectors = weight_vectors(weight, words.vector_size, spec.packed_im2col)
         gamma = float(words.weight_gamma[0]) if gamma is None else gamma
         codes, scales = words_at_gamma(vectors, spec.weight_operand, gamma, self.options)
         return Words(codes, scales, gamma)
+
+    def _check_finite(self, values: NDArray[np.floating], side: str) -> None:
+        if not np.isfinite(values).all():
+            raise AccelsimError(
+                f"layer {self.words.name}: {side} holds NaN or infinity, expected finite numbers"
+            )
 
     def filled(self, inputs: Words, weights: Words | None = None) -> QuantizedLayer:
         """The layer with its operands in place. weights: where they are computed at run time."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from torch.utils import _pytree as pytree
 
 from accelsim.errors import AccelsimError
 from accelsim.torch.calls import LayerCall, NodeCall, OnLayer, OnNode, as_array
@@ -77,7 +78,7 @@ def capture(
         traced = trace(model, inputs)
     except NotTraceable as reason:
         assert isinstance(model, torch.nn.Module)
-        hooked = HookRunner(model, inputs, leave_to_host=unsupported == "float")
+        hooked = _hooked(model, inputs, unsupported)
         note = (
             f"torch.export cannot trace the model ({reason}): layers were found by hooks, the graph is a "
             "chain of them, and all work between them is left out"
@@ -106,6 +107,20 @@ def capture(
     notes = (f"left to the host, in float: {', '.join(lowered.host)}",) if lowered.host else ()
     _warn(notes)
     return Captured(module, lowered.steps, lowered.graph, "torch.export", notes, GraphRunner(traced))
+
+
+def _hooked(model: torch.nn.Module, inputs: Any, unsupported: str) -> HookRunner:
+    """Of a model that runs on these inputs, though torch.export cannot trace it."""
+    try:
+        return HookRunner(model, inputs, leave_to_host=unsupported == "float")
+    except AccelsimError:
+        raise
+    except Exception as error:  # whatever the model's own code raises
+        shapes = [list(x.shape) for x in pytree.tree_leaves(inputs) if isinstance(x, torch.Tensor)]
+        said = " ".join(str(error).split())[:200]
+        raise AccelsimError(
+            f"model {_name(model)}: does not run on inputs of {shapes}: {type(error).__name__}: {said}"
+        ) from None
 
 
 def _check_types(model: torch.nn.Module | torch.export.ExportedProgram) -> None:

@@ -132,7 +132,9 @@ class Executor:
         if aligned[0] is None:
             result = step.result(floats_of)
             first, rest = (result, ()) if isinstance(result, torch.Tensor) else (result[0], result[1:])
-            aligned = [torch.from_numpy(between.from_floats(first.numpy(), output)) for output in wanted]
+            aligned = [
+                torch.from_numpy(between.from_floats(first.numpy(), output, call.name)) for output in wanted
+            ]
         own, *wide = (self._store(step, z, output) for z, output in zip(aligned, wanted, strict=True))
         if wide:
             own = replace(own, wide=wide[0])

@@ -123,12 +123,15 @@ def inference(model: torch.nn.Module) -> Iterator[None]:
             module.training = training
 
 
+_LOGGERS = (
+    "torch.export", "torch._export", "torch._dynamo", "torch.fx", "torch._subclasses.fake_tensor",
+)  # fmt: skip
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without torch's own warnings and logs, which speak of its insides."""
-    loggers = [
-        logging.getLogger(name) for name in ("torch.export", "torch._export", "torch._dynamo", "torch.fx")
-    ]
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

@@ -166,7 +166,7 @@ def scan(
         spec.product_shift,
     )
     pixels = len(gather)
-    results = tuple(np.empty((pixels, outputs), np.int64) for _ in range(3))
+    psums, least, largest = (np.empty((pixels, outputs), np.int64) for _ in range(3))
     steps = pixels * outputs * vectors
     threads = max(1, min(config.NUMBA_NUM_THREADS, steps // _STEPS_PER_THREAD))  # type: ignore[attr-defined]
     parts = min(threads, outputs) if pixels < 2 * threads * _PIXELS_AT_ONCE else 1
@@ -185,14 +185,16 @@ def scan(
                 span = work.popleft()
             except IndexError:  # the other thread took the last one
                 return
-            _scan(operands, span, shifts, results, bins, extremes)
+            _scan(operands, span, shifts, (psums, least, largest), bins, extremes)
 
     run_threads(worker, threads)
     bins = sum((own for own, _ in seen), np.zeros((4, BINS), np.int64))
     extremes = np.concatenate([own for _, own in seen], axis=1)
     low, high = extremes.min(axis=1), extremes.max(axis=1)
     return Scan(
-        *results,
+        psums,
+        least,
+        largest,
         (int(low[0]), int(high[1])),
         (int(low[2]), int(high[3])),
         bins[0],

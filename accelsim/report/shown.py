@@ -108,15 +108,15 @@ def shown_bits(summary: dict[str, Any], layers: pd.DataFrame) -> Shown:
     rows.append(["all layers", *(f"{summary[key]:,}" for key in keys), "", "", ""])
     columns = (
         "layer",
-        "partial sums (bits)",
-        "psums (bits)",
-        "lossless (bits)",
-        f"overflows at {summary['accumulator_bits']} bits",
+        "partial sums",
+        "psums",
+        "lossless",
+        f"overflows at {summary['accumulator_bits']}",
         "zero weights",
-        "zero activations",
-        "gated steps",
+        "activations",
+        "gated",
     )
-    return Shown(f"{title_of(summary)}, at {summary['scheme']}", columns, rows)
+    return Shown(f"{title_of(summary)}, at {summary['scheme']}: bits", columns, rows)
 
 
 def _percent(value: float) -> str:

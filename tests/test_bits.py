@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import accelsim
-from accelsim.compute.bits import LayerBits, measure_bits
+from accelsim.compute.bits import LayerBits, bits_of, measure_bits
 from accelsim.compute.lanes import accumulate_layer, compute_values
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
@@ -210,6 +210,12 @@ def test_bits_equal_int64_numpy(
     assert own.zeros.padding_steps == pytest.approx(1 - inside.mean())
 
 
+def test_bits_of_values_beside_powers_of_two() -> None:
+    """A float64 has 53 bits: 2^54 - 1 must not be taken for 2^54."""
+    values = [own for b in range(62) for own in ((1 << b) - 1, 1 << b, -(1 << b), 1 - (1 << b))]
+    assert bits_of(np.array(values)).tolist() == [own.bit_length() for own in values]
+
+
 @pytest.mark.parametrize("overflow", ["saturate", "wrap", "error"])
 @pytest.mark.parametrize("c_split", [1, 2])
 def test_widths_equal_those_of_the_lanes(overflow: str, c_split: int) -> None:
@@ -370,3 +376,30 @@ def test_other_mistakes(trace: Path, cli: Cli, tmp_path: Path) -> None:
     assert cli("bits", trace, "--out", "b", "--width", "20").status == 0
     said = cli("plot", "b")
     assert said.status == 2 and "no summary.json" in said.err
+
+
+# --- docs/bits.md -------------------------------------------------------------------------------------------
+
+
+def test_the_page_says_what_is_so() -> None:
+    root = Path(__file__).resolve().parents[1]
+    page = (root / "docs/bits.md").read_text("utf-8")
+    result = accelsim.bits("digits", scheme="4/4/4/4")
+    shown = [line.replace(",", "").split() for line in page.splitlines() if line.startswith(" ")]
+    by_width = {int(row["accumulator_bits"]): row for row in result.by_width().to_dict("records")}
+    rows = [row for row in shown if row[0].isdigit()]
+    assert [int(row[0]) for row in rows] == [16, 17, 18, 19, 20]
+    for row in rows:
+        for text, value in zip(row, by_width[int(row[0])].values(), strict=True):
+            assert value != value if text == "-" else float(text) == pytest.approx(value, rel=1e-4)
+    layers = {row[0]: row[1:] for row in shown if row[0] in ("conv1", "conv2")}
+    columns = ["partial_sum_bits", "psum_bits", "lossless_bits", "overflows", "dot_product_bits"]
+    for name, cells in layers.items():
+        own = result.layers.set_index("layer").loc[name]
+        assert [int(cell) for cell in cells[:5]] == [own[column] for column in columns]
+        assert float(cells[7]) == pytest.approx(own["zero_activation_code_fraction"], rel=1e-4)
+    told = page.partition("| column of")[2]
+    assert not {name for name in result.layers if name not in told and name not in ("layer", "macs")}
+    for frame in (result.widths, result.histograms, result.codes):
+        assert not {name for name in frame if name not in page}
+    assert not {own for own in result.histograms["quantity"] if own not in page}

@@ -91,6 +91,23 @@ def test_long_vectors_are_exact() -> None:
     assert scan(*case.operands).dots == (-1200 * 127 * 255, 1200 * 127 * 255)
 
 
+def test_a_sum_of_more_bits_than_a_float_has() -> None:
+    """2^54 - 1 is 399 * 657 times a dot product of two million elements."""
+    dot, rest = divmod(2**54 - 1, 399 * 657)
+    assert rest == 0
+    whole, left = divmod(dot, 127 * 255)
+    codes = np.array([*[(127, 255)] * whole, (left // 255, 255), (1, left % 255)])
+    found = scan(
+        codes[:, 0].astype(np.int8).reshape(1, 1, -1),
+        np.array([[399]], np.uint16),
+        codes[:, 1].astype(np.uint8).reshape(1, -1),
+        np.array([657], np.uint16),
+        np.zeros((1, 1), np.int32),
+        LaneSpec(8, 8, 10, 10, 0, 0, 0, 24, SATURATE),
+    )
+    assert found.psums[0, 0] == 2**54 - 1 and found.sum_bits[54] == 1
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     monkeypatch.setattr(config, "NUMBA_NUM_THREADS", threads)

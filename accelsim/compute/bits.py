@@ -190,7 +190,7 @@ def measure_bits(
         histograms={
             **histograms,
             "partial_sum": sums.sum_bits,
-            "psum": np.bincount(_lengths(sums.psums).reshape(-1), minlength=BINS),
+            "psum": np.bincount(bits_of(sums.psums).reshape(-1), minlength=BINS),
             "output_bits": np.bincount(sums.needed.reshape(-1), minlength=BINS),
         },
         codes={"weight": weight_codes, "activation": activation_codes},
@@ -232,7 +232,7 @@ def _scan_layer(arch: Arch, layer: QuantizedLayer, c_split: int) -> _Sums:
                 total = total + own.psums
                 least = np.minimum(np.minimum(least, own.least), total)
                 largest = np.maximum(np.maximum(largest, own.largest), total)
-                sums.sum_bits += np.bincount(_lengths(total).reshape(-1), minlength=BINS)
+                sums.sum_bits += np.bincount(bits_of(total).reshape(-1), minlength=BINS)
             assert total is not None
             sums.psums[rows, k] = total
             sums.needed[rows, k] = np.maximum(_width(least), _width(largest))
@@ -243,7 +243,7 @@ def _union(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
     return min(one[0], other[0]), max(one[1], other[1])
 
 
-def _lengths(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def bits_of(values: NDArray[np.int64]) -> NDArray[np.int64]:
     """Bits of |value|; y & ~(y >> 1) keeps the first bit and clears the second, so no float rounds up."""
     magnitude = np.abs(values)
     return np.frexp((magnitude & ~(magnitude >> 1)).astype(np.float64))[1].astype(np.int64)
@@ -251,7 +251,7 @@ def _lengths(values: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _width(values: NDArray[np.int64]) -> NDArray[np.int64]:
     """Least two's complement width of each value: ~x of a negative x has as many bits as it takes."""
-    return _lengths(np.where(values < 0, ~values, values)) + 1
+    return bits_of(np.where(values < 0, ~values, values)) + 1
 
 
 def _code_counts(layer: QuantizedLayer) -> tuple[Counts, Counts]:

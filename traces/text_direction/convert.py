@@ -44,7 +44,9 @@ def read_weights() -> dict[str, np.ndarray]:
 
 def main() -> None:
     weights = read_weights()
-    save_file(weights, HERE / "weights.safetensors", {"from": f"rapidocr 3.10.0, {MODEL}", "licence": "Apache-2.0"})
+    save_file(
+        weights, HERE / "weights.safetensors", {"from": f"rapidocr 3.10.0, {MODEL}", "licence": "Apache-2.0"}
+    )
     print(f"{len(weights)} tensors, {sum(value.size for value in weights.values()):,} values")
 
 

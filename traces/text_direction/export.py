@@ -1,7 +1,7 @@
 """Write text_direction.safetensors: the network of network.py on lines of a photographed page.
 
-Needs torch and the page (pip install --no-deps scikit-image==0.26.0). Sums are torch's: another CPU or version
-may round the last bits of the tensors otherwise.
+Needs torch and the page (pip install --no-deps scikit-image==0.26.0). Sums are torch's: on another CPU or in
+another version the last bits of the tensors may differ.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ import accelsim.torch
 HERE = Path(__file__).parent
 PAGE_SHA256 = "341a6f0a61557662b02734a9b6e56ec33a915b2c41886b97509dedf2a43b47a3"
 
-# Rows and columns of pieces of lines: the words "Region-based", "segmentation", "Let us first", and so on.
+# Rows and columns of pieces of lines, each some 12 letters.
 ROWS = ((9, 36), (48, 67), (64, 83), (81, 100), (97, 116), (113, 133))
 COLUMNS = ((4, 94), (94, 184), (184, 274), (274, 364))
 LEFT_OUT = {(0, 3), (5, 2), (5, 3)}  # blank
-EVALUATED = 5  # the second piece of the second line
-CALIBRATION = 8
-CALIBRATION_VALUES = 1 << 16  # of a layer
+EVALUATED = 4  # "determine ma"
+CALIBRATION_VALUES = 1 << 15  # of a layer, or one image where that is more
 
 Floats = NDArray[np.float32]
 
@@ -57,7 +56,7 @@ def resample(size: int, wanted: int) -> NDArray[np.float64]:
 
 
 def prepare(piece: NDArray[np.float64]) -> Floats:
-    """float32[3, 48, 192] in [-1, 1], as PaddleOCR prepares a line: as high as it must be, zeros on the right."""
+    """float32[3, 48, 192] in [-1, 1], as PaddleOCR prepares a line: 48 rows, zeros on the right."""
     height, width = piece.shape
     wanted = min(WIDTH, math.ceil(HEIGHT * width / height))
     resized = resample(height, HEIGHT) @ piece @ resample(width, wanted).T
@@ -66,41 +65,52 @@ def prepare(piece: NDArray[np.float64]) -> Floats:
     return image
 
 
-def load_pieces() -> Floats:
-    """float32[pieces, 3, 48, 192], line by line from the left."""
+def load_pieces(*, turned: bool = False) -> Floats:
+    """float32[pieces, 3, 48, 192], line by line from the left; turned: each by 180 degrees."""
     page = read_page()
-    return np.stack(
-        [
-            prepare(page[top:bottom, left:right])
-            for row, (top, bottom) in enumerate(ROWS)
-            for column, (left, right) in enumerate(COLUMNS)
-            if (row, column) not in LEFT_OUT
-        ]
-    )
+    boxes = [
+        page[top:bottom, left:right]
+        for row, (top, bottom) in enumerate(ROWS)
+        for column, (left, right) in enumerate(COLUMNS)
+        if (row, column) not in LEFT_OUT
+    ]
+    return np.stack([prepare(box[::-1, ::-1] if turned else box) for box in boxes])
 
 
-def turned(images: Floats) -> Floats:
-    """Upside down, as a page that lies the wrong way; the padding stays on the right."""
-    filled = int((images != 0).any(axis=(0, 1, 2)).sum())
-    out = images.copy()
-    out[..., :filled] = images[..., ::-1, filled - 1 :: -1] if filled == WIDTH else images[..., ::-1, :filled][..., ::-1]
-    return out
-
-
-def right(images: Floats) -> tuple[int, int]:
-    """Of the pieces as they are and of the pieces turned, how many the network sees as what they are."""
-    network = load_network()
+def scores(images: Floats) -> Floats:
+    """float32[N, 2]: probabilities of upright, and of turned."""
     with torch.no_grad():
-        upright = network(torch.from_numpy(images)).argmax(1)
-        upside_down = network(torch.from_numpy(turned(images))).argmax(1)
-    return int((upright == 0).sum()), int((upside_down == 1).sum())
+        return torch.softmax(load_network()(torch.from_numpy(images)), 1).numpy()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=HERE / "text_direction.safetensors")
+    out = parser.parse_args().out
+    pieces = load_pieces()
+    provenance = {
+        "made_by": "traces/text_direction/export.py",
+        "weights": "ch_ppocr_mobile_v2.0_cls of PaddleOCR (Apache-2.0), batch norm folded",
+        "weights_package": "rapidocr==3.10.0",
+        "image": "page.png of scikit-image 0.26.0 (BSD-3-Clause)",
+        "image_sha256": PAGE_SHA256,
+        "evaluated": f"piece {EVALUATED} of {len(pieces)}",
+        "calibration": f"the other {len(pieces) - 1}",
+    }
+    accelsim.torch.export(
+        load_network(),
+        torch.from_numpy(pieces[EVALUATED : EVALUATED + 1]),
+        out,
+        calibration=[torch.from_numpy(np.delete(pieces, EVALUATED, axis=0))],
+        name="text_direction",
+        calibration_values=CALIBRATION_VALUES,
+        provenance=provenance,
+    )
+    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB")
+    for turned, wanted in ((False, 0), (True, 1)):
+        found = scores(load_pieces(turned=turned)).argmax(axis=1)
+        print(f"{'turned' if turned else 'upright'}: {(found == wanted).sum()} of {len(pieces)} right")
 
 
 if __name__ == "__main__":
-    p = load_pieces(); print(p.shape, right(p))
-    net = load_network()
-    with torch.no_grad(): print(torch.softmax(net(torch.from_numpy(p)),1)[:,0].numpy().round(2)); print(torch.softmax(net(torch.from_numpy(turned(p))),1)[:,1].numpy().round(2))
-    import matplotlib; matplotlib.use("Agg"); import matplotlib.pyplot as plt
-    f,a=plt.subplots(8,3,figsize=(14,12))
-    for ax,i in zip(a.flat,p): ax.imshow(i[0],cmap="gray"); ax.axis("off")
-    f.savefig("/tmp/pieces.png")
+    main()

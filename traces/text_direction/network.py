@@ -47,7 +47,11 @@ class ConvNorm(nn.Module):
     """A convolution without bias, batch norm, and perhaps an activation after them."""
 
     def __init__(
-        self, weights: Weights, name: str, stride: tuple[int, int] = (1, 1), activation: nn.Module | None = None
+        self,
+        weights: Weights,
+        name: str,
+        stride: tuple[int, int] = (1, 1),
+        activation: nn.Module | None = None,
     ) -> None:
         super().__init__()
         weight = weights[f"{name}_weights"]

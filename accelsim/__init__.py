@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from accelsim.version import __version__
 
 if TYPE_CHECKING:
-    from accelsim.api import compare, run
+    from accelsim.api import bits, compare, run
     from accelsim.errors import AccelsimError
     from accelsim.formats.scheme import Scheme
     from accelsim.machine.arch import Arch, load_arch
     from accelsim.open import open_workload
     from accelsim.quantize.arrays import QuantizeOptions
+    from accelsim.report.bits import BitsResult
     from accelsim.report.results import Comparison, RunResult
     from accelsim.trace.file import Trace
     from accelsim.trace.write import write_trace
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _MODULE_OF = {
     "AccelsimError": "errors",
     "Arch": "machine.arch",
+    "BitsResult": "report.bits",
     "Comparison": "report.results",
     "FloatLayer": "workload.layer",
     "Geometry": "workload.geometry",
@@ -42,6 +44,7 @@ _MODULE_OF = {
     "RunResult": "report.results",
     "Scheme": "formats.scheme",
     "Trace": "trace.file",
+    "bits": "api",
     "compare": "api",
     "load_arch": "machine.arch",
     "open_workload": "open",
@@ -52,6 +55,7 @@ _MODULE_OF = {
 __all__ = [
     "AccelsimError",
     "Arch",
+    "BitsResult",
     "Comparison",
     "FloatLayer",
     "Geometry",
@@ -64,6 +68,7 @@ __all__ = [
     "Scheme",
     "Trace",
     "__version__",
+    "bits",
     "compare",
     "load_arch",
     "open_workload",

@@ -6,20 +6,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from accelsim.compute.bits import DEFAULT_WIDTHS, check_widths
 from accelsim.costs import CostLibrary, Technology
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine import actions
 from accelsim.machine.arch import Arch, load_arch
-from accelsim.network import Progress, RunRequest, choose_mapping, float_outputs, run_network
+from accelsim.network import (
+    Progress,
+    RunRequest,
+    choose_mapping,
+    float_outputs,
+    measure_network,
+    run_network,
+)
 from accelsim.open import open_workload
 from accelsim.quantize.arrays import PERCENTILE_IS_SPLIT, QuantizeOptions
 from accelsim.quantize.workload import Workload
+from accelsim.report.bits import BitsResult
 from accelsim.report.comparison import comparison_table
 from accelsim.report.inventory import technology_of
 from accelsim.report.results import Comparison, RunResult
@@ -110,6 +119,27 @@ def compare(
     count = len(first.workload.layers)
     runs = tuple(run_network(replace(first, schemes=(scheme,) * count), progress) for scheme in wanted)
     return Comparison(runs, comparison_table(runs, first.library))
+
+
+def bits(
+    trace: str | Path | Workload,
+    arch: str | Path | Arch = "magnet16",
+    scheme: str | Scheme = "4/4/4/4",
+    *,
+    widths: Iterable[int] = DEFAULT_WIDTHS,
+    overrides: Sequence[str] = (),
+    options: QuantizeOptions | None = None,
+    costs: str | Path | None = None,
+    progress: Progress | None = None,
+) -> BitsResult:
+    """How many bits the values of a workload take: what sizes accumulators, multipliers and zero detection.
+
+    widths: accumulator widths to try, by default 16 to 32 bits; the other arguments are those of `run`, whose
+    mapping is used, because chains of PEs sum in their own order. Every value is looked at, none is sampled.
+    Raises AccelsimError on bad input, with one clear line.
+    """
+    wanted = check_widths(widths)
+    return measure_network(_request(trace, arch, scheme, overrides, options, costs), wanted, progress)
 
 
 def cost_table(

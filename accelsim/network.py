@@ -5,14 +5,15 @@
     time     when everything happens, and how often                      sim/run.py
     price    counts times costs                                          report/price.py
 
-Layers are computed beside planning and timing, as soon as each is planned.
+Layers are computed beside planning and timing, as soon as each is planned. Where only the bits of values are
+asked for, the walk ends after computing: compute/bits.py, report/bits.py.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from accelsim.compute.activity import join
+from accelsim.compute.bits import LayerBits, measure_bits
 from accelsim.compute.values import Computed, ComputeRequest, assume, compute
 from accelsim.costs import CostLibrary
 from accelsim.formats.scheme import Scheme
@@ -30,6 +32,7 @@ from accelsim.mapping.search.mapper import Choice
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.reference import float_output
 from accelsim.quantize.workload import Workload
+from accelsim.report.bits import BitsResult
 from accelsim.report.inventory import action_prices_pj, build_inventory
 from accelsim.report.price import PriceRequest, price
 from accelsim.report.results import RunResult
@@ -144,17 +147,50 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
             computed = [assume(program.layer, request.gated_fraction) for program in programs]
     activities = tuple(join(*parts) for parts in zip(times, computed, strict=True))
     report = price(PriceRequest(arch, scheme, activities, request.library))
-    about = {
-        "trace": request.workload.name,
-        "model": request.workload.model,
-        "synthetic": request.workload.synthetic,
-        "assumed_gated_fraction": request.gated_fraction,
-        "trace_sha256": request.workload.sha256,
-        "accelsim_version": __version__,
-    }
+    about = {**_about(request), "assumed_gated_fraction": request.gated_fraction}
     narrow = at_published_width(activities) if request.narrow else None
     wall_s = round(time.perf_counter() - started, 3)
     return RunResult(summary_of(report, activities, about, wall_s), report, activities, narrow, recorder)
+
+
+def measure_network(
+    request: RunRequest, widths: Sequence[int], progress: Progress | None = None
+) -> BitsResult:
+    """Plan a workload, and look at the bits of every layer as soon as it is: the mapping cuts its reduction.
+
+    widths: accumulator widths to try. Raises AccelsimError on input that does not fit the machine.
+    """
+    arch, scheme, count = request.arch, request.scheme, len(request.workload.layers)
+
+    def measured_layer(index: int, name: str, c_split: int) -> LayerBits:
+        options = request.quantize_options
+        layer = request.workload.quantized_layer(name, request.schemes[index], arch.vector_size, options)
+        own = measure_bits(arch, layer, c_split, widths, request.references.get(name))
+        if progress is not None:
+            progress(f"{scheme} bits", index + 1, count)
+        return own
+
+    jobs: list[Future[LayerBits]] = []
+    with no_cyclic_gc(), _worker() as worker:
+
+        def planned(index: int, layer: LayerPlan) -> None:
+            program = layer.program
+            jobs.append(worker.submit(measured_layer, index, program.layer.name, program.mapping.c_split))
+
+        plan(request.planned(), planned)
+        layers = [job.result() for job in jobs]
+    return BitsResult.of(arch, scheme, layers, _about(request))
+
+
+def _about(request: RunRequest) -> dict[str, object]:
+    """Of a result, what was run and by whom."""
+    return {
+        "trace": request.workload.name,
+        "model": request.workload.model,
+        "synthetic": request.workload.synthetic,
+        "trace_sha256": request.workload.sha256,
+        "accelsim_version": __version__,
+    }
 
 
 @contextmanager

@@ -72,7 +72,8 @@ MAY_IMPORT = {
     "report": WHEN | {"compute", "costs"},
     "rtl": WHEN | {"quantize", "compute", "costs", "report"},
     "network": WHAT | WHEN | {"compute", "costs", "report", "version"},
-    "api": WHAT | {"open", "machine", "mapping", "costs", "characterise", "report", "rtl", "network"},
+    "api": WHAT
+    | {"open", "machine", "mapping", "compute", "costs", "characterise", "report", "rtl", "network"},
     "cli": WHAT | {"synthetic", "open", "report", "api", "version", "torch"},
     "__main__": {"cli"},
 }

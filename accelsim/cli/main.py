@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
+from accelsim.cli.bits import bits_command
 from accelsim.cli.costs import costs_app
 from accelsim.cli.export import export_command
 from accelsim.cli.options import (
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 app.add_typer(trace_app, name="trace")
 app.add_typer(costs_app, name="costs")
+app.command("bits")(bits_command)
 app.command("export")(export_command)
 
 

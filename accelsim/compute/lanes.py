@@ -6,7 +6,7 @@ so a layer is computed at once, apart from its timing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,7 +86,7 @@ def compute_values(arch: Arch, layer: QuantizedLayer, c_split: int = 1) -> Layer
             f"pixel {pixel}, channel {channel} (overflow: error)"
         )
     output, scales = post_process(arch, layer, psums)
-    return LayerValues(psums, overflows, output, scales, *_zeros(layer))
+    return LayerValues(psums, overflows, output, scales, *count_zeros(layer))
 
 
 def accumulate_layer(
@@ -102,13 +102,11 @@ def accumulate_layer(
     """
     spec = lane_spec(arch, layer.scheme, accumulator_bits)
     geometry = layer.geometry
-    # One part is all of them, by a slice, which copies nothing.
-    parts: Sequence[slice | NDArray[np.int64]]
-    parts = [slice(None)] if c_split == 1 else layer.spec.parts(c_split)
+    parts = reduction_parts(layer, c_split)
     psums = np.empty((geometry.pixels, geometry.K), dtype=np.int64)
     overflows = np.empty((geometry.pixels, geometry.K), dtype=np.int32)
     for group in range(geometry.groups):
-        k = _channels(layer, group)
+        k = channels_of(layer, group)
         scales = None if layer.weight_scales is None else layer.weight_scales[k]
         packed = [
             pack_weights(
@@ -118,10 +116,8 @@ def accumulate_layer(
             )
             for g in parts
         ]
-        for start in range(0, geometry.pixels, _PIXELS_AT_ONCE):
-            pixels = np.arange(start, min(start + _PIXELS_AT_ONCE, geometry.pixels))
-            rows = slice(start, start + len(pixels))
-            gather = layer.spec.gather(group, pixels)
+        for rows in pixel_blocks(layer):
+            gather = layer.spec.gather(group, np.arange(rows.start, rows.stop))
             results = (
                 accumulate(weights, layer.input_words, layer.input_scales, gather[:, g], spec)
                 for g, weights in zip(parts, packed, strict=True)
@@ -133,22 +129,33 @@ def accumulate_layer(
     return psums, overflows
 
 
-def _channels(layer: QuantizedLayer, group: int) -> slice:
+def reduction_parts(layer: QuantizedLayer, c_split: int) -> Sequence[slice | NDArray[np.int64]]:
+    """What selects the g of each part; one part is all of them, by a slice, which copies nothing."""
+    return [slice(None)] if c_split == 1 else layer.spec.parts(c_split)
+
+
+def pixel_blocks(layer: QuantizedLayer) -> Iterator[slice]:
+    """Its pixels, a few at a time."""
+    for start in range(0, layer.geometry.pixels, _PIXELS_AT_ONCE):
+        yield slice(start, min(start + _PIXELS_AT_ONCE, layer.geometry.pixels))
+
+
+def channels_of(layer: QuantizedLayer, group: int) -> slice:
+    """The output channels of a group."""
     per_group = layer.geometry.outputs_per_group
     return slice(group * per_group, (group + 1) * per_group)
 
 
-def _zeros(layer: QuantizedLayer) -> tuple[int, int]:
+def count_zeros(layer: QuantizedLayer) -> tuple[int, int]:
     """(gated lane steps, element MACs with a zero operand), from a profile of either operand."""
     geometry = layer.geometry
     live = nonzero = 0
     for group in range(geometry.groups):
-        k = _channels(layer, group)
+        k = channels_of(layer, group)
         scales = None if layer.weight_scales is None else layer.weight_scales[k]
         weights = weight_profile(layer.weight_words[k], scales)
-        for start in range(0, geometry.pixels, _PIXELS_AT_ONCE):
-            pixels = np.arange(start, min(start + _PIXELS_AT_ONCE, geometry.pixels))
-            gather = layer.spec.gather(group, pixels)
+        for rows in pixel_blocks(layer):
+            gather = layer.spec.gather(group, np.arange(rows.start, rows.stop))
             inputs = activation_profile(layer.input_words, layer.input_scales, gather)
             live += int(weights.live @ inputs.live)
             nonzero += int(np.vdot(weights.nonzero, inputs.nonzero))
@@ -187,4 +194,4 @@ def _vector_runs(layer: QuantizedLayer) -> list[slice]:
     per_group = layer.geometry.outputs_per_group
     if per_group % min(layer.vector_size, per_group) == 0:
         return [slice(None)]
-    return [_channels(layer, group) for group in range(layer.geometry.groups)]
+    return [channels_of(layer, group) for group in range(layer.geometry.groups)]

@@ -93,5 +93,35 @@ def shown_comparison(summary: dict[str, Any], table: pd.DataFrame) -> Shown:
     return Shown(title_of(summary) + against, columns, rows)
 
 
+def shown_bits(summary: dict[str, Any], layers: pd.DataFrame) -> Shown:
+    """A line a layer, the first of them where they are many, and one for what holds all of them."""
+    keys = ("partial_sum_bits", "psum_bits", "lossless_bits", "overflows")
+    rows = []
+    for own in layers.head(_MOST_LAYERS).to_dict("records"):
+        zeros = [_percent(own[f"zero_{name}_fraction"]) for name in ("weight_code", "activation_code")]
+        rows.append(
+            [own["layer"], *(f"{own[key]:,}" for key in keys), *zeros, _percent(own["gated_fraction"])]
+        )
+    left_out = len(layers) - len(rows)
+    if left_out:
+        rows.append([f"... {left_out} more layers", *[""] * 7])
+    rows.append(["all layers", *(f"{summary[key]:,}" for key in keys), "", "", ""])
+    columns = (
+        "layer",
+        "partial sums",
+        "psums",
+        "lossless",
+        f"overflows at {summary['accumulator_bits']}",
+        "zero weights",
+        "activations",
+        "gated",
+    )
+    return Shown(f"{title_of(summary)}, at {summary['scheme']}: bits", columns, rows)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
 def _number(value: float | None) -> str:
     return "-" if value is None or value != value else f"{value:.2f}"

@@ -12,6 +12,7 @@ from accelsim_kernels.counts import (
     zero_operand_macs,
 )
 from accelsim_kernels.ppu import ppu_static, ppu_vector
+from accelsim_kernels.scan import Scan, scan
 from accelsim_kernels.spec import ERROR, SATURATE, WRAP, LaneSpec
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "LaneSpec",
     "PackedWeights",
     "Profile",
+    "Scan",
     "accumulate",
     "activation_profile",
     "add_psums",
@@ -28,6 +30,7 @@ __all__ = [
     "pack_weights",
     "ppu_static",
     "ppu_vector",
+    "scan",
     "weight_profile",
     "zero_operand_macs",
 ]

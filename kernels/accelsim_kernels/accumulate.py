@@ -6,9 +6,7 @@ fastest exact tile from the ranges the widths imply, `accumulate` cuts the work 
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -30,6 +28,7 @@ from accelsim_kernels.spec import (
     max_scale_product,
     weight_max,
 )
+from accelsim_kernels.threads import run_threads
 
 PATHS = ("vnni", "portable")
 _SCRATCH_BYTES = 1 << 18  # packed activations of a span: together with a block of weights they stay in L2
@@ -189,26 +188,6 @@ def _cut(
     return span, work
 
 
-def _run(worker: Callable[[], None], threads: int) -> None:
-    """Run `worker` in this thread and threads - 1 others; raise what one of them raised."""
-    failures: list[Exception] = []
-
-    def guarded() -> None:
-        try:
-            worker()
-        except Exception as error:  # must not be lost with its thread
-            failures.append(error)
-
-    helpers = [threading.Thread(target=guarded) for _ in range(threads - 1)]
-    for helper in helpers:
-        helper.start()
-    guarded()
-    for helper in helpers:
-        helper.join()
-    if failures:
-        raise failures[0]
-
-
 def accumulate(
     packed: PackedWeights,
     activation_words: NDArray[np.int8] | NDArray[np.uint8],
@@ -281,7 +260,7 @@ def accumulate(
                 raise _bad_value(bad, words, spec, signed)
             run(mode, weights, out, part, scratch, all_limits)
 
-    _run(worker, threads)
+    run_threads(worker, threads)
     psums, overflows = psums[:pixels], overflows[:pixels]
     if shape[1] != outputs:
         psums, overflows = psums[:, :outputs].copy(), overflows[:, :outputs].copy()

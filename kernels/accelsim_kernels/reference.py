@@ -71,6 +71,54 @@ def accumulate_reference(
     return psums, overflows
 
 
+def bit_lengths(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """int64[64]: how many of |values| have 0, 1, ... bits, by Python's own int.bit_length."""
+    lengths = [abs(value).bit_length() for value in values.reshape(-1).tolist()]
+    return np.bincount(np.array(lengths, np.int64), minlength=64)
+
+
+def scan_reference(
+    weight_words: NDArray[np.int8],
+    weight_scales: NDArray[np.uint16] | None,
+    activation_words: NDArray[np.int8] | NDArray[np.uint8],
+    activation_scales: NDArray[np.uint16] | None,
+    gather: NDArray[np.int32],
+    spec: LaneSpec,
+) -> tuple[NDArray[np.int64], ...]:
+    """Twin of `scan`, a tuple of arrays.
+
+    psums, least, largest; dots and products as (least, largest); counts of bits of dots, scale products and
+    sums; [scale products that rounding makes 0].
+    """
+    outputs, vectors, _ = weight_words.shape
+    pixels = len(gather)
+    sums = np.zeros((pixels, outputs), np.int64)
+    least, largest = sums.copy(), sums.copy()
+    dots, products = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    counts = [np.zeros(64, np.int64) for _ in range(3)]
+    rounded = np.zeros(1, np.int64)
+    for g in range(vectors):
+        inside = gather[:, g] >= 0
+        dot = _tap(activation_words, gather[:, g], 0) @ weight_words[:, g].astype(np.int64).T
+        ws = np.ones(outputs, np.int64) if weight_scales is None else weight_scales[:, g].astype(np.int64)
+        if activation_scales is None:
+            scale_of_pixel = np.ones(pixels, np.int64)
+        else:
+            scale_of_pixel = _tap(activation_scales, gather[:, g], 0)
+        factor = scale_products(ws, scale_of_pixel, spec)
+        product = dot * factor
+        if spec.product_shift:
+            product = (product + (1 << (spec.product_shift - 1))) >> spec.product_shift
+        sums += product
+        least, largest = np.minimum(least, sums), np.maximum(largest, sums)
+        for extremes, values in ((dots, dot), (products, product)):
+            extremes[:] = min(extremes[0], values.min(initial=0)), max(extremes[1], values.max(initial=0))
+        for count, values in zip(counts, (dot, factor, sums), strict=True):
+            count += bit_lengths(values[inside])
+        rounded += np.count_nonzero((factor == 0) & (scale_of_pixel[:, None] * ws > 0))
+    return sums, least, largest, dots, products, *counts, rounded
+
+
 def gated_vectors_reference(
     weight_words: NDArray[np.int8],
     weight_scales: NDArray[np.uint16] | None,

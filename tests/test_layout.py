@@ -60,7 +60,8 @@ MAY_IMPORT = {
     "trace": WHAT,
     "synthetic": WHAT,
     "open": {"errors", "trace", "synthetic"},
-    "torch": WHAT,
+    "capture": WHAT,
+    "torch": WHAT | {"capture"},
     "machine": {"errors", "formats"},
     "mapping": {"errors", "formats", "workload", "machine"},
     "sim": {"errors", "workload", "machine", "mapping"},
@@ -173,7 +174,7 @@ def test_the_public_names() -> None:
 
 
 def test_the_command_line_starts_without_heavy_modules() -> None:
-    heavy = ["numba", "pandas", "matplotlib", "scipy", "simpy", "safetensors", "torch"]
+    heavy = ["numba", "pandas", "matplotlib", "scipy", "simpy", "safetensors", "torch", "onnx", "onnxruntime"]
     program = (
         f"import sys, accelsim, accelsim.cli.main; print([name for name in {heavy} if name in sys.modules])"
     )

@@ -11,8 +11,9 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from accelsim.capture.calls import LayerCall, NodeCall, OnLayer, OnNode
 from accelsim.errors import AccelsimError
-from accelsim.torch.calls import LayerCall, NodeCall, OnLayer, OnNode, as_array
+from accelsim.torch.calls import as_array, operands_of, output_of
 from accelsim.torch.fold import fold, join_rms_norms
 from accelsim.torch.hooks import HookRunner
 from accelsim.torch.layout import find_channels
@@ -156,9 +157,9 @@ class _Interpreter(fx.Interpreter):
         if isinstance(call, LayerCall) and self.on_layer is not None:
             args, _ = self.fetch_args_kwargs_from_env(n)
             computed = args[1] if call.layer.weight_is_activation else None
-            y = self.on_layer(call, call.operands(args[0], computed))
+            y = self.on_layer(call, operands_of(call, args[0], computed))
             if y is not None:
-                return call.output(y, _shape(n))
+                return output_of(call, y, _shape(n))
         result = super().run_node(n)
         if isinstance(call, NodeCall) and self.on_node is not None:
             return self._replaced(n, call, result)

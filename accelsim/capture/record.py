@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from accelsim.torch.calls import Floats, LayerCall, Operands
+from accelsim.capture.calls import Floats, LayerCall, Operands
 
 
 class Folder:

@@ -62,6 +62,7 @@ MAY_IMPORT = {
     "open": {"errors", "trace", "synthetic"},
     "capture": WHAT,
     "torch": WHAT | {"capture"},
+    "onnx": WHAT | {"capture"},
     "machine": {"errors", "formats"},
     "mapping": {"errors", "formats", "workload", "machine"},
     "sim": {"errors", "workload", "machine", "mapping"},
@@ -72,7 +73,7 @@ MAY_IMPORT = {
     "rtl": WHEN | {"quantize", "compute", "costs", "report"},
     "network": WHAT | WHEN | {"compute", "costs", "report", "version"},
     "api": WHAT | {"open", "machine", "mapping", "costs", "characterise", "report", "rtl", "network"},
-    "cli": WHAT | {"synthetic", "open", "report", "api", "version", "torch"},
+    "cli": WHAT | {"synthetic", "open", "report", "api", "version", "torch", "onnx"},
     "__main__": {"cli"},
 }
 

@@ -61,7 +61,8 @@ class Settings:
             raise AccelsimError("provenance has a key 'exported', expected none: export writes it")
 
 
-Quantized = Callable[[list[FloatLayer]], Sequence[QuantizedLayer]]
+Quantized = Callable[[list[FloatLayer]], tuple[Sequence[QuantizedLayer], Sequence[str]]]
+"""Words that a model itself has, of the recorded layers, and notes on what could not be kept of them."""
 
 
 def write_captured(
@@ -75,8 +76,8 @@ def write_captured(
     quantized: Quantized | None = None,
 ) -> Path:
     """Run, keep and write. name: of the model; split: a calibration item as runs of the captured batch;
-    exported: what provenance says of the export; quantized: gives words that the model itself has, once the
-    layers are recorded. Raises AccelsimError, with nothing written.
+    exported: what provenance says of the export; quantized: see Quantized. Raises AccelsimError, with
+    nothing written.
     """
     target = settings.path
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
@@ -90,15 +91,15 @@ def write_captured(
             sampler,
             settings.progress or (lambda what, done, of: None),
         )
+        words, lost = quantized(layers) if quantized is not None else ((), ())
         said = {
             **exported,
             "calibration_batches": batches,
             "calibration_values": settings.calibration_values,
             "seed": settings.seed,
-            "notes": list(model.notes),
+            "notes": [*model.notes, *lost],
         }
         provenance = {**(settings.provenance or {}), "exported": said}
-        words = quantized(layers) if quantized is not None else ()
         return write_trace(target, name, layers, provenance, graph=model.graph, quantized=words)
 
 

@@ -53,7 +53,10 @@ _SAME = frozenset(
 
 _OTHERS = frozenset("Resize Upsample Attention Einsum".split())
 
-_NOT_NEGATIVE = frozenset("Abs Exp HardSigmoid IsNaN Not OneHot Relu Sigmoid Softmax Softplus Sqrt".split())
+_NOT_NEGATIVE = frozenset(
+    """Abs Exp HardSigmoid IsNaN Not ReduceL1 ReduceL2 ReduceSumSquare Relu Sigmoid Softmax Softplus
+    Sqrt""".split()
+)
 _KEEPS_NOT_NEGATIVE = frozenset(
     """Add AveragePool Concat CumSum DepthToSpace Div Gather GatherElements GlobalAveragePool GlobalMaxPool
     Max MaxPool Mean Min Mul Pow Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum SpaceToDepth
@@ -188,6 +191,7 @@ def not_negative(op: Op, operands: list[bool]) -> bool:
         return operands[0] and str(op.attribute("mode", "nearest")) != "cubic"
     if kind == "Where":
         return len(operands) == 3 and all(operands[1:])
-    if kind in ("Gather", "GatherElements") or is_view(op):
-        return operands[0]
-    return kind in _KEEPS_NOT_NEGATIVE and bool(operands) and all(operands)
+    if kind in ("CumSum", "Gather", "GatherElements") or kind in REDUCTIONS or is_view(op):
+        operands = operands[:1]  # the others are axes and indices
+    keeps = kind in _KEEPS_NOT_NEGATIVE or is_view(op)
+    return keeps and bool(operands) and all(operands)

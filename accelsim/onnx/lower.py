@@ -58,8 +58,8 @@ def _is_supported(op: Op) -> bool:
 class Lowerer:
     """Walks the program once.
 
-    base: of a value the tensor of the graph that it shows; positive: True where it is never negative; calls:
-    the layers with their forms.
+    base: of a value the tensor of the graph that it shows; positive: True where it is never negative; forms:
+    of the layers, in order; taken: what layers read.
     """
 
     program: Program
@@ -67,6 +67,7 @@ class Lowerer:
     base: dict[Value, str] = field(default_factory=dict)
     positive: dict[Value, bool] = field(default_factory=dict)
     forms: list[Form] = field(default_factory=list)
+    taken: set[Value] = field(default_factory=set)
     batch: int | None = None
 
     def run(self) -> Lowered:
@@ -77,6 +78,8 @@ class Lowerer:
         for value in self.program.values.values():
             if value.constant is not None:
                 self.positive[value] = never_negative(value.constant)
+        found = [op.form for op in self.program.ops if op.form is not None]
+        self.taken = {value for form in found for value in (form.x, form.weight)}
         for op in self.program.ops:
             if not op.is_folded():
                 self._call(op)
@@ -87,7 +90,7 @@ class Lowerer:
         )
 
     def _call(self, op: Op) -> None:
-        if op.part != "requantize" and not any(value.users or value.is_output for value in op.made):
+        if not any(value.users or value.is_output or value in self.taken for value in op.made):
             return
         signs = [self.positive.get(value, False) for value in op.given]
         for value in op.made:
@@ -162,10 +165,15 @@ class Lowerer:
 
     def _layer(self, op: Op, form: Form) -> LayerCall:
         computed = form.values is None
+        name = self._layer_name(op, form)
+        try:
+            geometry = self._geometry(form)
+        except AccelsimError as error:
+            raise AccelsimError(f"layer {name}: {error}") from None
         layer = Layer(
-            name=self._layer_name(op, form),
+            name=name,
             op=form.op,
-            geometry=self._geometry(form),
+            geometry=geometry,
             activation=form.activation,
             input_signed=not self.positive.get(form.x, False),
             weight_is_activation=computed,

@@ -49,6 +49,8 @@ class Normalizer(Products):
         dilation = tuple(op.attribute("dilations", [1] * axes))
         sides = _sides(op, x.sizes[2:], weight.sizes[2:], stride, dilation)
         padding = tuple(min(pair) for pair in sides)
+        if str(op.attribute("auto_pad", "NOTSET")).startswith("SAME"):
+            _set_padding(op, padding)  # onnxruntime does not take it with a dilation
         before = _zeros_around(x, axes) if x.maker is not None else None
         if before is not None and all(low == high for low, high in before):
             assert x.maker is not None

@@ -40,6 +40,8 @@ class Session:
             [_untyped(value) for value in makes],
             [numpy_helper.from_array(array(value), name) for name, value in stored.items()],
         )
+        for number, node in enumerate(graph.node):
+            node.name = str(number)  # onnxruntime wants each name once, where ONNX does not
         model = helper.make_model(graph, opset_imports=program.opset_imports, ir_version=program.ir_version)
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

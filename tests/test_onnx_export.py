@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -480,6 +483,16 @@ def test_a_model_quantized_by_onnxruntime(tmp_path: Path, per_channel: bool, act
         back = words.input_words * words.input_gamma
         np.testing.assert_allclose(back, input_vectors(layer.input, layer.geometry, 16, packed), rtol=1e-6)
     assert accelsim.run(path, scheme="8/8/-/-").layers["sqnr_db"].dropna().min() > 20
+
+
+def test_the_page_on_onnx_says_what_is_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).resolve().parents[1] / "docs/onnx.md").read_text("utf-8")
+    (code,), (said,) = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("python", "text"))
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "docs/onnx.md", "exec"), {})
+    assert printed.getvalue() == said
 
 
 # --- the command line ---------------------------------------------------------------------------------------

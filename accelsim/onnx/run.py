@@ -16,7 +16,7 @@ from accelsim.onnx.graph import Op, Program, Value
 from accelsim.onnx.session import Session
 
 RECORDED_BYTES = 1 << 27
-WEIGHT_BYTES = 1 << 28
+WEIGHT_BYTES = 1 << 26
 """Of what is recorded of a part, and of its constants: where more come, the next part begins. One tensor
 alone may be more."""
 

@@ -46,6 +46,7 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.disable_prepacking", "1")  # a second copy of weights
         options.log_severity_level = 4
         self.reads, self.makes = list(reads), list(makes)
         self.names = ", ".join(sorted({op.kind for op in ops})[:5])

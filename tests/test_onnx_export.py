@@ -6,6 +6,8 @@ import contextlib
 import io
 import os
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -164,6 +166,49 @@ def test_unsupported_work_can_be_left_to_the_host(tmp_path: Path) -> None:
     ) as caught:
         capture(made, x, "float")
     assert "\n" not in str(caught.value)
+
+
+def test_a_subgraph_reads_what_was_rewritten(tmp_path: Path) -> None:
+    """A Gemm of a computed weight becomes a product and an Add; the If knows its output by name."""
+    x = {"a": floats(2, 3), "b": floats(3, 4), "c": np.array(True)}
+    branch = helper.make_graph(
+        [node("Neg", "g", "inner")], "b", [], [helper.make_tensor_value_info("inner", 1, None)]
+    )
+    steps = [
+        node("Gemm", "a b w", "g", beta=0.5),
+        helper.make_node("If", ["c"], ["y"], name="choose", then_branch=branch, else_branch=branch),
+    ]
+    with pytest.warns(UserWarning, match="left to the host"):
+        captured = check(model(steps, x, {"w": floats(4)}), x, unsupported="float")
+    assert nodes_of(captured) == ["add", "If"] and captured.graph.nodes[1].reads == ("c", "add")
+
+
+def test_dropout_that_draws_is_refused() -> None:
+    x, stored = {"x": floats(2, 3)}, {"w": floats(3, 4), "r": np.float32(0.5), "t": np.array(True)}
+    steps = [node("Dropout", "x r t", "d"), node("MatMul", "d w", "y")]
+    with pytest.raises(accelsim.AccelsimError, match="not supported: Dropout in 'Dropout_d'"):
+        capture(model(steps, x, stored), x)
+    assert nodes_of(check(model(steps, x, stored | {"t": np.array(False)}), x)) == []
+
+
+def test_it_takes_onnx_and_no_torch(tmp_path: Path) -> None:
+    made, x = small_model()
+    onnx.save(made, tmp_path / "net.onnx")
+    np.savez(tmp_path / "x.npz", **x)
+    program = (
+        "import sys; from accelsim.cli.main import main; sys.modules['torch'] = None\n"
+        "sys.argv = ['accelsim', 'export', 'net.onnx', '--inputs', 'x.npz', '--out', 'a.safetensors']\n"
+    )
+
+    def said(text: str) -> tuple[int, str]:
+        done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=tmp_path)
+        return done.returncode, done.stdout + done.stderr
+
+    status, words = said(program + "sys.modules['onnxruntime'] = None; sys.exit(main())")
+    assert status == 2 and "onnxruntime is not installed" in words and len(words.splitlines()) == 1
+    assert not (tmp_path / "a.safetensors").exists()
+    status, words = said(program + "sys.exit(main())")
+    assert status == 0 and "wrote a.safetensors" in words, words
 
 
 def one_conv(tmp_path: Path) -> tuple[Any, dict[str, np.ndarray], Path]:
@@ -440,6 +485,19 @@ def test_what_the_scheme_cannot_hold_is_exported_as_floats_and_said(name: str, t
     held = trace.float_layer(trace.layers[0].name)
     np.testing.assert_array_equal(held.weight, run(made, x, ["wd"])[0])
     np.testing.assert_array_equal(held.input, run(made, x, ["d"])[0])
+
+
+def test_codes_that_a_batch_norm_scales_are_not_kept(tmp_path: Path) -> None:
+    made, x = quantized(codes(4, 3, 3, 3), 0.1)
+    for name in ("g", "h", "m", "v"):
+        made.graph.initializer.append(numpy_helper.from_array(np.abs(floats(4, seed=ord(name))) + 0.1, name))
+    place = next(i for i, step in enumerate(made.graph.node) if step.op_type == "Conv")
+    made.graph.node[place].output[0] = "before"
+    made.graph.node.insert(place + 1, node("BatchNormalization", "before g h m v", "c"))
+    with pytest.warns(UserWarning, match="the weights are scaled by a batch norm"):
+        path = accelsim.onnx.export(made, x, tmp_path / "a.safetensors")
+        check(made, x)
+    assert not accelsim.open_workload(path).variants
 
 
 @pytest.mark.parametrize("per_channel", [False, True])

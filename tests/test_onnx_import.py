@@ -322,7 +322,7 @@ def test_an_embedding_reads_indices_and_slices_are_nodes_only_before_layers() ->
 SIGNS = {
     "Relu": False, "Sigmoid": False, "Softmax": False, "Abs": False, "Exp": False, "Tanh": True, "Gelu": True,
     "Relu MaxPool": False, "MaxPool": True, "Relu GlobalAveragePool": False, "Relu Neg": True,
-    "Relu Transpose": False, "Relu Identity Reciprocal": False,
+    "Relu Transpose": False, "Relu ReduceMean": False, "ReduceMean": True, "Relu Identity Reciprocal": False,
 }  # fmt: skip
 
 
@@ -332,9 +332,11 @@ def test_only_what_cannot_be_negative_is_promised_not_to_be(name: str) -> None:
     for place, kind in enumerate(name.split()):
         more = {"kernel_shape": [1, 1]} if kind == "MaxPool" else {}
         more |= {"perm": [0, 1, 3, 2]} if kind == "Transpose" else {}
-        steps.append(node(kind, last, f"t{place}", **more))
+        axes = " last" if kind == "ReduceMean" else ""
+        steps.append(node(kind, last + axes, f"t{place}", **more))
         last = f"t{place}"
-    made = model([*steps, node("Conv", f"{last} w", "y")], x, {"w": floats(2, 3, 1, 1)})
+    stored = {"w": floats(2, 3, 1, 1), "last": np.array([-1])}
+    made = model([*steps, node("Conv", f"{last} w", "y")], x, stored)
     assert check(made, x).layers[0].layer.input_signed == SIGNS[name]
 
 

@@ -127,6 +127,10 @@ class Op:
     def has_graphs(self) -> bool:
         return any(attribute.HasField("g") or attribute.graphs for attribute in self.proto.attribute)
 
+    def captures(self, value: Value) -> bool:
+        """True where a subgraph of it reads the value by its name."""
+        return value in self.inputs[len(self.proto.input) :]
+
     def is_folded(self) -> bool:
         """True where all that it makes is known beforehand."""
         return all(value.is_constant for value in self.made)
@@ -233,6 +237,13 @@ class Program:
     def replace(self, op: Op, value: Value) -> None:
         """Let everybody who reads what `op` makes read `value`, and take `op` out."""
         old = op.output
+        if any(user.captures(old) for user in old.users):
+            # Subgraphs know it by its name, which a copy keeps.
+            for source in op.given:
+                source.users.remove(op)
+            op.proto, op.inputs = helper.make_node("Identity", [value.name], [old.name]), [value]
+            value.users.append(op)
+            return
         for user in dict.fromkeys(old.users):
             for place, read in enumerate(user.inputs):
                 if read is old:

@@ -47,6 +47,8 @@ def find_unsupported(program: Program) -> list[str]:
 def _is_supported(op: Op) -> bool:
     if op.is_folded():
         return True
+    if op.kind == "Dropout" and (training := op.input(2)) is not None:
+        return training.constant is not None and not training.constant.any()
     if op.kind == "Attention":
         return expressible(op)
     if op.kind == "Einsum":

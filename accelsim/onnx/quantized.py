@@ -111,6 +111,8 @@ def _weight(call: LayerCall, form: Form) -> tuple[NDArray[Any], NDArray[np.float
     if (gamma != gamma[:, :1]).any():
         raise Misfit("the weights have more than one scale for an output channel")
     _check(codes, gamma[:, 0], True, "weights")
+    if (codes.astype(np.float32) * spread != call.weight).any():
+        raise Misfit("the weights are not their codes times their scales")
     return codes, gamma[:, 0].astype(np.float64)
 
 

@@ -318,6 +318,27 @@ def test_what_is_no_model_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "expected at most 100 in one protobuf" in refusal(path, x, out)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_bytes_are_refused_in_one_line_or_run(tmp_path: Path) -> None:
+    made, x = small_model()
+    good, random, path = made.SerializeToString(), np.random.default_rng(11), tmp_path / "net.onnx"
+    refused = 0
+    for _ in range(120):
+        content = bytearray(good)
+        for place in random.integers(0, len(good), random.integers(1, 4)):
+            content[place] = random.integers(0, 256)
+        path.write_bytes(content)
+        try:
+            capture(path, x, "float").run(x)
+        except accelsim.AccelsimError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    name = good.index(b"Conv_c")
+    path.write_bytes(good[:name] + b"\xff" + good[name + 1 :])
+    assert "is damaged" in refusal(path, x, tmp_path / "a.safetensors")
+    assert 20 < refused < 120
+
+
 def test_a_tensor_beyond_measure_is_not_made(tmp_path: Path) -> None:
     x = {"x": floats(1, 3)}
     stored = {"w": floats(3, 4), "size": np.array([1 << 20, 1 << 20])}

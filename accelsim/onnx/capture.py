@@ -17,7 +17,7 @@ from accelsim.onnx.fold import fold, join_nodes
 from accelsim.onnx.graph import Form, Program
 from accelsim.onnx.infer import Inferrer, feeds_of, fix_inputs
 from accelsim.onnx.layout import find_channels
-from accelsim.onnx.load import load_model, opset_of
+from accelsim.onnx.load import first_line, load_model, opset_of
 from accelsim.onnx.lower import Lowerer, find_unsupported
 from accelsim.onnx.rewrite import Normalizer
 from accelsim.onnx.run import RECORDED_BYTES, Runner, Tap
@@ -83,6 +83,9 @@ def capture(
     except AccelsimError as error:
         text = str(error)
         raise AccelsimError(text if text.startswith("inputs") else f"{where}: {text}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # What onnx's checker lets through: names that are no text, attributes of other types.
+        raise AccelsimError(f"{where}: is damaged ({type(error).__name__}: {first_line(error)})") from error
 
 
 def _captured(

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow-test lint notebooks benchmarks traces-extra torch-extra clean
+.PHONY: demo test slow-test lint notebooks benchmarks traces-extra torch-extra onnx-extra clean
 
 demo: $(VENV)/.installed
 	$(BIN)/accelsim compare digits --scheme 8/8/-/- --scheme 4/4/4/4 --scheme 4/8/6/10 --out results/digits
@@ -34,6 +34,10 @@ traces-extra: $(VENV)/.installed-traces
 # What accelsim.torch needs; without it its tests skip.
 torch-extra: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet torch==2.13.0
+
+# What accelsim.onnx needs, and what its tests make models with; without it its tests skip.
+onnx-extra: $(VENV)/.installed-onnx
+	$(BIN)/python -m pip install --quiet onnxscript==0.7.2 skl2onnx==1.20.0
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

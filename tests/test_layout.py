@@ -61,6 +61,7 @@ MAY_IMPORT = {
     "synthetic": WHAT,
     "open": {"errors", "trace", "synthetic"},
     "recipes": {"errors"},
+    "capture": WHAT,
     "machine": {"errors", "formats"},
     "mapping": {"errors", "formats", "workload", "machine"},
     "sim": {"errors", "workload", "machine", "mapping"},
@@ -68,13 +69,14 @@ MAY_IMPORT = {
     "costs": {"errors"},
     "characterise": {"errors", "version", "machine", "costs"},
     "inference": {"errors", "formats", "workload", "quantize", "machine", "compute"},
-    "torch": WHAT | {"machine", "compute", "inference"},
+    "torch": WHAT | {"capture", "machine", "compute", "inference"},
+    "onnx": WHAT | {"capture"},
     "report": WHEN | {"compute", "costs"},
     "rtl": WHEN | {"quantize", "compute", "costs", "report"},
     "network": WHAT | WHEN | {"compute", "costs", "report", "version"},
     "api": WHAT
     | {"open", "machine", "mapping", "compute", "costs", "characterise", "report", "rtl", "network"},
-    "cli": WHAT | {"synthetic", "open", "report", "api", "version", "torch"},
+    "cli": WHAT | {"synthetic", "open", "report", "api", "version", "torch", "onnx"},
     "__main__": {"cli"},
 }
 
@@ -176,7 +178,7 @@ def test_the_public_names() -> None:
 
 
 def test_the_command_line_starts_without_heavy_modules() -> None:
-    heavy = ["numba", "pandas", "matplotlib", "scipy", "simpy", "safetensors", "torch"]
+    heavy = ["numba", "pandas", "matplotlib", "scipy", "simpy", "safetensors", "torch", "onnx", "onnxruntime"]
     program = (
         f"import sys, accelsim, accelsim.cli.main; print([name for name in {heavy} if name in sys.modules])"
     )

@@ -25,8 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 import accelsim  # noqa: E402
 import accelsim.torch  # noqa: E402
+from accelsim.capture.calls import LayerCall, NodeCall  # noqa: E402
 from accelsim.quantize.reference import apply_activation, float_output  # noqa: E402
-from accelsim.torch.calls import LayerCall, NodeCall  # noqa: E402
 from accelsim.torch.capture import Captured, capture  # noqa: E402
 from accelsim.workload.layer import FloatLayer  # noqa: E402
 
@@ -679,8 +679,8 @@ def test_a_program_is_read_as_data(tmp_path: Path, cli: Any) -> None:
         ("net.py", "inputs = 1", "defines no `model`"),
         ("net.py", "raise ValueError('no')", "the script ends in ValueError: no"),
         ("net.pt2", "not a zip", "is not a .pt2 archive"),
-        ("net.onnx", "", "ends in '.onnx', expected .py or .pt2"),
-        ("", "", "no such file, expected a .py or a .pt2"),
+        ("net.h5", "", "ends in '.h5', expected .py, .pt2 or .onnx"),
+        ("", "", "no such file, expected a .py, a .pt2 or an .onnx"),
     ],
 )
 def test_bad_sources_are_one_line(file: str, text: str, message: str, tmp_path: Path, cli: Any) -> None:

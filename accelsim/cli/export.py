@@ -1,9 +1,10 @@
-"""`accelsim export`: a PyTorch model, from a script or a .pt2 file, as a trace."""
+"""`accelsim export`: a PyTorch model, from a script or a .pt2 file, or an ONNX model as a trace."""
 
 from __future__ import annotations
 
 import runpy
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,15 +15,25 @@ from accelsim.errors import AccelsimError
 SourceArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="SCRIPT_OR_PT2",
-        help="A .py that defines `model`, `inputs` and perhaps `calibration`: it is run. Or a .pt2 of "
-        "torch.export.save: it is read as data.",
+        metavar="MODEL",
+        help="A .py that defines PyTorch's `model`, `inputs` and perhaps `calibration`: it is run. Or a .pt2 "
+        "of torch.export.save or an .onnx: they are read as data.",
     ),
 ]
 TargetOption = Annotated[Path, typer.Option("--out", help="The trace file to write.")]
 InputsOption = Annotated[
     Path | None,
-    typer.Option("--inputs", help="Of a .pt2: its inputs by name, .safetensors [default: its examples]."),
+    typer.Option(
+        "--inputs",
+        help="By name: of a .pt2, a .safetensors [default: its examples]; of an .onnx, .safetensors or .npz.",
+    ),
+]
+CalibrationOption = Annotated[
+    list[Path] | None,
+    typer.Option("--calibration", help="Of an .onnx: more inputs, which set ranges; may be given again."),
+]
+VectorOption = Annotated[
+    int, typer.Option("--vector-size", min=1, help="Of the words that codes of a quantized .onnx become.")
 ]
 NameOption = Annotated[str | None, typer.Option("--name", help="Of the model [default: the file's].")]
 HostOption = Annotated[
@@ -40,42 +51,72 @@ def export_command(
     inputs: InputsOption = None,
     name: NameOption = None,
     unsupported_float: HostOption = False,
+    calibration: CalibrationOption = None,
     calibration_values: ValuesOption = 1 << 20,
     seed: SeedOption = 0,
+    vector_size: VectorOption = 16,
 ) -> None:
-    """Write a trace of a PyTorch model."""
-    import accelsim.torch
+    """Write a trace of a PyTorch or ONNX model."""
     from accelsim.cli.progress import progress_bar
 
     if not source.is_file():
-        raise AccelsimError(f"export {source}: no such file, expected a .py or a .pt2")
-    if source.suffix == ".py":
-        if inputs is not None:
-            raise AccelsimError("--inputs is for a .pt2; a script defines `inputs`")
-        typer.echo(f"running {source} as code", err=True)
-        found = _run(source)
-    elif source.suffix == ".pt2":
-        found = _load(source, inputs)
-    else:
-        raise AccelsimError(f"export {source}: ends in '{source.suffix}', expected .py or .pt2")
+        raise AccelsimError(f"export {source}: no such file, expected a .py, a .pt2 or an .onnx")
+    if source.suffix not in (".py", ".pt2", ".onnx"):
+        raise AccelsimError(f"export {source}: ends in '{source.suffix}', expected .py, .pt2 or .onnx")
+    if source.suffix == ".py" and inputs is not None:
+        raise AccelsimError("--inputs is for a .pt2 or an .onnx; a script defines `inputs`")
+    if source.suffix != ".onnx" and (calibration or vector_size != 16):
+        raise AccelsimError("--calibration and --vector-size are for an .onnx")
+    export, found = (_onnx if source.suffix == ".onnx" else _torch)(source, inputs, calibration or [])
+    if source.suffix == ".onnx":
+        found["vector_size"] = vector_size
     with warnings.catch_warnings(record=True) as caught, progress_bar() as progress:
         warnings.simplefilter("always")
-        written = accelsim.torch.export(
-            found["model"],
-            found["inputs"],
-            out,
-            calibration=found.get("calibration"),
+        written = export(
+            path=out,
             name=name or source.stem,
             unsupported="float" if unsupported_float else "error",
             calibration_values=calibration_values,
             seed=seed,
             provenance={"made_from": source.name},
             progress=progress,
+            **found,
         )
     for warning in caught:
         if issubclass(warning.category, UserWarning):
             typer.echo(f"warning: {' '.join(str(warning.message).split())}", err=True)
     typer.echo(f"wrote {written}")
+
+
+def _torch(
+    source: Path, inputs: Path | None, calibration: list[Path]
+) -> tuple[Callable[..., Path], dict[str, Any]]:
+    """(what exports, what it is given)."""
+    import accelsim.torch
+
+    if source.suffix == ".py":
+        typer.echo(f"running {source} as code", err=True)
+        found = _run(source)
+    else:
+        found = _load(source, inputs)
+    given = {key: found.get(key) for key in ("model", "inputs", "calibration")}
+    return accelsim.torch.export, given
+
+
+def _onnx(
+    source: Path, inputs: Path | None, calibration: list[Path]
+) -> tuple[Callable[..., Path], dict[str, Any]]:
+    import accelsim.onnx
+    from accelsim.onnx.inputs import load_inputs
+
+    if inputs is None:
+        raise AccelsimError(
+            f"export {source}: holds no inputs, expected --inputs FILE.safetensors or FILE.npz"
+        )
+    # A map: of the calibration files one at a time is in memory.
+    more = map(load_inputs, calibration) if calibration else None
+    given = {"model": source, "inputs": load_inputs(inputs), "calibration": more}
+    return accelsim.onnx.export, given
 
 
 def _run(source: Path) -> dict[str, Any]:

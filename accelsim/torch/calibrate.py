@@ -11,14 +11,16 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
+from accelsim.capture.calls import Floats, LayerCall
+from accelsim.capture.record import Sampler
+from accelsim.capture.write import Progress
 from accelsim.errors import AccelsimError
-from accelsim.torch.calls import Floats, LayerCall
+from accelsim.torch.calls import operands_of
 from accelsim.torch.capture import Captured, GraphRunner, capture
-from accelsim.torch.record import Sampler
 from accelsim.torch.storage import is_view
 from accelsim.torch.tracing import arguments_of
 from accelsim.torch.walk import Step, walk
-from accelsim.torch.write import Progress, split
+from accelsim.torch.write import split
 
 
 class RowSampler:
@@ -145,7 +147,7 @@ class Calibrated:
         call = step.call
         if isinstance(call, LayerCall):
             computed = step.args[1] if call.layer.weight_is_activation else None
-            self.layers(call, call.operands(step.args[0], computed))
+            self.layers(call, operands_of(call, step.args[0], computed))
         result = step.result()
         if call is not None and not is_view(step.node):
             rows = rows_of(step, result)

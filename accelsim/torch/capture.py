@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
+from accelsim.capture.calls import LayerCall, NodeCall, OnLayer, OnNode
 from accelsim.errors import AccelsimError
-from accelsim.torch.calls import LayerCall, NodeCall, OnLayer, OnNode, as_array
+from accelsim.torch.calls import as_array, operands_of, output_of
 from accelsim.torch.catalogue import shape_of
 from accelsim.torch.fold import fold, join_rms_norms
 from accelsim.torch.hooks import HookRunner
@@ -159,9 +160,9 @@ class GraphRunner:
             call = step.call
             if isinstance(call, LayerCall) and on_layer is not None:
                 computed = step.args[1] if call.layer.weight_is_activation else None
-                y = on_layer(call, call.operands(step.args[0], computed))
+                y = on_layer(call, operands_of(call, step.args[0], computed))
                 if y is not None:
-                    return call.output(y, shape_of(step.node))
+                    return output_of(call, y, shape_of(step.node))
             result = step.result()
             if isinstance(call, NodeCall) and on_node is not None:
                 return _replaced(step, call, result, on_node)

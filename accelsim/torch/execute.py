@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
+from accelsim.capture.calls import Floats, LayerCall, NodeCall, Operands
 from accelsim.inference import between
 from accelsim.inference.layer import HardwareLayer, TensorFormat, Words
-from accelsim.torch.calls import Floats, LayerCall, NodeCall, Operands, as_floats
+from accelsim.torch.calls import as_floats, shaped
 from accelsim.torch.catalogue import shape_of
 from accelsim.torch.integers import integer_node
 from accelsim.torch.storage import is_view
@@ -82,7 +83,7 @@ class Executor:
         shape, formats = shape_of(step.node), self.formats.get(call.name)
         if formats is None:
             y = layer.floats(filled, psums).astype(np.float32)
-            return call.shaped(_image(y, call), shape)
+            return shaped(call, _image(y, call), shape)
 
         def store(output: TensorFormat, wide: Stored | None) -> Stored:
             codes, scales = layer.written(filled, psums, output)
@@ -91,8 +92,8 @@ class Executor:
             if scales is not None:
                 spread = _image(by_element(scales, g.groups, size, g.outputs_per_group), call)
             return Stored(
-                call.shaped(_image(codes, call), shape),
-                None if spread is None else call.shaped(spread, shape),
+                shaped(call, _image(codes, call), shape),
+                None if spread is None else shaped(call, spread, shape),
                 output,
                 wide,
             )
@@ -106,14 +107,15 @@ class Executor:
         if (step.node, "input") in self.whole:
             words, how = _handed_on(x, cut[0]), "codes"
         else:
-            words, how = layer.input_words(as_floats(call.rows(_values(x)))), _source(x)
+            rows = np.ascontiguousarray(call.input_operand(as_floats(_values(x))))
+            words, how = layer.input_words(rows), _source(x)
         weight_words = None
         if call.layer.weight_is_activation:
             weight = step.args[1]
             if (step.node, "weight") in self.whole:
                 weight_words, side = _handed_on(weight, cut[1]), "codes"
             else:
-                columns = as_floats(call.columns(_values(weight)))
+                columns = call.weight_operand(as_floats(_values(weight)))
                 weight_words, side = layer.weight_words(columns), _source(weight)
             how = f"{how}, weight operand {side}"
         self.coverage.how[call.name] = how

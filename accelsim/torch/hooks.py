@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from accelsim.capture.builder import Names
+from accelsim.capture.calls import LayerCall, NodeCall, OnLayer, OnNode, rows_and_images
 from accelsim.errors import AccelsimError
-from accelsim.torch.calls import LayerCall, NodeCall, OnLayer, OnNode, as_floats, rows_and_images
-from accelsim.torch.lower import Names
+from accelsim.torch.calls import as_floats, operands_of, output_of
 from accelsim.torch.tracing import arguments_of, inference
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.graph import Graph
@@ -85,8 +86,8 @@ class HookRunner:
                     f"model: this run calls '{name}' with {list(x.shape)}, expected {found} as captured, "
                     "and the same shapes"
                 )
-            values = None if on_layer is None else on_layer(call, call.operands(x))
-            return None if values is None else call.output(values, tuple(y.shape))
+            values = None if on_layer is None else on_layer(call, operands_of(call, x))
+            return None if values is None else output_of(call, values, tuple(y.shape))
 
         return self._hooked(inputs, replace)
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from accelsim.capture.calls import NodeCall
 from accelsim.inference import between
 from accelsim.inference.layer import TensorFormat
-from accelsim.torch.calls import NodeCall
 from accelsim.torch.catalogue import name_of
 from accelsim.torch.stored import Stored
 from accelsim.torch.walk import Step

@@ -8,35 +8,27 @@ from typing import Any
 import torch
 from torch import fx
 
+from accelsim.capture.channels import (
+    Axes,
+    permuted,
+    reduces_channels,
+    regrouped,
+    usual_channels,
+    without_axis,
+)
+from accelsim.capture.channels import nchw as sizes_of
 from accelsim.torch import ops
 from accelsim.torch.catalogue import TRANSPARENT, is_tensor, name_of, shape_of
 from accelsim.torch.edit import call, is_constant
 from accelsim.torch.rewrite import arguments
 from accelsim.workload.graph import Shape
 
-Axes = tuple[int, ...]
-
-
-def usual_channels(rank: int) -> Axes:
-    """N, C, H, W where there are four axes; the last of three, as of tokens; axis 1 of two."""
-    return {0: (), 1: (0,), 2: (1,), 3: (2,)}.get(rank, (1,))
-
 
 def nchw(node: fx.Node) -> Shape:
     """Of the tensor a node makes: its own where axis 1 is the channels, else one row of pixels."""
-    shape, channels = shape_of(node), node.meta["channels"]
     value = node.meta["val"]
     parts = 2 if isinstance(value, torch.Tensor) and value.is_complex() else 1
-    if channels == (1,) and len(shape) >= 2:
-        height, width = (1, *shape[2:])[:-1] if len(shape) > 2 else (), shape[-1] if len(shape) > 2 else 1
-        return _sizes(shape[0], shape[1], math.prod(height), width * parts)
-    inside = math.prod(shape[axis] for axis in channels)
-    return _sizes(1, inside, 1, math.prod(shape) * parts // max(1, inside))
-
-
-def _sizes(*sizes: int) -> Shape:
-    n, c, h, w = (max(1, size) for size in sizes)
-    return n, c, h, w
+    return sizes_of(shape_of(node), node.meta["channels"], parts)
 
 
 def elements(node: fx.Node) -> int:
@@ -63,7 +55,9 @@ def find_channels(module: fx.GraphModule) -> None:
             for place, axis in ((0, -1), (1, -2)):
                 operand = node.args[place]
                 assert isinstance(operand, fx.Node)
-                if operand.meta["made"] and not _reduces_channels(operand, axis):
+                if operand.meta["made"] and not reduces_channels(
+                    shape_of(operand), operand.meta["channels"], axis
+                ):
                     if operand not in turned:
                         turned[operand] = new = call(node, ops.requantize, operand)
                         new.meta["channels"], new.meta["made"] = (len(shape_of(operand)) + axis,), True
@@ -73,11 +67,6 @@ def find_channels(module: fx.GraphModule) -> None:
         reads = [read for read in node.all_input_nodes if not is_constant(read)]
         view = name_of(node.target) in TRANSPARENT
         node.meta["made"] = not view or any(read.meta.get("made", False) for read in reads)
-
-
-def _reduces_channels(operand: fx.Node, axis: int) -> bool:
-    shape = shape_of(operand)
-    return shape[axis] == 1 or len(shape) + axis in operand.meta["channels"]
 
 
 def _channels(node: fx.Node) -> Axes:
@@ -119,42 +108,10 @@ def _view_channels(node: fx.Node, name: str, source: fx.Node) -> Axes:
     elif name == "permute":
         order = [axis % len(old) for axis in given["dims"]]
     if order is not None:
-        return tuple(place for place, axis in enumerate(order) if axis in channels)
+        return permuted(order, channels)
     if name in ("select", "unbind"):
-        gone = given["dim"] % len(old)
-        return tuple(axis - (axis > gone) for axis in channels if axis != gone)
+        return without_axis(given["dim"] % len(old), channels)
     if math.prod(old) != math.prod(new) or name == "getitem":
         added = len(new) - len(old)
         return tuple(axis + added for axis in channels) if added >= 0 else usual_channels(len(new))
     return regrouped(old, new, channels)
-
-
-def regrouped(old: tuple[int, ...], new: tuple[int, ...], channels: Axes) -> Axes:
-    """The channels after a view, which cuts and joins axes.
-
-    Axes that were joined are channels where all of them were; of axes cut from joined ones the innermost,
-    where the innermost was.
-    """
-    found: list[int] = []
-    i = j = 0
-    while i < len(old) or j < len(new):
-        first_old, first_new = i, j
-        left, right = 1, 1
-        while True:
-            if left <= right and i < len(old) and (left < right or i == first_old):
-                left *= old[i]
-                i += 1
-            elif j < len(new) and (right < left or j == first_new):
-                right *= new[j]
-                j += 1
-            elif left == right:
-                break
-            else:
-                return usual_channels(len(new))
-        before = [axis for axis in range(first_old, i) if old[axis] > 1]
-        after = [axis for axis in range(first_new, j) if new[axis] > 1]
-        if before and all(axis in channels for axis in before):
-            found += after
-        elif before and before[-1] in channels and after:
-            found.append(after[-1])
-    return tuple(found)

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import fx
 
+from accelsim.capture.builder import Lowered, StepBuilder, never_negative
+from accelsim.capture.calls import LayerCall, rows_and_images
 from accelsim.errors import AccelsimError
 from accelsim.torch import ops
-from accelsim.torch.calls import LayerCall, NodeCall, as_array, as_floats, rows_and_images
+from accelsim.torch.calls import as_array, as_floats
 from accelsim.torch.catalogue import (
     REDUCTIONS,
     TRANSPARENT,
@@ -28,7 +30,6 @@ from accelsim.torch.edit import is_constant, module_of, tensor_of
 from accelsim.torch.layout import elements, nchw
 from accelsim.torch.rewrite import arguments
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.graph import Graph, LayerStep, Node, Unit
 from accelsim.workload.layer import Layer
 
 CALL = "accelsim"
@@ -39,15 +40,6 @@ _CONTAINERS = (
     "Module", "Sequential", "ModuleList", "ModuleDict", "MultiheadAttention", "Transformer",
     "TransformerEncoder", "TransformerDecoder", "TransformerEncoderLayer", "TransformerDecoderLayer",
 )  # fmt: skip
-
-
-@dataclass
-class Lowered:
-    """Steps and graph; host: names of the nodes that are left to the host."""
-
-    steps: tuple[LayerCall | NodeCall, ...]
-    graph: Graph
-    host: tuple[str, ...]
 
 
 @dataclass
@@ -72,39 +64,19 @@ def find_unsupported(module: fx.GraphModule) -> list[Unsupported]:
     return found
 
 
-class Names:
-    """Unique names: a second of the same becomes "name.2"."""
-
-    def __init__(self) -> None:
-        self.taken: set[str] = set()
-
-    def unique(self, name: str) -> str:
-        name = re.sub(r"[^A-Za-z0-9_.-]", "_", name).strip(".-")[-110:].strip(".-") or "tensor"
-        number, found = 2, name
-        while found in self.taken:
-            found = f"{name}.{number}"
-            number += 1
-        self.taken.add(found)
-        return found
-
-
 @dataclass
 class Lowerer:
     """Walks the graph once.
 
     base: of a node of fx the tensor of the graph that it shows, None of a constant; positive: True where it
-    is never negative; hosted: as Graph.hosts; on_host: op of the nodes that the host does.
+    is never negative.
     """
 
     module: fx.GraphModule
-    names: Names = field(default_factory=Names)
+    builder: StepBuilder = field(default_factory=StepBuilder)
     base: dict[fx.Node, str | None] = field(default_factory=dict)
     positive: dict[fx.Node, bool] = field(default_factory=dict)
-    steps: list[LayerCall | NodeCall] = field(default_factory=list)
-    layers: int = 0
     batch: int | None = None
-    hosted: dict[str, int] = field(default_factory=dict)
-    on_host: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> Lowered:
         graph = self.module.graph
@@ -112,68 +84,39 @@ class Lowerer:
             node for node in graph.nodes if node.op == "placeholder" and is_tensor(node) and node.users
         ]
         self.batch = next((shape_of(node)[0] for node in tensors if shape_of(node)), None)
-        # Names of inputs give way to those of layers and nodes, which come of the model's modules.
         for node in graph.nodes:
             if node.op == "placeholder":
-                self.base[node] = f"<{node.name}>" if node in tensors else None
-                self.hosted[f"<{node.name}>"] = -1
+                self.base[node] = self.builder.add_input(node.name) if node in tensors else None
             elif node.op == "get_attr":
                 self.base[node] = None
                 value = tensor_of(self.module, node) if is_constant(node) else None
                 self.positive[node] = value is not None and _never_negative(value)
             elif node.op == "call_function":
                 self._call(node)
-        outputs: list[str] = []
-        for node in next(iter(reversed(graph.nodes))).all_input_nodes:
-            name = self.base.get(node)
-            if name is not None and name not in outputs:
-                outputs.append(name)
-        return self._finished(tensors, outputs)
-
-    def _finished(self, tensors: list[fx.Node], outputs: list[str]) -> Lowered:
-        if not any(isinstance(step, LayerCall) for step in self.steps):
-            raise AccelsimError(
-                "model: has no convolution, linear layer or matrix product, expected at least one"
-            )
-        read = {name for step in self.steps for name in step.reads} | set(outputs)
-        renamed = {f"<{node.name}>": self.names.unique(node.name) for node in tensors}
-        steps = tuple(_renamed(step, renamed) for step in self.steps)
-        for node in self.module.graph.nodes:
+        shown = [self.base.get(node) for node in next(iter(reversed(graph.nodes))).all_input_nodes]
+        outputs = list(dict.fromkeys(name for name in shown if name is not None))
+        lowered = self.builder.finish({str(self.base[node]): nchw(node) for node in tensors}, outputs)
+        for node in graph.nodes:
             if CALL in node.meta:
-                node.meta[CALL] = steps[node.meta[CALL]]
-        inputs = tuple((renamed[f"<{n.name}>"], nchw(n)) for n in tensors if f"<{n.name}>" in read)
-        listed = tuple(
-            LayerStep(step.name, step.reads) if isinstance(step, LayerCall) else step.node for step in steps
-        )
-        graph = Graph(inputs, listed, tuple(renamed.get(name, name) for name in outputs))
-        graph.check([step.layer for step in steps if isinstance(step, LayerCall)])
-        return Lowered(steps, graph, tuple(f"{name} ({op})" for name, op in self.on_host.items()))
+                node.meta[CALL] = lowered.steps[node.meta[CALL]]
+        return lowered
 
     def _call(self, node: fx.Node) -> None:
         reads = [read for read in node.all_input_nodes if read in self.base]
         self.positive[node] = not_negative(node, [self.positive.get(read, False) for read in reads])
         tensors = list(dict.fromkeys(name for read in reads if (name := self.base[read]) is not None))
         if node.target in ops.LAYERS:
-            self._add(node, self._layer(node))
+            node.meta[CALL] = len(self.builder.steps)
+            self.base[node] = self.builder.add_layer(self._layer(node))
         elif not supported(node.target):
-            self._add(node, self._node(node, name_of(node.target), tensors, on_host=True))
+            self._add_node(node, name_of(node.target), tensors, on_host=True)
         elif name_of(node.target) not in TRANSPARENT:
-            self._add(node, self._node(node, op_of(node), tensors))
+            self._add_node(node, op_of(node), tensors)
         elif self._changes_size(node) and self._layer_reads(node) and tensors:
             op = "slice" if elements(node) < elements(_source(node)) else "expand"
-            self._add(node, self._node(node, op, tensors, work=0))
+            self._add_node(node, op, tensors, work=0)
         else:
             self.base[node] = tensors[0] if tensors else None
-
-    def _add(self, node: fx.Node, step: LayerCall | NodeCall) -> None:
-        node.meta[CALL] = len(self.steps)
-        self.steps.append(step)
-        self.base[node] = step.name
-        if isinstance(step, LayerCall):
-            self.hosted[step.name] = self.layers
-            self.layers += 1
-        else:
-            self.hosted[step.name] = max(self.hosted[read] for read in step.reads)
 
     def _changes_size(self, node: fx.Node) -> bool:
         """Part of a tensor, or copies of it; not a list of parts."""
@@ -191,23 +134,26 @@ class Lowerer:
                     return True
         return False
 
-    def _node(
+    def _add_node(
         self, node: fx.Node, op: str, reads: list[str], *, work: int | None = None, on_host: bool = False
-    ) -> NodeCall:
+    ) -> None:
         if not reads:
             raise AccelsimError(f"model: {op} in '{module_of(node)[0]}' depends on no input, expected one")
         if work is None and name_of(node.target) in REDUCTIONS and op != "avg_pool":
             work = sum(elements(read) for read in node.all_input_nodes if not is_constant(read))
-        name = self._node_name(node, op)
-        # The global PE cannot take up, within a step, what the host makes after it.
-        own = max(self.hosted[read] for read in reads)
-        follows = any(read in self.on_host and self.hosted[read] == own for read in reads)
-        if on_host or (follows and own >= 0):
-            self.on_host[name] = op
-        unit: Unit = "none" if name in self.on_host else "global_pe"
-        graph_node = Node(name, op, tuple(reads), nchw(node), unit, work)
         attributes, operands = self._attributes(node)
-        return NodeCall(graph_node, name_of(node.target), attributes, operands)
+        node.meta[CALL] = len(self.builder.steps)
+        self.base[node] = self.builder.add_node(
+            self._node_name(node, op),
+            op,
+            reads,
+            nchw(node),
+            function=name_of(node.target),
+            attributes=attributes,
+            operands=operands,
+            work=work,
+            on_host=on_host,
+        )
 
     def _attributes(self, node: fx.Node) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Arguments by name without run-time tensors, and the names of those tensors' arguments."""
@@ -291,16 +237,16 @@ class Lowerer:
             name = re.sub(r"[._]weight$", "", parameter)
         else:
             name = f"{path}.{op}"
-        return self.names.unique(name)
+        return self.builder.names.unique(name)
 
     def _node_name(self, node: fx.Node, op: str) -> str:
         path, kind = module_of(node)
         if "part" in node.meta:
-            return self.names.unique(f"{path}.{node.meta['part']}")
+            return self.builder.names.unique(f"{path}.{node.meta['part']}")
         op = "add" if op == "add_relu" else op
         # Work beside a layer, such as its padding, does not take the layer's name.
         own = _of_torch(kind) and kind.split(".")[-1] not in (*_LAYER_MODULES, *_CONTAINERS)
-        return self.names.unique(path if own and path else f"{path}.{op}")
+        return self.builder.names.unique(path if own and path else f"{path}.{op}")
 
 
 def _of_torch(kind: str) -> bool:
@@ -317,13 +263,4 @@ def _source(node: fx.Node) -> fx.Node:
 
 
 def _never_negative(value: torch.Tensor) -> bool:
-    return not value.is_complex() and value.numel() > 0 and bool((value >= 0).all())
-
-
-def _renamed(step: LayerCall | NodeCall, names: dict[str, str]) -> LayerCall | NodeCall:
-    reads = tuple(names.get(name, name) for name in step.reads)
-    if isinstance(step, LayerCall):
-        return LayerCall(step.layer, step.weight, step.bias, reads)
-    node = step.node
-    renamed = Node(node.name, node.op, reads, node.shape, node.unit, node.elements)
-    return NodeCall(renamed, step.function, step.attributes, step.operands)
+    return not value.is_complex() and never_negative(as_array(value))

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.capture.calls import LayerCall
 from accelsim.inference.layer import HardwareLayer, Words
 from accelsim.quantize.blocks import dequantize_words
 from accelsim.quantize.gptq import round_by_columns
 from accelsim.quantize.layers import weight_vectors
 from accelsim.quantize.reference import apply_activation, dequantize_output
-from accelsim.torch.calls import LayerCall
 from accelsim.torch.execute import Executor
 from accelsim.torch.walk import Step
 from accelsim.workload.layer import Layer

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
+from accelsim.capture.calls import LayerCall
+from accelsim.capture.write import Progress
 from accelsim.errors import AccelsimError
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
@@ -20,14 +22,12 @@ from accelsim.machine.arch import Arch, load_arch
 from accelsim.quantize.arrays import QuantizeOptions, cut_vectors, tensor_gamma, tensor_scale
 from accelsim.quantize.layers import keep_24_bits, quantize_layer
 from accelsim.torch.calibrate import Calibrated, calibrate
-from accelsim.torch.calls import LayerCall
 from accelsim.torch.capture import Captured, GraphRunner
 from accelsim.torch.execute import Coverage, Executor
 from accelsim.torch.refine import Methods, Refiner
 from accelsim.torch.storage import find_readers, storage_of
 from accelsim.torch.walk import walk
 from accelsim.torch.whole import Formats, Whole, find_whole
-from accelsim.torch.write import Progress
 from accelsim.workload.layer import FloatLayer
 
 PRESETS: dict[str, Methods | None] = {

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from torch import fx
 
+from accelsim.capture.calls import LayerCall, NodeCall
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
 from accelsim.torch import ops
-from accelsim.torch.calls import LayerCall, NodeCall
 from accelsim.torch.catalogue import TRANSPARENT, name_of, not_negative
 from accelsim.torch.lower import CALL
 

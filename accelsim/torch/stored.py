@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
+from accelsim.capture.calls import LayerCall
 from accelsim.inference.layer import TensorFormat
 from accelsim.quantize.layers import input_vectors, weight_vectors
-from accelsim.torch.calls import LayerCall
 from accelsim.torch.catalogue import name_of
 from accelsim.torch.walk import Step
 from accelsim.workload.layer import LayerSpec
@@ -83,11 +83,11 @@ def cuts(call: LayerCall, spec: LayerSpec) -> tuple[Cut, Cut]:
     """How a layer cuts its input and its weight operand."""
 
     def inputs(values: torch.Tensor) -> NDArray[Any]:
-        rows = call.rows(values).numpy()
+        rows = call.input_operand(values.numpy())
         return input_vectors(rows, call.layer.geometry, spec.vector_size, spec.packed_im2col)
 
     def weights(values: torch.Tensor) -> NDArray[Any]:
-        return weight_vectors(call.columns(values).numpy(), spec.vector_size, spec.packed_im2col)
+        return weight_vectors(call.weight_operand(values.numpy()), spec.vector_size, spec.packed_im2col)
 
     return inputs, weights
 

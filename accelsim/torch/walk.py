@@ -11,8 +11,8 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from accelsim.capture.calls import LayerCall, NodeCall
 from accelsim.errors import AccelsimError
-from accelsim.torch.calls import LayerCall, NodeCall
 from accelsim.torch.lower import CALL
 from accelsim.torch.tracing import Traced
 

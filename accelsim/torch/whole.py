@@ -15,10 +15,11 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from accelsim.capture.calls import LayerCall
 from accelsim.formats.operand import Operand
 from accelsim.inference import between
 from accelsim.inference.layer import HardwareLayer, TensorFormat
-from accelsim.torch.calls import LayerCall
+from accelsim.torch.calls import shaped
 from accelsim.torch.storage import is_view
 from accelsim.torch.stored import Cut, Stored, by_element, cuts, view
 from accelsim.torch.tracing import Traced
@@ -93,7 +94,7 @@ def _numbered(step: Step, output: TensorFormat, vector_size: int) -> Stored:
         numbers = np.arange(1, g.pixels * count + 1, dtype=np.int32).reshape(g.pixels, count)
         spread = torch.from_numpy(by_element(numbers, g.groups, size, g.outputs_per_group))
         image = spread.reshape(g.N, g.P, g.Q, g.K).permute(0, 3, 1, 2)
-        return Stored(codes, step.call.shaped(image, shape), output)
+        return Stored(codes, shaped(step.call, image, shape), output)
     axis = (step.node.meta["channels"] or (len(shape) - 1,))[-1]
     moved = torch.zeros(shape).movedim(axis, -1).shape
     width, size = moved[-1], min(vector_size, moved[-1])

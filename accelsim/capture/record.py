@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from accelsim.torch.calls import Floats, LayerCall, Operands
+from accelsim.capture.calls import Floats, LayerCall, Operands
 
 Item = tuple[float, Floats, Floats | None]
 """What was drawn by, the values, and the weight operand of a matmul between activations."""

@@ -17,8 +17,9 @@ except ImportError as error:
     ) from None
 
 from accelsim.torch.calibrate import calibrate
+from accelsim.torch.prepare import Preparation, prepare
 from accelsim.torch.refine import Methods
 from accelsim.torch.simulate import Simulated, simulate
 from accelsim.torch.write import export
 
-__all__ = ["Methods", "Simulated", "calibrate", "export", "simulate"]
+__all__ = ["Methods", "Preparation", "Simulated", "calibrate", "export", "prepare", "simulate"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -95,7 +95,8 @@ class Calibrated:
     """A model with what was recorded of it.
 
     given: False where that was on its example inputs alone; captures: of the model, by shapes of inputs;
-    batches: the calibration inputs, each with the capture it fits.
+    batches: the calibration inputs, each with the capture it fits; rewrites: what was done to each capture
+    (accelsim.torch.prepare), and is to be done to new ones.
     """
 
     model: torch.nn.Module | torch.export.ExportedProgram
@@ -105,10 +106,31 @@ class Calibrated:
     given: bool = True
     captures: list[tuple[Any, Captured]] = field(default_factory=list)
     batches: list[tuple[Captured, Any]] = field(default_factory=list)
+    rewrites: tuple[Callable[[Captured], Captured], ...] = ()
 
     @property
     def first(self) -> Captured:
         return self.captures[0][1]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What a prepared model asks of the hardware beyond the model's own work, a sentence each."""
+        return self.first.needs
+
+    def rewritten(self, rewrite: Callable[[Captured], Captured]) -> Calibrated:
+        """The same model with every capture rewritten, recorded anew on the same inputs."""
+        new = Calibrated(
+            self.model,
+            self.unsupported,
+            Sampler(self.layers.values, self.layers.seed),
+            RowSampler(self.tensors.values, self.tensors.seed),
+            self.given,
+            [(shapes, rewrite(captured)) for shapes, captured in self.captures],
+            rewrites=(*self.rewrites, rewrite),
+        )
+        for _, inputs in self.batches:
+            new.record(inputs)
+        return new
 
     def parts(self, inputs: Any) -> tuple[Captured, list[Any], int | None]:
         """A capture that these inputs fit, and the inputs in its batches: one as it is (None), or parts along
@@ -122,6 +144,8 @@ class Calibrated:
             if pieces is not None:
                 return captured, pieces, shapes[0][0]
         captured = capture(self.model, inputs, self.unsupported)
+        for rewrite in self.rewrites:
+            captured = rewrite(captured)
         if self.captures:
             mine, own = ([call.name for call in c.layers] for c in (captured, self.first))
             if mine != own:

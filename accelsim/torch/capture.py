@@ -36,7 +36,8 @@ class Captured:
 
     module: float, batch norm folded, runs on inputs of the captured shapes; steps: in the order in which
     they run; graph: what each reads; method: `torch.export`, or `hooks` where that cannot trace the model;
-    notes: what is not as in the model, a sentence each.
+    notes: what is not as in the model, a sentence each; needs: what the hardware has to do for a prepared
+    model beyond its own work, a sentence each.
     """
 
     module: torch.nn.Module
@@ -45,6 +46,7 @@ class Captured:
     method: str
     notes: tuple[str, ...]
     runner: Runner
+    needs: tuple[str, ...] = ()
 
     @property
     def layers(self) -> tuple[LayerCall, ...]:

@@ -83,5 +83,20 @@ def requantize(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def hadamard(size: int) -> torch.Tensor:
+    """Sylvester's Hadamard matrix, orthonormal and symmetric: float64[size, size], size a power of two."""
+    matrix = torch.ones(1, 1, dtype=torch.float64)
+    while len(matrix) < size:
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
+    return matrix / math.sqrt(size)
+
+
+def rotate(x: torch.Tensor, size: int, axis: int) -> torch.Tensor:
+    """Every block of `size` channels along `axis` times a Hadamard matrix: adds, and one factor."""
+    moved = x.movedim(axis, -1)
+    blocks = moved.reshape(*moved.shape[:-1], -1, size) @ hadamard(size).to(x.dtype).to(x.device)
+    return blocks.reshape(moved.shape).movedim(-1, axis)
+
+
 def _activate(y: torch.Tensor, activation: str) -> torch.Tensor:
     return torch.relu(y) if activation == "relu" else y

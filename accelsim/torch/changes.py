@@ -14,7 +14,7 @@ from accelsim.errors import AccelsimError
 from accelsim.torch import ops
 from accelsim.torch.capture import Captured, GraphRunner
 from accelsim.torch.edit import call, constant, tensor_of
-from accelsim.torch.lower import Lowerer
+from accelsim.torch.lower import CALL, Lowerer
 from accelsim.torch.rewrite import remove_dead
 
 aten = torch.ops.aten
@@ -37,7 +37,7 @@ class Constants:
             self._set(module, node, 1, lambda w: self.change(w.movedim(0, -1)).movedim(-1, 0))
             self._set(module, node, 2, self.change)
         elif self.role == "input":
-            groups = int(node.args[6]) if node.target is ops.conv else 1  # type: ignore[call-overload]
+            groups = int(node.args[6]) if node.target is ops.conv else 1
             self._set(module, node, 1, lambda w: _of_inputs(w, groups, self.change))
         elif self.role == "norm":
             for number in (1,) if node.target is ops.rms_norm else (2, 3):
@@ -148,6 +148,8 @@ def edited(captured: Captured, edits: Sequence[Edit], needs: Sequence[str]) -> C
     for edit in edits:
         edit.apply(module, nodes)
     remove_dead(module)
+    for node in graph.nodes:
+        node.meta.pop(CALL, None)  # which part of a tensor is a step depends on who reads it
     lowered = Lowerer(module).run()
     module.graph.lint()
     module.recompile()

@@ -6,6 +6,7 @@ recorded anew. Nothing here knows a scheme or a machine.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -95,8 +96,8 @@ class _Model:
 
     def magnitudes(self, node: fx.Node) -> Ranges:
         """Of a layer's weights, the largest over its taps: float64[groups, K / groups, C / groups]."""
-        weight = tensor_of(self.module, node.args[1]).abs().double()  # type: ignore[arg-type]
-        groups = int(node.args[6]) if node.target is ops.conv else 1  # type: ignore[call-overload]
+        weight = tensor_of(self.module, node.args[1]).abs().double()
+        groups = int(node.args[6]) if node.target is ops.conv else 1
         apart = weight.reshape(groups, len(weight) // groups, weight.shape[1], -1)
         found: Ranges = apart.amax(3).numpy()
         return found
@@ -133,6 +134,11 @@ def prepare(calibrated: Calibrated, preparation: Preparation) -> Calibrated:
 
 def _rewritten(calibrated: Calibrated, edits: Sequence[Edit], needs: Sequence[str]) -> Calibrated:
     return calibrated.rewritten(lambda captured: edited(captured, edits, needs))
+
+
+def _reaches_layers(tied: Tied) -> bool:
+    """True where layers read the group, or multiply two tensors of it."""
+    return bool(tied.readers) or any(place.inverse for place in tied.places)
 
 
 def _both(tied: Tied) -> tuple[list[End], list[End]]:
@@ -257,7 +263,7 @@ def _rotated(model: _Model, wanted: int) -> tuple[list[Edit], list[str]]:
     edits: list[Edit] = []
     for tied in find_tied(model.module, "rotation"):
         size = _size(wanted, tied.block)
-        if tied.free and size > 1 and (tied.readers or any(place.inverse for place in tied.places)):
+        if tied.free and size > 1 and _reaches_layers(tied):
             edits += [model.constants(end, _turn(size)) for end in (*tied.writers, *tied.readers)]
     return edits, []
 
@@ -273,10 +279,10 @@ def _rotated_inputs(model: _Model, wanted: int) -> tuple[list[Edit], list[str]]:
         tensors: dict[fx.Node, list[End]] = {}
         for end in tied.readers:
             if end.node.meta[CALL].layer.input_signed:
-                tensors.setdefault(end.node.args[0], []).append(end)  # type: ignore[arg-type]
+                tensors.setdefault(end.node.args[0], []).append(end)
         for source, ends in tensors.items():
-            groups = max(end.node.meta[CALL].layer.geometry.groups for end in ends)
-            size = _size(wanted, tied.width // groups)
+            blocks = [end.node.meta[CALL].layer.geometry.channels_per_group for end in ends]
+            size = _size(wanted, math.gcd(*blocks))
             if size < 2:
                 continue
             edits += [model.constants(end, _turn(size)) for end in ends]
@@ -298,8 +304,7 @@ def _ordered(model: _Model) -> tuple[list[Edit], list[str]]:
     needs = []
     before_layers = _before_layers(model.module)
     for tied in find_tied(model.module, "order"):
-        read = tied.readers or any(place.inverse for place in tied.places)
-        if tied.fixed or tied.block < 2 or not (tied.writers and read) or not _last(tied, before_layers):
+        if tied.fixed or tied.block < 2 or not _reaches_layers(tied) or not _last(tied, before_layers):
             continue
         ranges = [model.input_range(end.node) for end in tied.readers]
         if not ranges:

@@ -71,6 +71,11 @@ class Simulated(torch.nn.Module):
         self.coverage = Coverage()
         self._whole: dict[int, Whole] = {}
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What a prepared model asks of the hardware beyond the model's own work, a sentence each."""
+        return self.calibrated.needs
+
     def executor(self, *runs: tuple[Captured, Any]) -> Executor:
         """What computes the steps of these captures, with inputs of their shapes."""
         size = self.design.arch.vector_size

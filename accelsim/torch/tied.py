@@ -1,8 +1,9 @@
 """Which tensors of a captured graph have channels in common, so that they can be changed together.
 
 A change of channels is a scale for each, another order, or a rotation within blocks of them. What lies
-between two layers lets it through, or does not: ReLU a scale and an order, GELU an order only, an add all three
-where both operands are changed alike. Who writes such tensors and who reads them has weights that take it up.
+between two layers lets it through, or does not: ReLU a scale and an order, GELU an order only, an add all
+three where both operands are changed alike. Who writes such tensors and who reads them has weights that take
+it up.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ class _Finder:
         assert isinstance(x, fx.Node) and isinstance(weight, fx.Node)
         conv = node.target is ops.conv
         axis = 1 - len(shape_of(weight)) if conv else -1
-        groups = int(node.args[6]) if conv else 1  # type: ignore[call-overload]
+        groups = int(node.args[6]) if conv else 1
         place = self.places.get(x)
         if place is not None and place.axes == (axis,):
             place.tied.block = math.gcd(place.tied.block, place.tied.width // groups)
@@ -352,9 +353,7 @@ class _Finder:
             place.inverse ^= flip
         one.block = math.gcd(one.block, other.block)
         one.fixed |= other.fixed or one.width != other.width
-        for mine, more in zip(
-            (one.places, one.writers, one.readers, one.outside),
-            (other.places, other.writers, other.readers, other.outside),
-            strict=True,
-        ):
-            mine += more
+        one.places += other.places
+        one.writers += other.writers
+        one.readers += other.readers
+        one.outside += other.outside

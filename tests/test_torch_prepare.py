@@ -151,7 +151,7 @@ def _called(model: Calibrated, x: torch.Tensor) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_machine_runs_what_was_prepared(case: Any, method: str) -> None:
-    """Chained, at 8 bits: as close to the float model as without, which could not be if samples did not fit."""
+    """Chained, at 8 bits: as close to the float model as before; not so, were its samples the old ones."""
     _, model, inputs = case
     wanted = outputs(model, inputs[0])[0]
 
@@ -335,6 +335,27 @@ def test_bad_options(options: dict[str, Any], wanted: str) -> None:
     assert str(error.value) == f"preparation: {wanted}"
 
 
+class OtherSteps(nn.Module):
+    """An extra step on long inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.a(x))
+        return self.b(y * 2 if x.shape[1] > 4 else y)
+
+
+def test_captures_that_differ_are_refused() -> None:
+    model = accelsim.torch.calibrate(OtherSteps(), torch.randn(2, 4, 8), [torch.randn(2, 4, 8)])
+    prepared = accelsim.torch.prepare(model, Preparation(equalize=True))
+    with pytest.raises(
+        AccelsimError, match=r"^prepare: on inputs of another size the model takes other steps"
+    ):
+        prepared.parts(torch.randn(2, 5, 8))
+
+
 class NotTraceable(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -348,5 +369,7 @@ class NotTraceable(nn.Module):
 def test_a_model_without_a_graph_is_refused() -> None:
     x = torch.randn(2, 8)
     model = accelsim.torch.calibrate(NotTraceable(), x, [x])
-    with pytest.raises(AccelsimError, match=r"^prepare: torch\.export cannot trace the model, expected a graph$"):
+    with pytest.raises(
+        AccelsimError, match=r"^prepare: torch\.export cannot trace the model, expected a graph$"
+    ):
         accelsim.torch.prepare(model, Preparation(equalize=True))

@@ -60,13 +60,13 @@ class Constants:
 
 @dataclass(frozen=True)
 class SecondNorm:
-    """The norm again for the layers that read it, so that their input can have a gain of its own."""
+    """The norm again for the linear layers that read it, so that their input can have a gain of its own."""
 
     node: int
 
     def apply(self, module: fx.GraphModule, nodes: list[fx.Node]) -> None:
         norm = nodes[self.node]
-        readers = [user for user in norm.users if user.target in ops.LAYERS]
+        readers = [user for user in norm.users if user.target is ops.linear]
         assert callable(norm.target)
         with norm.graph.inserting_after(norm):
             again = norm.graph.call_function(norm.target, norm.args, norm.kwargs)
@@ -131,20 +131,24 @@ def _of_inputs(weight: torch.Tensor, groups: int, change: Channelwise) -> torch.
     return changed.permute(2, 0, 3, 1).reshape(weight.shape)
 
 
+def graph_of(captured: Captured) -> GraphRunner:
+    """Raises AccelsimError for a model that was captured by hooks."""
+    if not isinstance(captured.runner, GraphRunner):
+        raise AccelsimError("prepare: torch.export cannot trace the model, expected a graph")
+    return captured.runner
+
+
 def edited(captured: Captured, edits: Sequence[Edit], needs: Sequence[str]) -> Captured:
     """A capture with these edits. The one given stays as it is, and shares what no edit changes.
 
-    needs: added to those that it has. Raises AccelsimError."""
-    runner = captured.runner
-    assert isinstance(runner, GraphRunner)
+    needs: added to those that it has. Raises AccelsimError for a model that is no graph."""
+    runner = graph_of(captured)
     graph = fx.Graph()
     known: dict[fx.Node, fx.Node] = {}
     outputs = graph.graph_copy(runner.traced.module.graph, known)
     graph.output(outputs)
     module = fx.GraphModule(runner.traced.module, graph)
     nodes = list(graph.nodes)
-    if len(nodes) != len(runner.traced.module.graph.nodes):
-        raise AccelsimError("model: on inputs of another size it takes other steps, expected the same")
     for edit in edits:
         edit.apply(module, nodes)
     remove_dead(module)

@@ -19,15 +19,26 @@ from accelsim.capture.calls import LayerCall
 from accelsim.errors import AccelsimError
 from accelsim.torch import ops
 from accelsim.torch.calibrate import Calibrated
-from accelsim.torch.capture import GraphRunner
+from accelsim.torch.capture import Captured
 from accelsim.torch.catalogue import shape_of
-from accelsim.torch.changes import Channelwise, Constants, Edit, Ordered, Rotated, SecondNorm, edited
+from accelsim.torch.changes import (
+    Channelwise,
+    Constants,
+    Edit,
+    Ordered,
+    Rotated,
+    SecondNorm,
+    edited,
+    graph_of,
+)
 from accelsim.torch.edit import tensor_of
 from accelsim.torch.lower import CALL
 from accelsim.torch.tied import End, Read, Tied, find_tied, is_norm
 
 Ranges = NDArray[np.float64]
 
+_DEAD = 1e-6
+"""Of the largest range of a tensor's channels; below it a channel has no range to speak of."""
 _ROUNDS = 20
 """Equalization is repeated until ranges settle: a layer belongs to two groups."""
 
@@ -74,10 +85,7 @@ class _Model:
 
     @staticmethod
     def of(calibrated: Calibrated) -> _Model:
-        runner = calibrated.first.runner
-        if not isinstance(runner, GraphRunner):
-            raise AccelsimError("prepare: torch.export cannot trace the model, expected a graph")
-        module = runner.traced.module
+        module = graph_of(calibrated.first).traced.module
         return _Model(calibrated, module, {node: number for number, node in enumerate(module.graph.nodes)})
 
     def input_range(self, node: fx.Node) -> Ranges:
@@ -133,7 +141,19 @@ def prepare(calibrated: Calibrated, preparation: Preparation) -> Calibrated:
 
 
 def _rewritten(calibrated: Calibrated, edits: Sequence[Edit], needs: Sequence[str]) -> Calibrated:
-    return calibrated.rewritten(lambda captured: edited(captured, edits, needs))
+    def steps(captured: Captured) -> list[tuple[str, object]]:
+        return [(node.op, node.target) for node in graph_of(captured).traced.module.graph.nodes]
+
+    expected = steps(calibrated.first)
+
+    def rewrite(captured: Captured) -> Captured:
+        if steps(captured) != expected:
+            raise AccelsimError(
+                "prepare: on inputs of another size the model takes other steps, expected the same for all"
+            )
+        return edited(captured, edits, needs)
+
+    return calibrated.rewritten(rewrite)
 
 
 def _reaches_layers(tied: Tied) -> bool:
@@ -157,8 +177,8 @@ def _scaled(model: _Model, tied: Tied, scale: Ranges) -> list[Edit]:
 
 
 def _balanced(one: Ranges, other: Ranges, power: float) -> Ranges:
-    """one^power / other^(1 - power), of mean 1; channels where one of them is 0 keep the scale 1."""
-    live = (one > 0) & (other > 0)
+    """one^power / other^(1 - power), of mean 1. Dead channels, one of their ranges next to 0, keep 1."""
+    live = (one > _DEAD * one.max()) & (other > _DEAD * other.max())
     scale = np.ones_like(one)
     if live.any():
         logs = power * np.log(one[live]) - (1 - power) * np.log(other[live])
@@ -213,7 +233,7 @@ def _second_norms(model: _Model) -> tuple[list[Edit], list[str]]:
     needs = []
     for node in model.module.graph.nodes:
         if is_norm(node):
-            layers = [user for user in node.users if user.target in (ops.conv, ops.linear)]
+            layers = [user for user in node.users if user.target is ops.linear]
             if layers and len(layers) < len(node.users):
                 edits.append(SecondNorm(model.number[node]))
                 name = node.meta[CALL].name

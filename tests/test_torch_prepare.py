@@ -316,6 +316,41 @@ def test_what_does_not_let_changes_through_is_left() -> None:
     assert accelsim.torch.prepare(model, Preparation(equalize=True, smooth=0.5, permute=True)) is model
 
 
+class Turned(nn.Module):
+    """Channels in another order within a view, and a constant for each that is not along the last axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(8, 16), nn.Linear(16, 8), nn.Linear(8, 16)
+        self.d, self.e = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1)
+        self.register_buffer("each", torch.randn(8, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, t, _ = x.shape
+        heads = self.c(self.b(self.a(x).reshape(n, t, 4, 4).transpose(2, 3).reshape(n, t, 16)))
+        images = self.e(self.d(x.transpose(1, 2).reshape(n, 8, 2, 2)) + self.each)
+        return heads.mean((1, 2)) + images.mean((1, 2, 3))
+
+
+def test_channels_are_followed_through_views() -> None:
+    x = torch.randn(4, 4, 8)
+    model = accelsim.torch.calibrate(spread(Turned()), x, [x])
+    wanted = outputs(model, x)[0]
+    for method in METHODS.values():
+        prepared = accelsim.torch.prepare(model, method)
+        assert (outputs(prepared, x)[0] - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    assert changed(model, accelsim.torch.prepare(model, Preparation(permute=True))) == {"b", "c"}
+
+
+def test_new_captures_are_prepared_too() -> None:
+    model, _ = calibrated("encoder")
+    prepared = accelsim.torch.prepare(model, METHODS["together"])
+    captured, _, _ = prepared.parts(torch.randint(0, 1000, (2, 7)))
+    assert captured is prepared.captures[-1][1] and captured.needs == prepared.needs
+    for one, other in zip(captured.layers, prepared.first.layers, strict=True):
+        assert (one.weight is None and other.weight is None) or np.array_equal(one.weight, other.weight)
+
+
 @pytest.mark.parametrize(
     ("options", "wanted"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -259,6 +261,16 @@ def test_hadamard() -> None:
         rotated[:, 8:16].numpy(), np.einsum("ij,bjk->bik", by_bits, x[:, 8:16]), atol=1e-5
     )
     torch.testing.assert_close(ops.rotate(rotated, 8, 1), x)
+
+
+def test_the_examples_of_the_page_print_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "inference.md").read_text("utf-8")
+    names: dict[str, Any] = {}
+    for code in re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE):
+        exec(compile(code, "docs/inference.md", "exec"), names)
+    assert capsys.readouterr().out == "".join(
+        re.findall(r"^```text\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    )
 
 
 class Alone(nn.Module):

@@ -102,12 +102,15 @@ def variants_of(
 ) -> Variants:
     """Variants as they are asked for. Raises AccelsimError."""
     machine = arch if isinstance(arch, Arch) else load_arch(arch, list(overrides))
+    options = options or QuantizeOptions()
+    if machine.fold != "auto":
+        options = replace(options, fold=machine.fold)
     return Variants(
         schemes=tuple(own if isinstance(own, Scheme) else Scheme.parse(own) for own in schemes),
         preset=preset,
         arch=machine,
         overrides=tuple(overrides),
-        options=options or QuantizeOptions(fold=machine.fold),
+        options=options,
     )
 
 

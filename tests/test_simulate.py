@@ -279,7 +279,7 @@ def test_ranges_by_maximum_are_those_of_all_that_was_seen() -> None:
     for values in (2000, 1 << 20):
         calibrated = accelsim.torch.calibrate(Attention().eval(), inputs, [inputs], values=values, seed=1)
         rows = {name: calibrated.tensors.rows(name) for name in calibrated.tensors.kept}
-        layers = {call.name: calibrated.layers.sample(call) for call in calibrated.first.layers}
+        layers = {call.name: calibrated.layers.sample(call.layer) for call in calibrated.first.layers}
         if values == 2000:
             few, few_layers, model = rows, layers, calibrated.model
             continue
@@ -287,7 +287,9 @@ def test_ranges_by_maximum_are_those_of_all_that_was_seen() -> None:
         for name, some in few.items():
             assert np.abs(some).max() == np.abs(calibrated.tensors.rows(name)).max(), name
         for call in calibrated.first.layers:
-            for own, all_of_it in zip(few_layers[call.name], calibrated.layers.sample(call), strict=True):
+            for own, all_of_it in zip(
+                few_layers[call.name], calibrated.layers.sample(call.layer), strict=True
+            ):
                 assert (own is None) == (all_of_it is None)
                 if own is not None and all_of_it is not None:
                     assert own.size < all_of_it.size and np.abs(own).max() == np.abs(all_of_it).max()

@@ -12,7 +12,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from accelsim.capture.calls import Floats, LayerCall
-from accelsim.capture.record import Sampler
+from accelsim.capture.record import CalibrationSampler
 from accelsim.capture.write import Progress, split_tensors
 from accelsim.errors import AccelsimError
 from accelsim.torch.calls import operands_of
@@ -99,7 +99,7 @@ class Calibrated:
 
     model: torch.nn.Module | torch.export.ExportedProgram
     unsupported: Literal["error", "float"]
-    layers: Sampler
+    layers: CalibrationSampler
     tensors: RowSampler
     given: bool = True
     captures: list[tuple[Any, Captured]] = field(default_factory=list)
@@ -197,7 +197,11 @@ def record(
     """As `calibrate`, of a model that is captured on `inputs` already."""
     report = progress or (lambda what, done, of: None)
     calibrated = Calibrated(
-        model, unsupported, Sampler(values, seed), RowSampler(values, seed), calibration is not None
+        model,
+        unsupported,
+        CalibrationSampler(values, seed),
+        RowSampler(values, seed),
+        calibration is not None,
     )
     calibrated.captures.append((_shapes(inputs), captured))
     total = len(calibration) if isinstance(calibration, Sized) else 0

@@ -186,7 +186,7 @@ def prepare_layers(calibrated: Calibrated, design: Design) -> dict[str, Hardware
     """Every layer's weights as words, and the static scale or gamma of its input."""
     found = {}
     for call in calibrated.first.layers:
-        seen, seen_weight = calibrated.layers.sample(call)
+        seen, seen_weight = calibrated.layers.sample(call.layer)
         g = call.layer.geometry
         words = quantize_layer(
             FloatLayer(

@@ -159,6 +159,8 @@ def _check(layer: Layer, x: Floats, weight: Floats | None) -> None:
         if values is not None and (not isinstance(values, np.ndarray) or values.ndim != 4 or not values.size):
             shape = list(getattr(values, "shape", ())) or type(values).__name__
             fail(f"{name} is {shape}", "an array of four dimensions, none of them 0")
+        if values is not None and not np.isfinite(values).all():
+            fail(f"{name} holds NaN or infinity", "finite numbers")
     if layer.weight_is_activation != (weight is not None):
         fail(
             "has no weight" if weight is None else "has a weight",

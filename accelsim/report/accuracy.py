@@ -46,9 +46,13 @@ def _name(name: Any) -> str:
 
 
 def _number(scheme: str, name: str, value: Any) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # of a whole number
+        number = math.inf
+    if not math.isfinite(number):
         raise AccelsimError(f"accuracy of {scheme}: {name} is {_shown(value)}, expected a finite number")
-    return float(value)
+    return number
 
 
 def _shown(value: Any) -> str:

@@ -26,6 +26,7 @@ from accelsim.errors import AccelsimError  # noqa: E402
 from accelsim.formats.scheme import Scheme  # noqa: E402
 from accelsim.inference.layer import TensorFormat  # noqa: E402
 from accelsim.quantize.arrays import PRESETS, QuantizeOptions  # noqa: E402
+from accelsim.quantize.layers import quantize_layer  # noqa: E402
 from accelsim.quantize.reference import dequantize_output  # noqa: E402
 from accelsim.torch.simulate import METHODS  # noqa: E402
 from accelsim.trace.write import quantize_trace  # noqa: E402
@@ -78,6 +79,8 @@ def test_a_run_of_the_trace_takes_the_words_of_simulate(name: str, quantize: Any
             zeros = np.zeros(words.geometry.K, np.float32)
             own = zeros if words.bias is None else words.bias
             np.testing.assert_array_equal(zeros if found.operands.bias is None else found.operands.bias, own)
+            by_rule = quantize_layer(floats, Scheme.parse(scheme), 16)
+            assert found.operands.output_gamma == by_rule.output_gamma
             psums, _ = hardware.accumulate(words)
             np.testing.assert_array_equal(found.values.psums, psums)
             output = TensorFormat(found.operands.output.operand, found.operands.output_gamma)

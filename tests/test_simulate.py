@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 
 from accelsim_kernels import reference  # noqa: E402
 from torch import nn  # noqa: E402
+from torch_models import Attention, Small  # noqa: E402
 
 import accelsim  # noqa: E402
 import accelsim.torch  # noqa: E402
@@ -34,37 +35,6 @@ from accelsim.workload.layer import OutputFormat  # noqa: E402
 
 CIFAR = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10_resnet"
 SCHEMES = ["8/8/-/-", "4/4/4/4", "4/4/4/4:sp4", "4/8/6/10", "6/4/-/4"]
-
-
-class Small(nn.Module):
-    """A residual block, both pools, a depthwise convolution, a concat and a classifier."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(16, 32, 3, padding=1)
-        self.body = nn.Conv2d(32, 32, 3, padding=1)
-        self.depthwise = nn.Conv2d(32, 32, 3, padding=1, groups=32)
-        self.out = nn.Linear(64, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.relu(self.stem(x))
-        x = torch.relu(self.body(x) + x)
-        x = nn.functional.max_pool2d(x, 2)
-        x = torch.cat([x, self.depthwise(x)], 1)
-        return self.out(x.mean((2, 3)))
-
-
-class Attention(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.qkv = nn.ModuleList([nn.Linear(32, 32) for _ in range(3)])
-        self.out, self.norm = nn.Linear(32, 32), nn.LayerNorm(32)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        n, t, w = x.shape
-        q, k, v = (linear(x).reshape(n, t, 2, 16).transpose(1, 2) for linear in self.qkv)
-        y = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, w)
-        return self.norm(self.out(y) + x)
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +279,7 @@ def test_ranges_by_maximum_are_those_of_all_that_was_seen() -> None:
     for values in (2000, 1 << 20):
         calibrated = accelsim.torch.calibrate(Attention().eval(), inputs, [inputs], values=values, seed=1)
         rows = {name: calibrated.tensors.rows(name) for name in calibrated.tensors.kept}
-        layers = {call.name: calibrated.layers.sample(call) for call in calibrated.first.layers}
+        layers = {call.name: calibrated.layers.sample(call.layer) for call in calibrated.first.layers}
         if values == 2000:
             few, few_layers, model = rows, layers, calibrated.model
             continue
@@ -317,7 +287,9 @@ def test_ranges_by_maximum_are_those_of_all_that_was_seen() -> None:
         for name, some in few.items():
             assert np.abs(some).max() == np.abs(calibrated.tensors.rows(name)).max(), name
         for call in calibrated.first.layers:
-            for own, all_of_it in zip(few_layers[call.name], calibrated.layers.sample(call), strict=True):
+            for own, all_of_it in zip(
+                few_layers[call.name], calibrated.layers.sample(call.layer), strict=True
+            ):
                 assert (own is None) == (all_of_it is None)
                 if own is not None and all_of_it is not None:
                     assert own.size < all_of_it.size and np.abs(own).max() == np.abs(all_of_it).max()

@@ -1,4 +1,4 @@
-"""Whole networks with random weights on the machine's integers, chained: all layers and products run there."""
+"""Whole networks with random weights on the machine's integers, chained: all layers run there."""
 
 from __future__ import annotations
 

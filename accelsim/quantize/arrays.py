@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,9 @@ _CHOICES = {
 }
 PERCENTILES = ("weight_percentile", "activation_percentile", "gamma_percentile")
 PERCENTILE_IS_SPLIT = f"percentile is now {', '.join(PERCENTILES)}"
+Preset = Literal["plain", "default", "best"]
+"""How much is done for good words: by rule alone, or fitted to a whole model (docs/inference.md)."""
+PRESETS: tuple[Preset, ...] = get_args(Preset)
 _GAMMA_VECTORS = 1 << 14
 
 

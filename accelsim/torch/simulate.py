@@ -19,7 +19,14 @@ from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
 from accelsim.inference.layer import HardwareLayer, TensorFormat
 from accelsim.machine.arch import Arch, load_arch
-from accelsim.quantize.arrays import QuantizeOptions, cut_vectors, tensor_gamma, tensor_scale
+from accelsim.quantize.arrays import (
+    PRESETS,
+    Preset,
+    QuantizeOptions,
+    cut_vectors,
+    tensor_gamma,
+    tensor_scale,
+)
 from accelsim.quantize.layers import keep_24_bits, quantize_layer
 from accelsim.torch.calibrate import Calibrated, calibrate
 from accelsim.torch.capture import Captured, GraphRunner
@@ -30,7 +37,7 @@ from accelsim.torch.walk import walk
 from accelsim.torch.whole import Formats, Whole, find_whole
 from accelsim.workload.layer import FloatLayer
 
-PRESETS: dict[str, Methods | None] = {
+METHODS: dict[Preset, Methods | None] = {
     "plain": None,
     "default": Methods(),
     "best": Methods(round_by_columns=True, refit=True, input_gamma=True),
@@ -119,7 +126,7 @@ def simulate(
     options: QuantizeOptions | None = None,
     chained: bool = False,
     residual: str | None = None,
-    quantize: Literal["plain", "default", "best"] | None = None,
+    quantize: Preset | None = None,
     fake_quantization: bool = False,
     overrides: Sequence[str] = (),
     unsupported: Literal["error", "float"] = "error",
@@ -136,8 +143,7 @@ def simulate(
     the machine but float64 products of dequantized words, layer by layer, for schemes that no machine
     executes, as a reference. Raises AccelsimError.
     """
-    if quantize is not None and quantize not in PRESETS:
-        raise AccelsimError(f"quantize is {quantize!r}, expected one of {', '.join(PRESETS)}")
+    check_preset(quantize)
     scheme = Scheme.parse(scheme) if isinstance(scheme, str) else scheme
     machine = arch if isinstance(arch, Arch) else load_arch(arch, list(overrides))
     if not fake_quantization:
@@ -159,11 +165,22 @@ def simulate(
     if fake_quantization and quantize not in (None, "plain"):
         raise AccelsimError(f"simulate: quantize is {quantize!r}, expected plain with fake_quantization")
     simulated = Simulated(model, design)
-    fitting = isinstance(model.first.runner, GraphRunner) and model.given and not fake_quantization
-    methods = PRESETS[quantize or ("default" if fitting else "plain")]
+    usual: Preset = "plain" if fake_quantization else usual_preset(model.first, model.given)
+    methods = METHODS[quantize or usual]
     if methods is not None:
         simulated.refine(methods)
     return simulated
+
+
+def check_preset(quantize: str | None) -> None:
+    """Raise AccelsimError for a name that is none."""
+    if quantize is not None and quantize not in PRESETS:
+        raise AccelsimError(f"quantize is {quantize!r}, expected one of {', '.join(PRESETS)}")
+
+
+def usual_preset(captured: Captured, calibrated: bool) -> Preset:
+    """What is done where nothing is asked for: what can be done without being slow."""
+    return "default" if calibrated and isinstance(captured.runner, GraphRunner) else "plain"
 
 
 def parse_residual(text: str) -> Operand:
@@ -181,7 +198,7 @@ def prepare_layers(calibrated: Calibrated, design: Design) -> dict[str, Hardware
     """Every layer's weights as words, and the static scale or gamma of its input."""
     found = {}
     for call in calibrated.first.layers:
-        seen, seen_weight = calibrated.layers.sample(call)
+        seen, seen_weight = calibrated.layers.sample(call.layer)
         g = call.layer.geometry
         words = quantize_layer(
             FloatLayer(

@@ -30,8 +30,8 @@ class GlobalPeLoad(NamedTuple):
     words_written: int
 
 
-def node_traffic(arch: Arch, own: Operand, work: NodeWork) -> NodeTraffic:
-    """own: the activations of the layer that the node is booked on.
+def node_traffic(arch: Arch, work: NodeWork, own: Operand, bits: int) -> NodeTraffic:
+    """own: the format of its result where nodes have none of their own; bits: that a code in it is booked as.
 
     The global PE rounds to each format of its result at once: a second one takes energy, not time.
     """
@@ -39,18 +39,19 @@ def node_traffic(arch: Arch, own: Operand, work: NodeWork) -> NodeTraffic:
     formats = formats_of(own, residual, work.use)
     return NodeTraffic(
         work.elements + (len(formats) - 1) * work.written,
-        -(-work.read * (residual or own).bits // arch.gb_bank_bits),
-        sum(-(-work.written * operand.bits // arch.gb_bank_bits) for operand in formats),
+        -(-work.read * (bits if residual is None else residual.bits) // arch.gb_bank_bits),
+        sum(-(-work.written * (bits if x is own else x.bits) // arch.gb_bank_bits) for x in formats),
     )
 
 
 def global_pe_load(arch: Arch, layer: LayerSpec) -> GlobalPeLoad:
     rate = arch.global_pe_elements_per_cycle
-    traffic = [node_traffic(arch, layer.scheme.activation, item) for item in layer.global_pe]
+    own, bits = layer.output_operand, layer.scheme.activation.bits
+    traffic = [node_traffic(arch, item, own, bits) for item in layer.global_pe]
     return GlobalPeLoad(
         streaming_elements=sum(item.elements for item in layer.global_pe if not item.needs_rows),
         row_cycles=sum(-(-item.elements // rate) for item in layer.global_pe if item.needs_rows),
-        elements=sum(own.elements for own in traffic),
-        words_read=sum(own.words_read for own in traffic),
-        words_written=sum(own.words_written for own in traffic),
+        elements=sum(item.elements for item in traffic),
+        words_read=sum(item.words_read for item in traffic),
+        words_written=sum(item.words_written for item in traffic),
     )

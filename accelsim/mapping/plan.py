@@ -56,7 +56,7 @@ def check_mapping(arch: Arch, layer: LayerSpec, mapping: LayerMapping) -> None:
     if arch.out_fifo_words < entries:
         raise AccelsimError(
             f"layer {layer.name}: out_fifo_words is {arch.out_fifo_words}, expected at least {entries}: "
-            f"d-tiles of {arch.accumulation_collector_depth} x {groups} lane groups x {formats} output formats"
+            f"d-tiles of {arch.accumulation_collector_depth}, x {groups} lane groups x {formats} formats"
         )
     if mapping.chunk_inputs and mapping.units_per_tile:
         raise AccelsimError(f"{where} chunk_inputs needs chunked weights, units_per_tile = 0")

@@ -140,7 +140,8 @@ class PrologueTransfers:
         self.ended = Event(fabric.clock)
         self._there = fabric.clock.cycle
         self._to_move = len(step.spilled_bits)
-        traffic = node_traffic(fabric.arch, run.layer.scheme.activation, step.work)
+        own = run.layer.scheme.activation
+        traffic = node_traffic(fabric.arch, step.work, own, own.bits)
         run.counts[actions.GLOBAL_PE_ELEMENT] += traffic.elements
         run.bank_reads += traffic.words_read
         run.bank_writes += traffic.words_written

@@ -96,12 +96,12 @@ class Arch(_Strict):
     residual: str | None = None
     mapping: MappingPins = MappingPins()
 
-    @field_validator("residual")
+    @field_validator("residual", mode="before")
     @classmethod
-    def _check_residual(cls, residual: str | None) -> str | None:
+    def _check_residual(cls, residual: object) -> object:
         try:
             if residual is not None:
-                parse_residual(residual)
+                parse_residual(str(residual))
         except AccelsimError:
             raise ValueError("expected null, A/as or A/-, such as 8/-") from None
         return residual

@@ -144,6 +144,21 @@ def test_metrics_are_percent_and_follow_the_labels(images: Path) -> None:
         task.metrics(outputs[:9])
 
 
+def test_outputs_are_compared_with_a_reference_s(images: Path) -> None:
+    task = cifar_resnet(20, evaluation=images, calibration=images, batch=2)
+    reference = np.eye(10, dtype=np.float32)[task.labels]
+    outputs = reference.copy()
+    outputs[0] = np.roll(outputs[0], 1)
+    found, count = task.compare(outputs, reference), task.examples
+    assert found["top1"] == pytest.approx(100 - 100 / count)
+    assert found["top1_difference"] == pytest.approx(-100 / count)
+    assert (found["top1_low"], found["top1_high"]) == paired_interval(
+        task.correct(outputs), task.correct(reference)
+    )
+    assert found["same_argmax"] == pytest.approx(100 - 100 / count)
+    assert found["sqnr_db"] == pytest.approx(10 * np.log10(count / 2))
+
+
 def test_random_weights_follow_from_the_seed(images: Path) -> None:
     state = torch.random.get_rng_state()
     first, again, other = (small(images, seed=seed) for seed in (1, 1, 2))

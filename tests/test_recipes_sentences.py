@@ -221,6 +221,29 @@ def test_the_metric_is_of_cosines_and_scores(folder: Path) -> None:
         task.metrics(outputs[:7])
 
 
+def test_a_difference_has_the_interval_of_a_paired_bootstrap(folder: Path) -> None:
+    task = small(folder)
+    rng = np.random.default_rng(0)
+    task.scores = rng.uniform(0, 5, 300)
+    angles = (5 - task.scores) / 4 + rng.normal(0, 0.2, 300)
+
+    def outputs(noise: float) -> np.ndarray:
+        own = angles + rng.normal(0, noise, 300)
+        second = np.stack([np.cos(own), np.sin(own)], axis=1)
+        return np.concatenate([np.tile([1.0, 0.0], (300, 1)), second]).astype(np.float32)
+
+    exact, near, far = outputs(0), outputs(0.02), outputs(0.5)
+    assert task.interval(exact, exact) == (0, 0)
+    found = {name: task.compare(own, exact) for name, own in (("near", near), ("far", far))}
+    for own in found.values():
+        assert own["spearman_low"] < own["spearman_difference"] < own["spearman_high"]
+        assert "same_argmax" not in own and own["cosine"] < 1
+    assert found["near"]["spearman_low"] < 0 < found["near"]["spearman_high"]
+    assert found["far"]["spearman_high"] < 0
+    low, high = task.interval(exact, far)
+    assert (low, high) == pytest.approx((-found["far"]["spearman_high"], -found["far"]["spearman_low"]))
+
+
 @pytest.mark.parametrize("prefix", ["", "bert."])
 def test_trained_weights_are_read(folder: Path, prefix: str) -> None:
     task = small(folder, seed=5)

@@ -30,6 +30,9 @@ ELEMENTS: dict[str, Element] = {
     for element in (*INT.values(), *UINT.values(), OCP_INT8, E2M1, E2M3, E3M2, E4M3, E5M2, E8M0)
 }
 
+FLOAT_SCALE = Scale("float", 32, "none")
+"""`fp` in the text of a scheme."""
+
 _MX, _NV = Scale("e8m0", 8, "none"), Scale("e4m3", 8, "tensor")
 SCHEMES: dict[str, tuple[Operand, Operand]] = {  # name -> (weight, activation)
     "mxint8": (Operand(OCP_INT8, _MX, 32), Operand(OCP_INT8, _MX, 32)),

@@ -15,13 +15,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from accelsim.errors import AccelsimError
-from accelsim.formats.catalogue import INT, SCHEMES, integer_operand
+from accelsim.formats.catalogue import FLOAT_SCALE, INT, SCHEMES, integer_operand
 from accelsim.formats.operand import MAX_BLOCK, Operand
-from accelsim.formats.scale import MAX_SCALE_BITS
+from accelsim.formats.scale import MAX_SCALE_BITS, Scale
 
 _PATTERN = re.compile(
-    r"([0-9]{1,3})/([0-9]{1,3})/([0-9]{1,3}|-)/([0-9]{1,3}|-)(?:@([0-9]{1,4}))?(?::sp([0-9]{1,3}))?"
+    r"([0-9]{1,3})/([0-9]{1,3})/([0-9]{1,3}|-|fp)/([0-9]{1,3}|-|fp)(?:@([0-9]{1,4}))?(?::sp([0-9]{1,3}))?"
 )
+
+_NO_SCALE = Scale("none", 0, "tensor")
 
 
 _ACTIVATION_PATTERN = re.compile(r"[0-9]{1,3}/([0-9]{1,3}|-)")
@@ -71,7 +73,10 @@ class Scheme:
 
     @classmethod
     def parse(cls, text: str) -> Scheme:
-        """Read `W/A/ws/as[@block][:spN]` or a name of the catalogue. Raises AccelsimError for other texts."""
+        """Read `W/A/ws/as[@block][:spN]` or a name of the catalogue. Raises AccelsimError for other texts.
+
+        A scale written `fp` is a float32 a vector (VS-Quant's single-level scales): no machine executes it.
+        """
         text = text.strip()
         if text in SCHEMES:
             return cls(*SCHEMES[text])
@@ -87,15 +92,19 @@ class Scheme:
             (activation_scale, "activation-scale bits"),
             (product, "scale-product bits"),
         ):
-            if part is not None and part != "-" and int(part) == 0:
+            if part is not None and part.isdigit() and int(part) == 0:
                 raise AccelsimError(f"scheme '{text}': {name} is 0, write '-' for no scale")
-        return cls.integer(
+        scheme = cls.integer(
             int(weight),
             int(activation),
-            0 if weight_scale == "-" else int(weight_scale),
-            0 if activation_scale == "-" else int(activation_scale),
+            int(weight_scale) if weight_scale.isdigit() else 0,
+            int(activation_scale) if activation_scale.isdigit() else 0,
+            block=None if block is None else int(block),
+        )
+        return cls(
+            replace(scheme.weight, scale=FLOAT_SCALE) if weight_scale == "fp" else scheme.weight,
+            replace(scheme.activation, scale=FLOAT_SCALE) if activation_scale == "fp" else scheme.activation,
             int(product) if product else 0,
-            None if block is None else int(block),
         )
 
     @classmethod
@@ -142,9 +151,15 @@ class Scheme:
     def words_text(self) -> str:
         """The text without `:spN`, which changes no word, and without the block, unless a name implies it."""
         weight, activation = replace(self.weight, block=None), replace(self.activation, block=None)
-        if self._named or not (weight.is_integer and activation.is_integer):
+        if self._named or not all(
+            replace(own, scale=_NO_SCALE).is_integer and own.scale.kind in ("none", "uint", "float")
+            for own in (weight, activation)
+        ):
             return self._named or f"{weight}/{activation}"
-        return _integer_text(weight.bits, activation.bits, weight.scale.bits, activation.scale.bits)
+        scales = "/".join(
+            "fp" if own.scale.kind == "float" else str(own.scale.bits or "-") for own in (weight, activation)
+        )
+        return f"{weight.bits}/{activation.bits}/{scales}"
 
     @property
     def words_scheme(self) -> Scheme:

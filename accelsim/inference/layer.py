@@ -14,7 +14,7 @@ from accelsim.formats.operand import Operand
 from accelsim.machine.arch import Arch
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.layers import input_vectors, weight_vectors, words_at_gamma
-from accelsim.quantize.reference import apply_activation, dequantize_output
+from accelsim.quantize.reference import dequantize_output, dequantized_product
 from accelsim.workload.layer import Layer, OutputFormat, QuantizedLayer
 
 
@@ -40,14 +40,16 @@ class HardwareLayer:
     """A layer at a scheme on a machine.
 
     words: its weights, and of its input only the gamma counts; gain: by which what psums are worth is
-    multiplied where the weight operand is computed at run time. Reductions are not cut over PEs; that would
-    change psums only where an accumulator overflows.
+    multiplied where the weight operand is computed at run time; fake_quantization: products are those of what
+    the words are worth, in float64, so that schemes which no machine executes have outputs too. Reductions
+    are not cut over PEs; that would change psums only where an accumulator overflows.
     """
 
     arch: Arch
     words: QuantizedLayer
     options: QuantizeOptions
     gain: float = 1.0
+    fake_quantization: bool = False
 
     def of_size(self, layer: Layer) -> HardwareLayer:
         """The same weights on inputs of another size."""
@@ -98,9 +100,13 @@ class HardwareLayer:
             raise AccelsimError(f"layer {layer.name}: {count} accumulations overflow (overflow: error)")
         return psums, count
 
-    def floats(self, layer: QuantizedLayer, psums: NDArray[np.int64]) -> NDArray[np.float64]:
-        """What psums are worth, float64[pixels, K], after bias and activation."""
-        return apply_activation(dequantize_output(psums, layer, self.arch.product_shift), layer.activation)
+    def output(self, layer: QuantizedLayer) -> tuple[NDArray[np.float64], int]:
+        """(what the layer makes in real numbers, float64[pixels, K], with bias, BEFORE its activation;
+        accumulations that overflowed). Raises as `accumulate` does."""
+        if self.fake_quantization:
+            return dequantized_product(layer), 0
+        psums, overflows = self.accumulate(layer)
+        return dequantize_output(psums, layer, self.arch.product_shift), overflows
 
     def written(
         self, layer: QuantizedLayer, psums: NDArray[np.int64], output: TensorFormat

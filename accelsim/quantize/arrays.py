@@ -27,6 +27,7 @@ _CHOICES = {
     "gamma_calibration": GAMMA_METHODS,
     "elements": ("float_scale", "integer_scale"),
     "scale_rounding": ("nearest", "up_from_zero"),
+    "weight_granularity": ("channel", "tensor"),
     "fold": ("auto", "never"),
 }
 PERCENTILES = ("weight_percentile", "activation_percentile", "gamma_percentile")
@@ -45,6 +46,7 @@ class QuantizeOptions:
     "percentile": of the magnitudes of a channel, of a tensor, and of the scales of vectors.
     elements: codes are x / s ("float_scale") or x / (s_q * gamma) ("integer_scale").
     scale_rounding: s_q to nearest, or to 1 where it would be 0 in a vector that is not all zero.
+    weight_granularity: a range or gamma of static weights for each output channel, or one for all.
     """
 
     weight_calibration: str = "mse"
@@ -55,6 +57,7 @@ class QuantizeOptions:
     gamma_percentile: float = 99.99
     elements: str = "integer_scale"
     scale_rounding: str = "up_from_zero"
+    weight_granularity: str = "channel"
     fold: str = "auto"
 
     def __new__(cls, *args: object, **values: object) -> QuantizeOptions:

@@ -198,13 +198,14 @@ def static_weight_words(
     vectors: float[K, G, V], the same weights as `weight` float[K, ...] cut into vectors.
     """
     low, qmax, channels = operand.qmin, operand.qmax, len(weight)
+    rows = channels if options.weight_granularity == "channel" else 1  # of one range or gamma each
     if operand.scale.kind == "none":
-        magnitudes = np.abs(weight.reshape(channels, -1))
+        magnitudes = np.abs(weight.reshape(rows, -1))
         ranges = find_ranges(magnitudes, options.weight_calibration, qmax, options.weight_percentile)
-        gamma = np.where(ranges > 0, ranges / qmax, 1.0)
+        gamma = np.broadcast_to(np.where(ranges > 0, ranges / qmax, 1.0), (channels,)).copy()
         return encode(vectors, gamma[:, None, None], low, qmax), None, gamma
     s = vector_scales(vectors, qmax)
-    gamma = channel_gamma(s, operand.scale)
+    gamma = np.broadcast_to(channel_gamma(s.reshape(rows, -1), operand.scale), (channels,)).copy()
     scales = integer_scales(s, gamma[:, None], operand.scale, options.scale_rounding)
     divisors = element_scales(s, scales, gamma[:, None], options)
     return encode(vectors, divisors[..., None], low, qmax), scales, gamma

@@ -111,6 +111,27 @@ def operand_values(layer: QuantizedLayer) -> tuple[NDArray[np.float64], NDArray[
     )
 
 
+def dequantized_product(layer: QuantizedLayer) -> NDArray[np.float64]:
+    """y float64[pixels, K] of what the words of any scheme are worth, bias included, BEFORE the activation.
+
+    Scale products are not rounded and nothing saturates: fake quantization, where `dequantize_output` takes
+    the psums of a machine.
+    """
+    weights, inputs = operand_values(layer)
+    g, columns = layer.geometry, layer.spec.G * layer.vector_size
+    y = np.empty((g.pixels, g.K))
+    step = max(1, _CHUNK_ELEMENTS // columns)
+    for start in range(0, g.pixels, step):
+        pixels = np.arange(start, min(start + step, g.pixels))
+        for group in range(g.groups):
+            gather = layer.spec.gather(group, pixels)
+            met = inputs[gather]
+            met[gather < 0] = 0
+            k = slice(group * g.outputs_per_group, (group + 1) * g.outputs_per_group)
+            y[start : start + step, k] = met.reshape(len(pixels), columns) @ weights[k].reshape(-1, columns).T
+    return y if layer.bias is None else y + layer.bias.astype(np.float64)
+
+
 def ppu_constants(
     layer: QuantizedLayer, product_shift: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

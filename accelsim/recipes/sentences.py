@@ -48,6 +48,7 @@ class SentencePairs(Task):
     """
 
     headline = "spearman"
+    classifies = False
 
     def __init__(
         self,
@@ -95,13 +96,28 @@ class SentencePairs(Task):
                 yield rows[first : first + self.batch], ids[first : first + self.batch]
 
     def metrics(self, outputs: Floats) -> dict[str, float]:
+        return {"spearman": 100 * spearman(self._similarities(outputs), self.scores)}
+
+    def interval(self, outputs: Floats, reference: Floats) -> tuple[float, float] | None:
+        """Paired bootstrap (Efron and Tibshirani, 1993, section 13.3): percentiles of the difference over
+        1000 draws of pairs with replacement, always the same ones."""
+        a, b = self._similarities(outputs), self._similarities(reference)
+        draws = np.random.default_rng(0).integers(0, len(a), (1000, len(a)))
+        found = [
+            100 * (spearman(a[rows], self.scores[rows]) - spearman(b[rows], self.scores[rows]))
+            for rows in draws
+        ]
+        low, high = np.nanpercentile(found, [2.5, 97.5])
+        return float(low), float(high)
+
+    def _similarities(self, outputs: Floats) -> NDArray[np.float64]:
+        """Cosine similarity of every pair. outputs: float32[2 * pairs, width]."""
         pairs = len(self.scores)
         if outputs.ndim != 2 or len(outputs) != 2 * pairs:
             raise AccelsimError(f"outputs are {list(outputs.shape)}, expected [{2 * pairs}, width]")
         a, b = outputs[:pairs].astype(np.float64), outputs[pairs:].astype(np.float64)
         lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-        cosines = np.divide(np.sum(a * b, axis=1), lengths, out=np.zeros(pairs), where=lengths > 0)
-        return {"spearman": 100 * spearman(cosines, self.scores)}
+        return np.divide(np.sum(a * b, axis=1), lengths, out=np.zeros(pairs), where=lengths > 0)
 
 
 def whole_batches(ids: torch.Tensor, size: int) -> Iterator[torch.Tensor]:

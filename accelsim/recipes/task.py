@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from accelsim.errors import AccelsimError
+from accelsim.recipes.statistics import agreement, paired_interval
 
 Floats = NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
@@ -20,12 +21,14 @@ class Task(ABC):
     """A float model with its data and its metric.
 
     name: of the recipe and its size, `cifar-resnet20`; headline: the metric that is quoted, a key of
-    `metrics`; model: float32, in evaluation mode; inputs: an example batch, as `accelsim.torch.export` takes
-    it; examples: how many outputs an evaluation gives.
+    `metrics`; classifies: outputs are logits, whose argmax is the answer; model: float32, in evaluation mode;
+    inputs: an example batch, as `accelsim.torch.export` takes it; examples: how many outputs an evaluation
+    gives.
     """
 
     name: str
     headline: str
+    classifies = True
     model: torch.nn.Module
     inputs: Any
     examples: int
@@ -51,6 +54,25 @@ class Task(ABC):
         """bool[n], an entry for each thing that is answered rightly or wrongly, for `paired_interval`; None
         where the metric is no share of right answers."""
         return None
+
+    def interval(self, outputs: Floats, reference: Floats) -> tuple[float, float] | None:
+        """95 % confidence interval of the headline of `outputs` less that of `reference`, in points, on the
+        same examples; None where there is no rule for it."""
+        correct, wanted = self.correct(outputs), self.correct(reference)
+        return None if correct is None or wanted is None else paired_interval(correct, wanted)
+
+    def compare(self, outputs: Floats, reference: Floats) -> dict[str, float]:
+        """`metrics` of outputs as `outputs` returns them, what sets them apart from those of a reference
+        (the float model), and `agreement` with it.
+
+        `<headline>_difference` is in points; `_low` and `_high` are its 95 % interval, where there is one.
+        """
+        found = dict(self.metrics(outputs))
+        found[f"{self.headline}_difference"] = found[self.headline] - self.metrics(reference)[self.headline]
+        interval = self.interval(outputs, reference)
+        if interval is not None:
+            found[f"{self.headline}_low"], found[f"{self.headline}_high"] = interval
+        return found | agreement(reference, outputs, argmax=self.classifies)
 
     def outputs(self, model: Callable[..., Any], progress: Progress | None = None) -> Floats:
         """float32[examples, ...]: what `model` returns for every example, in their order.

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from accelsim.capture.calls import Floats, LayerCall, NodeCall, Operands
 from accelsim.inference import between
 from accelsim.inference.layer import HardwareLayer, TensorFormat, Words
+from accelsim.quantize.reference import apply_activation
 from accelsim.torch.calls import as_floats, shaped
 from accelsim.torch.catalogue import shape_of
 from accelsim.torch.integers import integer_node
@@ -64,26 +65,29 @@ class Executor:
         """For a model that is no graph: every layer on its floats."""
         layer = self.layers[call.name].of_size(call.layer)
         filled = layer.filled(layer.input_words(operands[0]))
-        psums = self._accumulate(layer, filled)
         g = call.layer.geometry
-        y = layer.floats(filled, psums).astype(np.float32)
-        return y.reshape(g.N, g.P, g.Q, g.K).transpose(0, 3, 1, 2)
+        return self._floats(layer, filled).reshape(g.N, g.P, g.Q, g.K).transpose(0, 3, 1, 2)
 
-    def _accumulate(self, layer: HardwareLayer, filled: QuantizedLayer) -> NDArray[np.int64]:
-        psums, overflows = layer.accumulate(filled)
+    def _floats(self, layer: HardwareLayer, filled: QuantizedLayer) -> Floats:
+        """float32[pixels, K], after the activation."""
+        y, overflows = layer.output(filled)
+        self._count(filled, overflows)
+        return apply_activation(y, filled.activation).astype(np.float32)
+
+    def _count(self, filled: QuantizedLayer, overflows: int) -> None:
         counts, steps = self.coverage.overflows, self.coverage.accumulations
-        counts[layer.words.name] = counts.get(layer.words.name, 0) + overflows
-        steps[layer.words.name] = steps.get(layer.words.name, 0) + psums.size * filled.spec.G
-        return psums
+        pixels = filled.geometry.pixels * filled.geometry.K
+        counts[filled.name] = counts.get(filled.name, 0) + overflows
+        steps[filled.name] = steps.get(filled.name, 0) + pixels * filled.spec.G
 
     def layer(self, step: Step, call: LayerCall) -> Any:
         layer = self.layers[call.name].of_size(call.layer)
         filled = layer.filled(*self.operands(step, call, layer))
-        psums = self._accumulate(layer, filled)
         shape, formats = shape_of(step.node), self.formats.get(call.name)
         if formats is None:
-            y = layer.floats(filled, psums).astype(np.float32)
-            return shaped(call, _image(y, call), shape)
+            return shaped(call, _image(self._floats(layer, filled), call), shape)
+        psums, overflows = layer.accumulate(filled)
+        self._count(filled, overflows)
 
         def store(output: TensorFormat, wide: Stored | None) -> Stored:
             codes, scales = layer.written(filled, psums, output)

@@ -17,7 +17,7 @@ from accelsim.inference.layer import HardwareLayer, Words
 from accelsim.quantize.blocks import dequantize_words
 from accelsim.quantize.gptq import round_by_columns
 from accelsim.quantize.layers import weight_vectors
-from accelsim.quantize.reference import apply_activation, dequantize_output
+from accelsim.quantize.reference import apply_activation
 from accelsim.torch.execute import Executor
 from accelsim.torch.walk import Step
 from accelsim.workload.layer import Layer
@@ -93,8 +93,7 @@ class Refiner:
         for own, words, weights in inputs:
             sized = layer.of_size(own)
             filled = sized.filled(words, weights)
-            y = dequantize_output(sized.accumulate(filled)[0], filled, layer.arch.product_shift)
-            found.append(_by_weights(y, own))
+            found.append(_by_weights(sized.output(filled)[0], own))
         return np.concatenate(found)[chosen]
 
     def _best_input_gamma(

@@ -39,12 +39,14 @@ PRESETS: dict[str, Methods | None] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """What a model is run on. chained: integers go from step to step, instead of floats."""
+    """What a model is run on. chained: integers go from step to step, instead of floats; fake_quantization:
+    products are of what words are worth, in float64."""
 
     scheme: Scheme
     arch: Arch
     options: QuantizeOptions
     chained: bool
+    fake_quantization: bool = False
 
 
 class Simulated(torch.nn.Module):
@@ -116,6 +118,7 @@ def simulate(
     chained: bool = False,
     residual: str | None = None,
     quantize: Literal["plain", "default", "best"] | None = None,
+    fake_quantization: bool = False,
     overrides: Sequence[str] = (),
     unsupported: Literal["error", "float"] = "error",
     seed: int = 0,
@@ -126,8 +129,10 @@ def simulate(
     model, inputs, calibration: as of `export`; or what `calibrate` returned, for many schemes of one model.
     chained: False quantizes the input of every layer from floats (VS-Quant's setting, section 5); True hands
     the PPU's integers on, and adds and pools in integers. residual: with chained, the format `A/as` or `A/-`
-    of tensors as nodes read them, in place of the arch's. quantize: how words are chosen
-    (docs/inference.md); by default `default` where calibration is given, else `plain`. Raises AccelsimError.
+    of tensors as nodes read them, in place of the arch's. quantize: how words are chosen (docs/inference.md);
+    by default `default` where calibration is given, else `plain`. fake_quantization: not the machine but
+    float64 products of dequantized words, layer by layer, for schemes that no machine executes, as a
+    reference. Raises AccelsimError.
     """
     if quantize is not None and quantize not in PRESETS:
         raise AccelsimError(f"quantize is {quantize!r}, expected one of {', '.join(PRESETS)}")
@@ -136,7 +141,10 @@ def simulate(
     if residual is not None:
         parse_residual(residual)
         machine = machine.model_copy(update={"residual": residual})
-    machine.check_scheme(scheme)
+    if not fake_quantization:
+        machine.check_scheme(scheme)
+    elif chained:
+        raise AccelsimError("simulate: fake_quantization hands floats on, expected chained=False")
     if not isinstance(model, Calibrated):
         if inputs is None:
             raise AccelsimError("simulate: no inputs, expected an example batch of the model's inputs")
@@ -146,9 +154,12 @@ def simulate(
         arch=machine,
         options=options or QuantizeOptions(fold=machine.fold),
         chained=chained,
+        fake_quantization=fake_quantization,
     )
+    if fake_quantization and quantize not in (None, "plain"):
+        raise AccelsimError(f"simulate: quantize is {quantize!r}, expected plain with fake_quantization")
     simulated = Simulated(model, design)
-    fitting = isinstance(model.first.runner, GraphRunner) and model.given
+    fitting = isinstance(model.first.runner, GraphRunner) and model.given and not fake_quantization
     methods = PRESETS[quantize or ("default" if fitting else "plain")]
     if methods is not None:
         simulated.refine(methods)
@@ -175,7 +186,9 @@ def prepare_layers(calibrated: Calibrated, design: Design) -> dict[str, Hardware
             design.options,
             output_gamma=1.0,
         )
-        found[call.name] = HardwareLayer(design.arch, words, design.options)
+        found[call.name] = HardwareLayer(
+            design.arch, words, design.options, fake_quantization=design.fake_quantization
+        )
     return found
 
 

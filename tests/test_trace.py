@@ -31,8 +31,10 @@ from accelsim.trace.write import quantize_trace, write_trace
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.graph import Graph, LayerStep, Node
 from accelsim.workload.layer import FloatLayer, Layer, NodeWork, QuantizedLayer
+from accelsim.workload.storage import Use
 
 S4, S8 = Scheme.parse("4/4/4/4"), Scheme.parse("8/8/-/-")
+FOR_LAYERS = Use(by_layers=True, by_nodes=False)
 OPTIONS = QuantizeOptions(gamma_calibration="max", elements="float_scale")
 
 
@@ -342,8 +344,8 @@ def test_the_graph_is_kept_and_version_1_opens_as_a_chain(valid: Path, tmp_path:
     assert [step.reads for step in chain.graph.steps] == [
         ("input",), ("conv1",), ("conv1.max_pool",), ("fc", "qk.0.weight"),
     ]  # fmt: skip
-    assert chain.outline("conv1", S8, 8).global_pe == (NodeWork("max_pool", 40, 40, 40),)
-    assert trace.outline("conv1", S8, 8).global_pe == (NodeWork("max_pool", 48, 48, 40),)
+    assert chain.outline("conv1", S8, 8).global_pe == (NodeWork("max_pool", 40, 40, 40, FOR_LAYERS),)
+    assert trace.outline("conv1", S8, 8).global_pe == (NodeWork("max_pool", 48, 48, 40, FOR_LAYERS),)
     assert Trace.open(quantize_trace(old, tmp_path / "new.safetensors", [S4], 4)).graph == chain.graph
 
 

@@ -267,6 +267,15 @@ def output_format(layer: Layer, scheme: Scheme) -> OutputFormat:
     return OutputFormat(scheme.activation.of_sign(layer.activation != "relu"))
 
 
+def with_output(layer: QuantizedLayer, operand: Operand) -> QuantizedLayer:
+    """The layer with its output in another format for the same range: the largest value stays what it is."""
+    own = layer.output.operand
+    if operand.in_blocks(layer.vector_size) == own.in_blocks(layer.vector_size):
+        return layer
+    gamma = keep_24_bits(layer.output_gamma * own.largest / operand.largest)
+    return replace(layer, spec=replace(layer.spec, output=OutputFormat(operand)), output_gamma=gamma)
+
+
 def calibrated_output_gamma(
     layer: FloatLayer, output: OutputFormat, vector_size: int, options: QuantizeOptions
 ) -> float:

@@ -40,8 +40,9 @@ def emit(
         return out
     # Everything that can be refused comes before the first file.
     parameters(arch, scheme, layer.output)
-    machine = arch.model_copy(update={"psum_chain": False, "dataflows": ("os-lws",)})  # what the RTL can run
-    residency, mapper = decide_residency(arch, [layer.spec])[0], Mapper(machine)
+    # What the RTL can run; its PPU writes one format, the one that the layer was quantized for.
+    machine = arch.model_copy(update={"psum_chain": False, "dataflows": ("os-lws",), "residual": None})
+    residency, mapper = decide_residency(machine, [layer.spec])[0], Mapper(machine)
     whole = mapper.program(mapper.choose(layer.spec, residency), layer.spec, residency)
     if pe >= len(whole.pes):
         raise AccelsimError(f"pe is {pe}, expected below pes = {arch.pes}")

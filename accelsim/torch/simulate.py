@@ -16,7 +16,7 @@ from accelsim.capture.calls import LayerCall
 from accelsim.capture.write import Progress
 from accelsim.errors import AccelsimError
 from accelsim.formats.operand import Operand
-from accelsim.formats.scheme import Scheme
+from accelsim.formats.scheme import Scheme, parse_residual
 from accelsim.inference.layer import HardwareLayer, TensorFormat
 from accelsim.machine.arch import Arch, load_arch
 from accelsim.quantize.arrays import (
@@ -46,15 +46,13 @@ METHODS: dict[Preset, Methods | None] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """What a model is run on. residual: format A/as of tensors that only nodes read, None as the scheme's
-    activations; chained: integers go from step to step, instead of floats; fake_quantization: products are
-    of what words are worth, in float64."""
+    """What a model is run on. chained: integers go from step to step, instead of floats; fake_quantization:
+    products are of what words are worth, in float64."""
 
     scheme: Scheme
     arch: Arch
     options: QuantizeOptions
     chained: bool
-    residual: Operand | None
     fake_quantization: bool = False
 
 
@@ -138,14 +136,17 @@ def simulate(
     model, inputs, calibration: as of `export`; or what `calibrate` returned, for many schemes of one model.
     chained: False quantizes the input of every layer from floats (VS-Quant's setting, section 5); True hands
     the PPU's integers on, and adds and pools in integers. residual: with chained, the format `A/as` or `A/-`
-    of tensors that only wait for a node, by default the scheme's activations. quantize: how words are chosen
-    (docs/inference.md); by default `default` where calibration is given, else `plain`. fake_quantization: not
-    the machine but float64 products of dequantized words, layer by layer, for schemes that no machine
-    executes, as a reference. Raises AccelsimError.
+    of tensors as nodes read them, in place of the arch's. quantize: how words are chosen (docs/inference.md);
+    by default `default` where calibration is given, else `plain`. fake_quantization: not the machine but
+    float64 products of dequantized words, layer by layer, for schemes that no machine executes, as a
+    reference. Raises AccelsimError.
     """
     check_preset(quantize)
     scheme = Scheme.parse(scheme) if isinstance(scheme, str) else scheme
     machine = arch if isinstance(arch, Arch) else load_arch(arch, list(overrides))
+    if residual is not None:
+        parse_residual(residual)
+        machine = machine.model_copy(update={"residual": residual})
     if not fake_quantization:
         machine.check_scheme(scheme)
     elif chained:
@@ -159,7 +160,6 @@ def simulate(
         arch=machine,
         options=options or QuantizeOptions(fold=machine.fold),
         chained=chained,
-        residual=None if residual is None else parse_residual(residual),
         fake_quantization=fake_quantization,
     )
     if fake_quantization and quantize not in (None, "plain"):
@@ -181,17 +181,6 @@ def check_preset(quantize: str | None) -> None:
 def usual_preset(captured: Captured, calibrated: bool) -> Preset:
     """What is done where nothing is asked for: what can be done without being slow."""
     return "default" if calibrated and isinstance(captured.runner, GraphRunner) else "plain"
-
-
-def parse_residual(text: str) -> Operand:
-    """`A/as` or `A/-` as the operand of a signed tensor. Raises AccelsimError."""
-    parts = text.split("/")
-    try:
-        if len(parts) != 2:
-            raise AccelsimError("")
-        return Scheme.parse(f"8/{parts[0]}/-/{parts[1]}").activation
-    except AccelsimError:
-        raise AccelsimError(f"residual is {text!r}, expected A/as or A/-, such as 8/-") from None
 
 
 def prepare_layers(calibrated: Calibrated, design: Design) -> dict[str, HardwareLayer]:
@@ -234,13 +223,12 @@ def prepare_formats(calibrated: Calibrated, design: Design) -> dict[str, Formats
     assert isinstance(runner, GraphRunner)
     found: dict[str, Formats] = {}
     for name, readers in find_readers(runner.traced.module).items():
-        storage = storage_of(readers, design.scheme, design.residual)
-        if storage is None or name not in calibrated.tensors.kept:
+        operands = storage_of(readers, design.scheme, design.arch.residual_operand)
+        if not operands or name not in calibrated.tensors.kept:
             continue
         rows = calibrated.tensors.rows(name)
-        wide = storage.wide if storage.wide != storage.operand else None
-        own = calibrated_format(rows, storage.operand, design)
-        found[name] = own, None if wide is None else calibrated_format(rows, wide, design)
+        own, *wide = (calibrated_format(rows, operand, design) for operand in operands)
+        found[name] = own, wide[0] if wide else None
     return found
 
 

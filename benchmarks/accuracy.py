@@ -125,7 +125,7 @@ def methods(network: str) -> Iterator[Point]:
     for scheme in ("4/4/4/4", "4/8/6/10", "3/3/4/4", "4/4/-/-") if image else ("4/4/4/4", "4/8/6/10"):
         for quantize in ("plain", "default", "best"):
             yield Point(scheme, quantize)
-            for residual in ("", "8/-", "8/8") if image else ("8/8",):
+            for residual in ("", "8/-") if image else ("8/8",):
                 yield Point(scheme, quantize, chained=True, residual=residual)
 
 
@@ -296,6 +296,7 @@ def beside(rows: Iterable[dict[str, Any]], network: str) -> Iterator[str]:
     own: dict[tuple[str, ...], float] = {}
     for row in rows:
         plain = row["quantize"] in ("plain", "fake") and str(row["chained"]) == "False"
+        plain = plain and row["network"] == network
         if plain and not row["options"] and not row["overrides"] and str(row["vector_size"]) == "16":
             own[tuple(row["scheme"].split("/"))] = float(row["difference"])
     models = ["BERT-base", "BERT-large"] if network == "minilm" else ["ResNet-50"]

@@ -217,10 +217,11 @@ class Bench:
         )
 
     def cost(self, point: Point) -> dict[str, float]:
-        """Of one example on the machine, whose words are plain: other words move no bit more."""
+        """Of one example on the machine, with residuals as they are; better words move no bit more."""
         import accelsim
 
-        key = (point.scheme, *_overrides(point))
+        residual = [f"residual={point.residual}"] if point.residual else []
+        key = (point.scheme, *_overrides(point), *residual)
         if key not in self.costs:
             run = accelsim.run(self.trace, scheme=point.scheme, overrides=key[1:], keep_tensors=False)
             totals = run.summary

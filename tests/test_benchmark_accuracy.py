@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import accelsim
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import load_arch
 
@@ -51,6 +52,22 @@ def test_the_file_has_every_point_of_resnet20_once(benchmark: Any) -> None:
         if tuple(str(getattr(point, name)) for name in benchmark.Point.__dataclass_fields__) not in found
     ]
     assert not missing
+
+
+def test_what_waits_in_another_format_is_priced_in_it(benchmark: Any) -> None:
+    bench = benchmark.Bench.__new__(benchmark.Bench)
+    bench.trace, bench.costs = "digits", {}
+    found = [
+        bench.cost(benchmark.Point("4/4/4/4", chained=True, residual=residual)) for residual in ("", "8/-")
+    ]
+    wide = accelsim.run("digits", scheme="4/4/4/4", overrides=["residual=8/-"]).summary
+    assert found[1]["energy_uj"] == pytest.approx(wide["energy_pj"]["system"] / 1e6)
+    assert found[1]["pe_area_um2"] > found[0]["pe_area_um2"]
+    rows = {benchmark.key_of(row)[1:-1]: row for row in benchmark.read_rows(FOLDER / "accuracy.csv")}
+    for key, row in rows.items():
+        without = rows.get((*key[:4], "", *key[5:]))
+        if key[4] and without is not None:
+            assert float(row["pe_area_um2"]) > float(without["pe_area_um2"])
 
 
 def test_losses_stand_beside_the_published_ones(benchmark: Any) -> None:

@@ -22,11 +22,8 @@ from accelsim.formats.scale import MAX_SCALE_BITS, Scale
 _PATTERN = re.compile(
     r"([0-9]{1,3})/([0-9]{1,3})/([0-9]{1,3}|-|fp)/([0-9]{1,3}|-|fp)(?:@([0-9]{1,4}))?(?::sp([0-9]{1,3}))?"
 )
-
-_NO_SCALE = Scale("none", 0, "tensor")
-
-
 _ACTIVATION_PATTERN = re.compile(r"[0-9]{1,3}/([0-9]{1,3}|-)")
+_NO_SCALE = Scale("none", 0, "tensor")
 
 
 def parse_residual(text: str) -> Operand:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -84,10 +84,10 @@ class RunRequest:
 
     @property
     def quantize_options(self) -> QuantizeOptions | None:
-        """Those asked for, with the machine's way of folding."""
-        if self.arch.fold == "auto":
-            return self.options
-        return replace(self.options or QuantizeOptions(), fold=self.arch.fold)
+        """Those asked for, with what the machine decides; None where neither asks for anything."""
+        asked = self.options or QuantizeOptions()
+        decided = asked.on_machine(self.arch.fold, self.arch.scale_rounding)
+        return self.options if decided == asked else decided
 
     def planned(self) -> PlanRequest:
         """What the first stage needs of it. Raises AccelsimError for a scheme that the machine cannot run."""

@@ -110,7 +110,8 @@ def calibration(_: str) -> Iterator[Point]:
     for scheme in ("4/4/4/4", "4/8/6/10"):
         for method in ("max", "percentile", "mse"):
             for rounding in ("up_from_zero", "nearest"):
-                yield Point(scheme, options=f"gamma_calibration={method} scale_rounding={rounding}")
+                same = f"scale_rounding={rounding} activation_scale_rounding={rounding}"
+                yield Point(scheme, options=f"gamma_calibration={method} {same}")
 
 
 def accumulators(_: str) -> Iterator[Point]:

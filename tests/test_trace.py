@@ -187,7 +187,7 @@ def test_external_words_alone_cannot_follow_options(tmp_path: Path) -> None:
     fails(
         r"^trace \S*t.safetensors: layer fc is stored as 4/4/4/4@8 in words made elsewhere, which no "
         r"quantize options describe, and has no floats to quantize; "
-        r"expected no --quantize, and a machine with fold: auto$",
+        r"expected no --quantize, and a machine with fold: auto and scale_rounding: up$",
         lambda: trace.quantized_layer("fc", S4, 8, QuantizeOptions()),
     )
 
@@ -349,9 +349,10 @@ def test_the_graph_is_kept_and_version_1_opens_as_a_chain(valid: Path, tmp_path:
     assert Trace.open(quantize_trace(old, tmp_path / "new.safetensors", [S4], 4)).graph == chain.graph
 
 
-def test_one_percentile_was_that_of_all_three(valid: Path, tmp_path: Path) -> None:
+def test_one_percentile_was_that_of_all_three_and_one_rounding_of_both(valid: Path, tmp_path: Path) -> None:
     old = Trace.open(craft(valid, tmp_path / "old.safetensors", one_percentile()))
-    wanted = replace(OPTIONS, **dict.fromkeys(PERCENTILES, 99.5))
+    one_rounding = {"activation_scale_rounding": OPTIONS.scale_rounding}
+    wanted = replace(OPTIONS, **dict.fromkeys(PERCENTILES, 99.5), **one_rounding)
     assert old.info("fc").quantized["4/4/4/4@8"].options == wanted
     same(old.quantized_layer("fc", S4, 8, wanted), old.quantized_layer("fc", S4, 8))
     new = Trace.open(quantize_trace(old, tmp_path / "new.safetensors", [S4], 4))
@@ -564,7 +565,8 @@ def repeat_layer(manifest: dict[str, Any], _: Tensors) -> None:
 
 
 def one_percentile(*options: str) -> Edit:
-    """Options as traces had them before there was a percentile for each calibration, with these beside it."""
+    """Options as traces had them before there was a percentile for each calibration and a rounding for each
+    operand, with these beside it."""
 
     def edit(manifest: dict[str, Any], _: Tensors) -> None:
         for layer in manifest["layers"]:
@@ -572,6 +574,7 @@ def one_percentile(*options: str) -> Edit:
                 for name in PERCENTILES:
                     if name not in options:
                         del variant["options"][name]
+                del variant["options"]["activation_scale_rounding"]
                 variant["options"]["percentile"] = 99.5
 
     return edit

@@ -71,6 +71,7 @@ class Arch(_Strict):
     accumulate_latency: int = Field(2, ge=1, le=4)
     local_accumulate_latency: int = Field(1, ge=1, le=4)
     ppu_latency_cycles: PpuLatency
+    scale_rounding: Literal["up", "nearest"] = "up"
     out_fifo_words: int = Field(ge=1, le=1 << 16)
     global_buffer_kb: int = Field(ge=1, le=1 << 20)
     gb_banks: int = Field(ge=3, le=256)

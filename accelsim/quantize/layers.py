@@ -224,7 +224,7 @@ def words_at_gamma(
     if operand.scale.kind == "none":
         return encode(vectors, np.full((1,) * vectors.ndim, gamma), low, qmax), None
     s = vector_scales(vectors, qmax)
-    scales = integer_scales(s, gamma, operand.scale, options.scale_rounding)
+    scales = integer_scales(s, gamma, operand.scale, options.run_time_scale_rounding)
     return encode(vectors, element_scales(s, scales, gamma, options)[..., None], low, qmax), scales
 
 

@@ -86,7 +86,7 @@ class Simulated(torch.nn.Module):
                     captured.runner.traced, inputs, self.layers, self.formats, size
                 )
         whole = frozenset().union(*(self._whole.get(id(captured), frozenset()) for captured, _ in runs))
-        return Executor(self.layers, self.formats, size, whole, self.coverage)
+        return Executor(self.layers, self.formats, self.design.arch, whole, self.coverage)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         captured, pieces, rows = self.calibrated.parts((args, kwargs))
@@ -158,7 +158,7 @@ def simulate(
     design = Design(
         scheme=scheme,
         arch=machine,
-        options=options or QuantizeOptions(fold=machine.fold),
+        options=(options or QuantizeOptions()).on_machine(machine.fold, machine.scale_rounding),
         chained=chained,
         fake_quantization=fake_quantization,
     )

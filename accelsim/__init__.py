@@ -16,6 +16,7 @@ from accelsim.version import __version__
 
 if TYPE_CHECKING:
     from accelsim.api import bits, compare, run
+    from accelsim.capture.record import CalibrationSampler
     from accelsim.errors import AccelsimError
     from accelsim.formats.scheme import Scheme
     from accelsim.machine.arch import Arch, load_arch
@@ -33,6 +34,7 @@ _MODULE_OF = {
     "AccelsimError": "errors",
     "Arch": "machine.arch",
     "BitsResult": "report.bits",
+    "CalibrationSampler": "capture.record",
     "Comparison": "report.results",
     "FloatLayer": "workload.layer",
     "Geometry": "workload.geometry",
@@ -56,6 +58,7 @@ __all__ = [
     "AccelsimError",
     "Arch",
     "BitsResult",
+    "CalibrationSampler",
     "Comparison",
     "FloatLayer",
     "Geometry",

@@ -26,7 +26,7 @@ from accelsim.network import (
     run_network,
 )
 from accelsim.open import open_workload
-from accelsim.quantize.arrays import PERCENTILE_IS_SPLIT, QuantizeOptions
+from accelsim.quantize.arrays import PERCENTILE_IS_SPLIT, PRESETS, Preset, QuantizeOptions
 from accelsim.quantize.workload import Workload
 from accelsim.report.bits import BitsResult
 from accelsim.report.comparison import comparison_table
@@ -274,7 +274,16 @@ def synthesise_rtl(
 
 
 def quantize_options(items: Sequence[str]) -> QuantizeOptions:
-    """QuantizeOptions from `KEY=VALUE` texts. Raises AccelsimError for an unknown key or value."""
+    """QuantizeOptions from `KEY=VALUE` texts, of what has floats, but not the model that they are of.
+
+    Raises AccelsimError for an unknown key or value, and for a preset that is fitted to the model.
+    """
+    preset, items = split_preset(items)
+    if preset not in (None, "plain"):
+        raise AccelsimError(
+            f"--quantize preset={preset}: is fitted to a model, which no trace holds, expected a trace of "
+            f"`accelsim export MODEL --scheme SCHEME --quantize preset={preset}`, without --quantize"
+        )
     known = {field.name: field for field in fields(QuantizeOptions)}
     values: dict[str, Any] = {}
     for item in items:
@@ -282,7 +291,9 @@ def quantize_options(items: Sequence[str]) -> QuantizeOptions:
         if key == "percentile":
             raise AccelsimError(f"--quantize {item}: {PERCENTILE_IS_SPLIT}")
         if not equals or key not in known:
-            raise AccelsimError(f"--quantize {item}: expected KEY=VALUE with KEY one of {', '.join(known)}")
+            raise AccelsimError(
+                f"--quantize {item}: expected KEY=VALUE with KEY one of preset, {', '.join(known)}"
+            )
         values[key] = text
         if isinstance(known[key].default, float):
             try:
@@ -290,6 +301,22 @@ def quantize_options(items: Sequence[str]) -> QuantizeOptions:
             except ValueError:
                 raise AccelsimError(f"--quantize {item}: expected a number") from None
     return QuantizeOptions(**values)
+
+
+def split_preset(items: Sequence[str]) -> tuple[Preset | None, list[str]]:
+    """(NAME of the last `preset=NAME`, the other texts). Raises AccelsimError for a name that is none."""
+    preset, rest = None, []
+    for item in items:
+        key, _, text = item.partition("=")
+        if key != "preset":
+            rest.append(item)
+        elif text not in PRESETS:
+            raise AccelsimError(
+                f"--quantize {item}: expected preset=NAME with NAME one of {', '.join(PRESETS)}"
+            )
+        else:
+            preset = text
+    return preset, rest
 
 
 def _request(

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,9 +27,10 @@ from accelsim.costs import CostLibrary
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.planning import LayerPlan, PlanRequest, choice_of, plan
-from accelsim.mapping.residency import Residency
+from accelsim.mapping.residency import Residency, in_stored_formats
 from accelsim.mapping.search.mapper import Choice
 from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.quantize.layers import with_output
 from accelsim.quantize.reference import float_output
 from accelsim.quantize.workload import Workload
 from accelsim.report.bits import BitsResult
@@ -40,6 +41,7 @@ from accelsim.report.summary import at_published_width, summary_of
 from accelsim.report.timeline import Timeline
 from accelsim.sim.run import TimeRequest, no_cyclic_gc, time_layers
 from accelsim.version import __version__
+from accelsim.workload.layer import LayerSpec
 from accelsim.workload.wiring import wire
 
 # How long one thread keeps the interpreter from another, in s.
@@ -82,10 +84,10 @@ class RunRequest:
 
     @property
     def quantize_options(self) -> QuantizeOptions | None:
-        """Those asked for, with the machine's way of folding."""
-        if self.arch.fold == "auto":
-            return self.options
-        return replace(self.options or QuantizeOptions(), fold=self.arch.fold)
+        """Those asked for, with what the machine decides; None where neither asks for anything."""
+        asked = self.options or QuantizeOptions()
+        decided = asked.on_machine(self.arch.fold, self.arch.scale_rounding)
+        return self.options if decided == asked else decided
 
     def planned(self) -> PlanRequest:
         """What the first stage needs of it. Raises AccelsimError for a scheme that the machine cannot run."""
@@ -98,7 +100,8 @@ class RunRequest:
         )
         inventory = build_inventory(arch, self.scheme, self.library)
         wiring = wire(self.workload.graph, self.workload.layers)
-        return PlanRequest(arch, outlines, wiring, action_prices_pj(inventory, arch.clock_ghz))
+        stored = in_stored_formats(arch, outlines, wiring)
+        return PlanRequest(arch, stored, wiring, action_prices_pj(inventory, arch.clock_ghz))
 
 
 def run_network(request: RunRequest, progress: Progress | None = None) -> RunResult:
@@ -113,10 +116,11 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
         if progress is not None:
             progress(f"{scheme} {what}", done, count)
 
-    def computed_layer(index: int, name: str, c_split: int) -> Computed:
+    def computed_layer(index: int, spec: LayerSpec, c_split: int) -> Computed:
         options = request.quantize_options
-        layer = request.workload.quantized_layer(name, request.schemes[index], arch.vector_size, options)
-        reference = request.references.get(name)
+        layer = request.workload.quantized_layer(spec.name, request.schemes[index], arch.vector_size, options)
+        layer = with_output(layer, spec.written_operands[0])
+        reference = request.references.get(spec.name)
         own = compute(
             ComputeRequest(arch, layer, c_split, reference, request.keep_tensors, narrow=request.narrow)
         )
@@ -128,8 +132,8 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
 
         def planned(index: int, layer: LayerPlan) -> None:
             if request.gated_fraction is None:
-                name, c_split = layer.program.layer.name, layer.program.mapping.c_split
-                jobs.append(worker.submit(computed_layer, index, name, c_split))
+                program = layer.program
+                jobs.append(worker.submit(computed_layer, index, program.layer, program.mapping.c_split))
 
         whole = plan(request.planned(), planned)
         programs = tuple(layer.program for layer in whole.layers)

@@ -110,7 +110,8 @@ def calibration(_: str) -> Iterator[Point]:
     for scheme in ("4/4/4/4", "4/8/6/10"):
         for method in ("max", "percentile", "mse"):
             for rounding in ("up_from_zero", "nearest"):
-                yield Point(scheme, options=f"gamma_calibration={method} scale_rounding={rounding}")
+                same = f"scale_rounding={rounding} activation_scale_rounding={rounding}"
+                yield Point(scheme, options=f"gamma_calibration={method} {same}")
 
 
 def accumulators(_: str) -> Iterator[Point]:
@@ -125,7 +126,7 @@ def methods(network: str) -> Iterator[Point]:
     for scheme in ("4/4/4/4", "4/8/6/10", "3/3/4/4", "4/4/-/-") if image else ("4/4/4/4", "4/8/6/10"):
         for quantize in ("plain", "default", "best"):
             yield Point(scheme, quantize)
-            for residual in ("", "8/-", "8/8") if image else ("8/8",):
+            for residual in ("", "8/-") if image else ("8/8",):
                 yield Point(scheme, quantize, chained=True, residual=residual)
 
 
@@ -217,10 +218,11 @@ class Bench:
         )
 
     def cost(self, point: Point) -> dict[str, float]:
-        """Of one example on the machine, whose words are plain: other words move no bit more."""
+        """Of one example on the machine, with residuals as they are; better words move no bit more."""
         import accelsim
 
-        key = (point.scheme, *_overrides(point))
+        residual = [f"residual={point.residual}"] if point.residual else []
+        key = (point.scheme, *_overrides(point), *residual)
         if key not in self.costs:
             run = accelsim.run(self.trace, scheme=point.scheme, overrides=key[1:], keep_tensors=False)
             totals = run.summary
@@ -296,6 +298,7 @@ def beside(rows: Iterable[dict[str, Any]], network: str) -> Iterator[str]:
     own: dict[tuple[str, ...], float] = {}
     for row in rows:
         plain = row["quantize"] in ("plain", "fake") and str(row["chained"]) == "False"
+        plain = plain and row["network"] == network
         if plain and not row["options"] and not row["overrides"] and str(row["vector_size"]) == "16":
             own[tuple(row["scheme"].split("/"))] = float(row["difference"])
     models = ["BERT-base", "BERT-large"] if network == "minilm" else ["ResNet-50"]

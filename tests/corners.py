@@ -7,7 +7,7 @@ from collections import Counter
 from cycle_model.machine import Machine
 from cycle_model.program import LayerProgram
 from cycle_model.sizes import outputs_of, region_bits
-from cycle_model.steps import ROW_WORK
+from cycle_model.steps import FOR_NODES, ROW_WORK
 
 
 def see_machine(seen: Counter[str], machine: Machine) -> None:
@@ -139,7 +139,7 @@ def see_graph(seen: Counter[str], machine: Machine) -> None:
     steps, tensors = placed.steps, placed.tensors
     seen[f"{min(len(placed.prologue), 3)} steps without a layer"] += 1
     for step in placed.prologue:
-        seen["a step without a layer writes"] += step.written is not None
+        seen["a step without a layer writes"] += bool(step.written)
         seen[f"a step without a layer reads {min(len(step.reads), 2)} tensors"] += 1
     for name in tensors:
         by_host = tensors[name].made_in is None and tensors[name].there_after >= 0
@@ -203,3 +203,35 @@ def see_graph(seen: Counter[str], machine: Machine) -> None:
             seen[f"weights {place.weights}" + (f", {made}" if place.weights != "gb" else "")] += 1
             seen["weights and input are one tensor"] += step.weight == step.input
             seen["weights gb at the first layer"] += place.weights == "gb" and step.layer == 0
+
+
+def see_residuals(seen: Counter[str], machine: Machine) -> None:
+    """The corners of a format for residuals: who writes it, beside which other, and where its copies are."""
+    placed = machine.program.placed
+    for program in machine.layers:
+        scales, layer, place = (
+            [out.scale.bits > 0 for out in program.formats],
+            program.layer,
+            program.placement,
+        )
+        own = (layer.output.operand.bits, layer.output.operand.scale.bits)
+        first = (program.formats[0].bits, program.formats[0].scale.bits)
+        kind = "two formats" if len(scales) == 2 else "one format" if first == own else "residuals' format"
+        seen[f"a PPU writes {kind}"] += 1
+        seen[f"{kind}: output tiles with a chain before them"] += program.mapping.c_split > 1
+        seen[f"{kind}: in groups"] += layer.geometry.groups > 1
+        blocks = [b for blocks in machine.program.blocks for b in blocks if b.layer == program.index]
+        seen[f"{kind}: staged"] += any(block.psum_tile.staged_away for block in blocks)
+        seen["two formats, one of them with scales"] += len(set(scales)) == 2
+        for names, what in ((place.spilled, "spilled"), (place.written, "written")):
+            seen[f"a copy for nodes is {what}"] += any(moved.name.endswith(FOR_NODES) for moved in names)
+        written = {moved.name for moved in place.written}
+        seen["both copies are written"] += any(name + FOR_NODES in written for name in written)
+        work = [len(own.written_bits) for own in program.work]
+        seen["a node writes two formats"] += 2 in work
+    for step in placed.prologue:
+        seen["a step without a layer writes two copies"] += len(step.written) == 2
+    for before in placed.residents:
+        copies = [name for name in before if name + FOR_NODES in placed.tensors]
+        seen["both copies are resident"] += any(name + FOR_NODES in before for name in copies)
+        seen["a copy for layers is resident alone"] += any(name + FOR_NODES not in before for name in copies)

@@ -27,7 +27,7 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import LayerMapping
-from accelsim.mapping.residency import chain_of, decide_run
+from accelsim.mapping.residency import chain_of, decide_run, in_stored_formats
 from accelsim.sim.run import TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.graph import Graph
@@ -51,7 +51,7 @@ GLOBAL_PE_WORK = ("max_pool", "add", "gelu", "softmax", "layer_norm")
 
 DATAFLOWS = ("os-lws", "os", "ws-los", "ws")
 Features = Literal["plain", "all"]
-Runs = Literal["plain", "all", "graph"]
+Runs = Literal["plain", "all", "graph", "residual"]
 
 
 class NoValidMapping(Exception):
@@ -300,7 +300,8 @@ Run = tuple[Arch, list[QuantizedLayer], list[LayerMapping], Graph | None]
 
 
 def random_run(seed: int, features: Runs = "plain") -> Run:
-    """One to three layers on one machine, as a chain; with "graph" two to five, and a graph on them."""
+    """One to three layers on one machine, as a chain; with "graph" two to five, and a graph on them; with
+    "residual" such a graph on a machine that has a format for residuals."""
     arch, layers, mappings, graph = _drawn_run(seed, features)
     return arch, list(layers), list(mappings), graph
 
@@ -309,9 +310,11 @@ def random_run(seed: int, features: Runs = "plain") -> Run:
 def _drawn_run(seed: int, features: Runs) -> Run:
     """Drawing takes a fair part of the time that a test has for a run, and many tests have the same runs."""
     rng = np.random.default_rng(seed)
-    is_graph = features == "graph"
+    is_graph = features in ("graph", "residual")
     while True:
-        arch = _arch_of_graph(rng) if features == "graph" else random_arch(rng, features)
+        arch = random_arch(rng, features) if features in ("plain", "all") else _arch_of_graph(rng)
+        if features == "residual":
+            arch = _with_residuals(rng, arch)
         scheme = random_scheme(rng, arch)
         layers: list[QuantizedLayer] = []
         draws = pick(rng, 1, 40)  # of which the one with the largest of something is taken
@@ -354,6 +357,13 @@ def _arch_of_graph(rng: Generator) -> Arch:
     return arch
 
 
+def _with_residuals(rng: Generator, arch: Arch) -> Arch:
+    """A format of its own for what nodes read, and a FIFO for d-tiles in two formats."""
+    entries = 2 * arch.accumulation_collector_depth * max(1, arch.vector_size // arch.lanes)
+    residual = pick(rng, "8/-", "8/-", "6/-", "4/-", "8/8", "8/4", "4/4")
+    return arch.model_copy(update={"residual": residual, "out_fifo_words": entries * pick(rng, 1, 1, 2)})
+
+
 def _layer_of_run(rng: Generator, arch: Arch, scheme: Scheme, i: int, is_graph: bool) -> QuantizedLayer:
     """In a graph the first layer too may have weights that are an activation, and nodes are the graph's."""
     layer = random_layer(rng, arch, scheme, f"layer{i}", first=i == 0 and not is_graph)
@@ -381,20 +391,21 @@ def describe(
     return "\n".join(lines)
 
 
-def specs_of(layers: list[QuantizedLayer], graph: Graph | None) -> tuple[list[LayerSpec], Wiring]:
+def specs_of(arch: Arch, layers: list[QuantizedLayer], graph: Graph | None) -> tuple[list[LayerSpec], Wiring]:
     """The layers with the work that they host in the graph; None: the chain of the layers as they are."""
     specs = [layer.spec for layer in layers]
     if graph is None:
         return specs, chain_of(specs)
     wiring = wire(graph, [layer.layer for layer in layers])
-    return [replace(spec, global_pe=wiring.work[spec.name]) for spec in specs], wiring
+    hosts = [replace(spec, global_pe=wiring.work[spec.name]) for spec in specs]
+    return list(in_stored_formats(arch, hosts, wiring)), wiring
 
 
 def placed_by_mapping(
     arch: Arch, layers: list[QuantizedLayer], graph: Graph | None = None
 ) -> list[tuple[str, str, bool, int]]:
     """Of every layer, as accelsim.mapping has it: weights, input, whether something is written, bits kept."""
-    residencies = decide_run(arch, *specs_of(layers, graph)).layers
+    residencies = decide_run(arch, *specs_of(arch, layers, graph)).layers
     return [(s.weights, s.input, s.output_to_dram, s.kept_bits) for s in residencies]
 
 
@@ -405,7 +416,7 @@ def simulate(
 
     Raises AccelsimError when a layer overflows with `overflow: error`.
     """
-    specs, wiring = specs_of(layers, graph)
+    specs, wiring = specs_of(arch, layers, graph)
     placed = decide_run(arch, specs, wiring)
     programs = [build_program(arch, *own) for own in zip(specs, mappings, placed.layers, strict=True)]
     computed = [

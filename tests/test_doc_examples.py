@@ -48,8 +48,22 @@ def test_the_residual_block_of_the_readme_runs(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_readme_compares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = run_blocks("README.md", tmp_path, monkeypatch, only="compare")
+    names = run_blocks("README.md", tmp_path, monkeypatch, only="results/mine")
     assert len(names["comparison"].to_frame()) == 2 and (tmp_path / "results/mine/comparison.csv").is_file()
+
+
+def test_the_readme_goes_from_a_module_to_accuracy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'accelsim[torch]'")
+    (code,) = (body for body in blocks("README.md", "python") if "with_accuracy" in body)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    names = run_blocks("README.md", tmp_path, monkeypatch, only="with_accuracy")
+    assert "agreement (%)" in capsys.readouterr().out
+    found = [names["measured"][scheme]["agreement (%)"] for scheme in names["schemes"]]
+    assert 60 < found[1] <= found[0] <= 100
+    stored = accelsim.Trace.open(tmp_path / "net.safetensors")
+    assert stored.variants == ("4/4/4/4@16", "8/8/-/-@16")
 
 
 def test_modules_are_where_the_changelog_says() -> None:

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from corners import see_features, see_graph, see_layer, see_machine
+from corners import see_features, see_graph, see_layer, see_machine, see_residuals
 from cycle_model import LayerResult
 from cycle_model.machine import Machine
 from cycle_model.placement import Placing, placements_of
@@ -94,7 +94,9 @@ def products_of(arch: Arch, layer: QuantizedLayer, g: int) -> np.ndarray:
     return products
 
 
-def check_counts(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping, result: LayerResult) -> None:
+def check_counts(
+    arch: Arch, layer: QuantizedLayer, mapping: LayerMapping, result: LayerResult, formats: int
+) -> None:
     """What the counts of docs/counts.md must be whatever the order of events."""
     geometry, counts, dataflow = layer.geometry, result.counts, mapping.dataflow
     outputs = geometry.pixels * geometry.K
@@ -136,7 +138,7 @@ def check_counts(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping, resul
     assert counts["weight_register.write"] == lane_writes
     if dataflow == "os":
         assert counts["weight_buffer.read"] == counts["accumulator.add"]
-    assert counts["ppu.op"] == outputs
+    assert counts["ppu.op"] == outputs * formats
     assert counts["out_fifo.write"] == counts["out_fifo.read"]
     assert counts["ppu_staging.write"] == counts["ppu_staging.read"]
 
@@ -148,14 +150,15 @@ def check_moved(program: Program, i: int, result: LayerResult) -> None:
     read = sum(fetch.dram_bits for fetch in fetches if fetch.reads_dram)
     read += sum(moved.stored for moved in own.placement.spilled)
     written = sum(moved.stored for moved in own.placement.written)
-    elements = sum(work.elements for work in own.work)
+    works = list(own.work)
     if i == 0:
         for step in program.placed.prologue:
             read += sum(moved.stored for moved in step.reads)
-            written += step.written.stored if step.written else 0
-            elements += step.work.elements
+            written += sum(moved.stored for moved in step.written)
+            works.append(step.work)
     assert result.counts["dram.read_bit"] == read
     assert result.counts["dram.write_bit"] == written
+    elements = sum(work.elements + work.written * (len(work.written_bits) - 1) for work in works)
     assert result.counts["global_pe.element"] == elements
 
 
@@ -173,7 +176,7 @@ def check_against_numpy(machine: Machine, mappings: list[LayerMapping], results:
         np.testing.assert_array_equal(result.psums, psums)
         assert result.overflows == overflows
         assert (result.stall_cycles.sum(axis=1) == result.cycles).all()
-        check_counts(machine.arch, own.layer, mapping, result)
+        check_counts(machine.arch, own.layer, mapping, result, len(own.formats))
         check_moved(program, i, result)
     assert sum(result.cycles for result in results) == results[-1].end
 
@@ -240,9 +243,11 @@ def see_corners(seed: int, features: Runs, machine: Machine) -> None:
             see_features(seen, machine, program)
     if features == "graph":
         see_graph(seen, machine)
+    if features == "residual":
+        see_residuals(seen, machine)
 
 
-@pytest.mark.parametrize("features", ["plain", "all", "graph"])
+@pytest.mark.parametrize("features", ["plain", "all", "graph", "residual"])
 @pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
 def test_numpy_the_cycle_model_and_the_event_model_agree(first: int, features: Runs):
     for seed in range(first, first + BATCH):
@@ -259,7 +264,7 @@ def test_numpy_the_cycle_model_and_the_event_model_agree(first: int, features: R
             raise
 
 
-@pytest.mark.parametrize("features", ["plain", "all", "graph"])
+@pytest.mark.parametrize("features", ["plain", "all", "graph", "residual"])
 def test_the_random_runs_reach_every_corner(features: Runs):
     """Agreement means little in corners that no seed visits."""
     seen: Counter[str] = Counter()

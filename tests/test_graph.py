@@ -12,6 +12,7 @@ from accelsim.open import open_workload
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.graph import Graph, LayerStep, Node, Shape
 from accelsim.workload.layer import Layer, NodeWork
+from accelsim.workload.storage import UNREAD, Use
 from accelsim.workload.wiring import Tensor, Wiring, wire
 
 SHAPE: Shape = (1, 8, 4, 4)
@@ -23,6 +24,9 @@ def layer(name: str, *, weight_is_activation: bool = False) -> Layer:
 
 def tensors(wiring: Wiring) -> dict[str, Tensor]:
     return {tensor.name: tensor for tensor in wiring.tensors}
+
+
+FOR_LAYERS, FOR_NODES = Use(by_layers=True, by_nodes=False), Use(by_layers=False, by_nodes=True)
 
 
 def residual() -> tuple[Graph, list[Layer]]:
@@ -40,9 +44,13 @@ def test_the_last_layer_that_a_node_needs_hosts_it() -> None:
     graph, layers = residual()
     graph.check(layers)
     wiring = wire(graph, layers)
-    assert wiring.work == {"a": (), "b": (NodeWork("add", 128, 256, 128),), "c": ()}
+    assert wiring.work == {"a": (), "b": (NodeWork("add", 128, 256, 128, FOR_LAYERS),), "c": ()}
     found = tensors(wiring)
     assert list(found) == ["x", "a", "y", "c"]  # b is gone with its step
+    assert wiring.uses == {
+        **{"x": Use(by_layers=True, by_nodes=True), "a": FOR_LAYERS, "b": FOR_NODES},
+        **{"y": FOR_LAYERS, "c": UNREAD},
+    }
     assert (found["x"].input_of, found["x"].operand_of, found["x"].in_dram) == ((0,), (1,), True)
     assert (found["y"].made_in, found["y"].readers, found["y"].output) == (1, (2,), False)
     assert (found["c"].made_in, found["c"].readers, found["c"].output) == (2, (), True)
@@ -62,9 +70,9 @@ def test_a_node_after_a_node_has_its_host() -> None:
     graph.check(layers)
     wiring = wire(graph, layers)
     assert wiring.work["a"] == (
-        NodeWork("max_pool", 128, 128, 32),
-        NodeWork("gelu", 32, 32, 32),
-        NodeWork("add", 32, 64, 32),
+        NodeWork("max_pool", 128, 128, 32, FOR_NODES),
+        NodeWork("gelu", 32, 32, 32, FOR_NODES),
+        NodeWork("add", 32, 64, 32, UNREAD),
     )
     assert wiring.work["b"] == ()
     assert tensors(wiring)["small"].operand_of == (0,)
@@ -162,7 +170,10 @@ def test_a_chain_takes_layers_as_they_come() -> None:
     chain.check(layers)
     assert [step.name for step in chain.steps] == ["a", "a.gelu", "a.gelu_", "m"]
     assert chain.steps[-1].reads == ("a.gelu_", "m.weight")
-    assert wire(chain, layers).work["a"] == (NodeWork("gelu", 7, 7, 7), NodeWork("gelu", 9, 9, 9))
+    assert wire(chain, layers).work["a"] == (
+        NodeWork("gelu", 7, 7, 7, FOR_NODES),
+        NodeWork("gelu", 9, 9, 9, FOR_LAYERS),
+    )
 
 
 def test_resnet_keeps_what_its_branches_need() -> None:

@@ -1,5 +1,6 @@
 """The PPU against exact rational arithmetic in Python, at the extremes of every field."""
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -31,9 +32,9 @@ def static_code(z, fraction_bits, qmin, qmax):
     return clip(half_up(Fraction(z, 2**fraction_bits)) if fraction_bits else z, qmin, qmax)
 
 
-def vector_codes(zs, fraction_bits, qmin, qmax, scale_bits):
-    largest = max(abs(z) for z in zs)
-    s = clip(math.ceil(Fraction(largest, qmax * 2**fraction_bits)), 1, 2**scale_bits - 1)
+def vector_codes(zs, fraction_bits, qmin, qmax, scale_bits, up):
+    exact = Fraction(max(abs(z) for z in zs), qmax * 2**fraction_bits)
+    s = clip(math.ceil(exact) if up else half_up(exact), 1, 2**scale_bits - 1)
     e = next(e for e in range(11) if 2**e >= s)
     reciprocal = half_up(Fraction(2 ** (15 + e), s)) if s % 2 == 0 else round(Fraction(2 ** (15 + e), s))
     assert reciprocal < 2**16
@@ -70,20 +71,22 @@ def test_static_output_is_exact(rows, relu, fraction_bits, limits):
 
 
 @settings(max_examples=300, deadline=None)
-@given(channels, st.booleans(), st.integers(0, 8), formats, st.integers(1, 10), st.integers(1, 20))
-def test_vector_output_is_exact(rows, relu, fraction_bits, limits, scale_bits, size):
+@given(
+    channels, st.booleans(), st.integers(0, 8), formats, st.integers(1, 10), st.integers(1, 20), st.booleans()
+)
+def test_vector_output_is_exact(rows, relu, fraction_bits, limits, scale_bits, size, up):
     operands = arrays(rows)
     psums, m, t, bias = (x.tolist() for x in operands)
     expected_codes, expected_scales = [], []
     for row in psums:
         zs = [z_of(*cell, relu) for cell in zip(row, m, t, bias, strict=True)]
         vectors = [
-            vector_codes(zs[i : i + size], fraction_bits, *limits, scale_bits)
+            vector_codes(zs[i : i + size], fraction_bits, *limits, scale_bits, up)
             for i in range(0, len(zs), size)
         ]
         expected_codes.append([code for codes, _ in vectors for code in codes])
         expected_scales.append([s for _, s in vectors])
-    arguments = (*operands, relu, fraction_bits, *limits, scale_bits, size)
+    arguments = (*operands, relu, fraction_bits, *limits, scale_bits, size, up)
     for function in (ppu_vector, ppu_vector_reference):
         codes, scales = function(*arguments)
         assert codes.dtype == np.int16 and scales.dtype == np.uint16
@@ -105,10 +108,10 @@ def test_rounding_and_saturation_at_every_shift(shift):
         count = len(psums)
         codes = ppu_vector(
             np.array([psums]), column(*[m] * count), column(*[shift] * count), column(*[0] * count),
-            False, 8, -127, 127, 10, 1,
+            False, 8, -127, 127, 10, 1, True,
         )  # fmt: skip
         for i, psum in enumerate(psums):
-            expected = vector_codes([z_of(psum, m, shift, 0, False)], 8, -127, 127, 10)
+            expected = vector_codes([z_of(psum, m, shift, 0, False)], 8, -127, 127, 10, True)
             assert ([int(codes[0][0, i])], int(codes[1][0, i])) == expected, (psum, m, shift)
 
 
@@ -130,35 +133,43 @@ def test_relu_comes_after_the_bias_and_saturation_before():
 
 
 @pytest.mark.parametrize(
-    ("largest", "scale"),
+    ("largest", "up", "nearest"),
     [
-        (0, 1),
-        (1, 1),
-        (7 * 256, 1),
-        (7 * 256 + 1, 2),
-        (14 * 256, 2),
-        (14 * 256 + 1, 3),
-        (105 * 256, 15),
-        (Z_MAX, 15),
+        (0, 1, 1),
+        (1, 1, 1),
+        (7 * 256, 1, 1),
+        (7 * 256 + 1, 2, 1),
+        (7 * 384 - 1, 2, 1),
+        (7 * 384, 2, 2),
+        (14 * 256, 2, 2),
+        (14 * 256 + 1, 3, 2),
+        (7 * 640, 3, 3),
+        (101 * 256, 15, 14),
+        (102 * 256, 15, 15),
+        (105 * 256, 15, 15),
+        (Z_MAX, 15, 15),
     ],
 )
-def test_vector_scale_is_a_ceiling_within_its_bits(largest, scale):
-    """qmax = 7, F = 8, 4 scale bits; the sign of the largest element does not matter."""
-    for sign in (1, -1):
+def test_vector_scale_within_its_bits(largest, up, nearest):
+    """qmax = 7, F = 8, 4 scale bits; the sign of the largest element does not matter. Rounded to nearest, a
+    scale may be too small for its largest element, whose code then is qmax."""
+    for sign, (scales_up, scale) in itertools.product((1, -1), ((True, up), (False, nearest))):
         codes, scales = ppu_vector(
             np.array([[sign * largest, 0]]), column(32768, 32768), column(15, 15), column(0, 0),
-            False, 8, -7, 7, 4, 2,
+            False, 8, -7, 7, 4, 2, scales_up,
         )  # fmt: skip
         assert scales.tolist() == [[scale]]
         assert codes[0, 1] == 0
-        if scale < 15:
+        if largest > 7 * 256 * scale:
+            assert (scale == 15 or not scales_up) and codes[0, 0] == sign * 7
+        else:
             assert abs(codes[0, 0] * scale - sign * largest / 256) <= scale / 2 + 1e-3 * 7
 
 
 def test_the_last_vector_may_be_short():
     codes, scales = ppu_vector(
         np.array([[256 * 70, 0, 256 * 7]]), column(*[32768] * 3), column(*[15] * 3), column(0, 0, 0),
-        False, 8, -7, 7, 4, 2,
+        False, 8, -7, 7, 4, 2, False,
     )  # fmt: skip
     assert codes.tolist() == [[7, 0, 7]]
     assert scales.tolist() == [[10, 1]]
@@ -185,6 +196,7 @@ def test_bad_arguments_are_refused(change, message):
     arguments = {
         "psums": np.zeros((1, 1), np.int64), "multiplier": column(1), "shift": column(1), "bias": column(0),
         "relu": False, "fraction_bits": 8, "qmin": -7, "qmax": 7, "scale_bits": 4, "vector_size": 16,
+        "scales_up": False,
     } | change  # fmt: skip
     with pytest.raises(ValueError, match=message):
         ppu_vector(**arguments)

@@ -37,14 +37,24 @@ def grouped_layer(channels: int, outputs: int, groups: int, seed: int) -> Quanti
     ("channels", "outputs", "groups"),
     [(1, 1, 7), (2, 3, 3), (16, 32, 2), (20, 24, 3), (20, 24, 1), (32, 32, 1)],
 )
-def test_layers_equal_their_groups(channels: int, outputs: int, groups: int) -> None:
-    arch, layer = load_arch("magnet16"), grouped_layer(channels, outputs, groups, seed=channels + outputs)
+@pytest.mark.parametrize("rounding", ["nearest", "up"])
+def test_layers_equal_their_groups(channels: int, outputs: int, groups: int, rounding: str) -> None:
+    arch = load_arch("magnet16", [f"scale_rounding={rounding}"])
+    layer = grouped_layer(channels, outputs, groups, seed=channels + outputs)
     spec, output = lane_spec(arch, layer.scheme), layer.output
     assert layer.weight_scales is not None
     values = compute_values(arch, layer)
     multiplier, shift, bias = ppu_constants(layer, arch.product_shift)
     own = output.operand
-    limits = (False, output.fraction_bits, own.qmin, own.qmax, own.scale.bits, layer.vector_size)
+    limits = (
+        False,
+        output.fraction_bits,
+        own.qmin,
+        own.qmax,
+        own.scale.bits,
+        layer.vector_size,
+        rounding == "up",
+    )
     gated = zeros = 0
     scales = []
     for group in range(groups):

@@ -76,10 +76,10 @@ def check_blocks(
                 piece += len(tile.pieces)
                 if not sends:
                     made = 0 if tile.staged_away else tile.output_channels
-                    assert (row["fifo_entries"], row["values"]) == (tile.gathers if made else 0, made)
-                    assert row["spacing"] == tile.gathers
+                    assert (row["fifo_entries"], row["values"]) == (tile.cycles_an_entry if made else 0, made)
+                    assert row["spacing"] == tile.cycles_an_entry
                     for leaves in tile.pieces:
-                        bits = output_tile_bits(layer, leaves) if made else 0
+                        bits = output_tile_bits(layer, program.formats, leaves) if made else 0
                         assert row["output_bits"] * len(leaves.pixels) == bits
         assert layout.pes[pe + 1]["psum_tile"] - layout.pes[pe]["psum_tile"] == tile.number - first_tile + 1
         assert layout.pes[pe + 1]["piece"] - layout.pes[pe]["piece"] == piece
@@ -198,7 +198,7 @@ def check_run(
     arch: Arch, layers: list[QuantizedLayer], mappings: list[LayerMapping], graph: Graph | None
 ) -> None:
     run = compile_run(arch, layers, mappings, graph)
-    specs, wiring = specs_of(layers, graph)
+    specs, wiring = specs_of(arch, layers, graph)
     for program, residency in zip(run.layers, decide_run(arch, specs, wiring).layers, strict=True):
         blocks = [[block for block in own if block.layer == program.index] for own in run.blocks]
         layout, shape, tiling = rows_of(arch, program.layer.spec, program.mapping, residency)

@@ -18,7 +18,7 @@ from accelsim.formats.element import integer_element
 from accelsim.formats.operand import Operand
 from accelsim.formats.scale import Scale
 from accelsim.formats.scheme import Scheme
-from accelsim.quantize.arrays import QuantizeOptions, quantize_tensor
+from accelsim.quantize.arrays import QuantizeOptions, integer_scales, quantize_tensor
 from accelsim.quantize.layers import quantize_layer
 from accelsim.quantize.ranges import entropy_ranges, find_ranges, mse_ranges, sample
 from accelsim.quantize.reference import (
@@ -33,7 +33,12 @@ from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import FloatLayer, Layer, OutputFormat, QuantizedLayer
 
 SHARED = Path(__file__).parents[2] / "shared"
-PLAIN = QuantizeOptions(weight_calibration="max", elements="float_scale", scale_rounding="nearest")
+PLAIN = QuantizeOptions(
+    weight_calibration="max",
+    elements="float_scale",
+    scale_rounding="nearest",
+    activation_scale_rounding="nearest",
+)
 SCHEMES = ("8/8/-/-", "4/4/4/4", "4/8/6/10", "4/8/-/10", "3/5/4/-", "2/2/1/1")
 GEOMETRIES = {
     "packed im2col first layer": Geometry(2, 3, 7, 6, 5, 3, 3, (2, 2), (1, 1)),
@@ -89,11 +94,18 @@ def loop_codes(vector: list[float], divisor: float, low: int, qmax: int) -> list
 
 
 def loop_vector(
-    vector: list[float], gamma: float, low: int, qmax: int, scale_bits: int, options: QuantizeOptions
+    vector: list[float],
+    gamma: float,
+    low: int,
+    qmax: int,
+    scale_bits: int,
+    options: QuantizeOptions,
+    rounding: str,
 ) -> tuple[list[int], int]:
     s = max(abs(x) for x in vector) / qmax
-    code = min(max(round(s / gamma), 0), 2**scale_bits - 1)
-    if options.scale_rounding == "up_from_zero" and s > 0:
+    whole = math.ceil(s / gamma * (1 - 2**-20)) if rounding == "up" else round(s / gamma)
+    code = min(max(whole, 0), 2**scale_bits - 1)
+    if rounding in ("up_from_zero", "up") and s > 0:
         code = max(code, 1)
     divisor = s if options.elements == "float_scale" else code * gamma
     return loop_codes(vector, divisor, low, qmax), code
@@ -109,7 +121,8 @@ def loop_weights(layer: FloatLayer, scheme: Scheme, size: int, options: Quantize
         largest = [max(abs(x) for x in vector) / qmax for vector in vectors]
         if scheme.weight.scale.bits:
             gamma = max(largest) / (2**scheme.weight.scale.bits - 1) or 1.0
-            pairs = [loop_vector(v, gamma, -qmax, qmax, scheme.weight.scale.bits, options) for v in vectors]
+            limits = gamma, -qmax, qmax, scheme.weight.scale.bits
+            pairs = [loop_vector(v, *limits, options, options.scale_rounding) for v in vectors]
             words.append([codes for codes, _ in pairs])
             scales.append([code for _, code in pairs])
         else:
@@ -152,7 +165,11 @@ def loop_inputs(
             vectors += [channels[start : start + size] for start in range(0, len(channels), size)]
     if not scheme.activation.scale.bits:
         return np.array([loop_codes(v, gamma, low, qmax) for v in vectors]), np.array([])
-    pairs = [loop_vector(v, gamma, low, qmax, scheme.activation.scale.bits, options) for v in vectors]
+    rounding = options.activation_scale_rounding
+    rounding = "up" if rounding == "auto" else rounding
+    pairs = [
+        loop_vector(v, gamma, low, qmax, scheme.activation.scale.bits, options, rounding) for v in vectors
+    ]
     return np.array([codes for codes, _ in pairs]), np.array([code for _, code in pairs])
 
 
@@ -221,7 +238,8 @@ def test_random_layers_equal_loops(data: st.DataObject) -> None:
     options = replace(
         PLAIN,
         elements=draw(st.sampled_from(("float_scale", "integer_scale"))),
-        scale_rounding=draw(st.sampled_from(("nearest", "up_from_zero"))),
+        scale_rounding=draw(st.sampled_from(("nearest", "up_from_zero", "up"))),
+        activation_scale_rounding=draw(st.sampled_from(("auto", "nearest", "up_from_zero", "up"))),
         fold=draw(st.sampled_from(("auto", "never"))),
     )
     layer = make_layer(geometry, draw(st.integers(0, 1000)))
@@ -314,10 +332,29 @@ def test_up_from_zero_keeps_small_vectors() -> None:
         layer,
         Scheme.parse("4/4/4/4"),
         4,
-        replace(PLAIN, elements="integer_scale", scale_rounding="up_from_zero"),
+        replace(PLAIN, elements="integer_scale", activation_scale_rounding="up_from_zero"),
     )
     assert up.input_scales is not None and up.input_scales.tolist() == [15, 1]
     assert up.input_words[1].tolist() == [1, 1, -1, 1]
+
+
+def test_rounding_up_spares_what_is_a_whole_scale_already() -> None:
+    """Scales 1, 2 and 2.01 of gamma; float32 leaves the second a little above 2."""
+    gamma, kind = 0.1, Scheme.parse("4/4/4/4").activation.scale
+    scales = np.array([0, 0.01, 1, np.float64(np.nextafter(np.float32(2), np.float32(3))), 2.01, 16]) * gamma
+    assert integer_scales(scales, gamma, kind, "up").tolist() == [0, 1, 1, 2, 3, 15]
+    assert integer_scales(scales, gamma, kind, "nearest").tolist() == [0, 0, 1, 2, 2, 15]
+
+
+def test_machine_decides_only_what_is_left_to_it() -> None:
+    asked = QuantizeOptions(scale_rounding="nearest")
+    assert asked.on_machine("auto", "up") == asked
+    assert asked.run_time_scale_rounding == "up"
+    nearest = asked.on_machine("never", "nearest")
+    assert (nearest.fold, nearest.scale_rounding) == ("never", "nearest")
+    assert nearest.run_time_scale_rounding == "up_from_zero"
+    own = replace(asked, activation_scale_rounding="nearest")
+    assert own.on_machine("auto", "nearest") == own
 
 
 def test_weight_side_activation_has_one_static_gamma() -> None:

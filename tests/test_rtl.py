@@ -29,7 +29,7 @@ needs_yosys = pytest.mark.skipif(shutil.which("yosys") is None, reason="yosys is
 # Small machines that compile in seconds: each scale kind, staged outputs, all latencies, both limits.
 QUICK = (
     Configuration("4/4/4/4:sp4", 8, 2, 3, "saturate", 13, 2, fifo=12),
-    Configuration("6/6/5/4:sp2", 8, 4, 2, "wrap", 15, 4, product_shift=1, fifo=4),
+    Configuration("6/6/5/4:sp2", 8, 4, 2, "wrap", 15, 4, product_shift=1, scale_rounding="nearest", fifo=4),
     Configuration("4/8/-/10", 8, 8, 1, "saturate", 16, 1, latency=2, fifo=1),
 )
 SMALL = Configuration("4/4/4/4", 4, 2, 3, "saturate", 14)
@@ -148,6 +148,7 @@ def test_emit_without_a_layer_writes_only_the_pe(tmp_path: Path) -> None:
     assert names == {*modules(), f"{TOP}.sv"}
     top = (tmp_path / f"{TOP}.sv").read_text()
     assert "parameter int SCALE_BITS = 8," in top and "parameter bit SATURATE = 1'b1," in top
+    assert "parameter bit SCALES_UP = 1'b1," in top
     # One line a port, all of them connected.
     assert len(re.findall(r"^  *(?:input|output)", top, re.MULTILINE)) == top.split(") pe (")[1].count("(")
 

@@ -31,8 +31,10 @@ from accelsim.trace.write import quantize_trace, write_trace
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.graph import Graph, LayerStep, Node
 from accelsim.workload.layer import FloatLayer, Layer, NodeWork, QuantizedLayer
+from accelsim.workload.storage import Use
 
 S4, S8 = Scheme.parse("4/4/4/4"), Scheme.parse("8/8/-/-")
+FOR_LAYERS = Use(by_layers=True, by_nodes=False)
 OPTIONS = QuantizeOptions(gamma_calibration="max", elements="float_scale")
 
 
@@ -185,7 +187,7 @@ def test_external_words_alone_cannot_follow_options(tmp_path: Path) -> None:
     fails(
         r"^trace \S*t.safetensors: layer fc is stored as 4/4/4/4@8 in words made elsewhere, which no "
         r"quantize options describe, and has no floats to quantize; "
-        r"expected no --quantize, and a machine with fold: auto$",
+        r"expected no --quantize, and a machine with fold: auto and scale_rounding: up$",
         lambda: trace.quantized_layer("fc", S4, 8, QuantizeOptions()),
     )
 
@@ -342,14 +344,15 @@ def test_the_graph_is_kept_and_version_1_opens_as_a_chain(valid: Path, tmp_path:
     assert [step.reads for step in chain.graph.steps] == [
         ("input",), ("conv1",), ("conv1.max_pool",), ("fc", "qk.0.weight"),
     ]  # fmt: skip
-    assert chain.outline("conv1", S8, 8).global_pe == (NodeWork("max_pool", 40, 40, 40),)
-    assert trace.outline("conv1", S8, 8).global_pe == (NodeWork("max_pool", 48, 48, 40),)
+    assert chain.outline("conv1", S8, 8).global_pe == (NodeWork("max_pool", 40, 40, 40, FOR_LAYERS),)
+    assert trace.outline("conv1", S8, 8).global_pe == (NodeWork("max_pool", 48, 48, 40, FOR_LAYERS),)
     assert Trace.open(quantize_trace(old, tmp_path / "new.safetensors", [S4], 4)).graph == chain.graph
 
 
-def test_one_percentile_was_that_of_all_three(valid: Path, tmp_path: Path) -> None:
+def test_one_percentile_was_that_of_all_three_and_one_rounding_of_both(valid: Path, tmp_path: Path) -> None:
     old = Trace.open(craft(valid, tmp_path / "old.safetensors", one_percentile()))
-    wanted = replace(OPTIONS, **dict.fromkeys(PERCENTILES, 99.5))
+    one_rounding = {"activation_scale_rounding": OPTIONS.scale_rounding}
+    wanted = replace(OPTIONS, **dict.fromkeys(PERCENTILES, 99.5), **one_rounding)
     assert old.info("fc").quantized["4/4/4/4@8"].options == wanted
     same(old.quantized_layer("fc", S4, 8, wanted), old.quantized_layer("fc", S4, 8))
     new = Trace.open(quantize_trace(old, tmp_path / "new.safetensors", [S4], 4))
@@ -562,7 +565,8 @@ def repeat_layer(manifest: dict[str, Any], _: Tensors) -> None:
 
 
 def one_percentile(*options: str) -> Edit:
-    """Options as traces had them before there was a percentile for each calibration, with these beside it."""
+    """Options as traces had them before there was a percentile for each calibration and a rounding for each
+    operand, with these beside it."""
 
     def edit(manifest: dict[str, Any], _: Tensors) -> None:
         for layer in manifest["layers"]:
@@ -570,6 +574,7 @@ def one_percentile(*options: str) -> Edit:
                 for name in PERCENTILES:
                     if name not in options:
                         del variant["options"][name]
+                del variant["options"]["activation_scale_rounding"]
                 variant["options"]["percentile"] = 99.5
 
     return edit

@@ -1,4 +1,4 @@
-"""Networks for the tests of accelsim.torch, written out: ResNet-50, an encoder like BERT, a small decoder."""
+"""Networks for the tests of accelsim.torch, written out: ResNet-50, an encoder like BERT, small ones."""
 
 from __future__ import annotations
 
@@ -193,3 +193,34 @@ class Decoder(nn.Module):
         for layer in self.layers:
             x = layer(x, angles.cos(), angles.sin())
         return self.lm_head(self.norm(x))
+
+
+class Small(nn.Module):
+    """A residual block, both pools, a depthwise convolution, a concat and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(16, 32, 3, padding=1)
+        self.body = nn.Conv2d(32, 32, 3, padding=1)
+        self.depthwise = nn.Conv2d(32, 32, 3, padding=1, groups=32)
+        self.out = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        x = torch.relu(self.body(x) + x)
+        x = functional.max_pool2d(x, 2)
+        x = torch.cat([x, self.depthwise(x)], 1)
+        return self.out(x.mean((2, 3)))
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.ModuleList([nn.Linear(32, 32) for _ in range(3)])
+        self.out, self.norm = nn.Linear(32, 32), nn.LayerNorm(32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, t, w = x.shape
+        q, k, v = (linear(x).reshape(n, t, 2, 16).transpose(1, 2) for linear in self.qkv)
+        y = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, w)
+        return self.norm(self.out(y) + x)

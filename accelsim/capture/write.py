@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from accelsim.capture.calls import LayerCall, OnLayer
-from accelsim.capture.record import Folder, Recorder, Sampler
+from accelsim.capture.record import CalibrationSampler, Folder, Recorder
 from accelsim.errors import AccelsimError
 from accelsim.trace.manifest import check_provenance
 from accelsim.trace.write import write_trace
@@ -81,7 +81,7 @@ def write_captured(
     """
     target = settings.path
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        sampler = Sampler(settings.calibration_values, settings.seed)
+        sampler = CalibrationSampler(settings.calibration_values, settings.seed)
         layers, batches = _layers(
             model,
             inputs,
@@ -109,7 +109,7 @@ def _layers(
     calibration: Iterable[Any] | None,
     split: Callable[[Any], Iterator[Any]],
     folder: Folder,
-    sampler: Sampler,
+    sampler: CalibrationSampler,
     progress: Progress,
 ) -> tuple[list[FloatLayer], int]:
     """The layers with their operands, and how many calibration runs there were."""
@@ -129,8 +129,10 @@ def _layers(
     return [_layer(call, recorder, sampler, folder, batches) for call in model.layers], batches
 
 
-def _layer(call: LayerCall, recorder: Recorder, sampler: Sampler, folder: Folder, batches: int) -> FloatLayer:
-    seen, seen_weight = sampler.sample(call) if batches else (None, None)
+def _layer(
+    call: LayerCall, recorder: Recorder, sampler: CalibrationSampler, folder: Folder, batches: int
+) -> FloatLayer:
+    seen, seen_weight = sampler.sample(call.layer) if batches else (None, None)
     sampler.items.pop(call.name, None)
     weight = recorder.weights[call.name] if call.weight is None else call.weight
     return FloatLayer(

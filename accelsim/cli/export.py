@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from accelsim.cli.options import ArchOption, SetOption
 from accelsim.errors import AccelsimError
 
 SourceArgument = Annotated[
@@ -30,10 +31,22 @@ InputsOption = Annotated[
 ]
 CalibrationOption = Annotated[
     list[Path] | None,
-    typer.Option("--calibration", help="Of an .onnx: more inputs, which set ranges; may be given again."),
+    typer.Option("--calibration", help="Of a .pt2 or .onnx: more inputs, as --inputs; repeats."),
 ]
 VectorOption = Annotated[
     int, typer.Option("--vector-size", min=1, help="Of the words that codes of a quantized .onnx become.")
+]
+SchemeOption = Annotated[
+    list[str] | None,
+    typer.Option("--scheme", help="Of PyTorch: store words at W/A/ws/as[@block] beside floats; repeats."),
+]
+QuantizeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--quantize",
+        metavar="KEY=VALUE",
+        help="How words are made: preset=plain, default or best, and the keys of `trace quantize`; repeats.",
+    ),
 ]
 NameOption = Annotated[str | None, typer.Option("--name", help="Of the model [default: the file's].")]
 HostOption = Annotated[
@@ -54,6 +67,10 @@ def export_command(
     calibration: CalibrationOption = None,
     calibration_values: ValuesOption = 1 << 20,
     seed: SeedOption = 0,
+    scheme: SchemeOption = None,
+    quantize: QuantizeOption = None,
+    arch: ArchOption = "magnet16",
+    overrides: SetOption = None,
     vector_size: VectorOption = 16,
 ) -> None:
     """Write a trace of a PyTorch or ONNX model."""
@@ -65,8 +82,15 @@ def export_command(
         raise AccelsimError(f"export {source}: ends in '{source.suffix}', expected .py, .pt2 or .onnx")
     if source.suffix == ".py" and inputs is not None:
         raise AccelsimError("--inputs is for a .pt2 or an .onnx; a script defines `inputs`")
-    if source.suffix != ".onnx" and (calibration or vector_size != 16):
-        raise AccelsimError("--calibration and --vector-size are for an .onnx")
+    if source.suffix == ".py" and calibration:
+        raise AccelsimError("--calibration is for a .pt2 or an .onnx; a script defines `calibration`")
+    if source.suffix != ".onnx" and vector_size != 16:
+        raise AccelsimError("--vector-size is for an .onnx; of a PyTorch model the arch says it")
+    words = _words(scheme, quantize, arch, overrides)
+    if source.suffix == ".onnx" and words:
+        raise AccelsimError(
+            "--scheme is for a PyTorch model; of an .onnx expected `accelsim trace quantize` after the export"
+        )
     export, found = (_onnx if source.suffix == ".onnx" else _torch)(source, inputs, calibration or [])
     if source.suffix == ".onnx":
         found["vector_size"] = vector_size
@@ -80,12 +104,34 @@ def export_command(
             seed=seed,
             provenance={"made_from": source.name},
             progress=progress,
+            **words,
             **found,
         )
     for warning in caught:
         if issubclass(warning.category, UserWarning):
             typer.echo(f"warning: {' '.join(str(warning.message).split())}", err=True)
     typer.echo(f"wrote {written}")
+
+
+def _words(
+    schemes: list[str] | None, quantize: list[str] | None, arch: str, overrides: list[str] | None
+) -> dict[str, Any]:
+    """What export is asked for beside floats, nothing where that is nothing."""
+    if not schemes:
+        if quantize or overrides or arch != "magnet16":
+            raise AccelsimError("--quantize, --arch and --set are for --scheme, which is not given")
+        return {}
+    from accelsim.api import quantize_options, split_preset
+
+    preset, rest = split_preset(quantize or [])
+    options = quantize_options(rest) if rest else None
+    return {
+        "schemes": schemes,
+        "quantize": preset,
+        "arch": arch,
+        "overrides": overrides or (),
+        "options": options,
+    }
 
 
 def _torch(
@@ -98,7 +144,7 @@ def _torch(
         typer.echo(f"running {source} as code", err=True)
         found = _run(source)
     else:
-        found = _load(source, inputs)
+        found = _load(source, inputs, calibration)
     given = {key: found.get(key) for key in ("model", "inputs", "calibration")}
     return accelsim.torch.export, given
 
@@ -131,8 +177,13 @@ def _run(source: Path) -> dict[str, Any]:
     return names
 
 
-def _load(source: Path, inputs: Path | None) -> dict[str, Any]:
+def _load(source: Path, inputs: Path | None, calibration: list[Path]) -> dict[str, Any]:
     from accelsim.torch.program import load_inputs, load_program
 
     program = load_program(source)
-    return {"model": program, "inputs": load_inputs(program, source, inputs)}
+    more = (load_inputs(program, source, file) for file in calibration)  # one at a time is in memory
+    return {
+        "model": program,
+        "inputs": load_inputs(program, source, inputs),
+        "calibration": more if calibration else None,
+    }

@@ -6,6 +6,7 @@ import atexit
 import gc
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +30,7 @@ from accelsim.cli.options import (
     TimelineOption,
     TraceArgument,
     quantize_options_of,
+    read_accuracy,
 )
 from accelsim.cli.trace import trace_app
 from accelsim.errors import AccelsimError
@@ -112,6 +114,10 @@ def compare_command(
     gated_fraction: GatedOption = None,
     timeline: TimelineOption = False,
     plots: PlotOption = True,
+    accuracy: Annotated[
+        Path | None,
+        typer.Option("--accuracy", help='JSON of what was measured: {"4/4/4/4": {"top-1 (%)": 89.8}}.'),
+    ] = None,
 ) -> None:
     """Simulate a trace at several schemes and show what each saves against the first."""
     from accelsim import api
@@ -120,6 +126,7 @@ def compare_command(
 
     target = _target(out, trace)
     check_target(target)
+    measured = None if accuracy is None else read_accuracy(accuracy, scheme or api.DEFAULT_SCHEMES)
     with progress_bar() as progress:
         comparison = api.compare(
             trace,
@@ -133,6 +140,8 @@ def compare_command(
             gated_fraction=_gated(data, gated_fraction, dump),
             timeline=timeline,
         )
+        if measured is not None:
+            comparison = comparison.with_accuracy(measured)
         comparison.write(target, plots=plots, dump=dump)
     _print_comparison(comparison)
     _written(target)
@@ -226,6 +235,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # Ends as an interrupt does, which takes what is half written along.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = app(standalone_mode=False)
     except AccelsimError as error:
@@ -298,7 +309,7 @@ def _print_run(result: RunResult) -> None:
 def _print_comparison(comparison: Comparison) -> None:
     from accelsim.cli.terminal import summary_table
 
-    summary_table(comparison.runs, comparison.table)
+    summary_table(comparison.runs, comparison.table, comparison.accuracy)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from accelsim.errors import AccelsimError
 
 if TYPE_CHECKING:
     from accelsim.quantize.arrays import QuantizeOptions
@@ -56,3 +59,19 @@ def quantize_options_of(items: list[str] | None) -> QuantizeOptions | None:
     from accelsim.api import quantize_options
 
     return quantize_options(items)
+
+
+def read_accuracy(path: Path, schemes: Sequence[str]) -> Any:
+    """What a JSON file says of these schemes, checked before anything is run. Raises AccelsimError."""
+    from accelsim.formats.scheme import Scheme
+    from accelsim.report.accuracy import accuracy_columns
+    from accelsim.trace.json_fields import load_json
+
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+        raise AccelsimError(f"accuracy {path}: cannot be read ({reason})") from None
+    measured = load_json(text, f"accuracy {path}")
+    accuracy_columns(measured, [str(Scheme.parse(scheme)) for scheme in schemes])
+    return measured

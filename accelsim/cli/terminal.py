@@ -61,8 +61,11 @@ def print_mapping(values: Mapping[str, Any]) -> None:
     _console().print(table)
 
 
-def summary_table(runs: Sequence[RunResult], comparison: pd.DataFrame | None = None) -> None:
-    """Metrics down, schemes across; with a comparison also what each saves against the first."""
+def summary_table(
+    runs: Sequence[RunResult], comparison: pd.DataFrame | None = None, accuracy: Sequence[str] = ()
+) -> None:
+    """Metrics down, schemes across; with a comparison also what each saves against the first, and its columns
+    of measured accuracy."""
     first = runs[0].summary
     table = Table(title=title_of(first), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("metric")
@@ -87,6 +90,9 @@ def summary_table(runs: Sequence[RunResult], comparison: pd.DataFrame | None = N
     line("SQNR, psums (dB)", [_text(s["sqnr_db"]) for s in summaries])
     line("SQNR, PPU outputs (dB)", [_text(s["ppu_sqnr_db"]) for s in summaries])
     line("overflows", [f"{_text(s['overflows'])} at {s['accumulator_bits']} bits" for s in summaries])
+    if comparison is not None:
+        for name in accuracy:
+            line(name, [_text(float(value)) for value in comparison[name]])
     table.add_section()
     for scope in _SCOPES:
         line(

@@ -167,7 +167,7 @@ def post_process(
     arch: Arch, layer: QuantizedLayer, psums: NDArray[np.int64]
 ) -> tuple[NDArray[np.int16], NDArray[np.uint16] | None]:
     """The PPU's integer outputs of every psum; vectors of k never mix groups."""
-    output = layer.spec.output_operand
+    output, scales_up = layer.spec.output_operand, arch.scale_rounding == "up"
     multiplier, shift, bias = ppu_constants(layer, arch.product_shift)
     relu = layer.activation == "relu"
     common = (relu, layer.output.fraction_bits, output.qmin, output.qmax)
@@ -183,6 +183,7 @@ def post_process(
             *common,
             output.scale.bits,
             min(layer.vector_size, layer.geometry.outputs_per_group),
+            scales_up,
         )
         codes.append(code)
         scales.append(scale)

@@ -22,8 +22,19 @@ from accelsim.formats.scale import MAX_SCALE_BITS, Scale
 _PATTERN = re.compile(
     r"([0-9]{1,3})/([0-9]{1,3})/([0-9]{1,3}|-|fp)/([0-9]{1,3}|-|fp)(?:@([0-9]{1,4}))?(?::sp([0-9]{1,3}))?"
 )
-
+_ACTIVATION_PATTERN = re.compile(r"[0-9]{1,3}/([0-9]{1,3}|-)")
 _NO_SCALE = Scale("none", 0, "tensor")
+
+
+def parse_residual(text: str) -> Operand:
+    """`A/as` or `A/-` as the operand of a signed tensor. Raises AccelsimError."""
+    try:
+        if _ACTIVATION_PATTERN.fullmatch(text):
+            bits, _, scale_bits = text.partition("/")
+            return Scheme.parse(f"8/{bits}/-/{scale_bits}").activation
+    except AccelsimError:
+        pass
+    raise AccelsimError(f"residual is {text!r}, expected A/as or A/-, such as 8/-")
 
 
 @dataclass(frozen=True)

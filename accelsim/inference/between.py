@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from accelsim.errors import AccelsimError
 from accelsim.inference.layer import TensorFormat
+from accelsim.machine.arch import Arch
 from accelsim.quantize.reference import PPU_LIMIT
 from accelsim.workload.layer import OutputFormat
 
@@ -43,7 +44,7 @@ def from_floats(y: NDArray[np.floating], output: TensorFormat, name: str) -> NDA
 
 
 def written(
-    z: NDArray[np.int64], output: TensorFormat, vector_size: int
+    arch: Arch, z: NDArray[np.int64], output: TensorFormat
 ) -> tuple[NDArray[np.int16], NDArray[np.uint16] | None]:
     """The PPU's rule from its step 4 on: codes int16[rows, C] and scales uint16[rows, ceil(C/V)] or None.
 
@@ -57,7 +58,8 @@ def written(
     z = np.ascontiguousarray(z)
     if not operand.scale.bits:
         return ppu_static(z, twice, one, zero, False, *limits), None
-    return ppu_vector(z, twice, one, zero, False, *limits, operand.scale.bits, min(vector_size, columns))
+    size, up = min(arch.vector_size, columns), arch.scale_rounding == "up"
+    return ppu_vector(z, twice, one, zero, False, *limits, operand.scale.bits, size, up)
 
 
 def shared_scales(scales: NDArray[np.int32]) -> NDArray[np.uint16] | None:

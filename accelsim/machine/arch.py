@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from accelsim.errors import AccelsimError
-from accelsim.formats.scheme import Scheme
+from accelsim.formats.operand import Operand
+from accelsim.formats.scheme import Scheme, parse_residual
 from accelsim.machine.dataflows import DataflowName
 
 # The longest reduction of ResNet-50, 3*3*512 products: what `accumulator_bits: auto` is sized for.
@@ -70,6 +71,7 @@ class Arch(_Strict):
     accumulate_latency: int = Field(2, ge=1, le=4)
     local_accumulate_latency: int = Field(1, ge=1, le=4)
     ppu_latency_cycles: PpuLatency
+    scale_rounding: Literal["up", "nearest"] = "up"
     out_fifo_words: int = Field(ge=1, le=1 << 16)
     global_buffer_kb: int = Field(ge=1, le=1 << 20)
     gb_banks: int = Field(ge=3, le=256)
@@ -92,7 +94,18 @@ class Arch(_Strict):
     sram_device: str = "itrs-lstp"
     dram_kind: str = "lpddr4"
     fold: Literal["auto", "never"] = "auto"
+    residual: str | None = None
     mapping: MappingPins = MappingPins()
+
+    @field_validator("residual", mode="before")
+    @classmethod
+    def _check_residual(cls, residual: object) -> object:
+        try:
+            if residual is not None:
+                parse_residual(str(residual))
+        except AccelsimError:
+            raise ValueError("expected null, A/as or A/-, such as 8/-") from None
+        return residual
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -168,6 +181,11 @@ class Arch(_Strict):
         weights = self.gb_weight_banks or max(1, self.gb_banks // 4)
         outputs = self.gb_output_banks or max(1, self.gb_banks // 4)
         return weights, self.gb_banks - weights - outputs, outputs
+
+    @property
+    def residual_operand(self) -> Operand | None:
+        """The format of tensors as nodes read them, signed; None: that of the scheme's activations."""
+        return None if self.residual is None else parse_residual(self.residual).in_blocks(self.vector_size)
 
     def activation_operand_bits(self, scheme: Scheme) -> int:
         """Width of the multiplier's activation operand; one bit more when both signs are served."""

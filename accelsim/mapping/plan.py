@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from accelsim.errors import AccelsimError
+from accelsim.machine import timing
 from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import DataflowName
 from accelsim.workload.layer import LayerSpec
@@ -48,6 +49,14 @@ def check_mapping(arch: Arch, layer: LayerSpec, mapping: LayerMapping) -> None:
     if mapping.dataflow not in arch.dataflows:
         raise AccelsimError(
             f"{where} dataflow is {mapping.dataflow}, expected one of {', '.join(arch.dataflows)}"
+        )
+    staged = timing.is_staged(arch, layer.written_scale_bits)
+    formats, groups = len(layer.written_operands), arch.vector_size // arch.lanes if staged else 1
+    entries = arch.accumulation_collector_depth * formats * groups
+    if arch.out_fifo_words < entries:
+        raise AccelsimError(
+            f"layer {layer.name}: out_fifo_words is {arch.out_fifo_words}, expected at least {entries}: "
+            f"d-tiles of {arch.accumulation_collector_depth}, x {groups} lane groups x {formats} formats"
         )
     if mapping.chunk_inputs and mapping.units_per_tile:
         raise AccelsimError(f"{where} chunk_inputs needs chunked weights, units_per_tile = 0")

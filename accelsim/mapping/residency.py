@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from accelsim.formats.operand import Operand
 from accelsim.machine.arch import Arch
 from accelsim.mapping.placement import Mode, Passage, Placed, StepNeeds, best_placement
 from accelsim.workload.graph import Graph
 from accelsim.workload.layer import LayerSpec, NodeWork
+from accelsim.workload.storage import formats_of
 from accelsim.workload.wiring import Tensor, Wiring, wire
 
 
@@ -68,8 +70,9 @@ def input_bits(layer: LayerSpec) -> int:
 
 
 def output_bits(layer: LayerSpec) -> int:
+    """Of a layer's output in all the formats that the PPU writes."""
     geometry = layer.geometry
-    per_group = layer.output_operand.bits_of(geometry.outputs_per_group)
+    per_group = sum(operand.bits_of(geometry.outputs_per_group) for operand in layer.written_operands)
     return geometry.pixels * geometry.groups * per_group
 
 
@@ -91,12 +94,25 @@ def output_staging_bits(
     """
     depth = arch.accumulation_collector_depth
     pixels = depth if tile_pixels is None else min(depth, tile_pixels)
-    slot = pixels * layer.output_operand.bits_of(arch.unit_channels)
+    slot = pixels * sum(operand.bits_of(arch.unit_channels) for operand in layer.written_operands)
     if residency is not None:
         outputs = layer.geometry.pixels * layer.geometry.K
         count = min(outputs, pixels * arch.unit_channels)
         slot += sum(most_share_bits(stored, count, outputs) for stored in residency.beside_bits)
     return arch.output_staging_tiles * arch.pes * slot
+
+
+def in_stored_formats(arch: Arch, layers: Sequence[LayerSpec], wiring: Wiring) -> tuple[LayerSpec, ...]:
+    """The layers with the formats in which their outputs are stored, by who reads them."""
+    residual = arch.residual_operand
+    if residual is None:
+        return tuple(layers)
+    stored = []
+    for layer in layers:
+        own = layer.output.operand
+        waiting = residual.of_sign(own.element.signed)
+        stored.append(replace(layer, stored=formats_of(own, waiting, wiring.uses[layer.name])))
+    return tuple(stored)
 
 
 def decide_residency(
@@ -116,7 +132,7 @@ def chain_of(layers: Sequence[LayerSpec]) -> Wiring:
 def decide_run(arch: Arch, layers: Sequence[LayerSpec], wiring: Wiring) -> RunResidency:
     """The placement of the run's tensors that moves the fewest bits through DRAM, step by step."""
     sizes = _Sizes(arch, layers, wiring)
-    tensors = [sizes.placed(tensor) for tensor in wiring.tensors]
+    tensors = [sizes.placed(number) for number in range(len(sizes.tensors))]
     steps = [sizes.step(number) for number in range(len(wiring.prologue) + len(layers))]
     path = best_placement(tensors, steps, arch.activation_region_bits)
 
@@ -149,20 +165,38 @@ def _weights_from(arch: Arch, layer: LayerSpec, needs: StepNeeds, passage: Passa
 
 
 class _Sizes:
-    """The tensors and steps of a run, in bits."""
+    """The tensors and steps of a run, in bits. tensors: each copy by itself; stored: bits of each."""
 
     def __init__(self, arch: Arch, layers: Sequence[LayerSpec], wiring: Wiring) -> None:
-        self.arch, self.layers, self.wiring = arch, layers, wiring
+        self.arch, self.layers = arch, layers
         self.first = len(wiring.prologue)  # step of the first layer
+        copies = [copy for tensor in wiring.tensors for copy in self._copies(tensor)]
+        self.tensors = [tensor for tensor, _ in copies]
+        self.stored = [self._stored_bits(tensor, operand) for tensor, operand in copies]
 
     def bit(self, tensor: int) -> int:
-        return 1 << (len(self.wiring.tensors) - 1 - tensor)
+        return 1 << (len(self.tensors) - 1 - tensor)
+
+    def _copies(self, tensor: Tensor) -> list[tuple[Tensor, Operand]]:
+        """A tensor by its formats; a copy for layers goes out of the run where one does."""
+        host = self._layer(tensor.made_in)
+        if host is None:
+            own = self.layers[0].scheme.activation.in_blocks(self.arch.vector_size)
+        else:
+            own = host.output_operand
+        formats = formats_of(own, self.arch.residual_operand, tensor.use)
+        if len(formats) == 1:
+            return [(tensor, formats[0])]
+        for_layers = replace(tensor, operand_of=())
+        for_nodes = replace(tensor, input_of=(), weights_of=(), output=False)
+        copies = zip((for_layers, for_nodes), formats, strict=True)
+        return [(copy, operand) for copy, operand in copies if copy.readers or copy.output]
 
     def _layer(self, step: int) -> LayerSpec | None:
         return self.layers[step - self.first] if step >= self.first else None
 
-    def placed(self, tensor: Tensor) -> Placed:
-        stored = self._stored_bits(tensor)
+    def placed(self, number: int) -> Placed:
+        tensor, stored = self.tensors[number], self.stored[number]
         needed = [input_bits(self.layers[step - self.first]) for step in tensor.input_of]
         needed += [weight_bits(self.layers[step - self.first]) for step in tensor.weights_of]
         if not tensor.in_dram or tensor.operand_of:
@@ -176,19 +210,13 @@ class _Sizes:
             tensor.readers,
         )
 
-    def _stored_bits(self, tensor: Tensor) -> int:
-        host = self._layer(tensor.made_in)
-        if host is not None and tensor.name == host.name:
-            return output_bits(host)
+    @staticmethod
+    def _stored_bits(tensor: Tensor, operand: Operand) -> int:
         n, c, h, w = tensor.shape
-        if host is None:
-            operand = self.layers[0].scheme.activation.in_blocks(self.arch.vector_size)
-        else:
-            operand = host.output_operand
         return n * h * w * tensor.groups * operand.bits_of(c // tensor.groups)
 
     def step(self, number: int) -> StepNeeds:
-        tensors, layer = self.wiring.tensors, self._layer(number)
+        tensors, layer = self.tensors, self._layer(number)
         operands = tuple(i for i, own in enumerate(tensors) if number in own.operand_of)
         made = tuple(i for i, own in enumerate(tensors) if own.made_in == number and not own.in_dram)
         if layer is None:
@@ -213,8 +241,7 @@ class _Sizes:
             made=made,
             staging_bits=output_staging_bits(self.arch, layer),
             share_bits=tuple(
-                (i, slots * most_share_bits(self._stored_bits(tensors[i]), tile, outputs))
-                for i in (*operands, *made)
+                (i, slots * most_share_bits(self.stored[i], tile, outputs)) for i in (*operands, *made)
             ),
         )
 

@@ -7,8 +7,8 @@ quantize.py applies them to layers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,16 @@ _CHOICES = {
     "activation_calibration": RANGE_METHODS,
     "gamma_calibration": GAMMA_METHODS,
     "elements": ("float_scale", "integer_scale"),
-    "scale_rounding": ("nearest", "up_from_zero"),
+    "scale_rounding": ("nearest", "up_from_zero", "up"),
+    "activation_scale_rounding": ("auto", "nearest", "up_from_zero", "up"),
     "weight_granularity": ("channel", "tensor"),
     "fold": ("auto", "never"),
 }
 PERCENTILES = ("weight_percentile", "activation_percentile", "gamma_percentile")
 PERCENTILE_IS_SPLIT = f"percentile is now {', '.join(PERCENTILES)}"
+Preset = Literal["plain", "default", "best"]
+"""How much is done for good words: by rule alone, or fitted to a whole model (docs/inference.md)."""
+PRESETS: tuple[Preset, ...] = get_args(Preset)
 _GAMMA_VECTORS = 1 << 14
 
 
@@ -45,7 +49,8 @@ class QuantizeOptions:
     weight_percentile, activation_percentile, gamma_percentile: where the method of the same name is
     "percentile": of the magnitudes of a channel, of a tensor, and of the scales of vectors.
     elements: codes are x / s ("float_scale") or x / (s_q * gamma) ("integer_scale").
-    scale_rounding: s_q to nearest, or to 1 where it would be 0 in a vector that is not all zero.
+    scale_rounding: s_q of static weights to nearest ("up_from_zero": to 1 where that is 0 in a vector that is
+    not all zero), or up. activation_scale_rounding: of vectors made at run time; "auto": as the PPU does.
     weight_granularity: a range or gamma of static weights for each output channel, or one for all.
     """
 
@@ -57,6 +62,7 @@ class QuantizeOptions:
     gamma_percentile: float = 99.99
     elements: str = "integer_scale"
     scale_rounding: str = "up_from_zero"
+    activation_scale_rounding: str = "auto"
     weight_granularity: str = "channel"
     fold: str = "auto"
 
@@ -79,6 +85,19 @@ class QuantizeOptions:
                 raise AccelsimError(
                     f"quantize options: {name} is {value!r}, expected more than 0 and at most 100"
                 )
+
+    @property
+    def run_time_scale_rounding(self) -> str:
+        """How scales of vectors made at run time are rounded; without a machine as its default."""
+        return "up" if self.activation_scale_rounding == "auto" else self.activation_scale_rounding
+
+    def on_machine(self, fold: str, scale_rounding: str) -> QuantizeOptions:
+        """These with what a machine decides (parameters of docs/arch.md): that nothing is packed im2col, and,
+        where it is left to the machine, that its PPU rounds scales to nearest, but never to 0."""
+        options = self if fold == "auto" else replace(self, fold=fold)
+        if scale_rounding == "nearest" and options.activation_scale_rounding == "auto":
+            options = replace(options, activation_scale_rounding="up_from_zero")
+        return options
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> QuantizeOptions:
@@ -176,8 +195,10 @@ def channel_gamma(scales: NDArray[np.float64], kind: Scale) -> NDArray[np.float6
 def integer_scales(
     scales: NDArray[np.float64], gamma: NDArray[np.float64] | float, kind: Scale, rounding: str
 ) -> NDArray[np.uint16]:
-    """s_q = clip(round(s / gamma), 0, 2^M - 1), half to even; "up_from_zero": at least 1 where s > 0."""
-    codes = np.clip(np.rint(scales / gamma), 0, kind.max_code)
+    """s_q = clip(round(s / gamma), 0, 2^M - 1), half to even; "up_from_zero": at least 1 where s > 0; "up":
+    the ceiling, for which a part in 2^20 above an integer is float32's rounding."""
+    rounded = np.ceil(scales / gamma * (1 - 2.0**-20)) if rounding == "up" else np.rint(scales / gamma)
+    codes = np.clip(rounded, 0, kind.max_code)
     if rounding == "up_from_zero":
         codes = np.where(scales > 0, np.maximum(codes, 1), codes)
     return codes.astype(np.uint16)
@@ -241,7 +262,7 @@ def tensor_gamma(chunks: Iterable[NDArray[np.floating]], operand: Operand, optio
 
     def error(exponent: float) -> float:
         gamma = largest * 2.0**-exponent
-        scale_codes = integer_scales(s, gamma, operand.scale, options.scale_rounding)
+        scale_codes = integer_scales(s, gamma, operand.scale, options.run_time_scale_rounding)
         effective = scale_codes * gamma
         codes = encode(vectors, element_scales(s, scale_codes, gamma, options)[:, None], low, qmax)
         return float(np.square(codes * effective[:, None] - vectors).sum())

@@ -224,7 +224,7 @@ def words_at_gamma(
     if operand.scale.kind == "none":
         return encode(vectors, np.full((1,) * vectors.ndim, gamma), low, qmax), None
     s = vector_scales(vectors, qmax)
-    scales = integer_scales(s, gamma, operand.scale, options.scale_rounding)
+    scales = integer_scales(s, gamma, operand.scale, options.run_time_scale_rounding)
     return encode(vectors, element_scales(s, scales, gamma, options)[..., None], low, qmax), scales
 
 
@@ -265,6 +265,15 @@ def _vector_chunks(
 def output_format(layer: Layer, scheme: Scheme) -> OutputFormat:
     """{A, signed unless relu, as}: what the PPU writes where nothing else is asked for."""
     return OutputFormat(scheme.activation.of_sign(layer.activation != "relu"))
+
+
+def with_output(layer: QuantizedLayer, operand: Operand) -> QuantizedLayer:
+    """The layer with its output in another format for the same range: the largest value stays what it is."""
+    own = layer.output.operand
+    if operand.in_blocks(layer.vector_size) == own.in_blocks(layer.vector_size):
+        return layer
+    gamma = keep_24_bits(layer.output_gamma * own.largest / operand.largest)
+    return replace(layer, spec=replace(layer.spec, output=OutputFormat(operand)), output_gamma=gamma)
 
 
 def calibrated_output_gamma(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from accelsim.errors import AccelsimError
 from accelsim.quantize.blocks import dequantize_words
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import FloatLayer, QuantizedLayer
+from accelsim.workload.layer import FloatLayer, LayerSpec, QuantizedLayer
 
 PPU_LIMIT = (1 << 23) - 1
 """Largest magnitude of the PPU's internal value z (docs/numerics.md, PPU)."""
@@ -111,6 +111,19 @@ def operand_values(layer: QuantizedLayer) -> tuple[NDArray[np.float64], NDArray[
     )
 
 
+def values_met(
+    spec: LayerSpec, inputs: NDArray[np.float64], group: int, pixels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """What the weights of a group meet at each pixel, float64[len(pixels), G*V], zeros in the padding.
+
+    inputs: float64[words, V], what the layer's input words are worth.
+    """
+    gather = spec.gather(group, pixels)
+    met = inputs[gather]
+    met[gather < 0] = 0
+    return met.reshape(len(pixels), -1)
+
+
 def dequantized_product(layer: QuantizedLayer) -> NDArray[np.float64]:
     """y float64[pixels, K] of what the words of any scheme are worth, bias included, BEFORE the activation.
 
@@ -124,11 +137,9 @@ def dequantized_product(layer: QuantizedLayer) -> NDArray[np.float64]:
     for start in range(0, g.pixels, step):
         pixels = np.arange(start, min(start + step, g.pixels))
         for group in range(g.groups):
-            gather = layer.spec.gather(group, pixels)
-            met = inputs[gather]
-            met[gather < 0] = 0
             k = slice(group * g.outputs_per_group, (group + 1) * g.outputs_per_group)
-            y[start : start + step, k] = met.reshape(len(pixels), columns) @ weights[k].reshape(-1, columns).T
+            met = values_met(layer.spec, inputs, group, pixels)
+            y[start : start + step, k] = met @ weights[k].reshape(-1, columns).T
     return y if layer.bias is None else y + layer.bias.astype(np.float64)
 
 

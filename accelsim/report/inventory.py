@@ -15,6 +15,7 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine.actions import DOT_PRODUCT_OP_CHANGING, charged_to
 from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import DATAFLOWS
+from accelsim.workload.storage import Use, formats_of
 
 SCOPES = ("datapath", "pe", "array", "system")
 
@@ -135,6 +136,12 @@ def _words(arch: Arch, scheme: Scheme) -> tuple[Operand, Operand]:
     return scheme.weight.in_blocks(arch.vector_size), scheme.activation.in_blocks(arch.vector_size)
 
 
+def _written(arch: Arch, scheme: Scheme) -> tuple[Operand, ...]:
+    """The formats in which PPUs and global PE write tensors."""
+    own = scheme.activation.in_blocks(arch.vector_size)
+    return formats_of(own, arch.residual_operand, Use(by_layers=True, by_nodes=True))
+
+
 def _changing(arch: Arch) -> bool:
     """True for a machine with a dataflow whose weight operand changes at every step."""
     return not all(DATAFLOWS[name].weight_operand_held for name in arch.dataflows)
@@ -153,9 +160,10 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
     vector, lanes, pes, depth = arch.vector_size, arch.lanes, arch.pes, arch.accumulation_collector_depth
     accumulator = arch.accumulator_width(scheme)
     weight, activation = _words(arch, scheme)
-    scale_bits = activation.scale.bits
+    written = _written(arch, scheme)
+    scale_bits = max(operand.scale.bits for operand in written)
     staged = bool(scale_bits) and vector > lanes
-    entry_bits = activation.bits_of(lanes)
+    entry_bits = max(operand.bits_of(lanes) for operand in written)
     addresses = (
         (arch.weight_buffer_words - 1).bit_length(),
         (arch.input_buffer_words - 1).bit_length(),
@@ -163,7 +171,9 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         _LOOP_COUNTER_BITS,
         _LOOP_COUNTER_BITS,
     )
-    constants = library.register(PPU_CONSTANT_BITS)
+    # The PPU writes one format after the other, with constants of its own for each.
+    constants = library.register(len(written) * PPU_CONSTANT_BITS)
+    output_bits = max(operand.bits for operand in written)
     pipeline = library.register(_ppu_register_bits(arch, scheme, entry_bits))
     parts = [
         *_psum_storage(arch, accumulator, library),
@@ -183,7 +193,7 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             activation.word_bits,
             library,
         ),
-        Part("ppu", "pe", pes, library.ppu(lanes, accumulator, activation.bits), charged_to("ppu")),
+        Part("ppu", "pe", pes, library.ppu(lanes, accumulator, output_bits), charged_to("ppu")),
         Part("ppu_register", "pe", pes * lanes, pipeline, charged_to("ppu_register"), "idle"),
         # The constants of the lane group at work; loading them is not counted.
         Part("ppu_constants", "pe", pes * lanes, constants, {}, "idle"),
@@ -197,9 +207,9 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
     if staged:
         # The last lane group of a unit is never staged. Of the earlier ones the z-values are, and for each
         # pixel the largest magnitude so far (ppu_staging_max).
-        rows = depth * (vector // lanes - 1)
+        rows = len(written) * depth * (vector // lanes - 1)
         parts.append(_array_of_latches("ppu_staging", pes, lanes * PPU_VALUE_BITS, rows, library))
-        largest = library.array(_MAGNITUDE_BITS, depth)
+        largest = library.array(_MAGNITUDE_BITS, len(written) * depth)
         parts.append(Part("ppu_staging_max", "pe", pes, largest, charged_to("ppu_staging_max"), "idle"))
     if arch.psum_chain:
         adder = library.accumulator(accumulator)
@@ -230,7 +240,8 @@ def _ppu_register_bits(arch: Arch, scheme: Scheme, entry_bits: int) -> int:
         2 * lanes * value,
         lanes * value,
     ]
-    scale, latency = scheme.activation.scale.bits, arch.ppu_latency_cycles.static
+    scale = max(operand.scale.bits for operand in _written(arch, scheme))
+    latency = arch.ppu_latency_cycles.static
     if scale:
         latency = arch.ppu_latency_cycles.per_vector
         vectors = max(1, lanes // arch.vector_size)
@@ -250,12 +261,15 @@ def _array(arch: Arch, scheme: Scheme, library: CostLibrary, pe_area_um2: float)
         arch.pes, arch.pe_port_bits + (arch.psum_port_bits or 0), pe_area_um2, arch.placement_utilization
     )
     # One elementwise unit is priced as a PPU lane: the cost tables have nothing closer.
-    lane = library.ppu(arch.global_pe_elements_per_cycle, PPU_VALUE_BITS, scheme.activation.bits)
+    written = _written(arch, scheme)
+    output_bits = max(operand.bits for operand in written)
+    lane = library.ppu(arch.global_pe_elements_per_cycle, PPU_VALUE_BITS, output_bits)
     global_pe = replace(lane, evidence="assumption")
     return [
         Part("noc", "array", 1, noc, charged_to("noc")),
         _sram("global_buffer", "array", arch.gb_banks, bank_words, arch.gb_bank_bits, library),
-        Part("global_pe", "array", 1, global_pe, charged_to("global_pe")),
+        # It rounds to all formats at once.
+        Part("global_pe", "array", len(written), global_pe, charged_to("global_pe")),
     ]
 
 

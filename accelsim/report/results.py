@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelsim.compute.activity import LayerActivity
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
+from accelsim.report.accuracy import accuracy_columns
 from accelsim.report.dump import dump_tensors
 from accelsim.report.folder import TABLES, result_folder
 from accelsim.report.price import Report
@@ -63,20 +66,40 @@ class RunResult:
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """Several schemes on one trace; the first is the baseline that savings refer to."""
+    """Several schemes on one trace; the first is the baseline that savings refer to.
+
+    accuracy: names of the columns that `with_accuracy` added.
+    """
 
     runs: tuple[RunResult, ...]
     table: pd.DataFrame
+    accuracy: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return shown_comparison(self.runs[0].summary, self.table).text()
+        return shown_comparison(self.runs[0].summary, self.table, self.accuracy).text()
 
     def _repr_html_(self) -> str:
-        return shown_comparison(self.runs[0].summary, self.table).html()
+        return shown_comparison(self.runs[0].summary, self.table, self.accuracy).html()
 
     def to_frame(self) -> pd.DataFrame:
         """One row a scheme; `saved_percent` columns are against the first scheme."""
         return self.table
+
+    def with_accuracy(
+        self, measured: Mapping[str, Mapping[str, float]] | Mapping[Scheme, Mapping[str, float]]
+    ) -> Comparison:
+        """The same with accuracy beside area and energy: in what is shown, `to_frame()` and what is written.
+
+        measured: of any of the schemes, numbers by name with their unit: {"4/4/4/4": {"top-1 (%)": 89.8}}.
+        Raises AccelsimError for a scheme that was not compared, a value that is no finite number, and a name
+        that is a column already.
+        """
+        columns = accuracy_columns(measured, list(self.table["scheme"]))
+        for name in columns:
+            if name in self.table:
+                raise AccelsimError(f"accuracy: {name!r} is a column already, expected another name")
+        added = {name: [math.nan if v is None else v for v in values] for name, values in columns.items()}
+        return replace(self, table=self.table.assign(**added), accuracy=(*self.accuracy, *columns))
 
     def __getitem__(self, scheme: str | Scheme) -> RunResult:
         """The run at a scheme. Raises KeyError naming those there are."""

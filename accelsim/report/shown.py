@@ -75,11 +75,13 @@ def _row(
     return [name, f"{macs:,}", f"{cycles:,}", f"{utilization:.3f}", energy, _number(sqnr_db)]
 
 
-def shown_comparison(summary: dict[str, Any], table: pd.DataFrame) -> Shown:
-    """A line a scheme, with what it saves against the first. summary: of any of the runs."""
+def shown_comparison(summary: dict[str, Any], table: pd.DataFrame, accuracy: Sequence[str] = ()) -> Shown:
+    """A line a scheme, with what it saves against the first. summary: of any of the runs; accuracy: names of
+    columns of measured accuracy."""
     rows = []
     for index, own in enumerate(table.to_dict("records")):
         cells = [own["scheme"], f"{own['utilization']:.3f}", _number(own["sqnr_db"])]
+        cells += [_number(own[name]) for name in accuracy]
         for key, value in (
             ("cycles", f"{own['cycles']:,}"),
             ("energy_pe", f"{own['energy_pe_pj'] / _PJ_PER_UJ:.4g}"),
@@ -88,7 +90,8 @@ def shown_comparison(summary: dict[str, Any], table: pd.DataFrame) -> Shown:
         ):
             cells.append(value + (f" ({own[f'{key}_saved_percent']:+.1f} %)" if index else ""))
         rows.append(cells)
-    columns = ("scheme", "utilization", "SQNR (dB)", "cycles", "PE (uJ)", "system (uJ)", "one PE (um2)")
+    prices = ("cycles", "PE (uJ)", "system (uJ)", "one PE (um2)")
+    columns = ("scheme", "utilization", "SQNR (dB)", *accuracy, *prices)
     against = f" (saved against {rows[0][0]})" if len(rows) > 1 else ""
     return Shown(title_of(summary) + against, columns, rows)
 

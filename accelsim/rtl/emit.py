@@ -40,8 +40,9 @@ def emit(
         return out
     # Everything that can be refused comes before the first file.
     parameters(arch, scheme, layer.output)
-    machine = arch.model_copy(update={"psum_chain": False, "dataflows": ("os-lws",)})  # what the RTL can run
-    residency, mapper = decide_residency(arch, [layer.spec])[0], Mapper(machine)
+    # What the RTL can run; its PPU writes one format, the one that the layer was quantized for.
+    machine = arch.model_copy(update={"psum_chain": False, "dataflows": ("os-lws",), "residual": None})
+    residency, mapper = decide_residency(machine, [layer.spec])[0], Mapper(machine)
     whole = mapper.program(mapper.choose(layer.spec, residency), layer.spec, residency)
     if pe >= len(whole.pes):
         raise AccelsimError(f"pe is {pe}, expected below pes = {arch.pes}")
@@ -77,6 +78,7 @@ def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -
         "ACCUMULATE_LATENCY": arch.accumulate_latency,
         "OUT_BITS": written.bits,
         "OUT_SCALE_BITS": written.scale.bits,
+        "SCALES_UP": int(arch.scale_rounding == "up"),
         "PPU_LATENCY": timing.ppu_latency(arch, written.scale.bits),
     }
 
@@ -126,7 +128,7 @@ def _top(pe: str, values: dict[str, int], what: str) -> str:
     header = pe[pe.index("module pe #(") : pe.index(");\n") + 3]
     header = header.replace("module pe #(", f"module {TOP} #(")
     for name, value in values.items():
-        shown = f"1'b{value}" if name == "SATURATE" else str(value)
+        shown = f"1'b{value}" if name in ("SATURATE", "SCALES_UP") else str(value)
         header, found = re.subn(rf"(parameter \w+ {name} = )[^,\n]*,", rf"\g<1>{shown},", header)
         assert found == 1, name
     names = re.findall(r"parameter \w+ (\w+) =", header[: header.index("// derived")])

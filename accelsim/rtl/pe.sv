@@ -23,6 +23,7 @@ module pe #(
     parameter int ACCUMULATE_LATENCY = 2,
     parameter int OUT_BITS = 4,
     parameter int OUT_SCALE_BITS = 4,
+    parameter bit SCALES_UP = 1'b1,  // 0: to nearest
     parameter int PPU_LATENCY = 8,
     // derived
     parameter int WEIGHT_WORD_BITS = VECTOR_SIZE * WEIGHT_BITS + WEIGHT_SCALE_BITS,
@@ -345,6 +346,7 @@ module pe #(
       .ACCUMULATOR_BITS(ACCUMULATOR_BITS),
       .OUT_BITS(OUT_BITS),
       .OUT_SCALE_BITS(OUT_SCALE_BITS),
+      .SCALES_UP(SCALES_UP),
       .LATENCY(PPU_LATENCY)
   ) ppu (
       .clk(clk),

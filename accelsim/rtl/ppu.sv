@@ -11,6 +11,7 @@ module ppu #(
     parameter int ACCUMULATOR_BITS = 24,
     parameter int OUT_BITS = 4,
     parameter int OUT_SCALE_BITS = 4,  // 0: static
+    parameter bit SCALES_UP = 1'b1,
     parameter int LATENCY = 8,
     // vectors of an entry; lane groups of a unit, more than 1 where outputs are staged
     parameter int VECTORS = OUT_SCALE_BITS == 0 ? 0 : LANES > VECTOR_SIZE ? LANES / VECTOR_SIZE : 1,
@@ -146,6 +147,7 @@ module ppu #(
       ppu_vector_scale #(
           .OUT_BITS(OUT_BITS),
           .OUT_SCALE_BITS(OUT_SCALE_BITS),
+          .SCALES_UP(SCALES_UP),
           .SIGNED_FRACTION(SIGNED_FRACTION),
           .UNSIGNED_FRACTION(UNSIGNED_FRACTION)
       ) ppu_vector_scale (

@@ -309,7 +309,9 @@ class _Builder:
         common = (psums, m, t, bias, relu, layer.output.fraction_bits, output.qmin, output.qmax)
         scales = np.zeros((block.pixels, 0), np.uint16)
         if output.scale.bits:
-            codes, scales = ppu_vector_reference(*common, output.scale.bits, arch.vector_size)
+            codes, scales = ppu_vector_reference(
+                *common, output.scale.bits, arch.vector_size, arch.scale_rounding == "up"
+            )
         else:
             codes = ppu_static_reference(*common)
         first_cycle = start + self.run.layer_run.ppu_latency

@@ -63,8 +63,8 @@ class LayerRun:
     def __init__(self, clock: Clock, arch: Arch, index: int, program: LayerProgram) -> None:
         layer = program.layer
         self.clock, self.arch, self.index, self.program, self.layer = clock, arch, index, program, layer
-        self.staged = timing.is_staged(arch, layer.output_operand.scale.bits)
-        self.ppu_latency = timing.ppu_latency(arch, layer.output_operand.scale.bits)
+        self.staged = timing.is_staged(arch, layer.written_scale_bits)
+        self.ppu_latency = timing.ppu_latency(arch, layer.written_scale_bits)
         self.passes = timing.passes(arch, program.mapping.dataflow)
         self.dataflow = DATAFLOWS[program.mapping.dataflow]
         self.write_latency = timing.write_latency(layer.scheme)
@@ -170,7 +170,8 @@ class LayerRun:
         key = (pixels, lanes, channels, block.spacing, block.fifo_entries)
         shape = self._drains.get(key)
         if shape is None:
-            vectors = -(-channels // self.layer.vector_size) if self.layer.output_operand.scale.bits else 0
+            scaled = sum(bits > 0 for _, bits in self.layer.written_bits)
+            vectors = scaled * -(-channels // self.layer.vector_size)
             shape = DrainShape(
                 pixels=pixels,
                 lanes=lanes,
@@ -223,13 +224,14 @@ class LayerRun:
             for name, count in zip(self.dataflow.block_actions, own, strict=True):
                 counts[name] += count * block.times
             counts[actions.ACCUMULATOR_ADD] += block.steps * lanes * block.times
+        formats = len(self.layer.written_operands)
         for drain in self._drains.values():
             counts[self.dataflow.psum_read] += drain.pixels * drain.times
-            counts[actions.PPU_OP] += drain.pixels * drain.lanes * drain.times
+            counts[actions.PPU_OP] += drain.pixels * drain.lanes * drain.times * formats
             if not drain.makes_output:
-                counts[actions.PPU_STAGING_WRITE] += drain.pixels * drain.times
+                counts[actions.PPU_STAGING_WRITE] += drain.pixels * drain.times * formats
             elif self.staged:
-                counts[actions.PPU_STAGING_READ] += drain.pixels * (drain.spacing - 1) * drain.times
+                counts[actions.PPU_STAGING_READ] += drain.pixels * (drain.spacing - formats) * drain.times
             counts[actions.PPU_VECTOR_SCALE_OP] += drain.vectors * drain.times
             counts[actions.OUT_FIFO_WRITE] += drain.entries * drain.times
             counts[actions.OUT_FIFO_READ] += drain.entries * drain.times

@@ -11,6 +11,7 @@ from functools import partial
 from accelsim.machine import actions, timing
 from accelsim.machine.arch import Arch
 from accelsim.machine.timing import INPUT, OUTPUT, PSUM
+from accelsim.mapping.global_pe import node_traffic
 from accelsim.mapping.residency import PrologueStep
 from accelsim.sim.clock import Clock, Event
 from accelsim.sim.drain import Drain, OutputTile, PsumTile
@@ -139,10 +140,11 @@ class PrologueTransfers:
         self.ended = Event(fabric.clock)
         self._there = fabric.clock.cycle
         self._to_move = len(step.spilled_bits)
-        work, bits = step.work, run.layer.scheme.activation.bits
-        run.counts[actions.GLOBAL_PE_ELEMENT] += work.elements
-        run.bank_reads += fabric.bank_words(work.read * bits)
-        run.bank_writes += fabric.bank_words(work.written * bits)
+        own = run.layer.scheme.activation
+        traffic = node_traffic(fabric.arch, step.work, own, own.bits)
+        run.counts[actions.GLOBAL_PE_ELEMENT] += traffic.elements
+        run.bank_reads += traffic.words_read
+        run.bank_writes += traffic.words_written
         for number, spilled in enumerate(step.spilled_bits):
             run.dram_reads += spilled
             run.bank_writes += fabric.bank_words(spilled)
@@ -169,16 +171,20 @@ class PrologueTransfers:
             self.fabric.clock.fire(self.ended, end)
 
     def _write(self) -> None:
-        fabric, run, (bits,) = self.fabric, self.run, self.step.written_bits
-        run.dram_writes += bits
-        run.bank_reads += fabric.bank_words(bits)
-        key = (OUTPUT, BEFORE_PES, run.index, 0)
-        fabric.dram.request(key, bits, partial(self._written, key, bits))
+        fabric, run = self.fabric, self.run
+        self._to_move = len(self.step.written_bits)
+        for number, bits in enumerate(self.step.written_bits):
+            run.dram_writes += bits
+            run.bank_reads += fabric.bank_words(bits)
+            key = (OUTPUT, BEFORE_PES, run.index, number)
+            fabric.dram.request(key, bits, partial(self._written, key, bits))
 
     def _written(self, key: Key, bits: int, start: int, duration: int) -> None:
         if self.fabric.recorder is not None:
             self.fabric.recorder.dram(key, start, duration, bits)
-        self.fabric.clock.fire(self.ended, start + duration)
+        self._to_move -= 1
+        if not self._to_move:
+            self.fabric.clock.fire(self.ended, start + duration)
 
 
 class PsumTransfer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,15 +12,14 @@ import torch
 from torch.utils import _pytree as pytree
 
 from accelsim.capture.calls import Floats, LayerCall
-from accelsim.capture.record import Sampler
-from accelsim.capture.write import Progress
+from accelsim.capture.record import CalibrationSampler
+from accelsim.capture.write import Progress, split_tensors
 from accelsim.errors import AccelsimError
 from accelsim.torch.calls import operands_of
 from accelsim.torch.capture import Captured, GraphRunner, capture
 from accelsim.torch.storage import is_view
 from accelsim.torch.tracing import arguments_of
 from accelsim.torch.walk import Step, walk
-from accelsim.torch.write import split
 
 
 class RowSampler:
@@ -101,7 +100,7 @@ class Calibrated:
 
     model: torch.nn.Module | torch.export.ExportedProgram
     unsupported: Literal["error", "float"]
-    layers: Sampler
+    layers: CalibrationSampler
     tensors: RowSampler
     given: bool = True
     captures: list[tuple[Any, Captured]] = field(default_factory=list)
@@ -122,7 +121,7 @@ class Calibrated:
         new = Calibrated(
             self.model,
             self.unsupported,
-            Sampler(self.layers.values, self.layers.seed),
+            CalibrationSampler(self.layers.values, self.layers.seed),
             RowSampler(self.tensors.values, self.tensors.seed),
             self.given,
             [(shapes, rewrite(captured)) for shapes, captured in self.captures],
@@ -195,10 +194,38 @@ def calibrate(
     inputs: as of `export`; calibration: more of the same, of any number; of each layer's input and of each
     tensor at most `values` numbers are kept, drawn with `seed`, and the largest. Raises AccelsimError.
     """
-    report = progress or (lambda what, done, of: None)
     captured = capture(model, inputs, unsupported)
+    return record(
+        model,
+        captured,
+        inputs,
+        calibration,
+        unsupported=unsupported,
+        values=values,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def record(
+    model: torch.nn.Module | torch.export.ExportedProgram,
+    captured: Captured,
+    inputs: Any,
+    calibration: Iterable[Any] | None,
+    *,
+    unsupported: Literal["error", "float"],
+    values: int,
+    seed: int,
+    progress: Progress | None,
+) -> Calibrated:
+    """As `calibrate`, of a model that is captured on `inputs` already."""
+    report = progress or (lambda what, done, of: None)
     calibrated = Calibrated(
-        model, unsupported, Sampler(values, seed), RowSampler(values, seed), calibration is not None
+        model,
+        unsupported,
+        CalibrationSampler(values, seed),
+        RowSampler(values, seed),
+        calibration is not None,
     )
     calibrated.captures.append((_shapes(inputs), captured))
     total = len(calibration) if isinstance(calibration, Sized) else 0
@@ -208,6 +235,16 @@ def calibrate(
     if not calibrated.batches:
         raise AccelsimError("calibration is empty, expected at least one of the inputs, or None")
     return calibrated
+
+
+def split(item: Any, inputs: Any) -> Iterator[Any]:
+    """A calibration item as runs of the captured batch: itself, or its parts along axis 0.
+
+    Raises AccelsimError where its batch is no multiple of the captured one.
+    """
+    mine, spec = pytree.tree_flatten(arguments_of(item))
+    for part in split_tensors(mine, pytree.tree_leaves(arguments_of(inputs))):
+        yield pytree.tree_unflatten(part, spec)
 
 
 def _shapes(inputs: Any) -> list[tuple[int, ...]]:

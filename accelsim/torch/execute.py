@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from accelsim.capture.calls import Floats, LayerCall, NodeCall, Operands
 from accelsim.inference import between
 from accelsim.inference.layer import HardwareLayer, TensorFormat, Words
+from accelsim.machine.arch import Arch
 from accelsim.quantize.reference import apply_activation
 from accelsim.torch.calls import as_floats, shaped
 from accelsim.torch.catalogue import shape_of
@@ -38,11 +39,11 @@ class Coverage:
 @dataclass
 class Executor:
     """Computes steps. layers: by name; formats: of the tensors that are stored, none where every layer reads
-    floats; whole: operands whose codes are taken as they are; coverage: is added to."""
+    floats; arch: the machine; whole: operands whose codes are taken as they are; coverage: is added to."""
 
     layers: Mapping[str, HardwareLayer]
     formats: Mapping[str, Formats]
-    vector_size: int
+    arch: Arch
     whole: Whole = frozenset()
     coverage: Coverage = field(default_factory=Coverage)
 
@@ -91,7 +92,7 @@ class Executor:
 
         def store(output: TensorFormat, wide: Stored | None) -> Stored:
             codes, scales = layer.written(filled, psums, output)
-            g, size = call.layer.geometry, min(self.vector_size, call.layer.geometry.outputs_per_group)
+            g, size = call.layer.geometry, min(self.arch.vector_size, call.layer.geometry.outputs_per_group)
             spread = None
             if scales is not None:
                 spread = _image(by_element(scales, g.groups, size, g.outputs_per_group), call)
@@ -152,13 +153,13 @@ class Executor:
         axis = (step.node.meta["channels"] or (z.dim() - 1,))[-1] if z.dim() else None
         moved = z.reshape(1) if axis is None else z.movedim(axis, -1)
         width = moved.shape[-1]
-        codes, scales = between.written(moved.reshape(-1, width).numpy(), output, self.vector_size)
+        codes, scales = between.written(self.arch, moved.reshape(-1, width).numpy(), output)
 
         def back(values: NDArray[Any]) -> torch.Tensor:
             tensor = torch.from_numpy(values).reshape(moved.shape)
             return tensor.reshape(z.shape) if axis is None else tensor.movedim(-1, axis)
 
-        size = min(self.vector_size, width)
+        size = min(self.arch.vector_size, width)
         return Stored(
             back(codes), None if scales is None else back(by_element(scales, 1, size, width)), output
         )

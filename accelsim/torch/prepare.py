@@ -90,7 +90,7 @@ class _Model:
 
     def input_range(self, node: fx.Node) -> Ranges:
         """Largest magnitude of each channel of a layer's input."""
-        seen, _ = self.calibrated.layers.sample(node.meta[CALL])
+        seen, _ = self.calibrated.layers.sample(node.meta[CALL].layer)
         found: Ranges = np.abs(seen).max(axis=(0, 2, 3)).astype(np.float64)
         return found
 

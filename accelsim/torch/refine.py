@@ -17,7 +17,7 @@ from accelsim.inference.layer import HardwareLayer, Words
 from accelsim.quantize.blocks import dequantize_words
 from accelsim.quantize.gptq import round_by_columns
 from accelsim.quantize.layers import weight_vectors
-from accelsim.quantize.reference import apply_activation
+from accelsim.quantize.reference import apply_activation, values_met
 from accelsim.torch.execute import Executor
 from accelsim.torch.walk import Step
 from accelsim.workload.layer import Layer
@@ -207,10 +207,7 @@ def _rows(layer: HardwareLayer, inputs: Inputs, group: int, chosen: NDArray[np.i
         rows = chosen[(chosen >= start) & (chosen < start + pixels)] - start
         start += pixels
         values = dequantize_words(words.codes, words.scales, words.gamma, spec.input_operand)
-        gather = spec.gather(group, rows)
-        met = values[gather]
-        met[gather < 0] = 0
-        parts.append(met.reshape(len(rows), -1))
+        parts.append(values_met(spec, values, group, rows))
     return np.concatenate(parts)
 
 

@@ -16,10 +16,17 @@ from accelsim.capture.calls import LayerCall
 from accelsim.capture.write import Progress
 from accelsim.errors import AccelsimError
 from accelsim.formats.operand import Operand
-from accelsim.formats.scheme import Scheme
+from accelsim.formats.scheme import Scheme, parse_residual
 from accelsim.inference.layer import HardwareLayer, TensorFormat
 from accelsim.machine.arch import Arch, load_arch
-from accelsim.quantize.arrays import QuantizeOptions, cut_vectors, tensor_gamma, tensor_scale
+from accelsim.quantize.arrays import (
+    PRESETS,
+    Preset,
+    QuantizeOptions,
+    cut_vectors,
+    tensor_gamma,
+    tensor_scale,
+)
 from accelsim.quantize.layers import keep_24_bits, quantize_layer
 from accelsim.torch.calibrate import Calibrated, calibrate
 from accelsim.torch.capture import Captured, GraphRunner
@@ -30,7 +37,7 @@ from accelsim.torch.walk import walk
 from accelsim.torch.whole import Formats, Whole, find_whole
 from accelsim.workload.layer import FloatLayer
 
-PRESETS: dict[str, Methods | None] = {
+METHODS: dict[Preset, Methods | None] = {
     "plain": None,
     "default": Methods(),
     "best": Methods(round_by_columns=True, refit=True, input_gamma=True),
@@ -39,15 +46,13 @@ PRESETS: dict[str, Methods | None] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """What a model is run on. residual: format A/as of tensors that only nodes read, None as the scheme's
-    activations; chained: integers go from step to step, instead of floats; fake_quantization: products are
-    of what words are worth, in float64."""
+    """What a model is run on. chained: integers go from step to step, instead of floats; fake_quantization:
+    products are of what words are worth, in float64."""
 
     scheme: Scheme
     arch: Arch
     options: QuantizeOptions
     chained: bool
-    residual: Operand | None
     fake_quantization: bool = False
 
 
@@ -86,7 +91,7 @@ class Simulated(torch.nn.Module):
                     captured.runner.traced, inputs, self.layers, self.formats, size
                 )
         whole = frozenset().union(*(self._whole.get(id(captured), frozenset()) for captured, _ in runs))
-        return Executor(self.layers, self.formats, size, whole, self.coverage)
+        return Executor(self.layers, self.formats, self.design.arch, whole, self.coverage)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         captured, pieces, rows = self.calibrated.parts((args, kwargs))
@@ -124,7 +129,7 @@ def simulate(
     options: QuantizeOptions | None = None,
     chained: bool = False,
     residual: str | None = None,
-    quantize: Literal["plain", "default", "best"] | None = None,
+    quantize: Preset | None = None,
     fake_quantization: bool = False,
     overrides: Sequence[str] = (),
     unsupported: Literal["error", "float"] = "error",
@@ -136,15 +141,17 @@ def simulate(
     model, inputs, calibration: as of `export`; or what `calibrate` returned, for many schemes of one model.
     chained: False quantizes the input of every layer from floats (VS-Quant's setting, section 5); True hands
     the PPU's integers on, and adds and pools in integers. residual: with chained, the format `A/as` or `A/-`
-    of tensors that only wait for a node, by default the scheme's activations. quantize: how words are chosen
-    (docs/inference.md); by default `default` where calibration is given, else `plain`. fake_quantization: not
-    the machine but float64 products of dequantized words, layer by layer, for schemes that no machine
-    executes, as a reference. Raises AccelsimError.
+    of tensors as nodes read them, in place of the arch's. quantize: how words are chosen (docs/inference.md);
+    by default `default` where calibration is given, else `plain`. fake_quantization: not the machine but
+    float64 products of dequantized words, layer by layer, for schemes that no machine executes, as a
+    reference. Raises AccelsimError.
     """
-    if quantize is not None and quantize not in PRESETS:
-        raise AccelsimError(f"quantize is {quantize!r}, expected one of {', '.join(PRESETS)}")
+    check_preset(quantize)
     scheme = Scheme.parse(scheme) if isinstance(scheme, str) else scheme
     machine = arch if isinstance(arch, Arch) else load_arch(arch, list(overrides))
+    if residual is not None:
+        parse_residual(residual)
+        machine = machine.model_copy(update={"residual": residual})
     if not fake_quantization:
         machine.check_scheme(scheme)
     elif chained:
@@ -156,37 +163,36 @@ def simulate(
     design = Design(
         scheme=scheme,
         arch=machine,
-        options=options or QuantizeOptions(fold=machine.fold),
+        options=(options or QuantizeOptions()).on_machine(machine.fold, machine.scale_rounding),
         chained=chained,
-        residual=None if residual is None else parse_residual(residual),
         fake_quantization=fake_quantization,
     )
     if fake_quantization and quantize not in (None, "plain"):
         raise AccelsimError(f"simulate: quantize is {quantize!r}, expected plain with fake_quantization")
     simulated = Simulated(model, design)
-    fitting = isinstance(model.first.runner, GraphRunner) and model.given and not fake_quantization
-    methods = PRESETS[quantize or ("default" if fitting else "plain")]
+    usual: Preset = "plain" if fake_quantization else usual_preset(model.first, model.given)
+    methods = METHODS[quantize or usual]
     if methods is not None:
         simulated.refine(methods)
     return simulated
 
 
-def parse_residual(text: str) -> Operand:
-    """`A/as` or `A/-` as the operand of a signed tensor. Raises AccelsimError."""
-    parts = text.split("/")
-    try:
-        if len(parts) != 2:
-            raise AccelsimError("")
-        return Scheme.parse(f"8/{parts[0]}/-/{parts[1]}").activation
-    except AccelsimError:
-        raise AccelsimError(f"residual is {text!r}, expected A/as or A/-, such as 8/-") from None
+def check_preset(quantize: str | None) -> None:
+    """Raise AccelsimError for a name that is none."""
+    if quantize is not None and quantize not in PRESETS:
+        raise AccelsimError(f"quantize is {quantize!r}, expected one of {', '.join(PRESETS)}")
+
+
+def usual_preset(captured: Captured, calibrated: bool) -> Preset:
+    """What is done where nothing is asked for: what can be done without being slow."""
+    return "default" if calibrated and isinstance(captured.runner, GraphRunner) else "plain"
 
 
 def prepare_layers(calibrated: Calibrated, design: Design) -> dict[str, HardwareLayer]:
     """Every layer's weights as words, and the static scale or gamma of its input."""
     found = {}
     for call in calibrated.first.layers:
-        seen, seen_weight = calibrated.layers.sample(call)
+        seen, seen_weight = calibrated.layers.sample(call.layer)
         g = call.layer.geometry
         words = quantize_layer(
             FloatLayer(
@@ -222,13 +228,12 @@ def prepare_formats(calibrated: Calibrated, design: Design) -> dict[str, Formats
     assert isinstance(runner, GraphRunner)
     found: dict[str, Formats] = {}
     for name, readers in find_readers(runner.traced.module).items():
-        storage = storage_of(readers, design.scheme, design.residual)
-        if storage is None or name not in calibrated.tensors.kept:
+        operands = storage_of(readers, design.scheme, design.arch.residual_operand)
+        if not operands or name not in calibrated.tensors.kept:
             continue
         rows = calibrated.tensors.rows(name)
-        wide = storage.wide if storage.wide != storage.operand else None
-        own = calibrated_format(rows, storage.operand, design)
-        found[name] = own, None if wide is None else calibrated_format(rows, wide, design)
+        own, *wide = (calibrated_format(rows, operand, design) for operand in operands)
+        found[name] = own, wide[0] if wide else None
     return found
 
 

@@ -12,6 +12,7 @@ from accelsim.formats.scheme import Scheme
 from accelsim.torch import ops
 from accelsim.torch.catalogue import TRANSPARENT, name_of, not_negative
 from accelsim.torch.lower import CALL
+from accelsim.workload.storage import Use, formats_of
 
 
 @dataclass
@@ -23,14 +24,6 @@ class Readers:
     weights: list[LayerCall] = field(default_factory=list)
     nodes: list[NodeCall] = field(default_factory=list)
     is_output: bool = False
-
-
-@dataclass(frozen=True)
-class Storage:
-    """Formats of a tensor, without their gammas. wide: a second one, for the nodes that read it."""
-
-    operand: Operand
-    wide: Operand | None = None
 
 
 def is_view(node: fx.Node) -> bool:
@@ -67,26 +60,27 @@ def _follow(node: fx.Node, readers: Readers) -> None:
             readers.nodes.append(call)
 
 
-def storage_of(readers: Readers, scheme: Scheme, residual: Operand | None) -> Storage | None:
-    """How a tensor is stored; None for one that only the caller reads, or that the host makes.
+def storage_of(readers: Readers, scheme: Scheme, residual: Operand | None) -> tuple[Operand, ...]:
+    """The formats of a tensor, without their gammas; none of one that only the caller reads, or that the
+    host makes.
 
-    For layers in the format they multiply; for nodes alone in that of residuals, by default the scheme's
-    activations; for both in both, where the two differ.
+    For layers that which they multiply, for nodes that of residuals, by default the scheme's activations.
     """
     call = readers.node.meta[CALL]
     if isinstance(call, NodeCall) and call.node.unit == "none":
-        return None
+        return ()
     signed = not _never_negative(readers.node, call)
     waiting = None if residual is None else residual.of_sign(signed)
-    nodes = [node for node in readers.nodes if node.node.unit != "none"]
+    use = Use(
+        bool(readers.inputs or readers.weights), any(node.node.unit != "none" for node in readers.nodes)
+    )
+    if not (use.by_layers or use.by_nodes):
+        return ()
     if readers.inputs:
-        as_read = any(reader.layer.input_signed for reader in readers.inputs)
-        return Storage(scheme.activation.of_sign(as_read), waiting if nodes else None)
-    if readers.weights:
-        return Storage(scheme.weight, waiting if nodes else None)
-    if nodes:
-        return Storage(waiting or scheme.activation.of_sign(signed))
-    return None
+        own = scheme.activation.of_sign(any(reader.layer.input_signed for reader in readers.inputs))
+    else:
+        own = scheme.weight if readers.weights else scheme.activation.of_sign(signed)
+    return formats_of(own, waiting, use)
 
 
 def _never_negative(node: fx.Node, call: LayerCall | NodeCall) -> bool:

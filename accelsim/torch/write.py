@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch.utils import _pytree as pytree
 
-from accelsim.capture.write import Progress, Settings, split_tensors, write_captured
+from accelsim.capture.write import Progress, Settings, write_captured
+from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch
+from accelsim.quantize.arrays import Preset, QuantizeOptions
+from accelsim.torch.calibrate import record, split
 from accelsim.torch.capture import capture
-from accelsim.torch.tracing import arguments_of
+from accelsim.torch.simulate import check_preset, usual_preset
+from accelsim.torch.variants import variants_of
+from accelsim.workload.layer import FloatLayer, QuantizedLayer
 
 
 def export(
@@ -20,6 +26,11 @@ def export(
     path: str | Path,
     *,
     calibration: Iterable[Any] | None = None,
+    schemes: Sequence[str | Scheme] = (),
+    quantize: Preset | None = None,
+    arch: str | Path | Arch = "magnet16",
+    overrides: Sequence[str] = (),
+    options: QuantizeOptions | None = None,
     name: str | None = None,
     unsupported: Literal["error", "float"] = "error",
     calibration_values: int = 1 << 20,
@@ -32,13 +43,45 @@ def export(
     inputs: a tensor, a tuple of inputs or a dict of keyword inputs; their batch is the trace's, and what
     layers read on them is stored. calibration: more of the same, any number, each of the same shapes or a
     multiple of their batch, one in memory at a time; of each layer at most `calibration_values` numbers are
-    kept, drawn with `seed`. name: of the model, by default its class. unsupported: `error`, or `float` to
-    leave what is neither layer nor node to the host. provenance: JSON for the trace, to which `exported` is
-    added. Raises AccelsimError, with nothing written.
+    kept, drawn with `seed`. schemes: of words that are stored beside the floats; quantize: how they are
+    chosen (docs/inference.md), by default as `simulate` does; for words of arch with its overrides, by rule
+    as options say; fitted words keep all of calibration in memory. name: of the model, by default its class.
+    unsupported: `error`, or `float` to leave what is neither layer nor node to the host. provenance: JSON for
+    the trace, to which `exported` is added. Raises AccelsimError, with nothing written.
     """
     settings = Settings(Path(path), calibration_values, seed, provenance, progress)
+    check_preset(quantize)
+    if isinstance(schemes, str):
+        raise AccelsimError(f"export: schemes is '{schemes}', expected a list such as ['4/4/4/4']")
+    if not schemes and (quantize is not None or options is not None):
+        raise AccelsimError("export: quantize or options are given without schemes to store, expected both")
     captured = capture(model, inputs, unsupported)
     exported = {"by": "accelsim.torch.export", "torch": torch.__version__, "method": captured.method}
+    variants = None
+    if schemes:
+        preset = quantize or usual_preset(captured, calibration is not None)
+        variants = variants_of(schemes, preset, arch, overrides, options)
+        exported["quantized"] = variants.described()
+        if variants.fitted and calibration is not None:
+            calibration = list(calibration)  # it is gone through twice
+
+    def words(layers: list[FloatLayer]) -> tuple[list[QuantizedLayer], list[str]]:
+        if variants is None:
+            return [], []
+        if not variants.fitted:
+            return variants.by_rule(layers), []
+        calibrated = record(
+            model,
+            captured,
+            inputs,
+            calibration,
+            unsupported=unsupported,
+            values=calibration_values,
+            seed=seed,
+            progress=progress,
+        )
+        return variants.fitted_to(calibrated, layers, progress), []
+
     return write_captured(
         settings,
         name or type(model).__name__,
@@ -47,14 +90,5 @@ def export(
         calibration,
         lambda item: split(item, inputs),
         exported,
+        words,
     )
-
-
-def split(item: Any, inputs: Any) -> Iterator[Any]:
-    """A calibration item as runs of the captured batch: itself, or its parts along axis 0.
-
-    Raises AccelsimError where its batch is no multiple of the captured one.
-    """
-    mine, spec = pytree.tree_flatten(arguments_of(item))
-    for part in split_tensors(mine, pytree.tree_leaves(arguments_of(inputs))):
-        yield pytree.tree_unflatten(part, spec)

@@ -193,7 +193,8 @@ class Trace:
             elif variant.options is None:
                 reason = (
                     f"is stored as {key} in words made elsewhere, which no quantize options describe, "
-                    f"and has no floats to quantize; expected no --quantize, and a machine with fold: auto"
+                    f"and has no floats to quantize; expected no --quantize, and a machine with fold: auto "
+                    f"and scale_rounding: up"
                 )
             else:
                 reason = f"is stored as {key} with other quantize options and has no floats to quantize"

@@ -340,7 +340,8 @@ def _parse_variant(layer: Layer, key: str, raw: Any, where: str) -> Variant:
 
 
 def _parse_options(raw: Any, where: str) -> QuantizeOptions | None:
-    """Older traces have one `percentile`, which was that of weights, activations and gamma alike."""
+    """Older traces have one `percentile`, which was that of weights, activations and gamma alike, and one
+    rounding of scales."""
     if raw == EXTERNAL:
         return None
     if not isinstance(raw, dict):
@@ -348,6 +349,8 @@ def _parse_options(raw: Any, where: str) -> QuantizeOptions | None:
     if "percentile" in raw and not any(name in raw for name in PERCENTILES):
         rest = {key: value for key, value in raw.items() if key != "percentile"}
         raw = rest | dict.fromkeys(PERCENTILES, raw["percentile"])
+    if "scale_rounding" in raw:
+        raw = {"activation_scale_rounding": raw["scale_rounding"]} | raw
     check_keys(raw, f"{where}: options", tuple(QuantizeOptions.__dataclass_fields__))
     try:
         return QuantizeOptions.from_dict(raw)

@@ -18,6 +18,7 @@ from accelsim.formats.catalogue import activation_name
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
 from accelsim.workload.geometry import Geometry
+from accelsim.workload.storage import UNREAD, Use
 
 OPS = ("conv", "linear", "matmul")
 ACTIVATIONS = ("none", "relu")
@@ -31,13 +32,14 @@ ROW_OPS = ("softmax", "layer_norm", "rms_norm")
 class NodeWork:
     """What a node of the graph asks of the global PE.
 
-    elements: of its time; read, written: elements that go from and to the global buffer.
+    elements: of its time; read, written: elements that go from and to the global buffer; use: of its result.
     """
 
     op: str
     elements: int
     read: int
     written: int
+    use: Use = UNREAD
 
     @property
     def needs_rows(self) -> bool:
@@ -147,7 +149,8 @@ class OutputFormat:
 class LayerSpec(HasLayer):
     """A layer at a scheme, without its tensors: what mapping and timing depend on.
 
-    global_pe: work of the nodes that the layer hosts, in order (docs/residency.md).
+    output: the format that the layer was quantized for; stored: those in which its output is stored, by
+    default that one; global_pe: work of the nodes that the layer hosts, in order (docs/residency.md).
 
     Input words are numbered ((n*H + h)*W + w)*groups*Cv + group*Cv + cv with Cv = ceil(C/groups/V); in a
     packed im2col layer (pixel*groups + group)*G + g.
@@ -159,6 +162,7 @@ class LayerSpec(HasLayer):
     fold: str
     output: OutputFormat
     global_pe: tuple[NodeWork, ...] = ()
+    stored: tuple[Operand, ...] = ()
 
     @cached_property
     def weight_operand(self) -> Operand:
@@ -172,6 +176,21 @@ class LayerSpec(HasLayer):
     @cached_property
     def output_operand(self) -> Operand:
         return self.output.operand.in_blocks(self.vector_size)
+
+    @cached_property
+    def written_operands(self) -> tuple[Operand, ...]:
+        """What the PPU writes of each output, one format or two."""
+        return tuple(own.in_blocks(self.vector_size) for own in self.stored) or (self.output_operand,)
+
+    @cached_property
+    def written_bits(self) -> tuple[tuple[int, int], ...]:
+        """Of each of these formats: bits of a code, and of a vector's scale."""
+        return tuple((own.bits, own.scale.bits) for own in self.written_operands)
+
+    @cached_property
+    def written_scale_bits(self) -> int:
+        """The most that one of the formats has; 0: the PPU writes no scales."""
+        return max(own.scale.bits for own in self.written_operands)
 
     @cached_property
     def packed_im2col(self) -> bool:

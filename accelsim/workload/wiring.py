@@ -9,6 +9,7 @@ from functools import cached_property
 
 from accelsim.workload.graph import POOLS, Graph, LayerStep, Node, Shape, output_shape
 from accelsim.workload.layer import Layer, NodeWork
+from accelsim.workload.storage import Use
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Tensor:
     made_in: a step of `Wiring`, -1 before the run; groups: of the channels, which its vectors do not mix;
     in_dram: it is in DRAM from the start, or put there by the host; output: it has to go to DRAM; input_of,
     weights_of, operand_of: steps in which it is a layer's input, its weight operand, or read by a node that
-    does not belong to the step that makes it.
+    does not belong to the step that makes it; use: who reads it, in whatever step.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Tensor:
     input_of: tuple[int, ...]
     weights_of: tuple[int, ...]
     operand_of: tuple[int, ...]
+    use: Use
 
     @cached_property
     def readers(self) -> tuple[int, ...]:
@@ -46,12 +48,14 @@ class Wiring:
     """A graph with its layers, as steps: nodes that need no layer first, one a step, then a step a layer.
 
     prologue: those nodes; work: of each layer, what the nodes it hosts ask of the global PE, in order;
-    tensors: those that cross steps, inputs of the graph first, then in the order in which they are made.
+    tensors: those that cross steps, inputs of the graph first, then in the order in which they are made;
+    uses: of every tensor, also of those that do not.
     """
 
     prologue: tuple[NodeWork, ...]
     work: Mapping[str, tuple[NodeWork, ...]]
     tensors: tuple[Tensor, ...]
+    uses: Mapping[str, Use]
 
 
 def wire(graph: Graph, layers: Sequence[Layer]) -> Wiring:
@@ -76,6 +80,9 @@ class _Wirer:
         self.made_in |= {node.name: i for i, node in enumerate(prologue)}
         self.shapes = dict(graph.inputs) | {layer.name: output_shape(layer) for layer in layers}
         self.shapes |= {node.name: node.shape for node in graph.nodes}
+        for_layers = {name for step in graph.steps if isinstance(step, LayerStep) for name in step.reads}
+        for_nodes = {name for node in graph.nodes if node.unit != "none" for name in node.reads}
+        self.uses = {name: Use(name in for_layers, name in for_nodes) for name in self.shapes}
 
     def wired(self) -> Wiring:
         names = list(self.layers)
@@ -87,6 +94,7 @@ class _Wirer:
             tuple(self._work(node) for node in self.prologue),
             {name: tuple(items) for name, items in work.items()},
             tuple(self._tensors()),
+            self.uses,
         )
 
     def _work(self, node: Node) -> NodeWork:
@@ -96,7 +104,7 @@ class _Wirer:
         if node.elements is not None:
             elements = node.elements
             read, written = ([elements], elements) if self.graph.is_chain else (read, written)
-        return NodeWork(node.op, elements, sum(read), written)
+        return NodeWork(node.op, elements, sum(read), written, self.uses[node.name])
 
     def _tensors(self) -> Iterable[Tensor]:
         input_of, weights_of, operand_of = self._readers()
@@ -116,6 +124,7 @@ class _Wirer:
                 tuple(input_of[name]),
                 tuple(weights_of[name]),
                 tuple(operand_of[name]),
+                self.uses[name],
             )
             if own.readers or own.output:
                 yield own

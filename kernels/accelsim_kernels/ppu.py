@@ -52,10 +52,23 @@ def _static(psums, multiplier, shift, bias, relu, fraction_bits, qmin, qmax, cod
 
 @njit(cache=True, nogil=True)
 def _vector(
-    psums, multiplier, shift, bias, relu, fraction_bits, qmin, qmax, scale_bits, vector_size, codes, scales
+    psums,
+    multiplier,
+    shift,
+    bias,
+    relu,
+    fraction_bits,
+    qmin,
+    qmax,
+    scale_bits,
+    vector_size,
+    scales_up,
+    codes,
+    scales,
 ):
     z = np.empty(vector_size, np.int64)
     unit = qmax << fraction_bits
+    added = unit - 1 if scales_up else unit >> 1
     for p in range(psums.shape[0]):
         for vector in range(scales.shape[1]):
             start = vector * vector_size
@@ -65,7 +78,7 @@ def _vector(
                 k = start + i
                 z[i] = _biased(psums[p, k], multiplier[k], shift[k], bias[k], relu)
                 largest = max(largest, abs(z[i]))
-            s = min(max((largest + unit - 1) // unit, 1), (1 << scale_bits) - 1)
+            s = min(max((largest + added) // unit, 1), (1 << scale_bits) - 1)
             e = 0
             while (1 << e) < s:
                 e += 1
@@ -137,10 +150,12 @@ def ppu_vector(
     qmax: int,
     scale_bits: int,
     vector_size: int,
+    scales_up: bool,
 ) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
     """Codes int16[P, K] and scales uint16[P, ceil(K / V)] of a tensor with per-vector scales.
 
     A vector is V consecutive k of one pixel, counted from the first k given; the last may be short.
+    scales_up: scales are rounded up, so that no code saturates unless the scale does; else to nearest.
     """
     _check(psums, multiplier, shift, bias, fraction_bits, qmin, qmax)
     if not 1 <= scale_bits <= 10:
@@ -161,6 +176,7 @@ def ppu_vector(
         int(qmax),
         int(scale_bits),
         int(vector_size),
+        bool(scales_up),
         codes,
         scales,
     )

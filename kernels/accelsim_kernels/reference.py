@@ -205,6 +205,7 @@ def ppu_vector_reference(
     qmax: int,
     scale_bits: int,
     vector_size: int,
+    scales_up: bool,
 ) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
     """Twin of `ppu_vector`."""
     z = scale_and_bias_reference(psums, multiplier, shift, bias, relu)
@@ -215,7 +216,9 @@ def ppu_vector_reference(
         for vector, start in enumerate(range(0, outputs, vector_size)):
             chunk = z[p, start : start + vector_size]
             unit = qmax << fraction_bits
-            s = min(max(-(-int(np.abs(chunk).max()) // unit), 1), (1 << scale_bits) - 1)
+            largest = int(np.abs(chunk).max())
+            s = -(-largest // unit) if scales_up else (largest + unit // 2) // unit
+            s = min(max(s, 1), (1 << scale_bits) - 1)
             e = (s - 1).bit_length()  # ceil(log2 s)
             reciprocal = ((1 << (15 + e)) + s // 2) // s
             scaled = (chunk * reciprocal + (1 << (14 + e + fraction_bits))) >> (15 + e + fraction_bits)

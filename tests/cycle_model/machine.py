@@ -117,17 +117,15 @@ class Machine:
             if run is self.runs[0]:
                 works += [step.work for step in self.program.placed.prologue]
             for work in works:
-                run.count("global_pe.element", work.elements)
-                run.count("global_buffer.read", self._words_of_elements(run, work.read))
-                run.count("global_buffer.write", self._words_of_elements(run, work.written))
+                run.count("global_pe.element", work.elements + work.written * (len(work.written_bits) - 1))
+                run.count("global_buffer.read", ceil_div(work.read * work.read_bits, self.arch.gb_bank_bits))
+                for bits in work.written_bits:
+                    run.count("global_buffer.write", ceil_div(work.written * bits, self.arch.gb_bank_bits))
             kept = Counter({name: count for name, count in run.counts.items() if count})
             stalls = np.array(run.stall_cycles, np.int64)
             results.append(LayerResult(run.end - previous, run.end, stalls, kept, run.psums, run.overflows))
             previous = run.end
         return results
-
-    def _words_of_elements(self, run: LayerRun, elements: int) -> int:
-        return ceil_div(elements * run.layer.scheme.activation.bits, self.arch.gb_bank_bits)
 
     def cycle(self) -> None:
         self._becomes_visible()

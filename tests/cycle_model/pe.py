@@ -149,22 +149,22 @@ class Pe:
                 return
             piece = self.to_drain[0]
             tile = piece.tile
-            entries = 0 if tile.staged_away else len(piece.pixels) * tile.gathers
+            entries = 0 if tile.staged_away else len(piece.pixels) * tile.cycles_an_entry
             summed = piece.summed is not None and piece.summed < now
             if not summed or self.fifo_used + entries > self.arch.out_fifo_words:
                 return
             self.fifo_used += entries
             self.draining = self.to_drain.pop(0)
             piece.drain_start = now
-            piece.last_read = now + (len(piece.pixels) - 1) * tile.gathers
+            piece.last_read = now + (len(piece.pixels) - 1) * tile.cycles_an_entry
             self.drain_cycle = 0
         piece = self.draining
         run = self.runs[piece.tile.layer]
-        pixel, lane_group = divmod(self.drain_cycle, piece.tile.gathers)
-        if lane_group == 0:
+        pixel, cycle = divmod(self.drain_cycle, piece.tile.cycles_an_entry)
+        if cycle == 0:
             self._read_into_ppu(run, piece, pixel)
         self.drain_cycle += 1
-        if self.drain_cycle == len(piece.pixels) * piece.tile.gathers:
+        if self.drain_cycle == len(piece.pixels) * piece.tile.cycles_an_entry:
             self.draining = None
             if not piece.tile.staged_away:
                 self._make_output(run, piece, now)
@@ -177,18 +177,20 @@ class Pe:
             run.psum_done[piece.pixels[pixel], k] = True
             run.psums[piece.pixels[pixel], k] = entry[lane]
         run.count(f"{run.psum_store}.read")
-        run.count("ppu.op", len(tile.channels))
-        if tile.staged_away:
-            run.count("ppu_staging.write")
-        else:
+        for out in run.program.formats:
+            run.count("ppu.op", len(tile.channels))
+            if tile.staged_away:
+                run.count("ppu_staging.write")
+                continue
             run.count("ppu_staging.read", tile.gathers - 1)
-            if run.layer.output.operand.scale.bits:
+            if out.scale.bits:
                 run.count("ppu_vector_scale.op", ceil_div(tile.output_channels, run.layer.vector_size))
 
     def _make_output(self, run: LayerRun, piece: Piece, now: int) -> None:
         latency = self.arch.ppu_latency_cycles
-        cycles = latency.per_vector if run.layer.output.operand.scale.bits else latency.static
-        layer, entries = piece.tile.layer, len(piece.pixels) * piece.tile.gathers
+        scaled = any(out.scale.bits for out in run.program.formats)
+        cycles = latency.per_vector if scaled else latency.static
+        layer, entries = piece.tile.layer, len(piece.pixels) * piece.tile.cycles_an_entry
         index, values = self.outputs_made[layer], len(piece.pixels) * piece.tile.output_channels
         first, placement = run.program.first_outputs[self.index][index], run.program.placement
         operands = tuple(run.share(moved.stored, first, values) for moved in placement.spilled)
@@ -198,7 +200,7 @@ class Pe:
             pe=self.index,
             index=index,
             values=values,
-            bits=output_tile_bits(run.layer, piece),
+            bits=output_tile_bits(run.layer, run.program.formats, piece),
             entries=entries,
             operands=operands,
             writes=writes,

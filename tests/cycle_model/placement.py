@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 
+from accelsim.formats.operand import Operand
 from accelsim.machine.arch import Arch
 from accelsim.workload.graph import Graph
 from accelsim.workload.layer import QuantizedLayer
@@ -41,6 +42,7 @@ class Placement:
     spilled: tuple[Moved, ...]
     written: tuple[Moved, ...]
     kept: int
+    formats: tuple[Operand, ...] = field(default=(), compare=False)  # that the PPU writes
 
     @property
     def staged(self) -> bool:
@@ -59,7 +61,7 @@ class PrologueStep:
 
     work: Work
     reads: tuple[Moved, ...]
-    written: Moved | None
+    written: tuple[Moved, ...]
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,19 @@ def share(stored: int, outputs: int, of: int) -> int:
     return ceil_div(stored * outputs, of)
 
 
-def output_room(arch: Arch, layer: QuantizedLayer, spilled: list[Tensor], written: list[Tensor]) -> int:
+def output_room(
+    arch: Arch,
+    layer: QuantizedLayer,
+    formats: tuple[Operand, ...],
+    spilled: list[Tensor],
+    written: list[Tensor],
+) -> int:
     """R: room for output tiles on their way, and for what goes and comes with them."""
     if not spilled and not written:
         return 0
-    channels, out = arch.unit_channels, layer.output.operand
-    depth = arch.accumulation_collector_depth
-    tile = depth * (channels * out.bits + ceil_div(channels, arch.vector_size) * out.scale.bits)
+    channels, depth = arch.unit_channels, arch.accumulation_collector_depth
+    vectors = ceil_div(channels, arch.vector_size)
+    tile = depth * sum(channels * out.bits + vectors * out.scale.bits for out in formats)
     of = outputs_of(layer)
     outputs = min(of, depth * channels)
     tile += sum(share(tensor.stored, outputs, of) for tensor in [*spilled, *written[1:]])
@@ -97,7 +105,7 @@ class Placing:
         self.arch, self.layers = arch, layers
         self.region = region_bits(arch)[1]
         run = walk(arch, layers, graph)
-        self.steps, self.tensors = run.steps, run.tensors
+        self.steps, self.tensors, self.formats = run.steps, run.tensors, run.formats
         self.heavy = [weights_are_heavy(arch, layer) for layer in layers]
         self.comes_whole = [every_position_is_read(layer) for layer in layers]
         self.windows = [self._window(i) for i in range(len(self.steps))]
@@ -223,7 +231,8 @@ class Placing:
         if step.layer is None:
             return "" if kept <= self.region else None
         layer = self.layers[step.layer]
-        kept += output_room(self.arch, layer, self.spilled(i, after), self.writes(i, written))
+        formats = self.formats[step.layer]
+        kept += output_room(self.arch, layer, formats, self.spilled(i, after), self.writes(i, written))
         if step.input in before:
             return "gb" if kept <= self.region else None
         if self.cached_input(i, after) + kept <= self.region:
@@ -284,7 +293,7 @@ class Placing:
             spilled = tuple(Moved(t.name, t.stored) for t in self.spilled(i, after))
             writes = tuple(Moved(t.name, t.stored) for t in self.writes(i, written))
             if step.layer is None:
-                prologue.append(PrologueStep(step.work[0], spilled, writes[0] if writes else None))
+                prologue.append(PrologueStep(step.work[0], spilled, writes))
                 continue
             where = self.residency(i, after, written)
             assert where is not None
@@ -293,7 +302,8 @@ class Placing:
             kept += self.cached_input(i, after) if where == "cached" else 0
             fit = layer_bits(self.layers[step.layer])[2] <= region_bits(self.arch)[0]
             weights = "gb" if step.weight in before else "cached" if fit else "streamed"
-            layers.append(Placement(weights, where, spilled, writes, kept))
+            formats = self.formats[step.layer]
+            layers.append(Placement(weights, where, spilled, writes, kept, formats))
         work = [step.work for step in self.steps if step.layer is not None]
         return RunPlacement(self.steps, self.tensors, after, prologue, layers, work)
 

@@ -13,11 +13,13 @@ from cycle_model.sizes import ceil_div, outputs_of, region_bits
 from cycle_model.steps import Work
 from cycle_model.tiles import (
     Block,
+    Formats,
     InputTile,
     Piece,
     WeightTile,
     blocks_of,
     input_stream,
+    is_staged,
     output_tile_bits,
     place_of,
     weight_stream,
@@ -55,6 +57,15 @@ class LayerProgram:
     leaving: dict[int, int] = field(default_factory=dict)  # output tiles and psum pieces of each PE
     # Of each output tile of each PE, the number of its first output.
     first_outputs: dict[int, list[int]] = field(default_factory=dict)
+
+    @property
+    def formats(self) -> Formats:
+        return formats_of(self.layer, self.placement)
+
+
+def formats_of(layer: QuantizedLayer, placement: Placement) -> Formats:
+    """What the PPU writes; a placement by hand leaves it to the layer."""
+    return placement.formats or (layer.output.operand,)
 
 
 @dataclass
@@ -177,7 +188,9 @@ def compile_run(
         pieces = {}
         for pe, blocks in enumerate(all_blocks):
             first_j = blocks[-1].psum_tile.number + 1 if blocks else 0
-            mine = blocks_of(arch, program.index, program.layer, program.mapping, pe, first_j)
+            mine = blocks_of(
+                arch, program.index, program.layer, program.mapping, pe, first_j, program.formats
+            )
             pieces[pe] = [piece for b in mine if b.last_chunk for piece in b.psum_tile.pieces]
             blocks += mine
         _link_chain(program.mapping, pieces)
@@ -217,11 +230,15 @@ def refusal(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping, placement:
     )
     if mapping.c_split > words:
         return "a part of the reduction is empty"
+    formats = formats_of(layer, placement)
+    groups = ceil_div(arch.vector_size, arch.lanes) if is_staged(arch, formats) else 1
+    if arch.accumulation_collector_depth * groups * len(formats) > arch.out_fifo_words:
+        return "a drain does not fit the FIFO"
     weight_region, activation_region = region_bits(arch)
     largest_input = largest_output = most_outputs = 0
     streams = set()
     for pe in range(arch.pes):
-        for block in blocks_of(arch, 0, layer, mapping, pe, 0):
+        for block in blocks_of(arch, 0, layer, mapping, pe, 0, formats):
             if placement.weights != "gb" and block.weight_tile.bits > weight_region:
                 return "weight tile exceeds the weight region"
             if block.weight_tile.macro_words > arch.weight_buffer_words // 2:
@@ -231,7 +248,7 @@ def refusal(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping, placement:
             largest_input = max(largest_input, block.input_tile.bits)
             if not block.psum_tile.staged_away:
                 piece = block.psum_tile.pieces[0]
-                largest_output = max(largest_output, output_tile_bits(layer, piece))
+                largest_output = max(largest_output, output_tile_bits(layer, formats, piece))
                 most_outputs = max(most_outputs, len(piece.pixels) * piece.tile.output_channels)
             place = place_of(mapping, pe)
             assert place is not None

@@ -19,7 +19,7 @@ class Prologue:
         self.doing = "waits"  # "waits", "reads", "works" or "writes"
         self.reads_missing = 0
         self.worked_at = -1
-        self.is_written = False
+        self.writes_missing = 0
         self.ends: list[int] = []
 
     @property
@@ -31,7 +31,7 @@ class Prologue:
         self.reads_missing -= 1
 
     def has_written(self) -> None:
-        self.is_written = True
+        self.writes_missing -= 1
 
     def becomes_visible(self, now: int) -> None:
         """Go as far as one can get at the begin of this cycle."""
@@ -44,10 +44,10 @@ class Prologue:
             if self.doing == "reads" and self.reads_missing == 0:
                 self.doing, self.worked_at = "works", now + ceil_div(step.work.elements, self.rate)
             if self.doing == "works" and now == self.worked_at:
-                self.doing, self.is_written = "writes", step.written is None
-                if step.written is not None:
-                    self._request("write", "output", 0, step.written.stored, step, now)
-            if self.doing != "writes" or not self.is_written:
+                self.doing, self.writes_missing = "writes", len(step.written)
+                for number, moved in enumerate(step.written):
+                    self._request("write", "output", number, moved.stored, step, now)
+            if self.doing != "writes" or self.writes_missing:
                 return
             self.ends.append(now)
             self.current, self.doing = self.current + 1, "waits"

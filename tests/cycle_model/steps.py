@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from accelsim.formats.catalogue import integer_operand
+from accelsim.formats.operand import Operand
 from accelsim.machine.arch import Arch
 from accelsim.workload.graph import Graph, LayerStep, Node, Shape
 from accelsim.workload.layer import QuantizedLayer
@@ -13,6 +15,7 @@ POOLS = ("max_pool", "avg_pool")
 ROW_WORK = ("softmax", "layer_norm", "rms_norm")
 NO_LAYER = -1
 START = -1  # before the first step
+FOR_NODES = " for nodes"  # in the name of a copy in the format of residuals
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Work:
     elements: int
     read: int
     written: int
+    read_bits: int  # of a code, as nodes read it
+    written_bits: tuple[int, ...]  # of a code, in each format of what it makes
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,8 @@ class Tensor:
 @dataclass(frozen=True)
 class Run:
     steps: list[Step]
-    tensors: dict[str, Tensor]  # in their order, also those that no step reads
+    tensors: dict[str, Tensor]  # in their order, also those that no step reads; each copy is one
+    formats: list[tuple[Operand, ...]]  # of each layer's output
 
 
 class UnbuildableGraph(Exception):
@@ -108,7 +114,26 @@ class _Walk:
         steps = [self._step(i, None, [node]) for i, node in enumerate(self.alone)]
         for index, nodes in enumerate(self.hosted):
             steps.append(self._step(len(self.alone) + index, index, nodes))
-        return Run(steps, {name: self._tensor(name, steps) for name in self.order})
+        tensors = [self._tensor(name, copy, steps) for name in self.order for copy in self._copies(name)]
+        formats = [tuple(self._copies(name).values()) for name in self.layer_steps]
+        return Run(steps, {tensor.name: tensor for tensor in tensors}, formats)
+
+    def _copies(self, name: str) -> dict[str, Operand]:
+        """Formats: of the copies of a tensor, that for layers first, by their names."""
+        host = self.host[name]
+        own = self.layers[0].scheme.activation if host == NO_LAYER else self.layers[host].output.operand
+        for_layers = any(isinstance(step, LayerStep) and name in step.reads for step in self.graph.steps)
+        for_nodes = any(node.unit != "none" and name in node.reads for node in self.graph.nodes)
+        if self.arch.residual is None or not for_nodes:
+            return {name: own}
+        bits, scale_bits = (0 if part == "-" else int(part) for part in self.arch.residual.split("/"))
+        if (own.bits, own.scale.bits) == (bits, scale_bits):
+            return {name: own}
+        own_copy = {name: own} if for_layers else {}
+        return own_copy | {name + FOR_NODES: integer_operand(bits, scale_bits)}
+
+    def _as_nodes_read(self, name: str) -> str:
+        return list(self._copies(name))[-1]
 
     def _step(self, number: int, layer: int | None, nodes: list[Node]) -> Step:
         read = {name for node in nodes for name in node.reads if self.made_in.get(name) != number}
@@ -127,8 +152,10 @@ class _Walk:
             input=source,
             weight=weight,
             work=tuple(self._work(node) for node in nodes),
-            operands=tuple(name for name in self.order if name in read),
-            makes=tuple(name for name in self.order if self.made_in.get(name) == number),
+            operands=tuple(self._as_nodes_read(name) for name in self.order if name in read),
+            makes=tuple(
+                copy for name in self.order if self.made_in.get(name) == number for copy in self._copies(name)
+            ),
         )
 
     def _work(self, node: Node) -> Work:
@@ -139,38 +166,50 @@ class _Walk:
             elements = read if node.op in POOLS else written
         if self.graph.is_chain:
             read = written = elements
-        return Work(node.name, node.op, elements, read, written)
+        booked = self.layers[max(self.host[node.name], 0)].scheme.activation.bits
+        residual = None if self.arch.residual is None else int(self.arch.residual.split("/")[0])
+        formats = [
+            operand.bits if copy.endswith(FOR_NODES) else booked
+            for copy, operand in self._copies(node.name).items()
+        ]
+        read_bits = booked if residual is None else residual
+        return Work(node.name, node.op, elements, read, written, read_bits, tuple(formats))
 
-    def _tensor(self, name: str, steps: list[Step]) -> Tensor:
-        stored = self._stored(name)
+    def _tensor(self, name: str, copy: str, steps: list[Step]) -> Tensor:
+        copies = self._copies(name)
+        stored, is_first = self._stored(name, copies[copy]), copy == next(iter(copies))
+        # Of nodes the host's read a copy for layers beside one for nodes.
+        by_host_only = is_first and len(copies) > 1
         made_in = self.made_in.get(name)
         sizes = []
         # ASSUMPTION: "a node reads it" also where the node is on the host.
-        if made_in is not None or any(name in node.reads for node in self.graph.nodes):
+        if made_in is not None or any(
+            name in node.reads and (node.unit == "none" or not by_host_only) for node in self.graph.nodes
+        ):
             sizes.append(stored)
         for step in steps:
             if step.layer is not None:
                 in_bits, _, w_bits = layer_bits(self.layers[step.layer])
-                sizes += [in_bits] * (name == step.input) + [w_bits] * (name == step.weight)
+                sizes += [in_bits] * (copy == step.input) + [w_bits] * (copy == step.weight)
         for_host = any(name in node.reads for node in self.graph.nodes if node.unit == "none")
         return Tensor(
-            name=name,
+            name=copy,
             stored=stored,
             size=max(sizes, default=stored),
             made_in=made_in,
             there_after=self.there_after[name],
-            goes_to_dram=made_in is not None and (name in self.graph.outputs or for_host),
-            readers=tuple(i for i, step in enumerate(steps) if step.reads(name)),
+            goes_to_dram=made_in is not None and is_first and (name in self.graph.outputs or for_host),
+            readers=tuple(i for i, step in enumerate(steps) if step.reads(copy)),
         )
 
-    def _stored(self, name: str) -> int:
+    def _stored(self, name: str, operand: Operand) -> int:
         shape, host = self.shapes[name], self.host[name]
         if host == NO_LAYER:
             # ASSUMPTION: "the scheme" is the first layer's, where layers have several.
-            return stored_bits(self.arch, shape, self.layers[0].scheme.activation, 1)
+            return stored_bits(self.arch, shape, operand, 1)
         layer = self.layers[host]
         groups = layer.geometry.groups if shape[1] == layer.geometry.K else 1
-        return stored_bits(self.arch, shape, layer.output.operand, groups)
+        return stored_bits(self.arch, shape, operand, groups)
 
 
 def walk(arch: Arch, layers: list[QuantizedLayer], graph: Graph | None) -> Run:

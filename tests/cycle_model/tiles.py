@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from accelsim.formats.operand import Operand
 from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import LayerMapping
 from accelsim.workload.layer import QuantizedLayer
@@ -101,9 +102,14 @@ class PsumTile:
     channels: tuple[int, ...]
     staged_away: bool  # kept in the PPU until the last lane group of its unit comes
     gathers: int  # n of a staged last lane group, 1 otherwise
+    formats: int  # that the PPU writes, one after the other
     output_channels: int
     pieces: list[Piece] = field(default_factory=list)
     last_write: int | None = None
+
+    @property
+    def cycles_an_entry(self) -> int:
+        return self.gathers * self.formats
 
 
 @dataclass(eq=False)
@@ -181,17 +187,20 @@ def make_input_tile(
     return InputTile(key, words, bits, stored, stored_bits)
 
 
-def is_staged(arch: Arch, layer: QuantizedLayer) -> bool:
-    return layer.output.operand.scale.bits > 0 and arch.vector_size > arch.lanes
+Formats = tuple[Operand, ...]
 
 
-def d_tile_pixels(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping) -> int:
+def is_staged(arch: Arch, formats: Formats) -> bool:
+    return any(out.scale.bits for out in formats) and arch.vector_size > arch.lanes
+
+
+def d_tile_pixels(arch: Arch, formats: Formats, mapping: LayerMapping) -> int:
     """Dt: the most pixels of a psum tile."""
     depth = arch.accumulation_collector_depth
     if mapping.dataflow in ("os-lws", "os"):
         return depth
     half = arch.accumulation_buffer_words // 2
-    return min(depth, half) if is_staged(arch, layer) else half
+    return min(depth, half) if is_staged(arch, formats) else half
 
 
 def chunks_of(layer: QuantizedLayer, mapping: LayerMapping, pc: int) -> list[tuple[int, ...]]:
@@ -203,7 +212,13 @@ def chunks_of(layer: QuantizedLayer, mapping: LayerMapping, pc: int) -> list[tup
 
 
 def blocks_of(
-    arch: Arch, index: int, layer: QuantizedLayer, mapping: LayerMapping, pe: int, first_j: int
+    arch: Arch,
+    index: int,
+    layer: QuantizedLayer,
+    mapping: LayerMapping,
+    pe: int,
+    first_j: int,
+    formats: Formats,
 ) -> list[Block]:
     """The blocks of one PE in one layer, in issue order; positions and chains are filled in by the caller."""
     place = place_of(mapping, pe)
@@ -220,7 +235,7 @@ def blocks_of(
     chunks = chunks_of(layer, mapping, place.pc)
     everything = tuple(vectors_of_part(layer, mapping.c_split, place.pc))
     word_bits = layer.vector_size * layer.scheme.weight.bits + layer.scheme.weight.scale.bits
-    staged = is_staged(arch, layer)
+    staged = is_staged(arch, formats)
     w_stream = weight_stream(mapping, place)
     i_stream = input_stream(layer, mapping, place, pe)
     weight_tiles: dict[tuple, WeightTile] = {}
@@ -237,7 +252,7 @@ def blocks_of(
         kt, pt = kts[ikt], pts[ipt]
         outer_context = (ikt, ipt) if mapping.order == "KP" else (ipt, ikt)
         for iu, unit in enumerate(kt):
-            for idt, d_tile in enumerate(runs(pt, d_tile_pixels(arch, layer, mapping))):
+            for idt, d_tile in enumerate(runs(pt, d_tile_pixels(arch, formats, mapping))):
                 for il, channels in enumerate(unit.lane_groups):
                     last_lane_group = il == len(unit.lane_groups) - 1
                     psum_tile = PsumTile(
@@ -248,6 +263,7 @@ def blocks_of(
                         channels=channels,
                         staged_away=staged and not last_lane_group,
                         gathers=len(unit.lane_groups) if staged and last_lane_group else 1,
+                        formats=len(formats),
                         output_channels=sum(map(len, unit.lane_groups)) if staged else len(channels),
                     )
                     j += 1
@@ -286,8 +302,7 @@ def blocks_of(
     return blocks
 
 
-def output_tile_bits(layer: QuantizedLayer, piece: Piece) -> int:
-    k, out = piece.tile.output_channels, layer.output
-    return len(piece.pixels) * (
-        k * out.operand.bits + out.operand.scale.bits * ceil_div(k, layer.vector_size)
-    )
+def output_tile_bits(layer: QuantizedLayer, formats: Formats, piece: Piece) -> int:
+    k = piece.tile.output_channels
+    vectors = ceil_div(k, layer.vector_size)
+    return len(piece.pixels) * sum(k * out.bits + vectors * out.scale.bits for out in formats)

@@ -39,6 +39,7 @@ class Configuration:
     product_shift: int = 0
     sign: str = "both"
     latency: int | None = None
+    scale_rounding: str = "up"
     fifo: int | None = None  # None: the least that holds two drains
 
     @property
@@ -56,6 +57,7 @@ class Configuration:
             "accumulate_latency": self.accumulate_latency,
             "product_shift": self.product_shift,
             "activation_sign": self.sign,
+            "scale_rounding": self.scale_rounding,
             "out_fifo_words": self.fifo or 2 * self.depth * groups,
             "weight_buffer_words": 256,
             "input_buffer_words": 512,
@@ -73,6 +75,8 @@ class Configuration:
             parts.append(f"p{self.product_shift}")
         if self.sign != "both":
             parts.append(self.sign)
+        if self.scale_rounding != "up":
+            parts.append(f"scales-{self.scale_rounding}")
         latency = arch.ppu_latency_cycles
         parts.append(f"ppu{latency.static}")
         return " ".join(parts)
@@ -87,14 +91,16 @@ CONFIGURATIONS = (
     Configuration("4/4/-/-", 64, 4, 1, "saturate", 12, 4, latency=1),
     Configuration("4/4/-/-", 8, 16, 2, "wrap", 11, 3),
     Configuration("4/4/4/4", 16, 16, 16, "saturate", 24),
-    Configuration("4/4/4/4", 64, 4, 2, "wrap", 16, 4, product_shift=2, latency=12),
+    Configuration("4/4/4/4", 64, 4, 2, "wrap", 16, 4, product_shift=2, latency=12, scale_rounding="nearest"),
     Configuration("4/4/4/4:sp4", 32, 1, 1, "saturate", 14, 1, latency=3),
-    Configuration("4/4/4/4:sp4", 16, 4, 16, "wrap", fifo=64),
-    Configuration("4/8/6/10", 16, 16, 2, "saturate", 24, product_shift=4, latency=5),
+    Configuration("4/4/4/4:sp4", 16, 4, 16, "wrap", scale_rounding="nearest", fifo=64),
+    Configuration(
+        "4/8/6/10", 16, 16, 2, "saturate", 24, product_shift=4, latency=5, scale_rounding="nearest"
+    ),
     Configuration("4/8/6/10", 8, 1, 16, "wrap", 3 * 9, 3, latency=1),
     Configuration("4/8/-/10", 32, 4, 1, "wrap", 22, 2, sign="unsigned"),
-    Configuration("4/8/-/10", 64, 16, 16, "saturate"),
-    Configuration("3/3/4/4", 8, 16, 1, "saturate", 13, 1, latency=6),
+    Configuration("4/8/-/10", 64, 16, 16, "saturate", scale_rounding="nearest"),
+    Configuration("3/3/4/4", 8, 16, 1, "saturate", 13, 1, latency=6, scale_rounding="nearest"),
     Configuration("3/3/4/4", 32, 16, 16, "wrap", 15, 2, sign="signed", fifo=33),
     Configuration("8/8/-/-", 16, 1, 1, "saturate", 18, 2, fifo=1),
 )

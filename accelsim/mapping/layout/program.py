@@ -82,9 +82,8 @@ class LayerProgram:
     def signature(self) -> Hashable:
         """Equal for layers that are laid out alike, whatever their names and numbers."""
         layer = self.layer
-        output = layer.output_operand.bits, layer.output_operand.scale.bits
         kind = layer.weight_is_activation, layer.global_pe, layer.fold, layer.vector_size
-        return layer.geometry, layer.scheme, output, kind, self.mapping, self.residency
+        return layer.geometry, layer.scheme, layer.written_bits, kind, self.mapping, self.residency
 
     def pieces(self, block: Block) -> list[int]:
         """Pixels of the pieces in which the psum tile of a last block leaves, in order."""

@@ -48,7 +48,8 @@ class Shape(NamedTuple):
     item_bits: int  # of what DRAM stores of an input: a word, or a position of a packed im2col layer
     weight_mode: int  # GB, CACHED or STREAMED
     input_mode: int
-    output_bits: int  # of a code
+    output_formats: int  # that the PPU writes
+    output_bits: int  # of a code, and of a vector's scale, in all of them
     output_scale_bits: int
     staged: int
     stages: int  # whether output tiles wait for DRAM

@@ -20,7 +20,7 @@ _MODES = {"gb": GB, "cached": CACHED, "streamed": STREAMED}
 
 def shape_of(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Residency) -> Shape:
     """Of the mapping the dataflow alone, which says how many pixels a d-tile has."""
-    geometry, inputs, output = layer.geometry, layer.input_operand, layer.output_operand
+    geometry, inputs, written = layer.geometry, layer.input_operand, layer.written_operands
     weight_banks, input_banks, _ = arch.bank_groups
     channels = geometry.channels_per_group
     return Shape(
@@ -28,7 +28,7 @@ def shape_of(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Res
         side=timing.grid_side(arch.pes),
         lanes=arch.lanes,
         unit=arch.unit_channels,
-        depth=timing.tile_pixels(arch, mapping.dataflow, output.scale.bits),
+        depth=timing.tile_pixels(arch, mapping.dataflow, layer.written_scale_bits),
         piece=arch.accumulation_collector_depth,
         weight_half=arch.weight_buffer_words // 2,
         input_half=arch.input_buffer_words // 2,
@@ -51,9 +51,10 @@ def shape_of(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Res
         item_bits=channels * inputs.bits if layer.packed_im2col else inputs.word_bits,
         weight_mode=_MODES[residency.weights],
         input_mode=_MODES[residency.input],
-        output_bits=output.bits,
-        output_scale_bits=output.scale.bits,
-        staged=int(timing.is_staged(arch, output.scale.bits)),
+        output_formats=len(written),
+        output_bits=sum(own.bits for own in written),
+        output_scale_bits=sum(own.scale.bits for own in written),
+        staged=int(timing.is_staged(arch, layer.written_scale_bits)),
         stages=int(residency.stages_outputs),
         staging_tiles=arch.output_staging_tiles,
     )

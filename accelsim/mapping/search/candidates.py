@@ -138,7 +138,7 @@ def _pixel_tiles(
     if arch.mapping.tile_pixels:
         return [arch.mapping.tile_pixels]
     depth = arch.accumulation_collector_depth
-    if not timing.is_staged(arch, layer.output_operand.scale.bits):
+    if not timing.is_staged(arch, layer.written_scale_bits):
         depth = timing.psum_store_pixels(arch, dataflow)
     half = arch.input_buffer_words // 2
     own = -(-layer.geometry.pixels // pixel_split)

@@ -89,7 +89,7 @@ def _run(
     machine = parameters.Machine(
         passes=timing.passes(arch, mapping.dataflow),
         write_latency=timing.write_latency(layer.scheme),
-        ppu_latency=timing.ppu_latency(arch, layer.output_operand.scale.bits),
+        ppu_latency=timing.ppu_latency(arch, layer.written_scale_bits),
         fifo=arch.out_fifo_words,
         crossbar_bits=arch.crossbar_bits,
         psum_bits=arch.psum_bits,

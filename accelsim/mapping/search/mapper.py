@@ -116,9 +116,8 @@ class Mapper:
 
         Raises AccelsimError naming a buffer that is too small.
         """
-        output = layer.output_operand.bits, layer.output_operand.scale.bits
         work = layer.weight_is_activation, layer.global_pe
-        key = (layer.geometry, layer.scheme, layer.fold, output, work, residency, lead)
+        key = (layer.geometry, layer.scheme, layer.fold, layer.written_bits, work, residency, lead)
         if key not in self._known:
             self._known[key] = self._search(layer, residency, lead)
         return self._known[key]

@@ -181,10 +181,11 @@ def test_words_are_of_the_machine_asked_for(tmp_path: Path) -> None:
     assert trace.variants == ("4/4/4/4@8",)
     said = trace.provenance["exported"]["quantized"]
     assert said["preset"] == "default" and said["overrides"] == narrow
-    flat = ["fold=never"]
+    flat = ["fold=never", "scale_rounding=nearest"]
     accelsim.torch.export(model, inputs, path, schemes=["4/4/4/4"], overrides=flat)
     own = accelsim.Trace.open(path).info("stem").quantized["4/4/4/4@16"]
-    assert own.options == QuantizeOptions(fold="never") and own.fold == "never"
+    assert own.options == QuantizeOptions(fold="never", activation_scale_rounding="up_from_zero")
+    assert own.fold == "never"
     assert accelsim.Trace.open(path).provenance["exported"]["quantized"]["preset"] == "plain"
 
 
@@ -199,6 +200,10 @@ def test_words_are_of_the_machine_asked_for(tmp_path: Path) -> None:
         ({"schemes": ["4/4/4/4", "4/4/4/4:sp4"]}, "are both stored as 4/4/4/4@16, expected one"),
         ({"schemes": ["mxfp4"], "quantize": "best"}, "mxfp4"),
         ({"schemes": ["4/4/4/4"], "quantize": "best", "overrides": ["fold=never"]}, "fold is 'never'"),
+        (
+            {"schemes": ["4/4/4/4"], "quantize": "best", "overrides": ["scale_rounding=nearest"]},
+            "scale_rounding is 'nearest'",
+        ),
         ({"schemes": ["4/4/4/4"], "quantize": "best", "calibration": None}, "was not calibrated"),
         (
             {"schemes": ["8/8/-/-"], "overrides": ["accumulator_bits=14", "overflow=error"]},

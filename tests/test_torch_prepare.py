@@ -207,7 +207,7 @@ def test_smooth_moves_ranges_into_weights() -> None:
 
     def range_of(own: Calibrated, name: str) -> np.ndarray[Any, Any]:
         call = next(call for call in own.first.layers if call.name == name)
-        found: np.ndarray[Any, Any] = np.abs(own.layers.sample(call)[0]).max(axis=(0, 2, 3))
+        found: np.ndarray[Any, Any] = np.abs(own.layers.sample(call.layer)[0]).max(axis=(0, 2, 3))
         return found
 
     for name in ("layers.0.query", "layers.1.ffn_up", "layers.0.attention_output"):
@@ -226,7 +226,7 @@ def test_permuted_channels_fall() -> None:
     prepared = accelsim.torch.prepare(model, Preparation(permute=True))
     for name, block in (("layers.0.ffn_down", 128), ("layers.1.attention_output", 16)):
         call = next(call for call in prepared.first.layers if call.name == name)
-        found = np.abs(prepared.layers.sample(call)[0]).max(axis=(0, 2, 3)).reshape(-1, block)
+        found = np.abs(prepared.layers.sample(call.layer)[0]).max(axis=(0, 2, 3)).reshape(-1, block)
         assert (np.diff(found, axis=1) <= 0).all()
     for name in ("layers.0.query", "layers.1.ffn_up"):
         one, other = weights(model, name), weights(prepared, name)
@@ -420,3 +420,48 @@ def test_a_model_without_a_graph_is_refused() -> None:
         AccelsimError, match=r"^prepare: torch\.export cannot trace the model, expected a graph$"
     ):
         accelsim.torch.prepare(model, Preparation(equalize=True))
+
+
+def test_a_prepared_model_is_exported_with_its_words(tmp_path: Path) -> None:
+    """Its weights and calibration are the prepared model's, its words those that simulate fits."""
+    model, inputs = calibrated("pre-norm")
+    prepared = accelsim.torch.prepare(model, METHODS["rotate inputs"])
+    assert prepared.needs
+    path = accelsim.torch.export(
+        prepared, inputs[0], tmp_path / "net.safetensors", schemes=["4/4/4/4"], quantize="best"
+    )
+    trace = accelsim.Trace.open(path)
+    said = trace.provenance["exported"]
+    assert said["needs"] == list(prepared.needs) and said["calibration_batches"] == len(prepared.batches)
+    assert (said["calibration_values"], said["seed"]) == (prepared.layers.values, prepared.layers.seed)
+    assert trace.manifest.model == "PreNorm"
+    simulated = accelsim.torch.simulate(prepared, scheme="4/4/4/4", quantize="best")
+    for call in prepared.first.layers:
+        floats, words = trace.float_layer(call.name), simulated.layers[call.name].words
+        seen, _ = prepared.layers.sample(call.layer)
+        np.testing.assert_array_equal(floats.calibration_input, seen)
+        if call.weight is not None:
+            np.testing.assert_array_equal(floats.weight, call.weight)
+            stored = trace.quantized_layer(call.name, words.spec.scheme, 16)
+            np.testing.assert_array_equal(stored.weight_words, words.weight_words)
+    rotations = [step for step in trace.manifest.graph.steps if getattr(step, "op", "") == "rotate"]
+    assert len(rotations) == len(prepared.needs)
+    assert accelsim.run(path, scheme="4/4/4/4").summary["cycles"] > 0
+
+
+def test_a_calibrated_model_is_exported_as_one_that_is_not(tmp_path: Path) -> None:
+    model, inputs = calibrated("perceptron")
+    floats = [
+        accelsim.torch.export(model, inputs[0], tmp_path / "one.safetensors"),
+        accelsim.torch.export(model.model, inputs[0], tmp_path / "two.safetensors", calibration=inputs),
+    ]
+    assert floats[0].read_bytes() == floats[1].read_bytes()
+    with pytest.raises(
+        AccelsimError, match=r"^export: the model is calibrated already, expected no calibration$"
+    ):
+        accelsim.torch.export(model, inputs[0], tmp_path / "three.safetensors", calibration=inputs)
+    more = torch.randn(3, 12)
+    path = accelsim.torch.export(model, more, tmp_path / "four.safetensors")
+    read = accelsim.Trace.open(path).float_layer("layers.0").input
+    np.testing.assert_array_equal(read[:, :, 0, 0], more.numpy())
+    assert not (tmp_path / "three.safetensors").exists()

@@ -60,9 +60,38 @@ class Settings:
         if "exported" in (self.provenance or {}):
             raise AccelsimError("provenance has a key 'exported', expected none: export writes it")
 
+    def report(self, what: str, done: int, of: int) -> None:
+        if self.progress is not None:
+            self.progress(what, done, of)
+
 
 Quantized = Callable[[list[FloatLayer]], tuple[Sequence[QuantizedLayer], Sequence[str]]]
 """Words that a model itself has, of the recorded layers, and notes on what could not be kept of them."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What layers read on calibration inputs, and in how many runs of the model."""
+
+    sampler: CalibrationSampler
+    batches: int
+
+
+def sample_calibration(
+    settings: Settings, model: Model, items: Iterable[Any], split: Callable[[Any], Iterator[Any]]
+) -> Sampled:
+    """Run the model on calibration items. split: an item as runs of the captured batch. Raises AccelsimError
+    where there are none."""
+    sampler = CalibrationSampler(settings.calibration_values, settings.seed)
+    total, batches = len(items) if isinstance(items, Sized) else 0, 0
+    for done, item in enumerate(items):
+        settings.report("calibration", done, total)
+        for batch in split(item):
+            model.run(batch, on_layer=sampler)
+            batches += 1
+    if not batches:
+        raise AccelsimError("calibration is empty, expected at least one of the inputs, or None")
+    return Sampled(sampler, batches)
 
 
 def write_captured(
@@ -70,31 +99,25 @@ def write_captured(
     name: str,
     model: Model,
     inputs: Any,
-    calibration: Iterable[Any] | None,
-    split: Callable[[Any], Iterator[Any]],
+    sampled: Sampled | None,
     exported: Mapping[str, Any],
     quantized: Quantized | None = None,
 ) -> Path:
-    """Run, keep and write. name: of the model; split: a calibration item as runs of the captured batch;
-    exported: what provenance says of the export; quantized: see Quantized. Raises AccelsimError, with
-    nothing written.
+    """Run, keep and write. name: of the model; sampled: what is known of its calibration; exported: what
+    provenance says of the export; quantized: see Quantized. Raises AccelsimError, with nothing written.
     """
     target = settings.path
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        sampler = CalibrationSampler(settings.calibration_values, settings.seed)
-        layers, batches = _layers(
-            model,
-            inputs,
-            calibration,
-            split,
-            Folder(Path(scratch)),
-            sampler,
-            settings.progress or (lambda what, done, of: None),
-        )
+        folder = Folder(Path(scratch))
+        recorder = Recorder(folder)
+        settings.report("run", 0, 1)
+        model.run(inputs, on_layer=recorder)
+        settings.report("run", 1, 1)
+        layers = [_layer(call, recorder, sampled, folder) for call in model.layers]
         words, lost = quantized(layers) if quantized is not None else ((), ())
         said = {
             **exported,
-            "calibration_batches": batches,
+            "calibration_batches": 0 if sampled is None else sampled.batches,
             "calibration_values": settings.calibration_values,
             "seed": settings.seed,
             "notes": [*model.notes, *lost],
@@ -103,37 +126,8 @@ def write_captured(
         return write_trace(target, name, layers, provenance, graph=model.graph, quantized=words)
 
 
-def _layers(
-    model: Model,
-    inputs: Any,
-    calibration: Iterable[Any] | None,
-    split: Callable[[Any], Iterator[Any]],
-    folder: Folder,
-    sampler: CalibrationSampler,
-    progress: Progress,
-) -> tuple[list[FloatLayer], int]:
-    """The layers with their operands, and how many calibration runs there were."""
-    recorder = Recorder(folder)
-    progress("run", 0, 1)
-    model.run(inputs, on_layer=recorder)
-    progress("run", 1, 1)
-    batches = 0
-    items = len(calibration) if isinstance(calibration, Sized) else 0
-    for done, item in enumerate(calibration if calibration is not None else ()):
-        progress("calibration", done, items)
-        for batch in split(item):
-            model.run(batch, on_layer=sampler)
-            batches += 1
-    if calibration is not None and not batches:
-        raise AccelsimError("calibration is empty, expected at least one of the inputs, or None")
-    return [_layer(call, recorder, sampler, folder, batches) for call in model.layers], batches
-
-
-def _layer(
-    call: LayerCall, recorder: Recorder, sampler: CalibrationSampler, folder: Folder, batches: int
-) -> FloatLayer:
-    seen, seen_weight = sampler.sample(call.layer) if batches else (None, None)
-    sampler.items.pop(call.name, None)
+def _layer(call: LayerCall, recorder: Recorder, sampled: Sampled | None, folder: Folder) -> FloatLayer:
+    seen, seen_weight = (None, None) if sampled is None else sampled.sampler.sample(call.layer)
     weight = recorder.weights[call.name] if call.weight is None else call.weight
     return FloatLayer(
         call.layer,

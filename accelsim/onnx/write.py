@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from accelsim.capture.write import Progress, Settings, split_tensors, write_captured
+from accelsim.capture.write import Progress, Settings, sample_calibration, split_tensors, write_captured
 from accelsim.errors import AccelsimError
 from accelsim.onnx.capture import Captured, capture
 from accelsim.onnx.infer import feeds_of
@@ -54,13 +54,15 @@ def export(
         "onnxruntime": onnxruntime.__version__,
         "opset": captured.program.opset,
     }
+    sampled = None
+    if calibration is not None:
+        sampled = sample_calibration(settings, captured, calibration, lambda item: _split(item, captured))
     return write_captured(
         settings,
         name or _name(model),
         captured,
         captured.feeds,
-        calibration,
-        lambda item: _split(item, captured),
+        sampled,
         exported,
         lambda layers: _words(captured, layers, vector_size),
     )

@@ -142,6 +142,14 @@ class Calibrated:
             pieces = _pieces(inputs, shapes, known)
             if pieces is not None:
                 return captured, pieces, shapes[0][0]
+        return self.captured(inputs), [inputs], None
+
+    def captured(self, inputs: Any) -> Captured:
+        """The capture of inputs of these shapes. Raises AccelsimError for other layers than the first has."""
+        shapes = _shapes(inputs)
+        for known, captured in self.captures:
+            if known == shapes:
+                return captured
         captured = capture(self.model, inputs, self.unsupported)
         for rewrite in self.rewrites:
             captured = rewrite(captured)
@@ -152,7 +160,7 @@ class Calibrated:
                     "model: on inputs of another shape it has other layers, expected the same"
                 )
         self.captures.append((shapes, captured))
-        return captured, [inputs], None
+        return captured
 
     def record(self, inputs: Any) -> None:
         """Add what the float model does on calibration inputs."""

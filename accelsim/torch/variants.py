@@ -47,11 +47,15 @@ class Variants:
             return
         for scheme in self.schemes:
             self.arch.check_scheme(scheme)
-        if self.arch.fold != "auto":
-            raise AccelsimError(
-                f"arch {self.arch.name}: fold is '{self.arch.fold}', for which words are made anew by rule, "
-                f"expected 'auto' with quantize '{self.preset}'"
-            )
+        for name, value, usual in (
+            ("fold", self.arch.fold, "auto"),
+            ("scale_rounding", self.arch.scale_rounding, "up"),
+        ):
+            if value != usual:
+                raise AccelsimError(
+                    f"arch {self.arch.name}: {name} is '{value}', for which words are made anew by rule, "
+                    f"expected '{usual}' with quantize '{self.preset}'"
+                )
 
     @property
     def fitted(self) -> bool:
@@ -102,15 +106,12 @@ def variants_of(
 ) -> Variants:
     """Variants as they are asked for. Raises AccelsimError."""
     machine = arch if isinstance(arch, Arch) else load_arch(arch, list(overrides))
-    options = options or QuantizeOptions()
-    if machine.fold != "auto":
-        options = replace(options, fold=machine.fold)
     return Variants(
         schemes=tuple(own if isinstance(own, Scheme) else Scheme.parse(own) for own in schemes),
         preset=preset,
         arch=machine,
         overrides=tuple(overrides),
-        options=options,
+        options=(options or QuantizeOptions()).on_machine(machine.fold, machine.scale_rounding),
     )
 
 

@@ -19,7 +19,8 @@ except ImportError as error:
 from accelsim.torch.calibrate import calibrate
 from accelsim.torch.prepare import Preparation, prepare
 from accelsim.torch.refine import Methods
+from accelsim.torch.sensitivity import layer_gains
 from accelsim.torch.simulate import Simulated, simulate
 from accelsim.torch.write import export
 
-__all__ = ["Methods", "Preparation", "Simulated", "calibrate", "export", "prepare", "simulate"]
+__all__ = ["Methods", "Preparation", "Simulated", "calibrate", "export", "layer_gains", "prepare", "simulate"]

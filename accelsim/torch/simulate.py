@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -46,14 +46,19 @@ METHODS: dict[Preset, Methods | None] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """What a model is run on. chained: integers go from step to step, instead of floats; fake_quantization:
-    products are of what words are worth, in float64."""
+    """What a model is run on. layer_schemes: of layers that have one of their own, by name; chained: integers
+    go from step to step, instead of floats; fake_quantization: products are of what words are worth, in
+    float64."""
 
     scheme: Scheme
+    layer_schemes: Mapping[str, Scheme]
     arch: Arch
     options: QuantizeOptions
     chained: bool
     fake_quantization: bool = False
+
+    def scheme_of(self, layer: str) -> Scheme:
+        return self.layer_schemes.get(layer, self.scheme)
 
 
 class Simulated(torch.nn.Module):
@@ -95,7 +100,7 @@ class Simulated(torch.nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         captured, pieces, rows = self.calibrated.parts((args, kwargs))
-        results = [self._run(captured, piece) for piece in pieces]
+        results = [self.run(captured, piece) for piece in pieces]
         return results[0] if rows is None else _joined(results, rows)
 
     def refine(self, methods: Methods) -> None:
@@ -111,7 +116,8 @@ class Simulated(torch.nn.Module):
         walk(runs * 2, Refiner(executor, self.layers, methods))
         self.coverage = Coverage()
 
-    def _run(self, captured: Captured, inputs: Any) -> Any:
+    def run(self, captured: Captured, inputs: Any) -> Any:
+        """The outputs of a capture on inputs of its shapes, nested as `capture` takes them."""
         executor = self.executor((captured, inputs))
         if isinstance(captured.runner, GraphRunner):
             outputs = walk([(captured.runner.traced, inputs)], lambda steps: [executor(s) for s in steps])
@@ -126,6 +132,7 @@ def simulate(
     arch: str | Path | Arch = "magnet16",
     *,
     calibration: Iterable[Any] | None = None,
+    layer_schemes: Mapping[str, str | Scheme] | None = None,
     options: QuantizeOptions | None = None,
     chained: bool = False,
     residual: str | None = None,
@@ -139,29 +146,37 @@ def simulate(
     """A module that computes what the machine would, integer for integer.
 
     model, inputs, calibration: as of `export`; or what `calibrate` returned, for many schemes of one model.
-    chained: False quantizes the input of every layer from floats (VS-Quant's setting, section 5); True hands
-    the PPU's integers on, and adds and pools in integers. residual: with chained, the format `A/as` or `A/-`
-    of tensors as nodes read them, in place of the arch's. quantize: how words are chosen (docs/inference.md);
-    by default `default` where calibration is given, else `plain`. fake_quantization: not the machine but
-    float64 products of dequantized words, layer by layer, for schemes that no machine executes, as a
-    reference. Raises AccelsimError.
+    layer_schemes: of layers, by name, that are to have another scheme, each as a machine of its own scheme
+    computes it. chained: False quantizes the input of every layer from floats (VS-Quant's setting, section
+    5); True hands the PPU's integers on, and adds and pools in integers. residual: with chained, the format
+    `A/as` or `A/-` of tensors as nodes read them, in place of the arch's. quantize: how words are chosen
+    (docs/inference.md); by default `default` where calibration is given, else `plain`. fake_quantization: not
+    the machine but float64 products of dequantized words, layer by layer, for schemes that no machine
+    executes, as a reference. Raises AccelsimError.
     """
     check_preset(quantize)
-    scheme = Scheme.parse(scheme) if isinstance(scheme, str) else scheme
+    scheme = parsed(scheme)
+    own = {name: parsed(given) for name, given in (layer_schemes or {}).items()}
     machine = arch if isinstance(arch, Arch) else load_arch(arch, list(overrides))
     if residual is not None:
         parse_residual(residual)
         machine = machine.model_copy(update={"residual": residual})
     if not fake_quantization:
-        machine.check_scheme(scheme)
+        for each in (scheme, *own.values()):
+            machine.check_scheme(each)
     elif chained:
         raise AccelsimError("simulate: fake_quantization hands floats on, expected chained=False")
     if not isinstance(model, Calibrated):
         if inputs is None:
             raise AccelsimError("simulate: no inputs, expected an example batch of the model's inputs")
         model = calibrate(model, inputs, calibration, unsupported=unsupported, seed=seed, progress=progress)
+    layers = [call.name for call in model.first.layers]
+    for name in own:
+        if name not in layers:
+            raise AccelsimError(f"simulate: layer_schemes has '{name}', expected one of {', '.join(layers)}")
     design = Design(
         scheme=scheme,
+        layer_schemes=own,
         arch=machine,
         options=(options or QuantizeOptions()).on_machine(machine.fold, machine.scale_rounding),
         chained=chained,
@@ -175,6 +190,10 @@ def simulate(
     if methods is not None:
         simulated.refine(methods)
     return simulated
+
+
+def parsed(scheme: str | Scheme) -> Scheme:
+    return Scheme.parse(scheme) if isinstance(scheme, str) else scheme
 
 
 def check_preset(quantize: str | None) -> None:
@@ -203,7 +222,7 @@ def prepare_layers(calibrated: Calibrated, design: Design) -> dict[str, Hardware
                 calibration_input=seen,
                 calibration_weight=seen_weight,
             ),
-            design.scheme,
+            design.scheme_of(call.name),
             design.arch.vector_size,
             design.options,
             output_gamma=1.0,
@@ -228,7 +247,7 @@ def prepare_formats(calibrated: Calibrated, design: Design) -> dict[str, Formats
     assert isinstance(runner, GraphRunner)
     found: dict[str, Formats] = {}
     for name, readers in find_readers(runner.traced.module).items():
-        operands = storage_of(readers, design.scheme, design.arch.residual_operand)
+        operands = storage_of(readers, design.scheme, design.scheme_of, design.arch.residual_operand)
         if not operands or name not in calibrated.tensors.kept:
             continue
         rows = calibrated.tensors.rows(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from torch import fx
@@ -60,11 +61,14 @@ def _follow(node: fx.Node, readers: Readers) -> None:
             readers.nodes.append(call)
 
 
-def storage_of(readers: Readers, scheme: Scheme, residual: Operand | None) -> tuple[Operand, ...]:
+def storage_of(
+    readers: Readers, scheme: Scheme, scheme_of: Callable[[str], Scheme], residual: Operand | None
+) -> tuple[Operand, ...]:
     """The formats of a tensor, without their gammas; none of one that only the caller reads, or that the
     host makes.
 
-    For layers that which they multiply, for nodes that of residuals, by default the scheme's activations.
+    For layers that which they multiply, the widest where their schemes (`scheme_of` a layer) differ; for
+    nodes that of residuals, by default the scheme's activations.
     """
     call = readers.node.meta[CALL]
     if isinstance(call, NodeCall) and call.node.unit == "none":
@@ -77,10 +81,17 @@ def storage_of(readers: Readers, scheme: Scheme, residual: Operand | None) -> tu
     if not (use.by_layers or use.by_nodes):
         return ()
     if readers.inputs:
-        own = scheme.activation.of_sign(any(reader.layer.input_signed for reader in readers.inputs))
+        widest = _widest(scheme_of(reader.name).activation for reader in readers.inputs)
+        own = widest.of_sign(any(reader.layer.input_signed for reader in readers.inputs))
+    elif readers.weights:
+        own = _widest(scheme_of(reader.name).weight for reader in readers.weights)
     else:
-        own = scheme.weight if readers.weights else scheme.activation.of_sign(signed)
+        own = scheme.activation.of_sign(signed)
     return formats_of(own, waiting, use)
+
+
+def _widest(operands: Iterable[Operand]) -> Operand:
+    return max(operands, key=lambda operand: (operand.bits, operand.scale.bits))
 
 
 def _never_negative(node: fx.Node, call: LayerCall | NodeCall) -> bool:

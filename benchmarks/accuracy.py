@@ -15,10 +15,13 @@ file, in which points that are there already are not run again. Sets of points:
     calibration  how static ranges and gammas are chosen
     accumulators narrow accumulators that saturate or wrap
     methods      layer by layer and chained, residuals wider or not, plain words and better ones
+    fits         what the better words are made of, alone and together
+    prepared     models changed before they are quantized, alone and together
+    layers       some layers at a wider scheme, those that gain most on calibration inputs
 
 Of each point: the headline metric with its difference from the float model and the 95 % interval of that,
-agreement with it, SQNR and cosine of the outputs; where the machine runs the scheme, cycles and energy of one
-example and the area of a PE.
+agreement with it, SQNR and cosine of the outputs; where a machine runs the model as it is at one scheme,
+cycles and energy of one example and the area of a PE.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent.parent / "shared" / "data"
 PUBLISHED = HERE / "published_accuracy.csv"
@@ -41,8 +46,9 @@ PUBLISHED = HERE / "published_accuracy.csv"
 
 @dataclass(frozen=True)
 class Point:
-    """What is run. quantize: preset of words, with `fake` no machine but fake quantization, `float` the float
-    model; options: of the quantizer, overrides: of the arch, as KEY=VALUE joined by blanks."""
+    """What is run. quantize: preset of words, or the names of fits joined by +, with `fake` no machine but
+    fake quantization, `float` the float model; options: of the quantizer, overrides: of the arch, prepare: of
+    the preparation, as KEY=VALUE joined by blanks; wider: `COUNT SCHEME` of the layers that gain most."""
 
     scheme: str
     quantize: str = "plain"
@@ -51,6 +57,8 @@ class Point:
     residual: str = ""
     options: str = ""
     overrides: str = ""
+    prepare: str = ""
+    wider: str = ""
 
 
 FLOAT = Point("float", "float")
@@ -130,10 +138,42 @@ def methods(network: str) -> Iterator[Point]:
                 yield Point(scheme, quantize, chained=True, residual=residual)
 
 
+FITS = ("gain_and_bias", "round_by_columns", "refit", "input_gamma")
+
+
+def fits(_: str) -> Iterator[Point]:
+    """At 4/4/4/4: each alone, with the correction of gain and bias, and all but one."""
+    all_of_them = set(FITS)
+    chosen = [{name} for name in FITS] + [{FITS[0], name} for name in FITS[1:]]
+    for own in chosen + [all_of_them - {name} for name in FITS]:
+        for chained in (False, True):
+            yield Point("4/4/4/4", "+".join(name for name in FITS if name in own), chained=chained)
+
+
+def prepared(network: str) -> Iterator[Point]:
+    image = network != "minilm"
+    ways = ["equalize=true", "smooth=0.5", "permute=true", "smooth=0.5 permute=true"]
+    if not image:
+        ways += ["rotate=16", "rotate=16 rotate_inputs=true", "smooth=0.5 rotate=16 rotate_inputs=true"]
+    for scheme, residual in (("4/4/4/4", ""), ("3/3/4/4", "8/-")) if image else (("4/4/4/4", "8/8"),):
+        for way in ways:
+            yield Point(scheme, "best", chained=True, residual=residual, prepare=way)
+
+
+def layers(network: str) -> Iterator[Point]:
+    counts = (1, 2, 4, 8) if network != "minilm" else (4, 8)
+    for scheme, wider in (("4/4/4/4", "4/8/6/10"), ("4/4/4/4", "8/8/-/-"), ("3/3/4/4", "4/8/6/10")):
+        for count in counts:
+            yield Point(scheme, wider=f"{count} {wider}")
+
+
 SETS = {
     own.__name__: own
-    for own in (reference, granularity, bits, scales, products, calibration, accumulators, methods)
-}
+    for own in (
+        reference, granularity, bits, scales, products, calibration, accumulators, methods, fits, prepared,
+        layers,
+    )
+}  # fmt: skip
 
 
 def load(network: str, data: Path, limit: int | None) -> Any:
@@ -174,6 +214,8 @@ class Bench:
         self.trace = folder / f"{network}.safetensors"
         accelsim.torch.export(task.model, task.inputs[:1], self.trace)
         self.costs: dict[tuple[str, ...], dict[str, float]] = {}
+        self.prepared: dict[str, Any] = {"": self.calibrated}
+        self.gains: dict[tuple[str, str], list[str]] = {}
 
     def row(self, point: Point) -> dict[str, Any]:
         start = time.perf_counter()
@@ -185,6 +227,7 @@ class Bench:
             outputs = self.task.outputs(model)
             if point.quantize != "fake":
                 row["overflow_share"] = _share(model.coverage)
+            if point.quantize != "fake" and not point.prepare and not point.wider:
                 row |= self.cost(point)
         found = self.task.compare(outputs, self.reference)
         head = self.task.headline
@@ -205,17 +248,43 @@ class Bench:
         import accelsim.torch
         from accelsim.api import quantize_options
 
-        fake = point.quantize == "fake"
-        return accelsim.torch.simulate(
-            self.calibrated,
+        fake, fitted = point.quantize == "fake", point.quantize.split("+")
+        own = set(fitted) <= set(FITS)
+        model = accelsim.torch.simulate(
+            self.prepared_as(point.prepare),
             scheme=point.scheme,
             overrides=_overrides(point),
+            layer_schemes=self.wider_layers(point),
             options=quantize_options(point.options.split()) if point.options else None,
             chained=point.chained,
             residual=point.residual or None,
-            quantize=None if fake else point.quantize,  # type: ignore[arg-type]
+            quantize=None if fake else "plain" if own else point.quantize,  # type: ignore[arg-type]
             fake_quantization=fake,
         )
+        if own:
+            model.refine(accelsim.torch.Methods(**{name: name in fitted for name in FITS}))
+        return model
+
+    def prepared_as(self, way: str) -> Any:
+        import accelsim.torch
+
+        if way not in self.prepared:
+            values = {key: yaml.safe_load(value) for key, value in (own.split("=") for own in way.split())}
+            preparation = accelsim.torch.Preparation(**values)
+            self.prepared = {"": self.calibrated, way: accelsim.torch.prepare(self.calibrated, preparation)}
+        return self.prepared[way]
+
+    def wider_layers(self, point: Point) -> dict[str, str]:
+        """Chosen one by one on calibration inputs, layer by layer with plain words."""
+        import accelsim.torch
+
+        if not point.wider:
+            return {}
+        count, scheme = point.wider.split()
+        key = point.scheme, scheme
+        if key not in self.gains:
+            self.gains[key] = list(accelsim.torch.layer_gains(self.calibrated, point.scheme, scheme))
+        return dict.fromkeys(self.gains[key][: int(count)], scheme)
 
     def cost(self, point: Point) -> dict[str, float]:
         """Of one example on the machine, with residuals as they are; better words move no bit more."""
@@ -280,7 +349,9 @@ def _short(value: Any) -> Any:
 
 def show(row: dict[str, Any]) -> str:
     what = " ".join(
-        str(row[name]) for name in ("scheme", "quantize", "residual", "options", "overrides") if row[name]
+        str(row[name])
+        for name in ("scheme", "quantize", "residual", "options", "overrides", "prepare", "wider")
+        if row[name]
     )
     what += f" V={row['vector_size']}" + (" chained" if str(row["chained"]) == "True" else "")
     agrees = f"same {float(row['same_argmax']):6.2f} %" if row["same_argmax"] != "" else ""
@@ -299,7 +370,8 @@ def beside(rows: Iterable[dict[str, Any]], network: str) -> Iterator[str]:
     for row in rows:
         plain = row["quantize"] in ("plain", "fake") and str(row["chained"]) == "False"
         plain = plain and row["network"] == network
-        if plain and not row["options"] and not row["overrides"] and str(row["vector_size"]) == "16":
+        plain = plain and not any(row[name] for name in ("options", "overrides", "prepare", "wider"))
+        if plain and str(row["vector_size"]) == "16":
             own[tuple(row["scheme"].split("/"))] = float(row["difference"])
     models = ["BERT-base", "BERT-large"] if network == "minilm" else ["ResNet-50"]
     for model in models:

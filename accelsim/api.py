@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,14 @@ from accelsim.network import (
     run_network,
 )
 from accelsim.open import open_workload
-from accelsim.quantize.arrays import PERCENTILE_IS_SPLIT, PRESETS, Preset, QuantizeOptions
+from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.workload import Workload
+from accelsim.report.accelergy import tables_of
 from accelsim.report.bits import BitsResult
 from accelsim.report.comparison import comparison_table
-from accelsim.report.inventory import technology_of
+from accelsim.report.explain import accelergy_entries, price_list
+from accelsim.report.inventory import Part, build_inventory
+from accelsim.report.library import Costs, library_of
 from accelsim.report.results import Comparison, RunResult
 
 if TYPE_CHECKING:
@@ -48,7 +51,7 @@ def run(
     *,
     overrides: Sequence[str] = (),
     options: QuantizeOptions | None = None,
-    costs: str | Path | None = None,
+    costs: Costs | None = None,
     progress: Progress | None = None,
     keep_tensors: bool = True,
     gated_fraction: float | None = None,
@@ -58,11 +61,12 @@ def run(
 
     trace: a file, the name of a bundled trace or a network, or an open workload; arch: a preset, a file or an
     Arch; overrides: `KEY=VALUE` changes to the arch; options: how a float trace is quantized; costs: a folder
-    of cost tables, by default the package's; keep_tensors: keep operands and values of every layer in the
-    result (`activities`, and for `write(dump=True)`); without them memory stays that of a layer or two;
-    gated_fraction: compute no values, only cycles and energy, and assume that this share of the lane steps is
-    gated (those in the image's padding are anyway). timeline: record what happens when, for
-    `write` to put into timeline.json. Raises AccelsimError on bad input, with one clear line.
+    of cost tables, by default the package's, files of prices, or both (docs/costs.md); keep_tensors: keep
+    operands and values of every layer in the result (`activities`, and for `write(dump=True)`); without them
+    memory stays that of a layer or two; gated_fraction: compute no values, only cycles and energy, and assume
+    that this share of the lane steps is gated (those in the image's padding are anyway). timeline: record
+    what happens when, for `write` to put into timeline.json. Raises AccelsimError on bad input, with one
+    clear line.
     """
     request = _request(
         trace,
@@ -85,7 +89,7 @@ def compare(
     *,
     overrides: Sequence[str] = (),
     options: QuantizeOptions | None = None,
-    costs: str | Path | None = None,
+    costs: Costs | None = None,
     progress: Progress | None = None,
     keep_tensors: bool = True,
     gated_fraction: float | None = None,
@@ -129,7 +133,7 @@ def bits(
     widths: Iterable[int] = DEFAULT_WIDTHS,
     overrides: Sequence[str] = (),
     options: QuantizeOptions | None = None,
-    costs: str | Path | None = None,
+    costs: Costs | None = None,
     progress: Progress | None = None,
 ) -> BitsResult:
     """How many bits the values of a workload take: what sizes accumulators, multipliers and zero detection.
@@ -146,12 +150,38 @@ def cost_table(
     component: str | None = None,
     arch: str | Path | Arch = "magnet16",
     *,
-    costs: str | Path | None = None,
+    costs: Costs | None = None,
 ) -> pd.DataFrame:
     """Every constant, or those of one component, with unit, node, source and evidence."""
     import pandas as pd
 
-    return pd.DataFrame(_library(_machine(arch, ()), costs).rows(component))
+    return pd.DataFrame(library_of(_machine(arch, ()), costs).rows(component))
+
+
+def cost_list(
+    arch: str | Path | Arch = "magnet16",
+    scheme: str | Scheme = "4/4/4/4",
+    *,
+    overrides: Sequence[str] = (),
+    costs: Costs | None = None,
+) -> pd.DataFrame:
+    """What one instance of every part of a machine costs at a scheme, in the columns of `cost_table`; written
+    to a CSV file, and changed, it is an argument `costs`. Raises AccelsimError."""
+    inventory, library = _inventory(_machine(arch, overrides), _scheme(scheme), costs)
+    return price_list(inventory, library.technology)
+
+
+def accelergy_tables(
+    arch: str | Path | Arch = "magnet16",
+    scheme: str | Scheme = "4/4/4/4",
+    *,
+    overrides: Sequence[str] = (),
+    costs: Costs | None = None,
+) -> dict[str, str]:
+    """The same as Accelergy's tables: the text of ERT.yaml and ART.yaml. Raises AccelsimError."""
+    machine = _machine(arch, overrides)
+    inventory, _ = _inventory(machine, _scheme(scheme), costs)
+    return tables_of(accelergy_entries(inventory, machine.name), machine.clock_ghz)
 
 
 def characterise_costs(
@@ -189,7 +219,7 @@ def explain_mapping(
     *,
     overrides: Sequence[str] = (),
     options: QuantizeOptions | None = None,
-    costs: str | Path | None = None,
+    costs: Costs | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """(candidates of one layer, best first; what bounds it): what the mapper chose, and from what.
 
@@ -258,7 +288,7 @@ def synthesise_rtl(
     *,
     overrides: Sequence[str] = (),
     liberty: str | Path | None = None,
-    costs: str | Path | None = None,
+    costs: Costs | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Synthesise what `emit_rtl` wrote with Yosys: cells by module, and modelled beside synthesised area.
 
@@ -269,54 +299,8 @@ def synthesise_rtl(
     machine = _machine(arch, overrides)
     machine.check_scheme(_scheme(scheme))
     rows = synth(out, liberty)
-    library = _library(machine, costs)
+    library = library_of(machine, costs)
     return synth_frame(rows), compare_area(rows, machine, _scheme(scheme), library)
-
-
-def quantize_options(items: Sequence[str]) -> QuantizeOptions:
-    """QuantizeOptions from `KEY=VALUE` texts, of what has floats, but not the model that they are of.
-
-    Raises AccelsimError for an unknown key or value, and for a preset that is fitted to the model.
-    """
-    preset, items = split_preset(items)
-    if preset not in (None, "plain"):
-        raise AccelsimError(
-            f"--quantize preset={preset}: is fitted to a model, which no trace holds, expected a trace of "
-            f"`accelsim export MODEL --scheme SCHEME --quantize preset={preset}`, without --quantize"
-        )
-    known = {field.name: field for field in fields(QuantizeOptions)}
-    values: dict[str, Any] = {}
-    for item in items:
-        key, equals, text = item.partition("=")
-        if key == "percentile":
-            raise AccelsimError(f"--quantize {item}: {PERCENTILE_IS_SPLIT}")
-        if not equals or key not in known:
-            raise AccelsimError(
-                f"--quantize {item}: expected KEY=VALUE with KEY one of preset, {', '.join(known)}"
-            )
-        values[key] = text
-        if isinstance(known[key].default, float):
-            try:
-                values[key] = float(text)
-            except ValueError:
-                raise AccelsimError(f"--quantize {item}: expected a number") from None
-    return QuantizeOptions(**values)
-
-
-def split_preset(items: Sequence[str]) -> tuple[Preset | None, list[str]]:
-    """(NAME of the last `preset=NAME`, the other texts). Raises AccelsimError for a name that is none."""
-    preset, rest = None, []
-    for item in items:
-        key, _, text = item.partition("=")
-        if key != "preset":
-            rest.append(item)
-        elif text not in PRESETS:
-            raise AccelsimError(
-                f"--quantize {item}: expected preset=NAME with NAME one of {', '.join(PRESETS)}"
-            )
-        else:
-            preset = text
-    return preset, rest
 
 
 def _request(
@@ -325,7 +309,7 @@ def _request(
     scheme: str | Scheme,
     overrides: Sequence[str],
     options: QuantizeOptions | None,
-    costs: str | Path | None,
+    costs: Costs | None,
     *,
     keep_tensors: bool = False,
     narrow: bool = False,
@@ -341,7 +325,7 @@ def _request(
         workload,
         machine,
         (wanted,) * len(workload.layers),
-        _library(machine, costs),
+        library_of(machine, costs),
         options,
         float_outputs(workload) if gated_fraction is None else {},
         keep_tensors=keep_tensors,
@@ -365,11 +349,10 @@ def _machine(arch: str | Path | Arch, overrides: Sequence[str]) -> Arch:
     return arch
 
 
-def _library(machine: Arch, costs: str | Path | None) -> CostLibrary:
-    """Prices at the machine's technology, from the folder `costs` or the package."""
-    if costs is not None and not Path(costs).is_dir():
-        raise AccelsimError(f"costs {costs}: no such folder, expected one of cost tables")
-    return CostLibrary(technology_of(machine), None if costs is None else Path(costs))
+def _inventory(machine: Arch, scheme: Scheme, costs: Costs | None) -> tuple[list[Part], CostLibrary]:
+    machine.check_scheme(scheme)
+    library = library_of(machine, costs)
+    return build_inventory(machine, scheme, library), library
 
 
 def _scheme(scheme: str | Scheme) -> Scheme:

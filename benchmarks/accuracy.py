@@ -246,7 +246,7 @@ class Bench:
 
     def simulated(self, point: Point) -> Any:
         import accelsim.torch
-        from accelsim.api import quantize_options
+        from accelsim.quantize.options import quantize_options
 
         fake, fitted = point.quantize == "fake", point.quantize.split("+")
         own = set(fitted) <= set(FITS)

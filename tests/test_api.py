@@ -16,7 +16,7 @@ import pytest
 from conftest import GEOMETRIES, small_layers
 
 from accelsim import network
-from accelsim.api import DEFAULT_SCHEMES, compare, cost_table, quantize_options, run
+from accelsim.api import DEFAULT_SCHEMES, compare, cost_table, run
 from accelsim.compute.values import Computed, ComputeRequest
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
@@ -25,6 +25,7 @@ from accelsim.mapping.layout.program import LayerProgram
 from accelsim.mapping.residency import Residency
 from accelsim.mapping.search.mapper import Choice, Mapper
 from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.quantize.options import quantize_options
 from accelsim.trace.file import Trace
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import FloatLayer, Layer, LayerSpec

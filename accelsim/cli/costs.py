@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from accelsim.cli.options import CostsOption
+from accelsim.cli.options import ArchOption, CostsOption, SetOption
+from accelsim.errors import AccelsimError
 
 
 class _ShowByDefault(TyperGroup):
@@ -32,17 +34,41 @@ def costs_command(
     component: Annotated[list[str] | None, typer.Argument(metavar="[COMPONENT ...]")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print as CSV, every column in full.")] = False,
     costs: CostsOption = None,
+    scheme: Annotated[
+        str | None,
+        typer.Option("--scheme", help="What the parts of a machine cost at this scheme, in place of tables."),
+    ] = None,
+    arch: ArchOption = "magnet16",
+    overrides: SetOption = None,
+    accelergy: Annotated[
+        Path | None, typer.Option("--accelergy", help="With --scheme: write ERT.yaml and ART.yaml there.")
+    ] = None,
 ) -> None:
     """Print the cost constants with unit, node, source and evidence; without arguments, an overview."""
     import pandas as pd
 
-    from accelsim.api import cost_table
+    from accelsim import api
     from accelsim.cli.terminal import print_frame
 
-    if component:
-        frame = pd.concat([cost_table(name, costs=costs) for name in component], ignore_index=True)
+    if scheme is None and (overrides or accelergy or arch != "magnet16"):
+        raise AccelsimError("costs: --arch, --set and --accelergy are of a machine, expected --scheme too")
+    if scheme is not None:
+        how: dict[str, Any] = {"overrides": overrides or (), "costs": costs}
+        if accelergy is not None:
+            for path in _written(accelergy, api.accelergy_tables(arch, scheme, **how)):
+                typer.echo(f"wrote {path}")
+            return
+        frame = api.cost_list(arch, scheme, **how)
+        if component:
+            unknown = [name for name in component if name not in set(frame["component"])]
+            if unknown:
+                parts = ", ".join(dict.fromkeys(frame["component"]))
+                raise AccelsimError(f"costs: the machine has no '{unknown[0]}', expected one of {parts}")
+            frame = frame[frame["component"].isin(component)]
+    elif component:
+        frame = pd.concat([api.cost_table(name, costs=costs) for name in component], ignore_index=True)
     else:
-        frame = cost_table(costs=costs)
+        frame = api.cost_table(costs=costs)
         if not csv:
             overview = frame.groupby("component", sort=True).agg(
                 constants=("value", "size"),
@@ -55,6 +81,20 @@ def costs_command(
         typer.echo(frame.to_csv(index=False), nl=False)
     else:
         print_frame(frame)
+
+
+def _written(folder: Path, texts: Mapping[str, str]) -> Iterator[Path]:
+    """Files in a folder that is there, each whole or as it was."""
+    for name, text in texts.items():
+        new = folder / f".{name}.new"
+        try:
+            new.write_text(text, encoding="utf-8")
+            new.replace(folder / name)
+        except OSError as error:
+            raise AccelsimError(f"{folder / name}: cannot be written: {error.strerror or error}") from None
+        finally:
+            new.unlink(missing_ok=True)
+        yield folder / name
 
 
 @costs_app.command("characterise")

@@ -121,7 +121,7 @@ def _words(
         if quantize or overrides or arch != "magnet16":
             raise AccelsimError("--quantize, --arch and --set are for --scheme, which is not given")
         return {}
-    from accelsim.api import quantize_options, split_preset
+    from accelsim.quantize.options import quantize_options, split_preset
 
     preset, rest = split_preset(quantize or [])
     options = quantize_options(rest) if rest else None

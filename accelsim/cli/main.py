@@ -69,10 +69,15 @@ def run_command(
     gated_fraction: GatedOption = None,
     timeline: TimelineOption = False,
     plots: PlotOption = True,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Show, and write to explained.csv, count x constant = energy."),
+    ] = False,
 ) -> None:
     """Simulate a trace at one scheme and write its results."""
     from accelsim import api
     from accelsim.cli.progress import progress_bar
+    from accelsim.cli.terminal import print_explained
     from accelsim.report.folder import check_target
 
     target = _target(out, trace, scheme)
@@ -90,8 +95,10 @@ def run_command(
             gated_fraction=_gated(data, gated_fraction, dump),
             timeline=timeline,
         )
-        result.write(target, plots=plots, dump=dump)
+        result.write(target, plots=plots, dump=dump, explained=explain)
     _print_run(result)
+    if explain:
+        print_explained(result.explain())
     _written(target)
 
 

@@ -33,7 +33,12 @@ QuantizeOption = Annotated[
     typer.Option("--quantize", metavar="KEY=VALUE", help="Change how a float trace is quantized; repeats."),
 ]
 CostsOption = Annotated[
-    Path | None, typer.Option("--costs", help="Folder of cost tables [default: those of the package].")
+    list[Path] | None,
+    typer.Option(
+        "--costs",
+        help="Folder of cost tables [default: those of the package], or a .csv or Accelergy .yaml file of "
+        "prices; repeats.",
+    ),
 ]
 DumpOption = Annotated[
     bool, typer.Option("--dump", help="Also write outputs.safetensors: operands, psums, outputs.")
@@ -56,7 +61,7 @@ PlotOption = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw energ
 def quantize_options_of(items: list[str] | None) -> QuantizeOptions | None:
     if not items:
         return None
-    from accelsim.api import quantize_options
+    from accelsim.quantize.options import quantize_options
 
     return quantize_options(items)
 

@@ -51,6 +51,28 @@ def print_frame(frame: pd.DataFrame) -> None:
     _console().print(table)
 
 
+def print_explained(rows: pd.DataFrame) -> None:
+    """What the energy is made of, the largest first; sources are in the file."""
+    shown = rows[rows["energy_pj"] > 0].sort_values("energy_pj", ascending=False, kind="stable")
+    print_frame(
+        shown.assign(
+            energy_per_action_fj=shown["energy_per_action_pj"] * 1e3,
+            energy_uj=shown["energy_pj"] / 1e6,
+        )[
+            [
+                "scope",
+                "component",
+                "action",
+                "count",
+                "energy_per_action_fj",
+                "energy_uj",
+                "share_percent",
+                "evidence",
+            ]
+        ]
+    )
+
+
 def print_mapping(values: Mapping[str, Any]) -> None:
     """Name and value, one a line; nested mappings are flattened with dots."""
     table = Table(box=None, show_header=False, pad_edge=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from accelsim.costs import tables
@@ -11,6 +11,7 @@ from accelsim.costs.component import BlockCost, ComponentCost, require_count
 from accelsim.costs.dot import DotProducts
 from accelsim.costs.listing import list_constants
 from accelsim.costs.logic import LogicBlocks
+from accelsim.costs.own import OwnPrice, OwnPrices
 from accelsim.costs.scaling import LogicScaling, SramScaling
 from accelsim.costs.sram import SramMacros
 from accelsim.costs.tables import Datapath, Row, read_table, sources
@@ -35,11 +36,17 @@ SYSTEM_KEYS = (
 
 
 class CostLibrary:
-    """Prices at one technology, from the tables in `tables_dir` (default: those of the package)."""
+    """Prices at one technology, from the tables in `tables_dir` (default: those of the package).
 
-    def __init__(self, technology: Technology, tables_dir: Path | None = None) -> None:
+    own: of parts of a machine, in place of the tables'; `build_inventory` (report/inventory.py) takes them.
+    """
+
+    def __init__(
+        self, technology: Technology, tables_dir: Path | None = None, own: Iterable[OwnPrice] = ()
+    ) -> None:
         directory = tables.TABLES_DIR if tables_dir is None else Path(tables_dir)
         self.technology = technology
+        self.own = OwnPrices(own, technology)
         self._tables: dict[str, list[Row]] = {
             "datapath": read_table(tables.DATAPATH, directory),
             "sram": read_table(tables.SRAM, directory),

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from accelsim.costs.tables import Row
 from accelsim.errors import AccelsimError
 
+COLUMNS = (
+    "component", "item", "quantity", "value", "unit", "node_nm", "vdd_v", "source", "status",
+)  # fmt: skip
 FAMILY_COMPONENTS = {
     "mul": "dot_product", "dot": "dot_product", "scale_product": "scale_product",
     "scaling_mul": "scale_multiply",

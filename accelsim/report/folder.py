@@ -18,6 +18,7 @@ _FILES = {
     "summary.json",
     "bits.json",
     "comparison.csv",
+    "explained.csv",
     "outputs.safetensors",
     "timeline.json",
     *(f"{table}.csv" for table in (*TABLES, *BITS_TABLES)),

@@ -6,18 +6,20 @@ registers), pe (collectors, buffers, PPU, control), array (crossbar, global buff
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from accelsim.costs import ComponentCost, CostLibrary, Technology
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.actions import DOT_PRODUCT_OP_CHANGING, charged_to
+from accelsim.machine.actions import ACTIONS, DOT_PRODUCT_OP_CHANGING, charged_to
 from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.workload.storage import Use, formats_of
 
 SCOPES = ("datapath", "pe", "array", "system")
+# Of all machines; the constants of the PPU are charged for nothing that is counted.
+PART_NAMES = {part for action in ACTIONS.values() for part, _ in action.priced_by} | {"ppu_constants"}
 
 # The PPU's internal value z is limited to 24 bits (docs/numerics.md).
 PPU_VALUE_BITS = 24
@@ -56,10 +58,15 @@ def dot_bits(arch: Arch, scheme: Scheme) -> int:
 
 
 def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
-    """Every part of the array, innermost scope first. Raises AccelsimError where no price exists."""
-    pe_parts = [*_datapath(arch, scheme, library), *_pe(arch, scheme, library)]
+    """Every part of the array, innermost scope first, with the library's own prices where it has any. Raises
+    AccelsimError where no price exists."""
+
+    def priced(parts: Iterable[Part]) -> list[Part]:
+        return [replace(part, cost=library.own.applied(part.name, part.cost)) for part in parts]
+
+    pe_parts = priced([*_datapath(arch, scheme, library), *_pe(arch, scheme, library)])
     pe_area_um2 = sum(part.instances * part.cost.area_um2 for part in pe_parts) / arch.pes
-    return [*pe_parts, *_array(arch, scheme, library, pe_area_um2), _dram(arch, library)]
+    return [*pe_parts, *priced([*_array(arch, scheme, library, pe_area_um2), _dram(arch, library)])]
 
 
 def action_prices_pj(inventory: list[Part], clock_ghz: float = 1.0) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from accelsim.compute.activity import LayerActivity
-from accelsim.costs import CostLibrary
+from accelsim.costs import ComponentCost, CostLibrary
 from accelsim.formats.scheme import Scheme
 from accelsim.machine import actions
 from accelsim.machine.arch import Arch
@@ -43,6 +43,7 @@ class Report:
 
     layers: one row a layer; components: one row a (layer, component, action) with its energy; area: one row a
     component; stalls: one row a (layer, pe, stall reason). Energies are of the whole array, in pJ.
+    clock_tree: the price of what has no row in `area`.
     """
 
     arch: Arch
@@ -52,6 +53,7 @@ class Report:
     area: pd.DataFrame
     stalls: pd.DataFrame
     warnings: tuple[str, ...]
+    clock_tree: ComponentCost
 
     def __repr__(self) -> str:
         return f"<Report of {len(self.layers)} layers at {self.scheme} on {self.arch.name}>"
@@ -105,6 +107,7 @@ def price(request: PriceRequest) -> Report:
         pd.DataFrame([_area_row(arch, part) for part in inventory]),
         _stall_frame(activities),
         tuple(_clock_warnings(arch, inventory)),
+        library.clock_tree(),
     )
 
 

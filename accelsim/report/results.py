@@ -14,6 +14,7 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.report.accuracy import accuracy_columns
 from accelsim.report.dump import dump_tensors
+from accelsim.report.explain import explain
 from accelsim.report.folder import TABLES, result_folder
 from accelsim.report.price import Report
 from accelsim.report.shown import shown_comparison, shown_run
@@ -57,10 +58,20 @@ class RunResult:
     def area(self) -> pd.DataFrame:
         return self.report.area
 
-    def write(self, out: str | Path, *, plots: bool = True, dump: bool = False) -> Path:
-        """Write the result folder. Raises AccelsimError when `out` cannot be written or holds other files."""
+    def explain(self) -> pd.DataFrame:
+        """One row a (scope, component, action) of the whole run: count x energy_per_action_pj = energy_pj,
+        with what the constant rests on."""
+        return explain(self.report)
+
+    def write(
+        self, out: str | Path, *, plots: bool = True, dump: bool = False, explained: bool = False
+    ) -> Path:
+        """Write the result folder, with `explain()` in it where asked for. Raises AccelsimError when `out`
+        cannot be written or holds other files."""
         with result_folder(out) as folder:
             write_run(self, folder, plots=plots, dump=dump)
+            if explained:
+                write_csv(self.explain(), folder / "explained.csv")
         return Path(out)
 
 

@@ -1,0 +1,42 @@
+"""What a machine is priced by: tables of the package or a folder, and prices of a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelsim.costs import CostLibrary
+from accelsim.costs.own import OwnPrice, read_own_csv
+from accelsim.errors import AccelsimError
+from accelsim.machine.arch import Arch
+from accelsim.report.accelergy import read_accelergy
+from accelsim.report.inventory import PART_NAMES, technology_of
+
+Costs = str | Path | Sequence[str | Path]
+"""A folder of cost tables, files of prices (CSV, or Accelergy's YAML) of the machine's parts, or both."""
+
+
+def library_of(arch: Arch, costs: Costs | None) -> CostLibrary:
+    """Prices at the machine's node and supply. Raises AccelsimError for what is neither folder nor prices."""
+    given = [] if costs is None else [costs] if isinstance(costs, (str, Path)) else list(costs)
+    folders: list[Path] = []
+    own: list[OwnPrice] = []
+    for path in map(Path, given):
+        if path.is_dir():
+            folders.append(path)
+        elif not path.is_file():
+            raise AccelsimError(
+                f"costs {path}: no such folder or file, expected a folder of cost tables, or prices in a "
+                f".csv or .yaml file"
+            )
+        elif path.suffix == ".csv":
+            own += read_own_csv(path)
+        elif path.suffix in (".yaml", ".yml"):
+            own += read_accelergy(path, arch.clock_ghz)
+        else:
+            raise AccelsimError(f"costs {path}: suffix is '{path.suffix}', expected .csv, .yaml or .yml")
+    if len(folders) > 1:
+        raise AccelsimError(f"costs: {', '.join(map(str, folders))} are two folders of tables, expected one")
+    library = CostLibrary(technology_of(arch), folders[0] if folders else None, own)
+    library.own.check_parts(PART_NAMES)
+    return library

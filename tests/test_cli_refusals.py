@@ -62,7 +62,6 @@ BAD = {
     "activation bits": ((*RUN, "--scheme", "4/1/4/4"), "activation bits is 1"),
     "scale of 0 bits": ((*RUN, "--scheme", "4/4/0/4"), "'4/4/0/4'", "weight-scale"),
     "scale bits": ((*RUN, "--scheme", "4/4/4/11"), "activation-scale bits is 11"),
-    "sp too wide": ((*RUN, "--scheme", "4/4/4/4:sp8"), ":sp8", "8 bits"),
     "sp of 0": ((*RUN, "--scheme", "4/4/4/4:sp0"), "scale-product"),
     "nonsense": ((*RUN, "--scheme", "int8"), "'int8'", "W/A/ws/as"),
     "nonsense in compare": (("compare", "good.safetensors", "--scheme", "4/4"), "'4/4'"),

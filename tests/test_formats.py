@@ -212,6 +212,13 @@ def test_bad_scales_and_operands() -> None:
 # --- schemes ----------------------------------------------------------------------------------------------
 
 
+def test_a_product_that_is_not_narrower_is_the_full_one() -> None:
+    for text in ("4/4/4/4:sp8", "4/4/4/4:sp9", "4/4/4/4:sp64"):
+        assert Scheme.parse(text) == Scheme.parse("4/4/4/4") and str(Scheme.parse(text)) == "4/4/4/4"
+    assert Scheme.integer(4, 8, 6, 10, 16) == Scheme.integer(4, 8, 6, 10)
+    assert Scheme.parse("4/4/4/4:sp7").scale_product_shift == 1
+
+
 def test_texts() -> None:
     for text in ("8/8/-/-", "4/4/4/4", "4/8/6/10:sp8", "4/4/4/4@32", "4/4/4/4@8:sp4", *SCHEMES):
         scheme = Scheme.parse(text)

@@ -41,8 +41,8 @@ def parse_residual(text: str) -> Operand:
 class Scheme:
     """What weights and activations are made of. `activation` is the operand of a signed tensor.
 
-    scale_product_bits (`:spN`): the product of two unsigned integer scales is rounded to so many bits; 0:
-    keeps its full width. Both operands have the same block, or None, for which the machine's vector_size
+    scale_product_bits (`:spN`): the product of two unsigned integer scales is rounded to so many bits; 0, as
+    which any width from the full product's on is kept: its full width. Both operands have the same block, or None, for which the machine's vector_size
     stands in. Raises AccelsimError for operands that do not belong together.
     """
 
@@ -62,11 +62,12 @@ class Scheme:
             return
         if (self.weight.scale.kind, self.activation.scale.kind) != ("uint", "uint"):
             raise AccelsimError(f"scheme {self}: :spN needs integer scales on both sides")
-        if self.scale_product_bits < 0 or self.scale_product_shift < 1:
+        if self.scale_product_bits < 0:
             raise AccelsimError(
-                f"scheme {self}: a scale product rounded to {self.scale_product_bits} bits must be narrower "
-                f"than the full product of {self.full_scale_product_bits} bits"
+                f"scheme {self}: scale-product bits is {self.scale_product_bits}, expected 0 or more"
             )
+        if self.scale_product_bits >= self.full_scale_product_bits:
+            object.__setattr__(self, "scale_product_bits", 0)
 
     @classmethod
     def parse(cls, text: str) -> Scheme:

@@ -7,10 +7,12 @@ from pathlib import Path
 from accelsim.errors import AccelsimError
 from accelsim.synthetic.networks import NETWORKS, Request, network, split_name
 from accelsim.synthetic.recipe import Recipe, is_recipe
-from accelsim.synthetic.scalesim import read_topology
+from accelsim.synthetic.scalesim import Depthwise, read_topology
 from accelsim.synthetic.workload import SyntheticWorkload
 from accelsim.trace.file import Trace
 from accelsim.trace.find import find_trace
+
+_TOPOLOGIES = (".csv", ".txt", ".tsv")
 
 
 def open_workload(
@@ -19,20 +21,25 @@ def open_workload(
     seq: int | None = None,
     batch: int | None = None,
     seed: int | None = None,
+    depthwise: Depthwise | None = None,
 ) -> Trace | SyntheticWorkload:
     """A trace, ready to be asked for layers.
 
-    name_or_path: a trace file, a recipe file, a SCALE-Sim topology (.csv), a bundled trace's name, or a
-    network's (`resnet50`, `bert-base`, `bert-base@seq=384,batch=4`). seq, batch, seed: sizes and randomness
-    of a network; a topology takes batch and seed. Raises AccelsimError on bad input, with one clear line.
+    name_or_path: a trace file, a recipe file, a SCALE-Sim topology (.csv, .txt, .tsv), a bundled trace's
+    name, or a network's (`resnet50`, `bert-base`, `bert-base@seq=384,batch=4`). seq, batch, seed: sizes and
+    randomness of a network; a topology takes batch and seed, and depthwise: `by-name` (the default) or
+    `never`, whether layers of one filter are depthwise where their names say so. Raises AccelsimError on bad
+    input, with one clear line.
     """
     path, request = Path(name_or_path), Request(seq, batch, seed)
     try:
         is_file = path.is_file()
     except (OSError, ValueError):  # too long a name, an embedded NUL byte
         is_file = False
-    if is_file and path.suffix.lower() == ".csv":
-        return SyntheticWorkload(read_topology(path, request), path)
+    if is_file and path.suffix.lower() in _TOPOLOGIES:
+        return SyntheticWorkload(read_topology(path, request, depthwise or "by-name"), path)
+    if depthwise is not None:
+        raise AccelsimError(f"trace {name_or_path}: depthwise is given, expected a topology file")
     if not is_file:
         name, asked = split_name(str(name_or_path)) if _is_network(name_or_path) else ("", Request())
         if name:

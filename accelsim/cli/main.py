@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -242,6 +243,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _warn
     # Ends as an interrupt does, which takes what is half written along.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -267,6 +269,10 @@ def main() -> None:
     sys.exit(status or 0)
 
 
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    typer.echo("warning: " + " ".join(str(message).split()), err=True)
+
+
 def _fail(message: str) -> None:
     typer.echo("error: " + " ".join(message.split()), err=True)
     sys.exit(2)
@@ -287,7 +293,7 @@ def _target(out: Path | None, trace: str, scheme: str = "") -> Path:
     from accelsim.formats.scheme import Scheme
 
     name = Path(trace).name
-    for suffix in (".safetensors", ".json", ".csv"):
+    for suffix in (".safetensors", ".json", ".csv", ".txt", ".tsv"):
         name = name.removesuffix(suffix)
     return Path("results") / (f"{name}-{Scheme.parse(scheme).folder_name}" if scheme else name)
 

@@ -79,6 +79,10 @@ def trace_synth_command(
     ] = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Images or sequences [default: 1].")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of the random tensors [default: 0].")] = None,
+    depthwise: Annotated[
+        str | None,
+        typer.Option("--depthwise", help="Of a topology: by-name [default], or never (all are dense)."),
+    ] = None,
     tensors: Annotated[
         bool, typer.Option("--tensors", help="Write an ordinary trace that holds the float tensors.")
     ] = False,
@@ -87,7 +91,7 @@ def trace_synth_command(
     from accelsim.open import open_workload
     from accelsim.synthetic.workload import SyntheticWorkload, write_recipe, write_tensors
 
-    trace = open_workload(network, seq=seq, batch=batch, seed=seed)
+    trace = open_workload(network, seq=seq, batch=batch, seed=seed, depthwise=depthwise)  # type: ignore[arg-type]
     if not isinstance(trace, SyntheticWorkload):
         raise AccelsimError(f"trace {network}: holds tensors already, expected a network or a topology")
     written = write_tensors(trace, out) if tensors else write_recipe(trace, out)

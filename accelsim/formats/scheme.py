@@ -42,8 +42,9 @@ class Scheme:
     """What weights and activations are made of. `activation` is the operand of a signed tensor.
 
     scale_product_bits (`:spN`): the product of two unsigned integer scales is rounded to so many bits; 0, as
-    which any width from the full product's on is kept: its full width. Both operands have the same block, or None, for which the machine's vector_size
-    stands in. Raises AccelsimError for operands that do not belong together.
+    which any width from the full product's on is kept: its full width. Both operands have the same block, or
+    None, for which the machine's vector_size stands in. Raises AccelsimError for operands that do not belong
+    together.
     """
 
     weight: Operand

@@ -29,8 +29,9 @@ def convolve(
     """
     g = geometry
     groups, depth, outputs = g.groups, g.channels_per_group, g.outputs_per_group
-    (pad_h, pad_w), (step_h, step_w), (far_h, far_w) = g.padding, g.stride, g.dilation
-    padded = np.zeros((groups, g.N, g.H + 2 * pad_h, g.W + 2 * pad_w, depth))
+    (pad_h, pad_w), (step_h, step_w), (far_h, far_w) = g.padding[:2], g.stride, g.dilation
+    after_h, after_w = g.padding_after
+    padded = np.zeros((groups, g.N, pad_h + g.H + after_h, pad_w + g.W + after_w, depth))
     by_group = inputs.reshape(g.N, groups, depth, g.H, g.W).transpose(1, 0, 3, 4, 2)
     padded[:, :, pad_h : pad_h + g.H, pad_w : pad_w + g.W] = by_group
     taps = weight.astype(np.float64).reshape(groups, outputs, depth, g.R, g.S).transpose(3, 4, 0, 2, 1)

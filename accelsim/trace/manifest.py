@@ -300,10 +300,12 @@ def _parse_geometry(raw: dict[str, Any], where: str) -> Geometry:
     }
     pairs: dict[str, Any] = {}
     for key in _GEOMETRY_PAIRS:
-        pair = value_of(raw, key, list, f"{where}: geometry")
-        if len(pair) != 2 or any(type(v) is not int or not 0 <= v < 1 << 31 for v in pair):
-            fail(f"{where}: geometry {key} is {show(pair)}, expected two integers")
-        pairs[key] = (pair[0], pair[1])
+        given = value_of(raw, key, list, f"{where}: geometry")
+        counts = (2, 4) if key == "padding" else (2,)
+        if len(given) not in counts or any(type(v) is not int or not 0 <= v < 1 << 31 for v in given):
+            expected = "two integers, or four" if len(counts) > 1 else "two integers"
+            fail(f"{where}: geometry {key} is {show(given)}, expected {expected}")
+        pairs[key] = tuple(given)
     try:
         geometry = Geometry(**sizes, **pairs)
     except AccelsimError as error:

@@ -35,8 +35,9 @@ def _pair(value: object) -> object:
 class Geometry:
     """Sizes of one layer, in the letters of docs/machine.md.
 
-    C and K are totals over the groups. stride, padding and dilation may also be given as one number for both
-    axes or as a list, and every number as a NumPy integer: what is kept are plain ints and pairs of them.
+    C and K are totals over the groups. padding: (rows, columns) on both sides, or (top, left, bottom, right).
+    stride, padding and dilation may also be given as one number for both axes or as a list, and every number
+    as a NumPy integer: what is kept are plain ints and tuples of them, two where both sides are padded alike.
     Raises AccelsimError when the sizes do not fit together.
     """
 
@@ -48,7 +49,7 @@ class Geometry:
     R: int = 1
     S: int = 1
     stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
+    padding: tuple[int, int] | tuple[int, int, int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
 
@@ -77,12 +78,19 @@ class Geometry:
             object.__setattr__(self, name, int(size))
         for name, least in (("stride", 1), ("padding", 0), ("dilation", 1)):
             given = getattr(self, name)
-            pair = _pair(given)
-            if not isinstance(pair, tuple) or len(pair) != 2 or not all(_whole(size, least) for size in pair):
+            found = _pair(given)
+            counts = (2, 4) if name == "padding" else (2,)
+            if not (
+                isinstance(found, tuple)
+                and len(found) in counts
+                and all(_whole(size, least) for size in found)
+            ):
+                more = ", two, or four" if len(counts) > 1 else ", or two"
                 raise AccelsimError(
-                    f"geometry: {name} is {given!r}, expected a whole number from {least}, or two"
+                    f"geometry: {name} is {given!r}, expected a whole number from {least}{more}"
                 )
-            object.__setattr__(self, name, (int(pair[0]), int(pair[1])))
+            sizes = tuple(map(int, found))
+            object.__setattr__(self, name, sizes[:2] if sizes[2:] == sizes[:2] else sizes)
         if self.C % self.groups or self.K % self.groups:
             raise AccelsimError(
                 f"geometry: groups is {self.groups}, expected a divisor of C = {self.C} and K = {self.K}"
@@ -95,7 +103,13 @@ class Geometry:
 
     def _out(self, size: int, taps: int, axis: int) -> int:
         reach = self.dilation[axis] * (taps - 1) + 1
-        return (size + 2 * self.padding[axis] - reach) // self.stride[axis] + 1
+        return (size + self.padding[axis] + self.padding_after[axis] - reach) // self.stride[axis] + 1
+
+    @property
+    def padding_after(self) -> tuple[int, int]:
+        """(bottom, right); padding[:2] is (top, left)."""
+        bottom, right = self.padding[-2:]
+        return bottom, right
 
     @cached_property
     def P(self) -> int:

@@ -53,6 +53,7 @@ class Layer:
 
     op: one of OPS; activation: one of ACTIVATIONS, done by the PPU; input_signed: False promises that the
     input is never negative; weight_is_activation: the weight operand is computed at run time (attention).
+    Raises AccelsimError for a product of matrices with a kernel, stride, padding or dilation.
     """
 
     name: str
@@ -61,6 +62,20 @@ class Layer:
     activation: str = "none"
     input_signed: bool = True
     weight_is_activation: bool = False
+
+    def __post_init__(self) -> None:
+        if self.op == "conv":
+            return
+        g = self.geometry
+        for what, sizes, none in (
+            ("kernel", (g.R, g.S), 1), ("stride", g.stride, 1), ("padding", g.padding, 0),
+            ("dilation", g.dilation, 1),
+        ):  # fmt: skip
+            if any(size != none for size in sizes):
+                raise AccelsimError(
+                    f"layer {self.name}: is a {self.op} with {what} {'x'.join(map(str, sizes))}, expected op "
+                    f"conv, or none"
+                )
 
 
 class HasLayer:

@@ -152,6 +152,12 @@ def random_geometry(rng: Generator, v: int) -> Geometry:
         groups = c = int(rng.integers(2, 8))
         k = groups * int(rng.integers(1, 3))
     r, s = (1, 1) if kind == "pointwise" else (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
+
+    def around() -> tuple[int, ...]:
+        """Every other time not alike on both sides."""
+        top, left = int(rng.integers(0, 3)), int(rng.integers(0, 3))
+        return (top, left, left, top) if (top + left) % 2 else (top, left)
+
     return Geometry(
         N=pick(rng, 1, 1, 2),
         C=c,
@@ -161,7 +167,7 @@ def random_geometry(rng: Generator, v: int) -> Geometry:
         R=r,
         S=s,
         stride=(int(rng.integers(1, 3)), int(rng.integers(1, 3))),
-        padding=(int(rng.integers(0, 3)), int(rng.integers(0, 3))),
+        padding=around(),
         dilation=(pick(rng, 1, 1, 2), pick(rng, 1, 1, 2)),
         groups=groups,
     )
@@ -218,6 +224,7 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
     if v > arch.lanes and not staged_fits:
         out_scale_bits = 0
     is_matmul = geometry.R * geometry.S == 1 and rng.random() < 0.4
+    is_plain = geometry.stride == geometry.dilation == (1, 1) and geometry.padding == (0, 0)
     weight_scales = scales(scheme.weight.scale.bits, (geometry.K, g_count))
     weight_gamma = rng.uniform(1e-4, 1e-2, geometry.K)
     input_scales = scales(scheme.activation.scale.bits, (len(input_words),))
@@ -229,7 +236,7 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
     spec = LayerSpec(
         layer=Layer(
             name=name,
-            op="matmul" if is_matmul else "conv",
+            op="matmul" if is_matmul and is_plain else "conv",
             geometry=geometry,
             activation=activation,
             input_signed=input_signed,

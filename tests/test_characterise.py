@@ -358,7 +358,7 @@ def test_flip_flop_latch_and_clock_gate(tiny: Library) -> None:
 
 
 # -- whole runs --------------------------------------------------------------------------------------------
-SMALL = "^(mul_w2_a3|mul_w4_a4|sprod_w4_a4_sp4|ff32_icgen|zero_detect_4x4|fp4_mul|ppu_clip_24_o4)$"
+SMALL = "^(mul_w2_a3|mul_w4_a4|sprod_w4_a4_sp4|acc_p8_n16|ff32_icgen|zero_detect_4x4|fp4_mul|ppu_clip_24_o4)$"
 
 
 @needs_yosys
@@ -366,7 +366,7 @@ def test_a_filtered_run_is_an_incomplete_table(cli: Cli) -> None:
     command = ("costs", "characterise", "--liberty", TINY, "--node-nm", 22, "--filter", SMALL, "--out")
     said = cli(*command, "first")
     assert said == Said(0, said.out, "")
-    assert "14 rows of 7 blocks in first/" in said.out and "not a folder for --costs" in said.out
+    assert "20 rows of 8 blocks in first/" in said.out and "not a folder for --costs" in said.out
     assert list(contents(Path.cwd())) == ["first", f"first/{DATAPATH.file}"]
     rows = read_table(DATAPATH, Path("first"))
     assert {row["node_nm"] for row in rows} == {22} and {row["vdd_v"] for row in rows} == {1}
@@ -531,7 +531,10 @@ def test_a_full_run_is_a_folder_of_cost_tables(tmp_path: Path) -> None:
 @needs_yosys
 @needs_pdk
 def test_asap7_gives_the_shipped_rows(tmp_path: Path) -> None:
-    names = "mul_w4_a4|dot_v16_w4_a4_s|sprod_w4_a4_sp4|acc_add_16|ff32_.*|arr_ff_64x16|zero_detect_16x6"
+    names = (
+        "mul_w4_a4|dot_v16_w4_a4_s|sprod_w4_a4_sp4|smul_d12_s4|acc_add_16|acc_p16_n24|ff32_.*|arr_ff_64x16|"
+        "arr_latch_64x4|zero_detect_16x6"
+    )
     files = [next(PDK.glob(f"*_{part}_*")) for part in ("AO", "OA", "SIMPLE", "INVBUF", "SEQ")]
     run.characterise(files, 7, tmp_path / "out", pattern=f"^({names})$", recipe="asap7")
     shipped = {(row["block"], row["stimulus"]): row for row in shipped_rows()}
@@ -541,7 +544,7 @@ def test_asap7_gives_the_shipped_rows(tmp_path: Path) -> None:
     }  # fmt: skip
     with open(tmp_path / "out" / DATAPATH.file, newline="") as file:
         ours = list(csv.DictReader(file))
-    assert len(ours) == 20
+    assert len(ours) == 38
     for row in ours:
         theirs = shipped[row["block"], row["stimulus"]]
         for name, digits in places.items():

@@ -11,6 +11,9 @@ import pytest
 from accelsim.costs import SRAM_DEVICES, CostLibrary, Technology
 from accelsim.costs.tables import ALL_TABLES, TABLES_DIR, read_table
 from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import load_arch
+from accelsim.report.inventory import Part, build_inventory
 
 ORIGINALS = Path(__file__).parents[2] / "shared" / "costs"
 WEIGHT_BITS, OPERAND_BITS, SIZES = range(2, 9), range(2, 10), (1, 2, 4, 8, 15, 16, 17, 32, 64, 128)
@@ -70,19 +73,19 @@ def test_copied_rows_equal_the_originals():
     assert {key for key in theirs if key not in ours} == {
         ("ppu_recip_comb_16", s) for s in ("uniform", "dnn")
     }
-    assert {key[0].split("_")[0] for key in ours if key not in theirs} == {"zero"}
-    names = {
-        "area_um2": "area_um2",
-        "leakage_nw": "leakage_nW",
-        "delay_ps": "delay_ps",
-        "energy_fj": "energy_fJ_per_op",
-        "weight_bits": "Nw",
-        "activation_bits": "Na",
-        "dot_bits": "dot_bits",
-        "width_bits": "width",
-    }
+    # The originals were rounded twice: a unit of the last place.
+    units = {"area_um2": 1e-3, "leakage_nW": 1e-2, "delay_ps": 0.1, "energy_fJ_per_op": 1e-3}
+    names = {"area_um2": "area_um2", "leakage_nW": "leakage_nw", "delay_ps": "delay_ps"}
     for key in ours.keys() & theirs.keys():
-        assert [ours[key][a] for a in names] == [theirs[key][b] for b in names.values()], key
+        # Operands measured on real data took the place of a fixed spread.
+        measured = ours[key]["family"] in ("scaling_mul", "scale_product", "align_shift") and key[1] == "dnn"
+        energy = {} if measured else {"energy_fJ_per_op": "energy_fj"}
+        for name, column in {**names, **energy}.items():
+            assert float(ours[key][column]) == pytest.approx(
+                float(theirs[key][name]), abs=1.01 * units[name]
+            ), key
+        same = {"weight_bits": "Nw", "activation_bits": "Na", "dot_bits": "dot_bits", "width_bits": "width"}
+        assert all(ours[key][a] == theirs[key][b] for a, b in same.items()), key
     sram_names = {
         "device": "cell_device",
         "words": "words",
@@ -98,7 +101,8 @@ def test_copied_rows_equal_the_originals():
             assert mine[name] == his[column]
     for mine, his in zip(table_rows("logic_scaling.csv"), original("scaling.csv"), strict=True):
         assert mine["area_relative"] == his["area_relative_to_7nm"]
-        assert all(mine[name] == his[name] for name in ("energy_a2", "energy_a1", "energy_a0"))
+        if mine["node_nm"] not in ("45", "32"):  # low-power devices there
+            assert all(mine[name] == his[name] for name in ("energy_a2", "energy_a1", "energy_a0"))
 
 
 # -- laws --------------------------------------------------------------------------------------------------
@@ -139,6 +143,8 @@ def test_laws_hold_on_their_rows(library):
     tight = {(law["law"], law["quantity"]): law["max_error"] for law in laws}
     assert tight["dot_product widths, V = 16", "area_um2"] < 0.011
     assert tight["scale_multiply", "area_um2"] < 0.045
+    assert tight["scale_multiply", "energy_fj"] < 0.16
+    assert tight["accumulator", "energy_fj"] < 0.16
     assert tight["adder", "energy_fj"] < 0.03
     assert tight["sram itrs-lstp", "read_energy_pj"] < 0.25
 
@@ -203,19 +209,25 @@ def test_other_blocks_never_get_cheaper_with_size(library):
 
     bits = range(1, 11)
     for weight in bits:
-        rising([library.scale_product(weight, activation, 0) for activation in bits], "op")
-        rising([library.scale_product(weight, 10, product) for product in range(1, weight + 11)], "op")
-    for scale in range(1, 21):
-        rising([library.scale_multiply(dot, scale) for dot in range(5, 25)], "op")
-    for dot in range(5, 25):
-        rising([library.scale_multiply(dot, scale) for scale in range(1, 21)], "op")
-    rising([library.accumulator(n) for n in range(8, 65)], "add")
-    rising([library.register(n) for n in range(1, 100)], "write")
+        for held in (False, True):
+            rising([library.scale_product(weight, activation, 0, held=held) for activation in bits], "op")
+            products = range(1, weight + 11)
+            rising([library.scale_product(weight, 10, product, held=held) for product in products], "op")
+    for held in (False, True):
+        for scale in range(1, 21):
+            rising([library.scale_multiply(dot, scale, held=held) for dot in range(5, 25)], "op")
+        for dot in range(5, 25):
+            rising([library.scale_multiply(dot, scale, held=held) for scale in range(1, 21)], "op")
+    for product in (2, 8, 13, 32, 64):
+        rising([library.accumulator(n, product) for n in range(8, 65)], "add")
+    rising([library.accumulator(24, product) for product in range(8, 65)], "add")
+    for data in ("random", "half zero"):
+        rising([library.register(n, data=data) for n in range(1, 100)], "write")
     rising([library.zero_detect(n) for n in (1, 2, 64, 128, 144)], "op")
     rising([library.ppu(16, n, 8) for n in range(16, 64)], "op")
     rising([library.ppu_vector_scale(size, 8) for size in (1, 16, 64)], "op")
     for action, kind in itertools.product(("idle", "read", "write"), ("latch", "ff")):
-        rising([library.array(64, depth, kind) for depth in (1, 2, 8, 16, 32, 64)], action)
+        rising([library.array(64, depth, kind) for depth in range(1, 65)], action)
         rising([library.array(width, 16, kind) for width in (1, 24, 64, 384, 640)], action)
 
 
@@ -236,23 +248,78 @@ def test_sram_never_gets_cheaper_with_size(device):
 
 
 def test_array_cycle_energies_add_up(unscaled):
-    """idle + read + write of one cycle is the synthesized read-and-write row."""
+    """idle + read + write of one cycle is the synthesized read-and-write row, at every depth."""
+    depths = set()
     for row in table_rows("datapath.csv"):
         if row["family"] == "array" and row["stimulus"] == "readwrite":
-            energy = unscaled.array(int(row["width_bits"]), 16, row["kind"]).energy_pj
-            assert sum(energy.values()) == pytest.approx(float(row["energy_fj"]) / 1e3, rel=0.07)
-    register = unscaled.register(32).energy_pj
-    assert register == {"idle": pytest.approx(6.394e-3), "write": pytest.approx(34.968e-3), "read": 0}
+            depths.add(row["depth"])
+            cost = unscaled.array(int(row["width_bits"]), int(row["depth"]), row["kind"])
+            assert sum(cost.energy_pj.values()) == pytest.approx(float(row["energy_fj"]) / 1e3, rel=0.08), row
+            assert cost.area_um2 == pytest.approx(float(row["area_um2"]), rel=0.002)
+    assert depths == {"4", "8", "16"}
+
+
+def test_arrays_meet_their_rows_at_every_depth(unscaled):
+    """Of the row read, what it spends above the idle row; a law in depth alone was 49 % low at four words."""
+    energy = {
+        (row["kind"], row["width_bits"], row["depth"], row["stimulus"]): float(row["energy_fj"])
+        for row in table_rows("datapath.csv")
+        if row["family"] == "array"
+    }
+    for kind, width, depth, stimulus in energy:
+        if stimulus in ("read", "write"):
+            added = energy[kind, width, depth, stimulus] - energy[kind, width, depth, "idle"]
+            priced = unscaled.array(int(width), int(depth), kind).energy_pj[stimulus] * 1e3
+            assert priced == pytest.approx(added, rel=0.07), (kind, width, depth, stimulus)
+
+
+def test_registers_are_priced_by_what_they_store(unscaled):
+    rows = {
+        row["stimulus"]: float(row["energy_fj"]) / 1e3
+        for row in table_rows("datapath.csv")
+        if row["block"] == "ff32_icgen"
+    }
+    quiet = rows["en0_quiet"]
+    assert quiet < 0.2 * rows["en0"], "the clock gate alone"
+    written = pytest.approx(rows["en1"] - quiet)
+    assert unscaled.register(32).energy_pj == {"idle": quiet, "write": written, "read": 0}
+    half_zero = unscaled.register(32, data="half zero").energy_pj["write"]
+    assert half_zero == pytest.approx(rows["en1_half_zero"] - quiet)
+    mixed = unscaled.register(32, held_bits=8).energy_pj["write"]
+    assert mixed == pytest.approx(0.75 * rows["en1"] + 0.25 * rows["en1_held"] - quiet)
+    assert rows["en1_held"] < rows["en1_half_zero"] < rows["en1"]
+
+
+def test_held_scales_cost_less(unscaled):
+    for bits in (4, 6, 8, 10):
+        held, changing = (unscaled.scale_product(bits, bits, 0, held=h) for h in (True, False))
+        assert held.energy_pj["op"] < changing.energy_pj["op"] and held.area_um2 == changing.area_um2
+        for dot in (13, 17) if bits > 4 else (13,):
+            held, changing = (unscaled.scale_multiply(dot, bits, held=h) for h in (True, False))
+            assert held.energy_pj["op"] < changing.energy_pj["op"] and held.stimulus == "dnn_ws16"
+
+
+def test_accumulators_meet_their_rows(unscaled):
+    rows = [row for row in table_rows("datapath.csv") if row["family"] == "accumulator"]
+    for row in rows:
+        if row["stimulus"] == "dnn":
+            bits, product = int(row["accumulator_bits"]), int(row["input_bits"])
+            cost = unscaled.accumulator(bits, product)
+            assert cost.area_um2 == pytest.approx(float(row["area_um2"]), rel=0.08)
+            assert cost.energy_pj["add"] == pytest.approx(float(row["energy_fj"]) / 1e3, rel=0.16)
+    assert len(rows) == 24
+    # Too wide a product takes an adder of its width.
+    assert unscaled.accumulator(24, 33) == unscaled.accumulator(33, 24)
 
 
 # -- components --------------------------------------------------------------------------------------------
 def test_absent_scales_cost_nothing(library):
     for sides in ((0, 0), (6, 0), (0, 10)):
-        cost = library.scale_product(*sides, 0)
+        cost = library.scale_product(*sides, 0, held=False)
         assert cost.area_um2 == cost.leakage_uw == cost.energy_pj["op"] == 0
-    assert library.scale_product(0, 10, 10).area_um2 == 0
-    assert library.scale_product(0, 10, 6).area_um2 > 0, "rounding alone is an adder"
-    assert library.scale_product(4, 4, 0) == library.scale_product(4, 4, 8)
+    assert library.scale_product(0, 10, 10, held=False).area_um2 == 0
+    assert library.scale_product(0, 10, 6, held=False).area_um2 > 0, "rounding alone is an adder"
+    assert library.scale_product(4, 4, 0, held=True) == library.scale_product(4, 4, 8, held=True)
 
 
 def test_hop_energy_by_hand(library):
@@ -278,6 +345,39 @@ def test_control_is_its_counters(library):
     assert library.control([]).energy_pj == {"cycle": 0}
 
 
+# -- what machines are priced with -------------------------------------------------------------------------
+def parts_of(library: CostLibrary, scheme: str, *overrides: str) -> dict[str, Part]:
+    inventory = build_inventory(load_arch("magnet16", list(overrides)), Scheme.parse(scheme), library)
+    return {part.name: part for part in inventory}
+
+
+def test_scales_of_weights_are_held_as_long_as_weights(library):
+    """4/4/4/-: dot 4 + 5 + 4 = 13 bits, scale 4, product 17, psum of 24."""
+    alone, both = parts_of(library, "4/4/4/-"), parts_of(library, "4/4/4/4")
+    assert alone["scale_multiply"].cost == library.scale_multiply(13, 4, held=True)
+    assert alone["pipeline_register"].cost == library.register(13 + 4 + 17 + 24, held_bits=4)
+    assert both["scale_multiply"].cost == library.scale_multiply(13, 8, held=False)
+    assert both["scale_product"].cost == library.scale_product(4, 4, 0, held=True)
+    assert both["pipeline_register"].cost == library.register(13 + 8 + 21 + 28)
+    assert both["accumulator"].cost == library.accumulator(28, 21)
+    assert (
+        parts_of(library, "4/4/4/4", "product_shift=5")["accumulator"].cost.energy_pj["add"]
+        < (both["accumulator"].cost.energy_pj["add"])
+    )
+    changing = parts_of(library, "4/4/4/4", "dataflows=[os]")
+    assert changing["scale_product"].cost == library.scale_product(4, 4, 0, held=False)
+    changing = parts_of(library, "4/4/4/-", "dataflows=[os]")
+    assert changing["scale_multiply"].cost == library.scale_multiply(13, 4, held=False)
+
+
+def test_registers_of_a_machine_rest_where_nothing_is_stored(library):
+    parts = parts_of(library, "8/8/-/-")
+    assert parts["input_register"].cost == library.register(128, data="half zero")
+    for name in ("weight_register", "ppu_register", "ppu_constants"):
+        cost = parts[name].cost
+        assert cost.energy_pj["idle"] < 0.04 * cost.energy_pj["write"], "the clock gates alone"
+
+
 # -- scaling -----------------------------------------------------------------------------------------------
 def test_logic_scaling_by_hand(library, unscaled):
     here = library.dot_product(16, 8, 8, held_operand=True)
@@ -301,10 +401,28 @@ def test_nodes_between_and_below_the_table():
         return CostLibrary(Technology(node_nm=node_nm)).register(32).area_um2
 
     share = math.log(22 / 20) / math.log(32 / 20)
+    devices = [row["source"].split()[-1] for row in table_rows("logic_scaling.csv")]
+    assert devices == ["130", "90", "65", "HP45", "HP32", "HP20", "HP16", "HP14", "HP10", "HP7"], "one family"
     assert area(22) / area(7) == pytest.approx(3.6 ** (1 - share) * 7.8**share)
     assert area(5) / area(7) == pytest.approx(5 / 7)
     five, seven = (CostLibrary(Technology(n, 0.8)).register(1).energy_pj["write"] for n in (5, 7))
     assert five / seven == pytest.approx(math.sqrt(5 / 7))
+
+
+@pytest.mark.parametrize("device", SRAM_DEVICES)
+def test_large_sram_is_banked(device):
+    """Beyond 128 KiB: banks of that size, of which one is accessed, over wires."""
+    library = CostLibrary(Technology(22, 0.8, device))
+    bank, eight = library.sram(8192, 128), library.sram(65536, 128)
+    assert not any(line.startswith("banks") for line in bank.scaling)
+    (said,) = (line for line in eight.scaling if line.startswith("banks"))
+    assert said.startswith("banks: 8 of 128 KiB")
+    assert eight.area_um2 == pytest.approx(8 * bank.area_um2)
+    assert eight.leakage_uw == pytest.approx(8 * bank.leakage_uw) and eight.delay_ps == bank.delay_ps
+    wire_mm = math.sqrt(eight.area_um2) * (1 - math.sqrt(1 / 8)) / 1e3
+    for action in ("read", "write"):
+        added = eight.energy_pj[action] - bank.energy_pj[action]
+        assert added == pytest.approx(128 * wire_mm * 0.032)
 
 
 def test_sram_scaling_by_hand():
@@ -316,6 +434,17 @@ def test_sram_scaling_by_hand():
         assert here.energy_pj["read"] / base.energy_pj["read"] == pytest.approx(ratio * (0.8 / vdd) ** 2)
         assert here.leakage_uw / base.leakage_uw == pytest.approx(ratio * 0.79 * 0.8 / vdd)
         assert here.area_um2 / base.area_um2 == pytest.approx(0.074 / 0.092)
+
+
+def test_the_level_of_sram_can_be_chosen(library):
+    """8 KB of 32-bit words lie well below the published row; a factor moves accesses, nothing else."""
+    (published,) = (row for row in table_rows("system.csv") if row["key"] == "local_sram_8kb")
+    ours = library.sram(2048, 32)
+    assert 5 < float(published["value"]) / ours.energy_pj["read"] < 7
+    six = CostLibrary(Technology(sram_energy_factor=6)).sram(2048, 32)
+    assert six.energy_pj == {action: pytest.approx(6 * pj) for action, pj in ours.energy_pj.items()}
+    assert (six.area_um2, six.leakage_uw) == (ours.area_um2, ours.leakage_uw)
+    assert any("sram_energy_factor" in line for line in six.scaling)
 
 
 def test_sram_area_meets_the_asap7_macros():
@@ -335,6 +464,7 @@ def test_sram_area_meets_the_asap7_macros():
         ({"node_nm": math.nan}, "node_nm: nan is out of range"),
         ({"voltage_v": math.inf}, "voltage_v: inf is out of range, expected 0.3 to 1.3"),
         ({"voltage_v": "0.8"}, "voltage_v: '0.8' is not a number"),
+        ({"sram_energy_factor": 0}, "sram_energy_factor: 0 is out of range, expected 0.01 to 100"),
         ({"sram_device": "hp"}, "sram_device: 'hp' is unknown, expected one of itrs-lstp"),
     ],
 )
@@ -360,10 +490,15 @@ def test_supply_below_the_energy_law_is_refused():
             "weight_bits is 0, expected a whole number 2 to 8",
         ),
         (lambda c: c.dot_product(16, 8, 10, held_operand=True), "activation_operand_bits is 10"),
-        (lambda c: c.scale_product(11, 4, 0), "weight_scale_bits is 11"),
-        (lambda c: c.scale_product(4, 4, 9), "scale_product_bits is 9, expected a whole number 0 to 8"),
-        (lambda c: c.scale_multiply(12, 0), "scale_bits is 0"),
-        (lambda c: c.accumulator(0), "accumulator: bits is 0"),
+        (lambda c: c.scale_product(11, 4, 0, held=True), "weight_scale_bits is 11"),
+        (
+            lambda c: c.scale_product(4, 4, 9, held=True),
+            "scale_product_bits is 9, expected a whole number 0 to 8",
+        ),
+        (lambda c: c.scale_multiply(12, 0, held=True), "scale_bits is 0"),
+        (lambda c: c.accumulator(0, 8), "accumulator: bits is 0"),
+        (lambda c: c.accumulator(24, 1), "accumulator: product_bits is 1"),
+        (lambda c: c.register(8, held_bits=9), "held_bits is 9, expected a whole number 0 to 8"),
         (lambda c: c.register(1.5), "register: bits is 1.5"),
         (lambda c: c.array(64, 16, "sram"), "kind is 'sram', expected latch or ff"),
         (lambda c: c.sram(0, 64), "sram: words is 0"),

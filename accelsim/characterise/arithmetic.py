@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from accelsim.characterise.block import Block, combinational, elements, index_bits, output, port, signed
+from accelsim.characterise.block import (
+    Block,
+    combinational,
+    elements,
+    index_bits,
+    output,
+    port,
+    saturated,
+    signed,
+)
 from accelsim.characterise.carry_save import CarrySave
 from accelsim.characterise.roles import WIDEST_OR, Roles
 
@@ -103,7 +112,10 @@ def scale_product(
             "weight_scale_bits": weight_scale_bits, "activation_scale_bits": activation_scale_bits,
             "scale_product_bits": bits, "output_bits": bits,
         },
-        [port("w", weight_scale_bits, "scale"), port("a", activation_scale_bits, "scale"), output(bits)],
+        [
+            port("w", weight_scale_bits, "weight_scale"),
+            port("a", activation_scale_bits, "activation_scale"), output(bits),
+        ],
         [*lines, "assign y = s;"],
         reference,
     )  # fmt: skip
@@ -118,7 +130,7 @@ def scale_multiply(roles: Roles, dot_bits: int, scale_bits: int) -> Block:
         f"smul_d{dot_bits}_s{scale_bits}",
         "scaling_mul",
         {"scale_product_bits": scale_bits, "dot_bits": dot_bits, "output_bits": bits},
-        [port("w", dot_bits, "dot"), port("a", scale_bits, "scale"), output(bits)],
+        [port("w", dot_bits, "dot"), port("a", scale_bits, "scale_factor"), output(bits)],
         [*tree.emit("s"), "assign y = s;"],
         lambda words: signed(words["w"], dot_bits) * words["a"] % (1 << bits),
     )
@@ -134,6 +146,23 @@ def adder(bits: int, name: str = "acc_add", family: str = "acc_add") -> Block:
         ["assign y = w + a;"],
         lambda words: (words["w"] + words["a"]) % (1 << bits),
     )
+
+
+def accumulator(product_bits: int, bits: int) -> Block:
+    """Psum plus product, limited to `bits`, as accelsim/rtl/accumulator.sv without a shift; no register."""
+    top = bits - 1
+    addend = f"{{{{{bits + 1 - product_bits}{{a[{product_bits - 1}]}}}}, a}}"
+    return combinational(
+        f"acc_p{product_bits}_n{bits}",
+        "accumulator",
+        {"input_bits": product_bits, "accumulator_bits": bits, "output_bits": bits},
+        [port("w", bits, "psum"), port("a", product_bits, "product"), output(bits)],
+        [
+            f"wire [{bits}:0] s = {{w[{top}], w}} + {addend};",
+            f"assign y = s[{bits}] == s[{top}] ? s[{top}:0] : {{s[{bits}], {{{top}{{~s[{bits}]}}}}}};",
+        ],
+        lambda words: saturated(signed(words["w"], bits) + signed(words["a"], product_bits), bits),
+    )  # fmt: skip
 
 
 def zero_detect(roles: Roles, size: int, operand_bits: int) -> Block:

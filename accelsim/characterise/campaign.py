@@ -13,7 +13,10 @@ SCALE_BITS = (4, 6, 8, 10)
 PRODUCT_BITS = (4, 6, 8, 0)  # 0: full width
 DOT_BITS, MULTIPLIER_BITS = (10, 12, 14, 16, 18, 20), (4, 6, 8, 10, 12, 16, 20)
 ADDER_BITS = (16, 20, 24, 28, 32, 40)
+# Accumulators of these widths take products as wide as they are and narrower by so many bits.
+NARROWER_PRODUCTS = (8, 0)
 ARRAY_BITS, ARRAY_DEPTH = (64, 128, 256, 384, 512), 16
+SHALLOW_ARRAY_BITS, SHALLOW_ARRAY_DEPTHS = (64, 256, 512), (4, 8)
 DETECTORS = ((16, 3), (16, 4), (16, 6), (16, 8), (16, 9), (32, 8), (64, 4), (4, 4))
 
 
@@ -29,6 +32,7 @@ def all_blocks(roles: Roles) -> list[Block]:
         *(arithmetic.scale_product(roles, w, a, bits) for w, a in scales for bits in PRODUCT_BITS),
         *(arithmetic.scale_multiply(roles, d, s) for d in DOT_BITS for s in MULTIPLIER_BITS),
         *(arithmetic.adder(bits) for bits in ADDER_BITS),
+        *(arithmetic.accumulator(n - less, n) for n in ADDER_BITS for less in NARROWER_PRODUCTS),
         *(storage.register(roles, 32, kind) for kind in ("plain", "muxen", "icgen")),
         *(postprocessing.requantize(roles, 24, 16, bits) for bits in (4, 8)),
         *(postprocessing.shift_round_clip(24, bits) for bits in (4, 8)),
@@ -44,5 +48,10 @@ def all_blocks(roles: Roles) -> list[Block]:
         *(formats.align_shift(bits, 32) for bits in (14, 21)),
         arithmetic.scale_multiply(roles, 13, 8),
         *(storage.array(roles, bits, ARRAY_DEPTH, kind) for kind in ("latch", "ff") for bits in ARRAY_BITS),
+        *(
+            storage.array(roles, bits, depth, "latch")
+            for depth in SHALLOW_ARRAY_DEPTHS
+            for bits in SHALLOW_ARRAY_BITS
+        ),
         *(arithmetic.zero_detect(roles, size, bits) for size, bits in DETECTORS),
     ]

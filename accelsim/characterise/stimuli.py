@@ -1,8 +1,11 @@
 """Operand words for every block, with fixed seeds and distributions (accelsim/costs/tables/README.md).
 
 uniform: every operand over its full code range. dnn: weights Gaussian of sigma qmax / 3; activations
-half-normal, half of them exactly zero; scales around half of full scale; accumulator-side values Gaussian.
-dnn_ws16: dnn with weights held for 16 operations. Registers: en0, en1. Arrays: idle, read, write, readwrite.
+half-normal, half of them exactly zero; scales, dot products, products and psums as measured on real data
+(`steps.py`); values of the PPU Gaussian. dnn_ws16: dnn with weights and their scales held for 16 operations.
+Registers: not enabled while D moves (en0) or is still (en0_quiet); enabled with random data (en1), the same
+data again (en1_held), random data of which half of the elements are zero (en1_half_zero). Arrays: idle, read,
+write, readwrite.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from accelsim.characterise.block import Block, Port
+from accelsim.characterise.steps import SCALE_BITS, STEPS
 
 # The first stimulus of a block has this seed, the next one the next; zero detectors keep one seed.
 SEED, DETECTOR_SEED = 1234, 1
@@ -21,17 +25,22 @@ ARRAY_VECTORS, ARRAY_WARM_UP = 256, 32
 HOLD = 16
 # Cycles at the start in which every word of an array is written, whatever the stimulus.
 ARRAY_FILL = 24
-# Sigma of accumulator-side values over the most negative code.
-SIGMA = {"dot": 1 / 12, "accumulator": 1 / 12, "addend": 1 / 96}
+# Sigma of values of the PPU over the most negative code.
+SIGMA = {"accumulator": 1 / 12, "addend": 1 / 96}
+# Elements that are zero or not in half-zero data of a register.
+HALF_ZERO_BITS = 4
+REGISTER_STIMULI = ("en0", "en1", "en1_held", "en1_half_zero", "en0_quiet")
 FP4_MAGNITUDES = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
 
 
 def stimuli_of(block: Block) -> tuple[str, ...]:
     if block.family == "register":
-        return ("en1",) if block.columns["kind"] == "plain" else ("en0", "en1")
+        return REGISTER_STIMULI[1:4] if block.columns["kind"] == "plain" else REGISTER_STIMULI
     if block.family == "array":
         return ("idle", "read", "write", "readwrite")
-    if block.family == "dot":
+    # A scale that is held is that of weights alone.
+    held_scale = block.family == "scaling_mul" and int(block.columns["scale_product_bits"]) <= SCALE_BITS
+    if held_scale or block.family in ("dot", "scale_product"):
         return ("uniform", "dnn", "dnn_ws16")
     return ("uniform", "dnn")
 
@@ -47,6 +56,10 @@ def words(block: Block, stimulus: str) -> dict[str, list[int]]:
     detector = block.family == "zero_detect"
     random = np.random.default_rng(DETECTOR_SEED if detector else SEED + stimuli_of(block).index(stimulus))
     driven = {port.name: _DRIVERS[port.role](random, port, count, stimulus) for port in block.inputs}
+    if block.family == "accumulator" and stimulus == "dnn":
+        # Sums of products as wide as the block's, whatever the width of the accumulator.
+        psum = block.inputs[0]
+        driven[psum.name] = _pack(STEPS.psums(int(block.columns["input_bits"]))[:count, None], psum.bits)
     if block.family == "array" and stimulus in ("read", "idle"):
         # The data input is quiet once the array has been filled.
         data = driven["wd"]
@@ -76,7 +89,8 @@ def _uniform(random: np.random.Generator, port: Port, count: int) -> np.ndarray:
     return random.integers(0, 1 << port.element_bits, size=shape, dtype=np.int64)
 
 
-def _weight(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
+def weights(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
+    """A word of weights for each operation."""
     if not stimulus.startswith("dnn"):
         return _pack(_uniform(random, port, count), port.element_bits)
     largest = (1 << (port.element_bits - 1)) - 1
@@ -86,7 +100,8 @@ def _weight(random: np.random.Generator, port: Port, count: int, stimulus: str) 
     return [held[i - i % HOLD] for i in range(count)] if stimulus == "dnn_ws16" else held
 
 
-def _activation(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
+def activations(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
+    """A word of activations for each operation."""
     if not stimulus.startswith("dnn"):
         return _pack(_uniform(random, port, count), port.element_bits)
     unsigned = port.role == "unsigned_activation"
@@ -140,6 +155,17 @@ def _ranged(mean: float, sigma: float, low: int, high: int, end: int) -> Callabl
     return drive
 
 
+def _measured(values: Callable[[int, str], np.ndarray]) -> Callable[..., list[int]]:
+    """A driver whose words under dnn are those of real steps, under others anywhere in the code range."""
+
+    def drive(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
+        if not stimulus.startswith("dnn"):
+            return _pack(_uniform(random, port, count), port.element_bits)
+        return _pack(values(port.bits, stimulus)[:count, None], port.bits)
+
+    return drive
+
+
 def _divisor(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
     top = 1 << (port.bits - 1)
     return [int(x) | top for x in random.integers(0, top, count)]
@@ -147,7 +173,14 @@ def _divisor(random: np.random.Generator, port: Port, count: int, stimulus: str)
 
 def _random(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
     mask, size = (1 << port.bits) - 1, (port.bits + 7) // 8
-    return [int.from_bytes(random.bytes(size), "little") & mask for _ in range(count)]
+    drawn = [int.from_bytes(random.bytes(size), "little") & mask for _ in range(count)]
+    if stimulus in ("en0_quiet", "en1_held"):
+        return [drawn[0]] * count
+    if stimulus == "en1_half_zero":
+        elements = port.bits // HALF_ZERO_BITS
+        kept = _pack(-random.integers(0, 2, (count, elements)), HALF_ZERO_BITS)
+        return [word & keep for word, keep in zip(drawn, kept, strict=True)]
+    return drawn
 
 
 def _each(value: Callable[[int, Port, str], int]) -> Callable[..., list[int]]:
@@ -160,12 +193,17 @@ def _each(value: Callable[[int, Port, str], int]) -> Callable[..., list[int]]:
 
 
 _DRIVERS: dict[str, Callable[[np.random.Generator, Port, int, str], list[int]]] = {
-    "weight": _weight,
-    "activation": _activation,
-    "unsigned_activation": _activation,
+    "weight": weights,
+    "activation": activations,
+    "unsigned_activation": activations,
     "fp4_weight": _fp4,
     "fp4_activation": _fp4,
-    "dot": _accumulator,
+    "dot": _measured(lambda bits, stimulus: STEPS.dots(bits, held_scale=stimulus == "dnn_ws16")),
+    "scale_factor": _measured(lambda bits, stimulus: STEPS.scales(bits, held_scale=stimulus == "dnn_ws16")),
+    "weight_scale": _measured(lambda bits, stimulus: STEPS.weight_scales(bits, held=stimulus == "dnn_ws16")),
+    "activation_scale": _measured(lambda bits, stimulus: STEPS.activation_scales(bits)),
+    "psum": _measured(lambda bits, stimulus: STEPS.psums(bits)),
+    "product": _measured(lambda bits, stimulus: STEPS.products(bits)),
     "accumulator": _accumulator,
     "addend": _accumulator,
     "scale": _scale,
@@ -174,11 +212,13 @@ _DRIVERS: dict[str, Callable[[np.random.Generator, Port, int, str], list[int]]] 
     "shift": _ranged(10, 2, 0, 24, 25),
     "normalised_divisor": _divisor,
     "random": _random,
-    "enable": _each(lambda i, port, stimulus: stimulus != "en0"),
+    "enable": _each(lambda i, port, stimulus: stimulus.startswith("en1")),
     "write_enable": _each(lambda i, port, stimulus: stimulus in ("write", "readwrite") or i < ARRAY_FILL),
     "write_address": _each(lambda i, port, stimulus: i % (1 << port.bits)),
     "read_address": _each(
-        lambda i, port, stimulus: (i + 8) % (1 << port.bits) if stimulus in ("read", "readwrite") else 0
+        lambda i, port, stimulus: (
+            (i + (1 << port.bits) // 2) % (1 << port.bits) if stimulus in ("read", "readwrite") else 0
+        )
     ),
     "start": _each(lambda i, port, stimulus: i % 17 == 0),
 }

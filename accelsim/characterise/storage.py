@@ -8,7 +8,7 @@ from accelsim.characterise.block import Block, clocked, index_bits, output, port
 from accelsim.characterise.roles import BRANCH_BITS, Roles
 
 
-def _clock_gate(roles: Roles, name: str, enable: str, gated: str) -> str:
+def clock_gate(roles: Roles, name: str, enable: str, gated: str) -> str:
     """`gated` follows clk where `enable` was 1 while clk was low."""
     cell = roles.clock_gate
     if cell is None:
@@ -29,7 +29,7 @@ def register(roles: Roles, bits: int, kind: str) -> Block:
     elif kind == "muxen":
         condition = "if (en) "
     else:
-        edge, lines = "g", [f"wire g; {_clock_gate(roles, 'u_icg', 'en', 'g')}"]
+        edge, lines = "g", [f"wire g; {clock_gate(roles, 'u_icg', 'en', 'g')}"]
     lines.append(f"reg [{bits - 1}:0] q; always @(posedge {edge}) {condition}q <= d; assign y = q;")
 
     def sequences(words: Mapping[str, Sequence[int]]) -> list[list[int | None]]:
@@ -58,7 +58,7 @@ def array(roles: Roles, bits: int, depth: int, kind: str) -> Block:
             f"assign xws[{word}] = we & (wa == {address}'d{word}); "
             f"assign xrs[{word}] = (ra == {address}'d{word});"
         )
-        lines.append(f"wire xg{word}; {_clock_gate(roles, f'xicg{word}', f'xws[{word}]', f'xg{word}')}")
+        lines.append(f"wire xg{word}; {clock_gate(roles, f'xicg{word}', f'xws[{word}]', f'xg{word}')}")
         for low in range(0, bits, BRANCH_BITS):
             high = min(bits, low + BRANCH_BITS) - 1
             gated, state = f"xg{word}", f"xq{word}_{low}"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from accelsim.costs import tables
 from accelsim.costs.component import BlockCost, ComponentCost, require_count
-from accelsim.costs.dot import DotProducts
+from accelsim.costs.dot import CHANGING, HELD, DotProducts
 from accelsim.costs.listing import list_constants
-from accelsim.costs.logic import LogicBlocks
+from accelsim.costs.logic import ARRAY_DEPTHS, LogicBlocks
 from accelsim.costs.own import OwnPrice, OwnPrices
 from accelsim.costs.scaling import LogicScaling, SramScaling
-from accelsim.costs.sram import SramMacros
+from accelsim.costs.sram import FITTED_KIB, SramMacros
 from accelsim.costs.tables import Datapath, Row, read_table, sources
 from accelsim.costs.technology import Technology
 from accelsim.errors import AccelsimError
@@ -79,9 +79,8 @@ class CostLibrary:
         notes = ["widths not synthesized: by the partial-product law through the neighbouring rows"]
         if min(weight_bits, activation_operand_bits) == 2:
             notes.append("2-bit operands are mostly zero under this stimulus: energy close to nothing")
-        stimulus = "dnn_ws16" if held_operand else "dnn"
         rows = self._dots.rows(held_operand)
-        return self._logic_cost("dot_product", block, rows, notes=notes, stimulus=stimulus)
+        return self._logic_cost("dot_product", block, rows, notes=notes, stimulus=_stimulus(held_operand))
 
     def zero_detect(self, bits: int) -> ComponentCost:
         """All-zero detect of `bits` bits (an OR tree). Action op."""
@@ -89,67 +88,91 @@ class CostLibrary:
         return self._logic_cost("zero_detect", self._logic.zero_detect(bits), self._logic.rows("zero_detect"))
 
     def scale_product(
-        self, weight_scale_bits: int, activation_scale_bits: int, scale_product_bits: int
+        self, weight_scale_bits: int, activation_scale_bits: int, scale_product_bits: int, *, held: bool
     ) -> ComponentCost:
         """Product of the two scales, rounded to `scale_product_bits` (0 = full width). 0 bits = absent side;
-        with one side alone only rounding costs anything (priced as an adder). Action op."""
+        with one side alone only rounding costs anything (priced as an adder). held: weight scales stay for 16
+        operations. Action op."""
         require_count("scale_product", "weight_scale_bits", weight_scale_bits, 0, 10)
         require_count("scale_product", "activation_scale_bits", activation_scale_bits, 0, 10)
         full = weight_scale_bits + activation_scale_bits
         require_count("scale_product", "scale_product_bits", scale_product_bits, 0, full)
         block = self._logic.scale_product(
-            weight_scale_bits, activation_scale_bits, scale_product_bits or full
+            weight_scale_bits, activation_scale_bits, scale_product_bits or full, held=held
         )
-        return self._logic_cost("scale_product", block, self._logic.rows("scale_product"))
+        rows, stimulus = self._logic.rows("scale_product"), _stimulus(held)
+        return self._logic_cost("scale_product", block, rows, stimulus=stimulus)
 
-    def scale_multiply(self, dot_bits: int, scale_bits: int) -> ComponentCost:
-        """Signed dot product times unsigned scale, full product. Action op."""
+    def scale_multiply(self, dot_bits: int, scale_bits: int, *, held: bool) -> ComponentCost:
+        """Signed dot product times unsigned scale, full product. held: the scale stays for 16 operations,
+        as that of weights alone does. Action op."""
         require_count("scale_multiply", "dot_bits", dot_bits, 2, 32)
         require_count("scale_multiply", "scale_bits", scale_bits, 1, 20)
-        block = self._logic.scale_multiply(dot_bits, scale_bits)
-        return self._logic_cost("scale_multiply", block, self._logic.rows("scaling_mul"))
+        block = self._logic.scale_multiply(dot_bits, scale_bits, held=held)
+        rows, stimulus = self._logic.rows("scaling_mul"), _stimulus(held)
+        return self._logic_cost("scale_multiply", block, rows, stimulus=stimulus)
 
-    def accumulator(self, bits: int) -> ComponentCost:
-        """Adder and saturation of one partial sum. Action add. Saturation is priced by the clipping rows of
-        the PPU, a proxy: overflow detect and one multiplexer per bit."""
+    def accumulator(self, bits: int, product_bits: int) -> ComponentCost:
+        """One partial sum plus a product of `product_bits`, saturated. Action add."""
         require_count("accumulator", "bits", bits, 2, 128)
-        block = self._logic.adder(bits, "add").then(self._logic.clip(bits + 1, bits, "add"))
-        rows = self._logic.rows("acc_add", "ppu_clip")
-        return self._logic_cost("accumulator", block, rows, notes=("saturation: ppu_clip rows as a proxy",))
+        require_count("accumulator", "product_bits", product_bits, 2, 128)
+        block = self._logic.accumulator(bits, product_bits)
+        return self._logic_cost("accumulator", block, self._logic.rows("accumulator"))
 
     # -- storage of flip-flops and latches ------------------------------------------------------------------
-    def register(self, bits: int) -> ComponentCost:
-        """Clock-gated flip-flops. Actions idle (every clock), write (on top of idle), read (free)."""
+    def register(self, bits: int, *, held_bits: int = 0, data: str = "random") -> ComponentCost:
+        """Clock-gated flip-flops. data: what is stored, random or half zero; held_bits of them are stored
+        again unchanged. Actions idle (every clock), write (on top of idle), read (free)."""
         require_count("register", "bits", bits, 1, 1 << 20)
-        return self._logic_cost(
-            "register", self._logic.register(bits), self._logic.rows("register"), stimulus="random data"
+        require_count("register", "held_bits", held_bits, 0, bits)
+        block = self._logic.register(bits - held_bits, data).then(
+            self._logic.register(held_bits, "held"), pipelined=True
         )
+        return self._logic_cost(
+            "register", block, self._logic.rows("register"), stimulus=f"{data} data"
+        )  # fmt: skip
 
     def array(self, width_bits: int, depth: int, kind: str = "latch") -> ComponentCost:
         """Array of latches ("latch") or flip-flops ("ff"), one write and one read port. Actions idle (every
         clock), read and write (on top of idle)."""
         require_count("array", "width_bits", width_bits, 1, 1 << 16)
         require_count("array", "depth", depth, 1, 1024)
-        if kind not in ("latch", "ff"):
+        if kind not in ARRAY_DEPTHS:
             raise AccelsimError(f"cost of array: kind is '{kind}', expected latch or ff")
-        notes = () if depth == 16 else ("depth: area, idle and write data lines ~ depth, read ~ log2(depth)",)
+        notes = []
+        if depth not in ARRAY_DEPTHS[kind]:
+            said = ", ".join(str(known) for known in ARRAY_DEPTHS[kind])
+            notes = [
+                f"depth: from arrays of {said} words, by power laws between them; beyond them area, idle and "
+                "write data lines ~ depth, read ~ log2(depth)"
+            ]
         block = self._logic.array(width_bits, depth, kind)
         rows = self._logic.rows("array")
         return self._logic_cost("array", block, rows, notes=notes, stimulus="random data")
 
     def sram(self, words: int, width_bits: int) -> ComponentCost:
-        """Single-port macro. Actions read and write, one word each; `delay_ps` is the cycle time."""
+        """Single-port macro, or banks of macros with a wire to the bank accessed where it is larger than the
+        law's. Actions read and write, one word each; `delay_ps` is the cycle time of a macro."""
         require_count("sram", "words", words, 1, 1 << 20)
         require_count("sram", "width_bits", width_bits, 1, 1 << 14)
-        macro = self._macros.cost(words, width_bits)
+        banks, macro = self._macros.cost(words, width_bits)
         area, energy, leakage, cycle, log = self._sram_scaling.factors(
             self.technology, self._macros.node_nm, self._macros.vdd_v
         )
+        area_um2, wire_pj = banks * macro.area_um2 * area, 0.0
+        if banks > 1:
+            # From one bank's edge to the far side of them all.
+            wire_mm = math.sqrt(area_um2) * (1 - math.sqrt(1 / banks)) / UM_PER_MM
+            wire_pj = width_bits * wire_mm * self._wire_pj_per_mm()
+            log += (
+                f"banks: {banks:.4g} of {FITTED_KIB} KiB, the largest of the law; an access contains "
+                f"{wire_pj:.4g} pJ for {wire_mm:.4g} mm of wires to its bank (assumption)",
+            )
         return ComponentCost(
             "sram",
-            macro.area_um2 * area,
-            macro.leakage_nw * leakage / 1e3,
-            {action: fj * energy / 1e3 for action, fj in macro.energy_fj.items()},
+            area_um2,
+            banks * macro.leakage_nw * leakage / 1e3,
+            {action: fj * energy / 1e3 + wire_pj for action, fj in macro.energy_fj.items()},
             macro.delay_ps * cycle,
             sources(self._macros.rows),
             "cacti",
@@ -217,7 +240,7 @@ class CostLibrary:
         _require_positive("noc", "placement_utilization", placement_utilization, 1.0)
         hop_mm = math.sqrt(pe_area_um2 / placement_utilization) / UM_PER_MM
         capacitance, activity = self._system["wire_capacitance"], self._system["wire_activity"]
-        wire_pj_per_mm = 0.5 * activity["value"] * capacitance["value"] * self.technology.voltage_v**2
+        wire_pj_per_mm = self._wire_pj_per_mm()
         bit = self.register(1)
         port = self.register(port_bits)
         return ComponentCost(
@@ -237,6 +260,11 @@ class CostLibrary:
             ),
             "random data",
         )
+
+    def _wire_pj_per_mm(self) -> float:
+        """Of one transferred bit."""
+        capacitance, activity = self._system["wire_capacitance"], self._system["wire_activity"]
+        return 0.5 * activity["value"] * capacitance["value"] * self.technology.voltage_v**2
 
     def dram(self, kind: str = "lpddr4") -> ComponentCost:
         """Energy per transferred bit, off chip: no area, no scaling with the node. Action bit. `kind` names
@@ -300,6 +328,10 @@ class CostLibrary:
             component, block, self.technology, self._datapath.node_nm, self._datapath.vdd_v,
             source=sources(rows), evidence="synthesis", stimulus=stimulus, notes=notes,
         )  # fmt: skip
+
+
+def _stimulus(held: bool) -> str:
+    return HELD if held else CHANGING
 
 
 def _per_action(lane: BlockCost, lanes: int) -> BlockCost:

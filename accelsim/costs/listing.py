@@ -13,10 +13,11 @@ COLUMNS = (
 FAMILY_COMPONENTS = {
     "mul": "dot_product", "dot": "dot_product", "scale_product": "scale_product",
     "scaling_mul": "scale_multiply",
-    "acc_add": "accumulator", "register": "register", "array": "array", "zero_detect": "zero_detect",
-    "ppu_requant": "ppu", "ppu_shift": "ppu", "ppu_relu": "ppu", "ppu_clip": "ppu", "ppu_bias_add": "ppu",
-    "ppu_vmax": "ppu_vector_scale", "ppu_recip": "other_blocks", "fp4_mul": "other_blocks",
-    "fp4_dot": "other_blocks", "e8m0_add": "other_blocks", "e4m3_mul": "other_blocks",
+    "accumulator": "accumulator", "acc_add": "adder", "register": "register", "array": "array",
+    "zero_detect": "zero_detect", "ppu_requant": "ppu", "ppu_shift": "ppu", "ppu_relu": "ppu",
+    "ppu_clip": "ppu", "ppu_bias_add": "ppu", "ppu_vmax": "ppu_vector_scale", "ppu_recip": "other_blocks",
+    "fp4_mul": "other_blocks", "fp4_dot": "other_blocks", "e8m0_add": "other_blocks",
+    "e4m3_mul": "other_blocks",
     "align_shift": "other_blocks",
 }  # fmt: skip
 LOGIC_QUANTITIES = (("area_um2", "um2"), ("leakage_nw", "nW"), ("delay_ps", "ps"), ("energy_fj", "fJ"))

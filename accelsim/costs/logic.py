@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from accelsim.costs.component import NOTHING, BlockCost
-from accelsim.costs.laws import Law, Terms, fit_law
+from accelsim.costs.dot import CHANGING, HELD
+from accelsim.costs.laws import Law, Terms, fit_law, power_between
 from accelsim.costs.tables import Datapath, Row
 
-CHANGING = "dnn"
-ARRAY_DEPTH = 16
+# Words of the arrays that were synthesized.
+ARRAY_DEPTHS = {"latch": (4, 8, 16), "ff": (16,)}
 REGISTER_BITS = 32
+# What a register stores -> the stimulus of the row that prices it.
+REGISTER_DATA = {"random": "en1", "held": "en1_held", "half zero": "en1_half_zero"}
 QUANTITIES = ("area_um2", "leakage_nw", "delay_ps", "energy_fj")
 
 PRODUCT_TERMS: Terms = {
@@ -33,11 +37,26 @@ MULTIPLY_TERMS: Terms = {
     "D": lambda dot, scale: dot,
     "S": lambda dot, scale: scale,
 }
+# The leading bits of measured dot products and products are copies of their sign, and switch only with it.
+# Dot products of schemes with weight scales alone are smaller by two bits.
+MULTIPLY_ENERGY_TERMS: Terms = {
+    "D*S": lambda dot, scale: dot * scale,
+    "(D-5)(S-2)": lambda dot, scale: max(0, dot - 5) * max(0, scale - 2),
+    "(D-7)(S-2)": lambda dot, scale: max(0, dot - 7) * max(0, scale - 2),
+    "D": lambda dot, scale: dot,
+    "S": lambda dot, scale: scale,
+}
 MULTIPLY_DELAY_TERMS: Terms = {
     "D": lambda dot, scale: dot,
     "S": lambda dot, scale: scale,
     "1": lambda dot, scale: 1.0,
 }
+ACCUMULATOR_TERMS: Terms = {
+    "n": lambda bits, product: bits,
+    "P-8": lambda bits, product: max(0, product - 8),
+    "n*log2(n)": lambda bits, product: bits * math.log2(bits),
+}
+ACCUMULATOR_DELAY_TERMS: Terms = {"n": lambda bits, product: bits, "1": lambda bits, product: 1.0}
 ADDER_TERMS: Terms = {"n": lambda bits: bits, "n*log2(n)": lambda bits: bits * math.log2(bits)}
 LINEAR_TERMS: Terms = {"n": lambda bits: bits, "1": lambda bits: 1.0}
 PROPORTIONAL_TERMS: Terms = {"n": lambda bits: bits}
@@ -56,11 +75,26 @@ class LogicBlocks:
         self._laws: list[Law] = []
         product = ("weight_scale_bits", "activation_scale_bits", "scale_product_bits")
         multiply = ("dot_bits", "scale_product_bits")
+        accumulator = ("accumulator_bits", "input_bits")
         self._product = self._fit(
             "scale_product", "scale_product", product, PRODUCT_TERMS, PRODUCT_DELAY_TERMS
         )
         self._multiply = self._fit(
-            "scale_multiply", "scaling_mul", multiply, MULTIPLY_TERMS, MULTIPLY_DELAY_TERMS
+            "scale_multiply",
+            "scaling_mul",
+            multiply,
+            MULTIPLY_TERMS,
+            MULTIPLY_DELAY_TERMS,
+            MULTIPLY_ENERGY_TERMS,
+        )
+        self._held_energy = {
+            "scale_product": self._fit_energy("scale_product", HELD, "scale_product", product, PRODUCT_TERMS),
+            "scale_multiply": self._fit_energy(
+                "scale_multiply", HELD, "scaling_mul", multiply, MULTIPLY_ENERGY_TERMS
+            ),
+        }
+        self._accumulator = self._fit(
+            "accumulator", "accumulator", accumulator, ACCUMULATOR_TERMS, ACCUMULATOR_DELAY_TERMS
         )
         self._adder = self._fit("adder", "acc_add", ("width_bits",), ADDER_TERMS, LINEAR_TERMS)
         self._clip = self._fit("clip", "ppu_clip", ("width_bits", "output_bits"), CLIP_TERMS)
@@ -69,32 +103,49 @@ class LogicBlocks:
         self._detect = self._fit(
             "zero_detect", "zero_detect", ("width_bits",), PROPORTIONAL_TERMS, TREE_DELAY_TERMS
         )
-        self._arrays = {kind: self._fit_array(kind) for kind in ("latch", "ff")}
+        self._arrays = {
+            (kind, depth): self._fit_array(kind, depth)
+            for kind, depths in ARRAY_DEPTHS.items()
+            for depth in depths
+        }
 
     def _fit(
-        self, name: str, family: str, columns: Sequence[str], terms: Terms, delay_terms: Terms | None = None
+        self,
+        name: str,
+        family: str,
+        columns: Sequence[str],
+        terms: Terms,
+        delay_terms: Terms | None = None,
+        energy_terms: Terms | None = None,
     ) -> dict[str, Law]:
         rows = self._datapath.find(family, CHANGING)
         points = [tuple(row[column] for column in columns) for row in rows]
+        own = {"delay_ps": delay_terms or terms, "energy_fj": energy_terms or terms}
         laws = {
             quantity: fit_law(
-                name,
-                quantity,
-                delay_terms if delay_terms and quantity == "delay_ps" else terms,
-                points,
-                [row[quantity] for row in rows],
+                name, quantity, own.get(quantity, terms), points, [row[quantity] for row in rows]
             )
             for quantity in QUANTITIES
         }
         self._laws += laws.values()
         return laws
 
+    def _fit_energy(self, name: str, stimulus: str, family: str, columns: Sequence[str], terms: Terms) -> Law:
+        """The energy alone under a stimulus besides the usual one."""
+        rows = self._datapath.find(family, stimulus)
+        points = [tuple(row[column] for column in columns) for row in rows]
+        law = fit_law(name, f"energy_fj, {stimulus}", terms, points, [row["energy_fj"] for row in rows])
+        self._laws.append(law)
+        return law
+
     def laws(self) -> list[dict[str, object]]:
         return [law.describe() for law in self._laws]
 
     def rows(self, *families: str) -> list[Row]:
         """The rows of these families that prices rest on."""
-        modes = {"register": ("en0", "en1"), "array": ("idle", "read", "write")}
+        modes = {
+            "register": ("en0_quiet", "en1", "en1_held", "en1_half_zero"), "array": ("idle", "read", "write"),
+        }  # fmt: skip
         return [
             row
             for family in families
@@ -115,28 +166,40 @@ class LogicBlocks:
         return self._block(self._detect, bits)
 
     def scale_product(
-        self, weight_scale_bits: int, activation_scale_bits: int, product_bits: int
+        self, weight_scale_bits: int, activation_scale_bits: int, product_bits: int, *, held: bool
     ) -> BlockCost:
-        """Product of two scales, rounded to `product_bits`; with one side absent, a rounding adder."""
+        """Product of two scales, rounded to `product_bits`; with one side absent, a rounding adder. held: the
+        weight scale stays for 16 operations."""
         if weight_scale_bits and activation_scale_bits:
-            return self._block(self._product, weight_scale_bits, activation_scale_bits, product_bits)
+            bits = weight_scale_bits, activation_scale_bits, product_bits
+            return self._with_held_energy("scale_product", held, self._block(self._product, *bits), bits)
         if product_bits == weight_scale_bits + activation_scale_bits:
             return NOTHING
         return self.adder(product_bits)
 
-    def scale_multiply(self, dot_bits: int, scale_bits: int) -> BlockCost:
-        return self._block(self._multiply, dot_bits, scale_bits)
+    def scale_multiply(self, dot_bits: int, scale_bits: int, *, held: bool = False) -> BlockCost:
+        """held: the scale stays for 16 operations."""
+        block = self._block(self._multiply, dot_bits, scale_bits)
+        return self._with_held_energy("scale_multiply", held, block, (dot_bits, scale_bits))
+
+    def _with_held_energy(self, name: str, held: bool, block: BlockCost, bits: tuple[int, ...]) -> BlockCost:
+        return replace(block, energy_fj={"op": self._held_energy[name](*bits)}) if held else block
+
+    def accumulator(self, bits: int, product_bits: int) -> BlockCost:
+        """Psum plus product, saturated. A product wider than the accumulator needs an adder of its width."""
+        return self._block(self._accumulator, max(bits, product_bits), min(product_bits, bits), action="add")
 
     def adder(self, bits: int, action: str = "op") -> BlockCost:
         return self._block(self._adder, bits, action=action)
 
-    def clip(self, bits_in: int, bits_out: int, action: str = "op") -> BlockCost:
-        return self._block(self._clip, bits_in, bits_out, action=action)
+    def clip(self, bits_in: int, bits_out: int) -> BlockCost:
+        return self._block(self._clip, bits_in, bits_out)
 
-    def register(self, bits: int) -> BlockCost:
-        """Flip-flops behind one clock gate per 32 bits. idle: every clock; write: on top when enabled."""
-        quiet = self._datapath.find("register", "en0", kind="icgen")[0]
-        enabled = self._datapath.find("register", "en1", kind="icgen")[0]
+    def register(self, bits: int, data: str = "random") -> BlockCost:
+        """Flip-flops behind one clock gate per 32 bits. idle: every clock, the gate alone, as D is still
+        while nothing is stored; write: on top when enabled, with `data` (REGISTER_DATA)."""
+        quiet = self._datapath.find("register", "en0_quiet", kind="icgen")[0]
+        enabled = self._datapath.find("register", REGISTER_DATA[data], kind="icgen")[0]
         energy_fj = {
             "idle": quiet["energy_fj"],
             "write": enabled["energy_fj"] - quiet["energy_fj"],
@@ -145,14 +208,12 @@ class LogicBlocks:
         whole = BlockCost(quiet["area_um2"], quiet["leakage_nw"], energy_fj, quiet["delay_ps"])
         return whole.times(bits / REGISTER_BITS)
 
-    def _fit_array(self, kind: str) -> dict[str, Law]:
-        """Laws in width at 16 words. Energies of read and write are what they spend above the idle row. Of a
+    def _fit_array(self, kind: str, depth: int) -> dict[str, Law]:
+        """Laws in width at one depth. Energies of read and write are what they spend above the idle row. Of a
         write, what goes into input pins and cells that keep their value is spent by all words, the rest by
         the word written."""
         modes = ("idle", "read", "write")
-        idle, read, write = (
-            self._datapath.find("array", mode, kind=kind, depth=ARRAY_DEPTH) for mode in modes
-        )
+        idle, read, write = (self._datapath.find("array", mode, kind=kind, depth=depth) for mode in modes)
         widths = [(row["width_bits"],) for row in idle]
         reaching_all = [row["input_pin_energy_fj"] + row["hidden_energy_fj"] for row in write]
         columns = {
@@ -168,31 +229,37 @@ class LogicBlocks:
             ],
         }
         laws = {
-            quantity: fit_law(f"array {kind}, depth 16", quantity, LINEAR_TERMS, widths, values)
+            quantity: fit_law(f"array {kind}, depth {depth}", quantity, LINEAR_TERMS, widths, values)
             for quantity, values in columns.items()
         }
         self._laws += laws.values()
         return laws
 
     def array(self, width_bits: int, depth: int, kind: str) -> BlockCost:
-        """Register file with one write and one read port. Depths other than the synthesized 16: area,
-        leakage, idle clocking and the data lines of a write grow with the depth, a read with the log2(depth)
-        levels of its multiplexer; the word written costs the same."""
-        laws = self._arrays[kind]
-        words = depth / ARRAY_DEPTH
-        levels = math.log2(depth) / math.log2(ARRAY_DEPTH)
-        write_all, write_one = laws["write energy_fj, all words"], laws["write energy_fj, one word"]
+        """Register file with one write and one read port. Between the synthesized depths everything follows
+        the power law through its neighbours. Beyond them area, leakage, idle clocking and the data lines of
+        a write grow with the depth, a read and the delay with the log2(depth) levels of its multiplexer; the
+        word written costs the same. One word needs no multiplexer."""
+        depths = ARRAY_DEPTHS[kind]
+        anchor = min(max(depth, depths[0]), depths[-1])
+        words, levels = depth / anchor, math.log2(depth) / math.log2(anchor)
+
+        def at(quantity: str) -> float:
+            high = next(d for d in depths if d >= anchor)
+            value = self._arrays[kind, high][quantity](width_bits)
+            if high == anchor:
+                return value
+            low = depths[depths.index(high) - 1]
+            return power_between(self._arrays[kind, low][quantity](width_bits), value, low, high, anchor)
+
         energy_fj = {
-            "idle": laws["idle energy_fj"](width_bits) * words,
-            "read": laws["read energy_fj"](width_bits) * levels,
-            "write": write_all(width_bits) * words + write_one(width_bits),
+            "idle": at("idle energy_fj") * words,
+            "read": at("read energy_fj") * levels,
+            "write": at("write energy_fj, all words") * words + at("write energy_fj, one word"),
         }
         return BlockCost(
-            laws["area_um2"](width_bits) * words,
-            laws["leakage_nw"](width_bits) * words,
-            energy_fj,
-            laws["delay_ps"](width_bits) * levels,
-        )
+            at("area_um2") * words, at("leakage_nw") * words, energy_fj, at("delay_ps") * levels
+        )  # fmt: skip
 
     def requantizer(self, accumulator_bits: int, output_bits: int) -> BlockCost:
         """Multiply by a 16-bit factor, round, saturate: 24 x 16 rows, other widths by the multiplier law."""

@@ -72,6 +72,13 @@ class LogicScaling:
 
         return _interpolated(self._rows, node_nm, polynomial)
 
+    def _beside(self, node_nm: float) -> Row:
+        """The row nearest to a node that is not its own."""
+        return min(
+            (row for row in self._rows if row["node_nm"] != node_nm),
+            key=lambda row: abs(math.log(row["node_nm"] / node_nm)),
+        )
+
     def factors(
         self, technology: Technology, from_nm: float, from_v: float
     ) -> tuple[float, float, float, float, tuple[str, ...]]:
@@ -82,15 +89,24 @@ class LogicScaling:
         voltage = self.relative_energy(node_nm, voltage_v) / self.relative_energy(node_nm, from_v)
         delay = self.relative_delay(node_nm, voltage_v) / self.relative_delay(from_nm, from_v)
         law = "Stillmaker & Baas 2017"
+        beside = self._beside(node_nm)
+        beside_v = beside["node_nm"], voltage_v
+        energy_step = self.relative_energy(*beside_v) / self.relative_energy(node_nm, voltage_v)
+        delay_step = self.relative_delay(*beside_v) / self.relative_delay(node_nm, voltage_v)
         if node_nm < self._smallest_nm:
             law += f", extrapolated below {self._smallest_nm:g} nm"
-        log = (
+        log: tuple[str, ...] = (
             f"area x{area:.4g}: logic {from_nm:g} -> {node_nm:g} nm, {law}",
             f"energy x{node:.4g}: logic {from_nm:g} -> {node_nm:g} nm at {from_v:g} V, {law}",
             f"energy x{voltage:.4g}: supply {from_v:g} -> {voltage_v:g} V at {node_nm:g} nm, {law}",
             f"leakage x{node * voltage:.4g}: as energy (assumption, as in HWComponents)",
             f"delay x{delay:.4g}: {from_nm:g} nm {from_v:g} V -> {node_nm:g} nm {voltage_v:g} V, {law}",
         )
+        if node_nm != from_nm:
+            log += (
+                f"uncertainty of the node: energy x{energy_step:.2f} and delay x{delay_step:.2f} "
+                f"at the next row of the law, {beside['node_nm']:g} nm",
+            )
         return area, node, voltage, delay, log
 
     def price(
@@ -135,7 +151,8 @@ class SramScaling:
         node_energy = (node_nm / from_nm) ** value["sram_energy_node_exponent"]
         node_leakage = (node_nm / from_nm) ** value["sram_leakage_node_exponent"]
         finfet = value["sram_finfet_leakage"] if node_nm < from_nm else 1.0
-        supply = voltage_v / from_v
+        supply, factor = voltage_v / from_v, technology.sram_energy_factor
+        own = () if factor == 1 else (f"energy x{factor:g}: sram_energy_factor, as chosen",)
         delay = self._logic.relative_delay(node_nm, voltage_v) / self._logic.relative_delay(node_nm, from_v)
         log = (
             f"area x{area:.4g}: 6T cell {cell_um2:.4g} um2 at {node_nm:g} nm over CACTI's "
@@ -145,10 +162,11 @@ class SramScaling:
             f"energy x{supply**2:.4g}: supply {from_v:g} -> {voltage_v:g} V, V^2",
             f"leakage x{node_leakage * finfet * supply:.4g}: node^{value['sram_leakage_node_exponent']:g}, "
             f"FinFET x{finfet:g}, V",
+            *own,
             f"cycle time x{delay:.4g}: supply {from_v:g} -> {voltage_v:g} V, Stillmaker & Baas 2017; "
             f"not scaled from {from_nm:g} nm",
         )
-        return area, node_energy * supply**2, node_leakage * finfet * supply, delay, log
+        return area, node_energy * supply**2 * factor, node_leakage * finfet * supply, delay, log
 
     def _cell_um2(self, node_nm: float) -> float:
         largest = max(self._bitcells, key=lambda row: row["node_nm"])

@@ -3,7 +3,8 @@
 CACTI picks discrete organisations, so its energies jump by tens of percent between neighbouring sizes; a
 rising law in words and width is the honest summary. Fitted to words >= 128, width <= 256 and up to 128 KiB,
 where the buffers of a processing element and the banks of a global buffer lie. Words wider than 256 bits are
-built from side-by-side macros: everything but the cycle time grows in proportion from 256 bits on.
+built from side-by-side macros: everything but the cycle time grows in proportion from 256 bits on. More than
+128 KiB are banks of 128 KiB, of which an access touches one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from accelsim.costs.tables import SRAM, Row
 from accelsim.errors import AccelsimError
 
 FITTED_WORDS, FITTED_WIDTH_BITS, FITTED_KIB = 128, 256, 128
+BITS_PER_KIB = 8 * 1024
 
 ENERGY_TERMS: Terms = {
     "1": lambda words, width: 1.0,
@@ -64,15 +66,17 @@ class SramMacros:
     def laws(self) -> list[dict[str, object]]:
         return [law.describe() for law in self._laws.values()]
 
-    def cost(self, words: int, width_bits: int) -> BlockCost:
-        """One macro; energies are per access of one word."""
+    def cost(self, words: int, width_bits: int) -> tuple[float, BlockCost]:
+        """(banks, one of them); energies are per access of one word. Banks may be fractional, so that more
+        words never cost less."""
         width = min(width_bits, FITTED_WIDTH_BITS)
         side_by_side = width_bits / width
-        value = {column: law(words, width) for column, law in self._laws.items()}
+        banks = max(1.0, words * width / (FITTED_KIB * BITS_PER_KIB))
+        value = {column: law(words / banks, width) for column, law in self._laws.items()}
         macro = BlockCost(
             value["area_mm2"] * 1e6,
             value["leakage_mw"] * 1e6,
             {"read": value["read_energy_pj"] * 1e3, "write": value["write_energy_pj"] * 1e3},
             value["cycle_time_ns"] * 1e3,
         )
-        return macro.times(side_by_side)
+        return banks, macro.times(side_by_side)

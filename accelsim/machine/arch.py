@@ -92,6 +92,7 @@ class Arch(_Strict):
     node_nm: float = Field(gt=0, le=250)
     placement_utilization: float = Field(gt=0, le=1)
     sram_device: str = "itrs-lstp"
+    sram_energy_factor: float = Field(1.0, ge=0.01, le=100)
     dram_kind: str = "lpddr4"
     fold: Literal["auto", "never"] = "auto"
     residual: str | None = None

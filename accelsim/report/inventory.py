@@ -49,7 +49,7 @@ class Part:
 
 def technology_of(arch: Arch) -> Technology:
     """Raises AccelsimError for a node, supply or SRAM device the tables do not cover."""
-    return Technology(node_nm=arch.node_nm, voltage_v=arch.voltage_v, sram_device=arch.sram_device)
+    return Technology(arch.node_nm, arch.voltage_v, arch.sram_device, arch.sram_energy_factor)
 
 
 def dot_bits(arch: Arch, scheme: Scheme) -> int:
@@ -87,8 +87,12 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
     lanes = arch.lanes * arch.pes
     weight, activation = _words(arch, scheme)
     dot = dot_bits(arch, scheme)
-    product_bits = dot + scheme.scale_bits if scheme.has_scales else 0
-    pipeline_bits = dot + scheme.scale_bits + product_bits + arch.accumulator_width(scheme)
+    product_bits = dot + scheme.scale_bits
+    accumulator = arch.accumulator_width(scheme)
+    pipeline_bits = dot + accumulator + (product_bits + scheme.scale_bits if scheme.has_scales else 0)
+    # A weight vector's scale stays as long as the vector; without scales of activations so does the product.
+    held = not _changing(arch)
+    held_scale_bits = scheme.scale_bits if held and not activation.scale.bits else 0
     parts = [
         Part(
             "dot_product",
@@ -115,17 +119,18 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             "accumulator",
             "datapath",
             lanes,
-            library.accumulator(arch.accumulator_width(scheme)),
+            library.accumulator(accumulator, max(2, product_bits - arch.product_shift)),
             charged_to("accumulator"),
         ),
         _register("weight_register", "datapath", lanes, weight.word_bits, library),
-        _register("input_register", "datapath", arch.pes, activation.word_bits, library),
-        _register("pipeline_register", "datapath", lanes, pipeline_bits, library),
+        _register("input_register", "datapath", arch.pes, activation.word_bits, library, data="half zero"),
+        _register("pipeline_register", "datapath", lanes, pipeline_bits, library, held_bits=held_scale_bits),
     ]
     if scheme.has_scales:
-        cost = library.scale_product(weight.scale.bits, activation.scale.bits, scheme.scale_product_bits)
+        bits = weight.scale.bits, activation.scale.bits, scheme.scale_product_bits
+        cost = library.scale_product(*bits, held=held)
         parts.insert(1, Part("scale_product", "datapath", lanes, cost, charged_to("scale_product")))
-        multiply = library.scale_multiply(dot, scheme.scale_bits)
+        multiply = library.scale_multiply(dot, scheme.scale_bits, held=bool(held_scale_bits))
         parts.insert(2, Part("scale_multiply", "datapath", lanes, multiply, charged_to("scale_multiply")))
     if any(DATAFLOWS[name].weight_collector for name in arch.dataflows):
         words = arch.weight_collector_depth
@@ -133,8 +138,8 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             _array_of_latches("weight_collector", lanes, weight.word_bits, words, library, "datapath")
         )
     if _changing(arch):
-        bits = arch.lanes * arch.accumulator_width(scheme)
-        parts.append(_register("local_accumulator", "datapath", arch.pes, bits, library))
+        psums = arch.lanes * accumulator
+        parts.append(_register("local_accumulator", "datapath", arch.pes, psums, library))
     return parts
 
 
@@ -219,7 +224,7 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         largest = library.array(_MAGNITUDE_BITS, len(written) * depth)
         parts.append(Part("ppu_staging_max", "pe", pes, largest, charged_to("ppu_staging_max"), "idle"))
     if arch.psum_chain:
-        adder = library.accumulator(accumulator)
+        adder = library.accumulator(accumulator, accumulator)
         parts.append(Part("psum_adder", "pe", pes * lanes, adder, charged_to("psum_adder")))
     return parts
 
@@ -284,8 +289,18 @@ def _dram(arch: Arch, library: CostLibrary) -> Part:
     return Part("dram", "system", 1, library.dram(arch.dram_kind), charged_to("dram"))
 
 
-def _register(name: str, scope: str, instances: int, bits: int, library: CostLibrary) -> Part:
-    return Part(name, scope, instances, library.register(bits), charged_to(name), "idle")
+def _register(
+    name: str,
+    scope: str,
+    instances: int,
+    bits: int,
+    library: CostLibrary,
+    *,
+    held_bits: int = 0,
+    data: str = "random",
+) -> Part:
+    cost = library.register(bits, held_bits=held_bits, data=data)
+    return Part(name, scope, instances, cost, charged_to(name), "idle")
 
 
 def _array_of_latches(

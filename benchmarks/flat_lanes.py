@@ -1,0 +1,349 @@
+"""Whole lanes, synthesised flat, against the sum of their parts in the cost tables: area and energy.
+
+    python benchmarks/flat_lanes.py --liberty AO.lib.gz --liberty OA.lib.gz ... [--scheme 4/4/4/4 ...]
+
+A lane is accelsim/rtl/vector_mac.sv with clock-gated registers: weight register, dot product, scale product
+and multiply, accumulator, the registers between them, and one for the psum. With `--operands dnn` weights
+and activations are those that the tables' dot products are characterised with, scales and psums the measured
+ones; with `traces` all are steps of the bundled traces at the scheme itself (benchmarks/measure_steps.py).
+Parts are priced at the tables' node and supply. Area in um2, energy in fJ a step. Needs Yosys.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from measure_steps import TRACES, Steps, blocks_of
+
+from accelsim.characterise import stimuli
+from accelsim.characterise.arithmetic import accumulator, dot_product, scale_multiply, scale_product
+from accelsim.characterise.block import Block, Port, clocked, elements, output, port, signed
+from accelsim.characterise.circuit import circuit_of
+from accelsim.characterise.library import read_library
+from accelsim.characterise.recipe import load_recipe
+from accelsim.characterise.roles import Roles, find_roles
+from accelsim.characterise.run import mismatches
+from accelsim.characterise.simulator import simulate
+from accelsim.characterise.steps import STEPS
+from accelsim.characterise.storage import clock_gate
+from accelsim.characterise.synthesis import Synthesiser
+from accelsim.characterise.timing import static_timing
+from accelsim.costs import CostLibrary, Technology
+from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch, load_arch
+from accelsim.open import open_workload
+from accelsim.report.inventory import build_inventory, dot_bits
+
+SCHEMES = (
+    "8/8/-/-",
+    "4/4/-/-",
+    "4/4/4/-",
+    "4/4/4/4",
+    "4/4/4/4:sp4",
+    "4/4/4/6",
+    "6/8/-/10",
+    "6/6/4/4",
+    "4/8/6/10",
+)
+# Flip-flops behind one clock gate.
+GATED_BITS = 32
+WARM_UP = 32
+# How often weights and activations are drawn for every measured scale and psum.
+DRAWS = 10
+PER_STEP = {
+    "dot_product": ("op",), "scale_product": ("op",), "scale_multiply": ("op",), "accumulator": ("add",),
+    "pipeline_register": ("write", "idle"), "weight_register": ("idle",),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Widths of a lane; no scales: 0."""
+
+    vector_size: int
+    weight: int
+    operand: int
+    weight_scale: int
+    activation_scale: int
+    scale: int
+    dot: int
+    accumulator: int
+
+    @property
+    def product(self) -> int:
+        return self.dot + self.scale
+
+    @property
+    def word(self) -> int:
+        return self.vector_size * self.weight + self.weight_scale
+
+
+def shape_of(arch: Arch, scheme: Scheme) -> Shape:
+    return Shape(
+        arch.vector_size,
+        scheme.weight.bits,
+        arch.activation_operand_bits(scheme),
+        scheme.weight.scale.bits,
+        scheme.activation.scale.bits,
+        scheme.scale_bits,
+        dot_bits(arch, scheme),
+        arch.accumulator_width(scheme),
+    )
+
+
+def lane(roles: Roles, shape: Shape, name: str) -> Block:
+    """One lane as one clocked block: a step's word comes a cycle before its activations, those two before
+    its psum (one without scales)."""
+    s = shape
+    dot = dot_product(roles, s.vector_size, s.weight, s.operand)
+    add = accumulator(s.product, s.accumulator)
+    ports = [port("word", s.word, ""), port("load", 1, ""), port("a", s.vector_size * s.operand, "")]
+    modules, lines = [dot.verilog, add.verilog], []
+
+    def register(target: str, bits: int, source: str, enable: str) -> None:
+        lines.append(f"reg [{bits - 1}:0] {target};")
+        for low in range(0, bits, GATED_BITS):
+            part, gated = f"[{min(bits, low + GATED_BITS) - 1}:{low}]", f"g_{target}_{low}"
+            gate = clock_gate(roles, f"icg_{target}_{low}", enable, gated)
+            lines.append(f"wire {gated}; {gate}")
+            lines.append(f"always @(posedge {gated}) {target}{part} <= {source}{part};")
+
+    register("wr", s.word, "word", "load")
+    lines.append(
+        f"wire [{s.dot - 1}:0] d; {dot.name} u_dot(.w(wr[{s.vector_size * s.weight - 1}:0]), .a(a), .y(d));"
+    )
+    register("dr", s.dot, "d", "run")
+    product = "dr"
+    multiply = factor = None
+    if s.scale:
+        code = f"wr[{s.word - 1}:{s.vector_size * s.weight}]"
+        if s.activation_scale:
+            ports.append(port("as", s.activation_scale, ""))
+        if s.weight_scale and s.activation_scale:
+            rounded = 0 if s.scale == s.weight_scale + s.activation_scale else s.scale
+            factor = scale_product(roles, s.weight_scale, s.activation_scale, rounded)
+            modules.append(factor.verilog)
+            lines.append(f"wire [{s.scale - 1}:0] f; {factor.name} u_f(.w({code}), .a(as), .y(f));")
+        else:
+            lines.append(f"wire [{s.scale - 1}:0] f = {code if s.weight_scale else 'as'};")
+        register("fr", s.scale, "f", "run")
+        multiply = scale_multiply(roles, s.dot, s.scale)
+        modules.append(multiply.verilog)
+        lines.append(f"wire [{s.product - 1}:0] m; {multiply.name} u_m(.w(dr), .a(fr), .y(m));")
+        register("mr", s.product, "m", "run")
+        product = "mr"
+    ports += [port("run", 1, ""), port("psum", s.accumulator, ""), output(s.accumulator)]
+    register("pr", s.accumulator, "psum", "run")
+    lines.append(f"{add.name} u_add(.w(pr), .a({product}), .y(y));")
+    assert dot.reference is not None and add.reference is not None
+
+    def sequences(words: Mapping[str, Sequence[int]]) -> list[list[int | None]]:
+        weights = dots = factors = products = psums = 0
+        shown: list[int | None] = []
+        for i in range(len(words["word"])):
+            shown.append(add.reference({"w": psums, "a": products if s.scale else dots}) if i > 4 else None)
+            scale = words["as"][i] if s.activation_scale else 1
+            held = weights >> (s.vector_size * s.weight)
+            if factor is not None:
+                scale = factor.reference({"w": held, "a": scale})
+            elif s.weight_scale:
+                scale = held
+            if multiply is not None:
+                products = multiply.reference({"w": dots, "a": factors})
+            dots = dot.reference({"w": weights & ((1 << (s.vector_size * s.weight)) - 1), "a": words["a"][i]})
+            factors, psums = scale, words["psum"][i]
+            weights = words["word"][i] if words["load"][i] else weights
+        return [shown]
+
+    block = clocked(name, "lane", {}, ports, lines, sequences)
+    return replace(block, verilog="\n".join([*modules, block.verilog]))
+
+
+def words_of(shape: Shape, blocks: Sequence[Steps]) -> dict[str, list[int]]:
+    """Words of all steps of the blocks, each input when the lane takes it."""
+    s = shape
+    word, load, a, scale, psum = [], [], [], [], []
+
+    def packed(codes: np.ndarray, bits: int) -> int:
+        return sum((int(code) & ((1 << bits) - 1)) << (i * bits) for i, code in enumerate(codes))
+
+    for steps in blocks:
+        own = packed(steps.weights, s.weight)
+        if s.weight_scale:
+            own |= steps.weight_scale << (s.vector_size * s.weight)
+        for i in range(len(steps.dots)):
+            word.append(own)
+            load.append(int(i == 0))
+            a.append(packed(steps.activations[i], s.operand))
+            scale.append(int(steps.activation_scales[i]))
+            psum.append(int(steps.psums[i]) & ((1 << s.accumulator) - 1))
+
+    def late(values: list[int], cycles: int) -> list[int]:
+        return [values[0]] * cycles + values[: len(values) - cycles]
+
+    driven = {"word": word, "load": load, "a": late(a, 1), "as": late(scale, 1)}
+    if not s.activation_scale:
+        del driven["as"]
+    return {**driven, "run": [1] * len(word), "psum": late(psum, 2 if s.scale else 1)}
+
+
+def drawn_steps(shape: Shape, count: int, seed: int) -> list[Steps]:
+    """Blocks of steps: weights and activations as in stimulus dnn_ws16, scales and psums as measured."""
+    s, random = shape, np.random.default_rng(seed)
+    w, a = (
+        port("w", s.vector_size * s.weight, "", s.weight),
+        port("a", s.vector_size * s.operand, "", s.operand),
+    )
+    weights = _codes(stimuli.weights(random, w, count, "dnn_ws16"), w)
+    activations = _codes(stimuli.activations(random, a, count, "dnn_ws16"), a)
+    ones = np.ones(STEPS.count, np.int64)
+    weight_scales = STEPS.weight_scales(s.weight_scale, held=True) if s.weight_scale else ones
+    scales = STEPS.activation_scales(s.activation_scale) if s.activation_scale else ones
+    dropped = s.weight_scale + s.activation_scale - s.scale
+    psums = STEPS.psums(s.product)
+    blocks = []
+    for first in range(0, count - stimuli.HOLD, stimuli.HOLD):
+        at, scale = slice(first, first + stimuli.HOLD), int(weight_scales[first])
+        factors = (scale * scales[at] + ((1 << dropped) >> 1)) >> dropped
+        if dropped:
+            factors = np.minimum(factors, (1 << s.scale) - 1)
+        live = np.ones(stimuli.HOLD, bool)
+        own = weights[first], activations[at], scale, scales[at], factors
+        blocks.append(Steps(*own, activations[at] @ weights[first], psums[at], live))
+    return blocks
+
+
+def _codes(words: Sequence[int], port: Port) -> np.ndarray:
+    """int64[word, element] of packed signed elements."""
+    bits, count = port.element_bits, port.bits // port.element_bits
+    return np.array([[signed(code, bits) for code in elements(word, bits, count)] for word in words])
+
+
+def parts_of(
+    arch: Arch, scheme: Scheme, library: CostLibrary, loads_a_step: float
+) -> dict[str, tuple[float, float]]:
+    """(area um2, energy fJ a step) of each part of a lane."""
+    found = {}
+    for part in build_inventory(arch, scheme, library):
+        if part.name in PER_STEP:
+            prices = part.cost.energy_pj
+            energy_pj = sum(prices[action] for action in PER_STEP[part.name])
+            if part.name == "weight_register":
+                energy_pj += loads_a_step * prices["write"]
+            found[part.name] = (part.cost.area_um2, energy_pj * 1e3)
+    return found
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A flat lane and its parts; parts: name -> (area um2, energy fJ a step)."""
+
+    scheme: Scheme
+    area_um2: float
+    energy_fj: float
+    parts: Mapping[str, tuple[float, float]]
+
+    @property
+    def parts_area_um2(self) -> float:
+        return sum(area for area, _ in self.parts.values())
+
+    @property
+    def parts_energy_fj(self) -> float:
+        return sum(energy for _, energy in self.parts.values())
+
+
+def compare(
+    files: Sequence[str | Path],
+    schemes: Sequence[str],
+    *,
+    operands: str = "dnn",
+    blocks: int = 14,
+    seed: int = 2,
+    costs: Path | None = None,
+) -> Iterator[Compared]:
+    """One flat lane a scheme, with the cells of ASAP7's Liberty files."""
+    recipe = load_recipe("asap7")
+    cells = read_library(files, recipe.avoid)
+    library = CostLibrary(Technology(node_nm=7, voltage_v=0.7), costs)
+    arch = load_arch("magnet16", ["node_nm=7", "voltage_v=0.7"])
+    with tempfile.TemporaryDirectory() as folder:
+        synthesise = Synthesiser(cells, find_roles(cells, recipe), recipe, Path(folder))
+        synthesise.prepare()
+        for text in schemes:
+            scheme = Scheme.parse(text)
+            shape = shape_of(arch, scheme)
+            if operands == "dnn":
+                drawn = (drawn_steps(shape, STEPS.count, seed + i) for i in range(DRAWS))
+                steps = [block for blocks_drawn in drawn for block in blocks_drawn]
+            else:
+                steps = trace_steps(arch, scheme, blocks, seed)
+            area, energy, loads = measure(synthesise, shape, steps)
+            yield Compared(scheme, area, energy, parts_of(arch, scheme, library, loads))
+
+
+def trace_steps(arch: Arch, scheme: Scheme, blocks: int, seed: int) -> list[Steps]:
+    """Blocks of steps of the bundled traces at a scheme, in random order."""
+    found = [
+        own
+        for trace in TRACES
+        for (own,) in blocks_of(arch, open_workload(trace), (scheme,), 40 * blocks, blocks, seed)
+    ]
+    return [found[i] for i in np.random.default_rng(seed).permutation(len(found))]
+
+
+def measure(synthesise: Synthesiser, shape: Shape, steps: Sequence[Steps]) -> tuple[float, float, float]:
+    """(area um2, energy fJ a step, loads of the weight register a step) of a flat lane."""
+    library, recipe = synthesise.library, synthesise.recipe
+    assert recipe.output_load_ff is not None and recipe.input_slew_ps is not None
+    block = lane(synthesise.roles, shape, "lane")
+    words = words_of(shape, steps)
+    netlist = synthesise(block)
+    circuit = circuit_of(netlist, library, recipe.output_load_ff, recipe.input_slew_ps)
+    found = simulate(circuit, static_timing(circuit), stimuli.bits(block, words), WARM_UP, recipe.hold_ps)
+    wrong = mismatches(block, words, found.outputs)
+    if wrong:
+        raise AccelsimError(f"flat lane: {wrong} outputs differ from the integer model, expected none")
+    loads = words["load"][WARM_UP:]
+    return netlist.area_um2, found.total_fj, sum(loads) / len(loads)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--liberty", action="append", required=True)
+    parser.add_argument("--scheme", action="append")
+    parser.add_argument("--costs", type=Path)
+    parser.add_argument("--operands", choices=("dnn", "traces"), default="dnn")
+    parser.add_argument("--blocks", type=int, default=14, help="blocks of steps from each trace")
+    parser.add_argument("--seed", type=int, default=2)
+    own = parser.parse_args()
+    first: Compared | None = None
+    print("scheme,flat_area_um2,area_ratio,flat_energy_fj,energy_ratio,flat_to_first,parts_to_first,parts")
+    for found in compare(
+        own.liberty,
+        own.scheme or SCHEMES,
+        operands=own.operands,
+        blocks=own.blocks,
+        seed=own.seed,
+        costs=own.costs,
+    ):
+        first = first or found
+        parts = " ".join(f"{name}={area:.1f}/{energy:.1f}" for name, (area, energy) in found.parts.items())
+        figures = (
+            f"{found.area_um2:.1f}",
+            f"{found.parts_area_um2 / found.area_um2:.3f}",
+            f"{found.energy_fj:.1f}",
+            f"{found.parts_energy_fj / found.energy_fj:.3f}",
+            f"{found.energy_fj / first.energy_fj:.3f}",
+            f"{found.parts_energy_fj / first.parts_energy_fj:.3f}",
+        )
+        print(f"{found.scheme},{','.join(figures)},{parts}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -33,6 +33,7 @@ from accelsim.cli.options import (
     read_accuracy,
 )
 from accelsim.cli.trace import trace_app
+from accelsim.cli.validate import validate_command
 from accelsim.errors import AccelsimError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ app.add_typer(trace_app, name="trace")
 app.add_typer(costs_app, name="costs")
 app.command("bits")(bits_command)
 app.command("export")(export_command)
+app.command("validate")(validate_command)
 
 
 @app.command("run")

@@ -100,9 +100,7 @@ def keller_split(row: Published, runs: Runs) -> Figures:
 def keller_overhead(row: Published, runs: Runs) -> Figures:
     """Percent of energy that scales by vector add to 4/4/-/-."""
     base, own = runs.report(row.machine, row.workload, "4/4/-/-"), _report(row, runs)
-    return {
-        scope: 100 * (own.energy_pj(scope) / base.energy_pj(scope) - 1) for scope in ("datapath", "pe")
-    }
+    return {scope: 100 * (own.energy_pj(scope) / base.energy_pj(scope) - 1) for scope in ("datapath", "pe")}
 
 
 def keller_area(row: Published, runs: Runs) -> Figures:

@@ -46,7 +46,7 @@ class Published:
 
     @property
     def status(self) -> str:
-        """"predicted", "sets" a free parameter, or "not modelled"."""
+        """ "predicted", "sets" a free parameter, or "not modelled"."""
         if not self.model:
             return "not modelled"
         return "sets" if self.sets else "predicted"

@@ -27,8 +27,7 @@ _MATMUL_ROWS, _MATMUL_REDUCTION, _MATMUL_COLUMNS = 1024, 1024, 1024
 
 @dataclass
 class Runs:
-    """costs: a folder of cost tables, by default the package's; gated_fraction: None computes values. Raises AccelsimError as `accelsim.run` does.
-    """
+    """costs: a folder of cost tables, by default the package's; gated_fraction: None computes values. Raises AccelsimError as `accelsim.run` does."""
 
     costs: Path | None = None
     gated_fraction: float | None = 0.0

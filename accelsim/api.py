@@ -144,16 +144,11 @@ def bits(
 
 
 def validate(
-    *,
-    costs: str | Path | None = None,
-    gated_fraction: float | None = 0.0,
-    progress: Progress | None = None,
+    *, costs: str | Path | None = None, gated_fraction: float | None = 0.0, progress: Progress | None = None
 ) -> ValidationResult:
     """Published figures of area, energy and clock beside modelled ones (docs/validate.md).
 
-    costs: a folder of cost tables, by default the package's; gated_fraction: as in `run`; by default no
-    values are computed, which takes the same energy to three digits and a fraction of the time. Raises
-    AccelsimError on bad input, with one clear line.
+    costs and gated_fraction as in `run`, but by default no values are computed. Raises as `run` does.
     """
     from accelsim.validation import result
 

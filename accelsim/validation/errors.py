@@ -27,7 +27,7 @@ def error_table(rows: pd.DataFrame) -> pd.DataFrame:
     found = []
     for (family, quantity), own in rows.groupby(["family", "quantity"], sort=False):
         known = own[own["status"] == "predicted"]
-        errors = error_percent(known["ratio"])
+        errors = error_percent(known.set_index("id")["ratio"])
         line = {
             "family": family,
             "quantity": quantity,
@@ -36,7 +36,7 @@ def error_table(rows: pd.DataFrame) -> pd.DataFrame:
             "median_ratio": known["ratio"].median(),
             "median_error_percent": errors.median(),
             "worst_error_percent": errors.max(),
-            "worst": known["id"][errors.idxmax()] if len(known) else "",
+            "worst": str(errors.idxmax()) if len(known) else "",
             "worst_from_median_percent": error_percent(known["ratio"] / known["ratio"].median()).max(),
             "rank_correlation": _rank_correlation(known),
         }

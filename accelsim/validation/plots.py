@@ -1,4 +1,4 @@
-"""The paper's Figure 3 and its Figures 4 to 6 (VS-Quant, MLSys 2021), published points beside modelled ones."""
+"""Figures 3 to 6 of VS-Quant (MLSys 2021), published points beside modelled ones."""
 
 from __future__ import annotations
 
@@ -65,11 +65,8 @@ def _trade_off(rows: pd.DataFrame, model: str, unit: str, workload: str) -> Figu
     y = {column: points[column, "energy"] for column in ("published", "modelled")}
     names: dict[tuple[float, float], list[str]] = {}
     for scheme in points.index:
-        pair = (
-            [x["published"][scheme], x["modelled"][scheme]],
-            [y["published"][scheme], y["modelled"][scheme]],
-        )
-        axes.plot(*pair, color="grey", linewidth=0.8, zorder=1)
+        ends = [[axis["published"][scheme], axis["modelled"][scheme]] for axis in (x, y)]
+        axes.plot(*ends, color="grey", linewidth=0.8, zorder=1)
         value = f", {accuracy[scheme]:.2f}" if scheme in accuracy else ""
         at = x["published"][scheme], y["published"][scheme]
         names.setdefault(at, []).append(f"{scheme}{value}")

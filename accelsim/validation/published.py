@@ -1,10 +1,10 @@
 """The published figures, as `published.csv` holds them: one row a figure.
 
-What was published: `id`, `claim`, `value`, `unit`, `relative_to`, `stated_scope`, `source`, `evidence` and the
-`tolerance` with which it was read off a plot. How it is modelled: `model` is a name of models.MODELS, with its
-machine, workload, scheme, `overrides` of the machine and `part`, an argument of the model; `scope` is the one
-that the modelled value is of. `sets` names the free parameter that the row sets; such a row predicts nothing.
-`reason`: why a row without a model has none, and of the others why they may miss.
+What was published: `id`, `claim`, `value`, `unit`, `relative_to`, `stated_scope`, `source`, `evidence` and
+the `tolerance` with which it was read off a plot. How it is modelled: `model` is a name of models.MODELS,
+with its machine, workload, scheme, `overrides` of the machine and `part`, an argument of the model; `scope`
+is the one that the modelled value is of. `sets` names the free parameter that the row sets; such a row
+predicts nothing. `reason`: why a row without a model has none, and of the others why they may miss.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import csv
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 PUBLISHED = Path(__file__).parent / "published.csv"
 PUBLISHED_ACCURACY = Path(__file__).parent / "published_accuracy.csv"
@@ -57,21 +58,17 @@ def published() -> dict[str, Published]:
     """Every published figure by id, in the order of the file."""
     rows = {}
     for cells in read_csv(PUBLISHED):
-        texts = {field.name: cells[field.name] for field in fields(Published)}
-        rows[cells["id"]] = Published(
-            **{
-                **texts,
-                "value": float(cells["value"]),
-                "tolerance": float(cells["tolerance"]) if cells["tolerance"] else None,
-                "overrides": tuple(cells["overrides"].split()),
-            }
-        )
+        values: dict[str, Any] = {field.name: cells[field.name] for field in fields(Published)}
+        values["value"] = float(cells["value"])
+        values["tolerance"] = float(cells["tolerance"]) if cells["tolerance"] else None
+        values["overrides"] = tuple(cells["overrides"].split())
+        rows[cells["id"]] = Published(**values)
     return rows
 
 
 def published_accuracies(model: str) -> dict[str, float]:
-    """Best published accuracy of a model by scheme: top-1 or F1 in percent, of integer scales by vector and of
-    scales by channel (VS-Quant, Tables 5 to 7)."""
+    """Best published accuracy of a model by scheme: top-1 or F1 in percent, of integer scales by vector and
+    of scales by channel (VS-Quant, Tables 5 to 7)."""
     best: dict[str, float] = {}
     for row in read_csv(PUBLISHED_ACCURACY):
         if row["model"] == model and "float" not in row["granularity"]:

@@ -1,4 +1,4 @@
-"""Simulations behind the modelled figures: equal work is run once, and priced at each technology asked for."""
+"""Simulations behind the modelled figures: equal work is run once, and priced at each technology."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _MATMUL_ROWS, _MATMUL_REDUCTION, _MATMUL_COLUMNS = 1024, 1024, 1024
 
 @dataclass
 class Runs:
-    """costs: a folder of cost tables, by default the package's; gated_fraction: None computes values. Raises AccelsimError as `accelsim.run` does."""
+    """costs: a folder of cost tables, by default the package's; gated_fraction: None computes values.
+
+    Raises AccelsimError as `accelsim.run` does.
+    """
 
     costs: Path | None = None
     gated_fraction: float | None = 0.0

@@ -17,4 +17,5 @@ def energy_by_component(report: Report, scope: str) -> dict[str, float]:
     total = rows[~clock].groupby(["scope", "component"])["energy_pj"].sum()
     spread = share * rows[clock].groupby("scope")["energy_pj"].sum()
     found = total.add(spread, fill_value=0.0)
-    return {str(name): float(pj) for (_, name), pj in found.items()}
+    names = found.index.get_level_values("component")
+    return dict(zip(map(str, names), map(float, found), strict=True))

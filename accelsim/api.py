@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from accelsim.characterise import Characterised
     from accelsim.validation.result import ValidationResult
 
-DEFAULT_SCHEMES = ("8/8/-/-", "4/4/4/4", "4/8/6/10")
+DEFAULT_SCHEMES = ("8/8/-/-", "4/4/4/4", "4/4/4/6", "4/8/6/10")
 
 
 def run(

@@ -104,7 +104,8 @@ def compare_command(
     scheme: Annotated[
         list[str] | None,
         typer.Option(
-            "--scheme", help="Repeats; the first is the baseline [default: 8/8/-/- 4/4/4/4 4/8/6/10]."
+            "--scheme",
+            help="Repeats; the first is the baseline [default: 8/8/-/- 4/4/4/4 4/4/4/6 4/8/6/10].",
         ),
     ] = None,
     out: OutOption = None,

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test slow-test lint notebooks benchmarks traces-extra torch-extra onnx-extra clean
 
 demo: $(VENV)/.installed
-	$(BIN)/accelsim compare digits --scheme 8/8/-/- --scheme 4/4/4/4 --scheme 4/8/6/10 --out results/digits
+	$(BIN)/accelsim compare digits --scheme 8/8/-/- --scheme 4/4/4/4 --scheme 4/4/4/6 --scheme 4/8/6/10 --out results/digits
 
 # By whole files, whose tests share what they have computed.
 test: $(VENV)/.installed-test

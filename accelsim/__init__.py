@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from accelsim.version import __version__
 
 if TYPE_CHECKING:
-    from accelsim.api import bits, compare, run
+    from accelsim.api import bits, compare, run, validate
     from accelsim.capture.record import CalibrationSampler
     from accelsim.errors import AccelsimError
     from accelsim.formats.scheme import Scheme
@@ -51,6 +51,7 @@ _MODULE_OF = {
     "load_arch": "machine.arch",
     "open_workload": "open",
     "run": "api",
+    "validate": "api",
     "write_trace": "trace.write",
 }
 
@@ -76,6 +77,7 @@ __all__ = [
     "load_arch",
     "open_workload",
     "run",
+    "validate",
     "write_trace",
 ]
 

@@ -33,15 +33,16 @@ from accelsim.report.bits import BitsResult
 from accelsim.report.comparison import comparison_table
 from accelsim.report.explain import accelergy_entries, price_list
 from accelsim.report.inventory import Part, build_inventory
-from accelsim.report.library import Costs, library_of
+from accelsim.report.library import Costs, library_of, tables_folder
 from accelsim.report.results import Comparison, RunResult
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from accelsim.characterise import Characterised
+    from accelsim.validation.result import ValidationResult
 
-DEFAULT_SCHEMES = ("8/8/-/-", "4/4/4/4", "4/8/6/10")
+DEFAULT_SCHEMES = ("8/8/-/-", "4/4/4/4", "4/4/4/6", "4/8/6/10")
 
 
 def run(
@@ -144,6 +145,20 @@ def bits(
     """
     wanted = check_widths(widths)
     return measure_network(_request(trace, arch, scheme, overrides, options, costs), wanted, progress)
+
+
+def validate(
+    *, costs: Costs | None = None, gated_fraction: float | None = 0.0, progress: Progress | None = None
+) -> ValidationResult:
+    """Published figures of area, energy and clock beside modelled ones (docs/validate.md).
+
+    costs: a folder of cost tables; gated_fraction: as in `run`, but by default no values are computed. Raises
+    as `run` does.
+    """
+    from accelsim.validation import result
+
+    _check_gated(gated_fraction)
+    return result.validate(tables_folder(costs), gated_fraction, progress)
 
 
 def cost_table(
@@ -319,8 +334,7 @@ def _request(
     """What is asked for, opened and read; the same scheme for every layer. Raises AccelsimError."""
     workload, machine, wanted = _open(trace), _machine(arch, overrides), _scheme(scheme)
     machine.check_scheme(wanted)  # before floats are convolved for the SQNR
-    if gated_fraction is not None and not 0 <= gated_fraction <= 1:
-        raise AccelsimError(f"gated fraction is {gated_fraction}, expected 0 to 1")
+    _check_gated(gated_fraction)
     return RunRequest(
         workload,
         machine,
@@ -353,6 +367,11 @@ def _inventory(machine: Arch, scheme: Scheme, costs: Costs | None) -> tuple[list
     machine.check_scheme(scheme)
     library = library_of(machine, costs)
     return build_inventory(machine, scheme, library), library
+
+
+def _check_gated(gated_fraction: float | None) -> None:
+    if gated_fraction is not None and not 0 <= gated_fraction <= 1:
+        raise AccelsimError(f"gated fraction is {gated_fraction}, expected 0 to 1")
 
 
 def _scheme(scheme: str | Scheme) -> Scheme:

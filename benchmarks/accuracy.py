@@ -40,9 +40,10 @@ from typing import Any
 
 import yaml
 
+from accelsim.validation.published import PUBLISHED_ACCURACY
+
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent.parent / "shared" / "data"
-PUBLISHED = HERE / "published_accuracy.csv"
 
 
 @dataclass(frozen=True)
@@ -386,7 +387,7 @@ def show(row: dict[str, Any]) -> str:
 
 def beside(rows: Iterable[dict[str, Any]], network: str) -> Iterator[str]:
     """Lines of what the paper lost at the same widths, in points of its own metric, and what is lost here."""
-    with PUBLISHED.open(newline="", encoding="utf-8") as file:
+    with PUBLISHED_ACCURACY.open(newline="", encoding="utf-8") as file:
         published = list(csv.DictReader(file))
     own: dict[tuple[str, ...], float] = {}
     for row in rows:

@@ -56,7 +56,7 @@ def test_compare_holds_the_runs_it_compares(trace: Path) -> None:
         assert row["area_pe_um2"] == alone.summary["area_um2"]["pe"]
         small = row["area_pe_datapath_and_sram_um2"]
         assert row["area_datapath_um2"] < small < row["area_pe_um2"]
-    assert DEFAULT_SCHEMES == ("8/8/-/-", "4/4/4/4", "4/8/6/10")
+    assert DEFAULT_SCHEMES == ("8/8/-/-", "4/4/4/4", "4/4/4/6", "4/8/6/10")
 
 
 def test_24_bits_beside_every_comparison(trace: Path) -> None:

@@ -120,7 +120,7 @@ def test_binary_and_absent_files(tmp_path: Path) -> None:
         with pytest.raises(AccelsimError, match=f"arch .*{name}: "):
             load_arch(tmp_path / name)
     for path in (tmp_path, tmp_path / "absent", "/dev/zero", "a\0b"):
-        with pytest.raises(AccelsimError, match="no such file or preset; presets are magnet16"):
+        with pytest.raises(AccelsimError, match="no such file or preset; presets are keller5, magnet16"):
             load_arch(path)
 
 

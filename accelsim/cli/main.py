@@ -34,6 +34,7 @@ from accelsim.cli.options import (
     read_accuracy,
 )
 from accelsim.cli.trace import trace_app
+from accelsim.cli.validate import validate_command
 from accelsim.errors import AccelsimError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ app.add_typer(trace_app, name="trace")
 app.add_typer(costs_app, name="costs")
 app.command("bits")(bits_command)
 app.command("export")(export_command)
+app.command("validate")(validate_command)
 
 
 @app.command("run")
@@ -110,7 +112,8 @@ def compare_command(
     scheme: Annotated[
         list[str] | None,
         typer.Option(
-            "--scheme", help="Repeats; the first is the baseline [default: 8/8/-/- 4/4/4/4 4/8/6/10]."
+            "--scheme",
+            help="Repeats; the first is the baseline [default: 8/8/-/- 4/4/4/4 4/4/4/6 4/8/6/10].",
         ),
     ] = None,
     out: OutOption = None,

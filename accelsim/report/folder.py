@@ -13,7 +13,9 @@ from accelsim.errors import AccelsimError
 
 TABLES = ("layers", "components", "area", "stalls")
 BITS_TABLES = ("layers", "widths", "histograms", "codes")
+VALIDATION_TABLES = ("validate", "errors", "free_parameters")
 _PLOTS = ("energy", "area", "cycles", "savings", "roofline", "stalls", "utilization")
+_FIGURES = ("figure3", "figure4", "figure5", "figure6")
 _FILES = {
     "summary.json",
     "bits.json",
@@ -21,8 +23,8 @@ _FILES = {
     "explained.csv",
     "outputs.safetensors",
     "timeline.json",
-    *(f"{table}.csv" for table in (*TABLES, *BITS_TABLES)),
-    *(f"{plot}.{kind}" for plot in _PLOTS for kind in ("png", "svg")),
+    *(f"{table}.csv" for table in (*TABLES, *BITS_TABLES, *VALIDATION_TABLES)),
+    *(f"{plot}.{kind}" for plot in (*_PLOTS, *_FIGURES) for kind in ("png", "svg")),
 }
 _MAX_NAME_BYTES = 200
 
@@ -80,7 +82,7 @@ def _is_result(folder: Path) -> bool:
     folders = [path for path in folder.iterdir() if path.is_dir()]
     if "comparison.csv" in names:
         return names <= _FILES and all(_is_result(inner) for inner in folders)
-    return bool({"summary.json", "bits.json"} & names) and names <= _FILES and not folders
+    return bool({"summary.json", "bits.json", "validate.csv"} & names) and names <= _FILES and not folders
 
 
 def _replace(scratch: Path, out: Path) -> None:

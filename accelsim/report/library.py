@@ -18,10 +18,9 @@ Costs = str | Path | Sequence[str | Path]
 
 def library_of(arch: Arch, costs: Costs | None) -> CostLibrary:
     """Prices at the machine's node and supply. Raises AccelsimError for what is neither folder nor prices."""
-    given = [] if costs is None else [costs] if isinstance(costs, (str, Path)) else list(costs)
     folders: list[Path] = []
     own: list[OwnPrice] = []
-    for path in map(Path, given):
+    for path in _paths(costs):
         if path.is_dir():
             folders.append(path)
         elif not path.is_file():
@@ -40,3 +39,20 @@ def library_of(arch: Arch, costs: Costs | None) -> CostLibrary:
     library = CostLibrary(technology_of(arch), folders[0] if folders else None, own)
     library.own.check_parts(PART_NAMES)
     return library
+
+
+def tables_folder(costs: Costs | None) -> Path | None:
+    """The folder of cost tables, for what is priced on several machines. Raises AccelsimError for others."""
+    given = _paths(costs)
+    for path in given:
+        if not path.is_dir():
+            raise AccelsimError(f"costs {path}: no such folder, expected one of cost tables")
+    if len(given) > 1:
+        raise AccelsimError(f"costs: {', '.join(map(str, given))} are {len(given)} folders, expected one")
+    return given[0] if given else None
+
+
+def _paths(costs: Costs | None) -> list[Path]:
+    if costs is None:
+        return []
+    return [Path(costs)] if isinstance(costs, (str, Path)) else [Path(path) for path in costs]

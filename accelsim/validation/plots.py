@@ -1,0 +1,86 @@
+"""Figures 3 to 6 of VS-Quant (MLSys 2021), published points beside modelled ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accelsim.report.plots import save_figure
+from accelsim.validation.published import published_accuracies
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+_BASELINE = "8/8/-/-"
+_FIGURE_3, _FIGURES_4_TO_6 = "vsq_fig3_", "vsq_fig4_6_"
+# Figure -> the model whose accuracy it shows, the unit, and whose operations the energies are of.
+_TRADE_OFFS = {
+    "figure4": ("ResNet-50", "top-1", "resnet50"),
+    "figure5": ("BERT-base", "F1", "bert-base"),
+    "figure6": ("BERT-large", "F1", "bert-base"),
+}
+
+
+def plot_validation(rows: pd.DataFrame, folder: Path) -> None:
+    """figure3.* to figure6.*, as PNG and SVG. rows: as `ValidationResult.rows`."""
+    save_figure(_energies(rows), folder / "figure3")
+    for name, (model, unit, workload) in _TRADE_OFFS.items():
+        save_figure(_trade_off(rows, model, unit, workload), folder / name)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _energies(rows: pd.DataFrame) -> Figure:
+    """Energy by scheme, a published and a modelled bar each."""
+    own = rows[rows["id"].str.startswith(_FIGURE_3)].reset_index(drop=True)
+    figure = _figure(7.5, 4.0)
+    axes = figure.subplots()
+    for shift, column in ((-0.2, "published"), (0.2, "modelled")):
+        bars = axes.bar(own.index + shift, own[column], width=0.38, label=column)
+        axes.bar_label(bars, fmt="%.2f", fontsize=7)
+    axes.axhline(1.0, color="grey", linewidth=0.8, linestyle="--")
+    axes.set_xticks(own.index, list(own["scheme"]), rotation=30, ha="right")
+    axes.set_ylabel(f"energy, {_BASELINE} = 1")
+    title = f"VS-Quant, Figure 3; modelled: {own['workload'][0]} on {own['machine'][0]}, one PE"
+    axes.set_title(title, fontsize=10)
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def _trade_off(rows: pd.DataFrame, model: str, unit: str, workload: str) -> Figure:
+    """Energy over performance per area, a line from each published point to the modelled one."""
+    own = rows[rows["id"].str.startswith(_FIGURES_4_TO_6)]
+    points = own.pivot(index="scheme", columns="quantity", values=["published", "modelled"])
+    energy = own[own["quantity"] == "energy"].set_index("scheme")
+    points = points.loc[[scheme for scheme in energy.index if energy["workload"][scheme] == workload]]
+    accuracy = published_accuracies(model)
+    figure = _figure(7.0, 5.0)
+    axes = figure.subplots()
+    x = {column: 1 / points[column, "area"] for column in ("published", "modelled")}
+    y = {column: points[column, "energy"] for column in ("published", "modelled")}
+    names: dict[tuple[float, float], list[str]] = {}
+    for scheme in points.index:
+        ends = [[axis["published"][scheme], axis["modelled"][scheme]] for axis in (x, y)]
+        axes.plot(*ends, color="grey", linewidth=0.8, zorder=1)
+        value = f", {accuracy[scheme]:.2f}" if scheme in accuracy else ""
+        at = x["published"][scheme], y["published"][scheme]
+        names.setdefault(at, []).append(f"{scheme}{value}")
+    for at, own_names in names.items():
+        text = "\n".join(own_names)
+        axes.annotate(text, at, xytext=(5, 3), textcoords="offset points", fontsize=7)
+    axes.scatter(x["published"], y["published"], label="published", zorder=2)
+    axes.scatter(x["modelled"], y["modelled"], marker="s", label="modelled", zorder=2)
+    axes.scatter([1.0], [1.0], color="black", marker="x", label=f"{_BASELINE}, {accuracy[_BASELINE]:.2f}")
+    axes.set_xlabel(f"performance per area, {_BASELINE} = 1 (more is better)")
+    axes.set_ylabel(f"energy, {_BASELINE} = 1 (less is better)")
+    machine = energy["machine"].iloc[0]
+    title = f"{model}, published {unit} in %; energy of {workload} on {machine}, one PE"
+    axes.set_title(title, fontsize=10)
+    axes.margins(x=0.22)
+    axes.legend(fontsize=8, frameon=False)
+    return figure

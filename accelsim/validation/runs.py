@@ -1,0 +1,86 @@
+"""Simulations behind the modelled figures: equal work is run once, and priced at each technology."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accelsim.costs import CostLibrary, Technology
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch, load_arch
+from accelsim.network import RunRequest, run_network
+from accelsim.open import open_workload
+from accelsim.quantize.workload import Workload
+from accelsim.report.inventory import technology_of
+from accelsim.report.price import PriceRequest, Report, price
+from accelsim.report.results import RunResult
+from accelsim.synthetic.assembly import Assembly
+from accelsim.synthetic.parameters import TRANSFORMER
+from accelsim.synthetic.recipe import Recipe
+from accelsim.synthetic.workload import SyntheticWorkload
+
+# Overrides that change what counts cost, not how often they happen.
+_TECHNOLOGY = ("voltage_v", "clock_ghz", "node_nm")
+MATMUL = "matmul"
+_MATMUL_ROWS, _MATMUL_REDUCTION, _MATMUL_COLUMNS = 1024, 1024, 1024
+
+
+@dataclass
+class Runs:
+    """costs: a folder of cost tables, by default the package's; gated_fraction: None computes values.
+
+    Raises AccelsimError as `accelsim.run` does.
+    """
+
+    costs: Path | None = None
+    gated_fraction: float | None = 0.0
+    _workloads: dict[str, Workload] = field(default_factory=dict)
+    _results: dict[tuple[object, ...], RunResult] = field(default_factory=dict)
+
+    def report(
+        self,
+        machine: str,
+        workload: str,
+        scheme: str,
+        overrides: tuple[str, ...] = (),
+        *,
+        all_gated: bool = False,
+    ) -> Report:
+        """The tables of a workload at a scheme on a preset. all_gated: every operand vector is zero."""
+        arch = load_arch(machine, list(overrides))
+        rest = tuple(item for item in overrides if item.partition("=")[0] not in _TECHNOLOGY)
+        result = self._result(load_arch(machine, list(rest)), workload, scheme, all_gated)
+        if result.report.arch == arch:
+            return result.report
+        activities, wanted = result.activities, Scheme.parse(scheme)
+        return price(PriceRequest(arch, wanted, activities, self.library(technology_of(arch))))
+
+    def library(self, technology: Technology) -> CostLibrary:
+        return CostLibrary(technology, self.costs)
+
+    def _result(self, arch: Arch, workload: str, scheme: str, all_gated: bool) -> RunResult:
+        gated = 1.0 if all_gated else self.gated_fraction
+        key = (arch, workload, scheme, gated)
+        if key not in self._results:
+            opened = self._open(workload)
+            schemes = (Scheme.parse(scheme),) * len(opened.layers)
+            library = self.library(technology_of(arch))
+            request = RunRequest(opened, arch, schemes, library, gated_fraction=gated)
+            self._results[key] = run_network(request)
+        return self._results[key]
+
+    def _open(self, name: str) -> Workload:
+        if name not in self._workloads:
+            self._workloads[name] = matmul() if name == MATMUL else open_workload(name)
+        return self._workloads[name]
+
+
+def matmul() -> SyntheticWorkload:
+    """One product of two matrices, both signed and Gaussian: what a PE is measured on by itself."""
+    net = Assembly()
+    rows, reduction, columns = _MATMUL_ROWS, _MATMUL_REDUCTION, _MATMUL_COLUMNS
+    source = net.input("input", (1, reduction, 1, rows))
+    net.linear("product", source, columns, "head", rows=rows, bias=None)
+    used = {name: TRANSFORMER[name] for name in ("weight", "head")}
+    recipe = Recipe(MATMUL, 0, {"network": MATMUL}, used, net.graph(), tuple(net.layers))
+    return SyntheticWorkload(recipe, Path(MATMUL))

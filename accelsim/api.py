@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelsim.compute.bits import DEFAULT_WIDTHS, check_widths
 from accelsim.costs import CostLibrary, Technology
+from accelsim.costs.query import price_component
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine import actions
@@ -171,6 +172,14 @@ def cost_table(
     import pandas as pd
 
     return pd.DataFrame(library_of(_machine(arch, ()), costs).rows(component))
+
+
+def component_price(
+    component: str, sizes: Sequence[str], arch: str | Path | Arch = "magnet16", *, costs: Costs | None = None
+) -> dict[str, Any]:
+    """What one component costs at these sizes, `KEY=VALUE`, at the arch's node and supply, and what that
+    rests on: scaling, laws with their errors, source (docs/costs.md). Raises AccelsimError."""
+    return price_component(library_of(_machine(arch, ()), costs), component, sizes)
 
 
 def cost_list(

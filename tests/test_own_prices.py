@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import accelsim
-from accelsim.api import accelergy_tables, cost_list
+from accelsim.api import accelergy_tables, component_price, cost_list
 from accelsim.errors import AccelsimError
 from accelsim.report.inventory import PART_NAMES, build_inventory
 from accelsim.report.library import library_of
@@ -178,6 +178,56 @@ def test_older_tables_of_accelergy_are_read(tmp_path: Path) -> None:
     assert rows.loc[("weight_buffer", "write"), "energy_per_action_pj"].item() == 3
 
 
+@pytest.mark.parametrize(
+    ("component", "sizes"),
+    [
+        ("dot_product", ["W=4", "A=5", "V=16"]), ("scale_multiply", ["dot_bits=13", "scale_bits=8"]),
+        ("scale_product", ["ws=4", "as=4"]), ("accumulator", ["bits=24", "product_bits=21"]),
+        ("register", ["bits=24"]), ("array", ["width_bits=64", "depth=4"]),
+        ("sram", ["words=1024", "width_bits=68"]), ("ppu", ["L=16", "accumulator_bits=24", "output_bits=4"]),
+        ("ppu_vector_scale", ["V=16", "scale_bits=4"]), ("zero_detect", ["bits=64"]), ("dram", []),
+    ],
+)  # fmt: skip
+def test_one_component_s_price(component: str, sizes: list[str]) -> None:
+    arch = accelsim.load_arch("magnet16")
+    library = library_of(arch, None)
+    said = component_price(component, sizes)
+    cost = getattr(library, component)(**said["sizes"])
+    assert (said["area_um2"], said["energy_pj"]) == (cost.area_um2, dict(cost.energy_pj))
+    assert said["source"] == cost.source and list(said["scaling"].values()) == list(cost.scaling)
+    own = [law for law in library.laws() if str(law["law"]).startswith(component)]
+    assert len(said["laws between rows"]) == len(own) and bool(own) == (
+        component not in ("register", "ppu", "ppu_vector_scale", "dram")
+    )
+
+
+def test_the_sizes_that_a_machine_has_give_its_price() -> None:
+    listed = cost_list(scheme="4/4/4/4").set_index(["component", "quantity"])["value"]
+    found = component_price("dot_product", ["W=4", "activation_operand_bits=5", "V=16"])
+    assert found["energy_pj"]["op"] == listed["dot_product", "energy, op"]
+    found = component_price("dot_product", ["W=4", "A=5", "V=16", "held_operand=false"])
+    assert found["energy_pj"]["op"] > listed["dot_product", "energy, op"]
+
+
+@pytest.mark.parametrize(
+    ("component", "sizes", "message"),
+    [
+        ("noc", ["pes=1"], "costs: noc has no sizes to set, expected one of dot_product,"),
+        ("sram", ["words=16"], "costs sram: sizes are missing, expected --set width_bits=..."),
+        ("dot_product", ["W=4", "V=16"], "sizes are missing, expected --set A=..."),
+        ("dot_product", ["X=4"], "costs dot_product: --set X=4: expected KEY=VALUE of vector_size (V), "),
+        ("dot_product", ["W=four"], "costs dot_product: --set W=four: expected a whole number"),
+        ("dot_product", ["W=99", "A=4", "V=16"], "weight_bits is 99, expected a whole number 2 to 8"),
+        ("scale_multiply", ["held=maybe"], "--set held=maybe: expected true or false"),
+        ("dram", ["kind=flux"], "kind 'flux' is unknown"),
+    ],
+)
+def test_bad_sizes(component: str, sizes: list[str], message: str) -> None:
+    with pytest.raises(AccelsimError) as error:
+        component_price(component, sizes)
+    assert message in str(error.value)
+
+
 def test_on_the_command_line(tmp_path: Path, cli: Any) -> None:
     out = tmp_path / "run"
     said = cli("run", "digits", "--no-data", "--no-plots", "--explain", "--out", out)
@@ -189,6 +239,10 @@ def test_on_the_command_line(tmp_path: Path, cli: Any) -> None:
     listed = cli("costs", "--scheme", "4/4/4/4", "dot_product", "--csv")
     assert listed.status == 0 and listed.out.startswith(HEADER) and "weight_buffer" not in listed.out
     assert cli("costs", "--scheme", "8/8/-/-", "scale_product").status == 2
+    said = cli("costs", "dot_product", "--set", "W=4", "--set", "A=4", "--set", "V=16")
+    assert said.status == 0 and "laws between rows.1" in said.out and "energy_pj.op" in said.out
+    said = cli("costs", "--set", "W=4")
+    assert said.status == 2 and "of one component's sizes, expected its name" in said.err
     said = cli("costs", "--accelergy", tmp_path)
     assert said.status == 2 and "expected --scheme too" in said.err
     assert cli("costs", "--scheme", "4/4/4/4", "--accelergy", tmp_path).status == 0

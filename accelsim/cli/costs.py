@@ -48,10 +48,17 @@ def costs_command(
     import pandas as pd
 
     from accelsim import api
-    from accelsim.cli.terminal import print_frame
+    from accelsim.cli.terminal import print_frame, print_mapping
 
-    if scheme is None and (overrides or accelergy or arch != "magnet16"):
-        raise AccelsimError("costs: --arch, --set and --accelergy are of a machine, expected --scheme too")
+    if scheme is None and accelergy:
+        raise AccelsimError("costs: --accelergy is of a machine, expected --scheme too")
+    if scheme is None and overrides:
+        if not component or len(component) > 1 or csv:
+            raise AccelsimError(
+                "costs: --set without --scheme is of one component's sizes, expected its name"
+            )
+        print_mapping(api.component_price(component[0], overrides, arch, costs=costs))
+        return
     if scheme is not None:
         how: dict[str, Any] = {"overrides": overrides or (), "costs": costs}
         if accelergy is not None:

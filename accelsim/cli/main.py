@@ -129,10 +129,18 @@ def compare_command(
         Path | None,
         typer.Option("--accuracy", help='JSON of what was measured: {"4/4/4/4": {"top-1 (%)": 89.8}}.'),
     ] = None,
+    sensitive: Annotated[
+        bool,
+        typer.Option(
+            "--sensitivity",
+            help="Show, and write to sensitivity.csv, how savings move with uncertain prices.",
+        ),
+    ] = False,
 ) -> None:
     """Simulate a trace at several schemes and show what each saves against the first."""
     from accelsim import api
     from accelsim.cli.progress import progress_bar
+    from accelsim.cli.terminal import print_sensitivity
     from accelsim.report.folder import check_target
 
     target = _target(out, trace)
@@ -153,8 +161,10 @@ def compare_command(
         )
         if measured is not None:
             comparison = comparison.with_accuracy(measured)
-        comparison.write(target, plots=plots, dump=dump)
+        comparison.write(target, plots=plots, dump=dump, sensitive=sensitive)
     _print_comparison(comparison)
+    if sensitive:
+        print_sensitivity(comparison.sensitivity())
     _written(target)
 
 

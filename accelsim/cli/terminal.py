@@ -73,6 +73,11 @@ def print_explained(rows: pd.DataFrame) -> None:
     )
 
 
+def print_sensitivity(rows: pd.DataFrame) -> None:
+    """Savings of energy at the low and the high price; reasons are in the file."""
+    print_frame(rows.drop(columns=["why"]).round(1))
+
+
 def print_mapping(values: Mapping[str, Any]) -> None:
     """Name and value, one a line; nested mappings are flattened with dots."""
     table = Table(box=None, show_header=False, pad_edge=False)

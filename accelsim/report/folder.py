@@ -21,6 +21,7 @@ _FILES = {
     "bits.json",
     "comparison.csv",
     "explained.csv",
+    "sensitivity.csv",
     "outputs.safetensors",
     "timeline.json",
     *(f"{table}.csv" for table in (*TABLES, *BITS_TABLES, *VALIDATION_TABLES)),

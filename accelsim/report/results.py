@@ -17,6 +17,7 @@ from accelsim.report.dump import dump_tensors
 from accelsim.report.explain import explain
 from accelsim.report.folder import TABLES, result_folder
 from accelsim.report.price import Report
+from accelsim.report.sensitivity import sensitivity
 from accelsim.report.shown import shown_comparison, shown_run
 from accelsim.report.timeline import Timeline
 
@@ -112,6 +113,10 @@ class Comparison:
         added = {name: [math.nan if v is None else v for v in values] for name, values in columns.items()}
         return replace(self, table=self.table.assign(**added), accuracy=(*self.accuracy, *columns))
 
+    def sensitivity(self) -> pd.DataFrame:
+        """How the savings move with the prices that are least certain: one row a (knob, scheme, scope)."""
+        return sensitivity([run.report for run in self.runs])
+
     def __getitem__(self, scheme: str | Scheme) -> RunResult:
         """The run at a scheme. Raises KeyError naming those there are."""
         for run in self.runs:
@@ -128,14 +133,19 @@ class Comparison:
         parts = {str(run.report.scheme): getattr(run.report, table) for run in self.runs}
         return pd.concat(parts, names=["scheme"]).reset_index(level="scheme").reset_index(drop=True)
 
-    def write(self, out: str | Path, *, plots: bool = True, dump: bool = False) -> Path:
-        """Write `<scheme>/` as RunResult.write would for each run, comparison.csv and the plots."""
+    def write(
+        self, out: str | Path, *, plots: bool = True, dump: bool = False, sensitive: bool = False
+    ) -> Path:
+        """Write `<scheme>/` as RunResult.write would for each run, comparison.csv, the plots, and where asked
+        for `sensitivity()`."""
         with result_folder(out) as folder:
             for run in self.runs:
                 own = folder / run.report.scheme.folder_name
                 own.mkdir()
                 write_run(run, own, plots=plots, dump=dump)
             write_csv(self.table, folder / "comparison.csv")
+            if sensitive:
+                write_csv(self.sensitivity(), folder / "sensitivity.csv")
             if plots:
                 from accelsim.report.plots import plot_comparison
 

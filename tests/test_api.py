@@ -187,7 +187,8 @@ def test_layers_of_the_wrong_type_are_refused() -> None:
         ("stride", 0, 1), ("stride", (2,), 1), ("padding", [1, 1, 1], 0), ("padding", -1, 0),
         ("dilation", True, 1), ("dilation", "11", 1), ("stride", (1, 2.0), 1),
     ):  # fmt: skip
-        wanted = f"geometry: {name} is {value!r}, expected a whole number from {least}, or two"
+        or_two = "two, or four" if name == "padding" else "or two"
+        wanted = f"geometry: {name} is {value!r}, expected a whole number from {least}, {or_two}"
         with pytest.raises(AccelsimError, match=f"^{re.escape(wanted)}$"):
             Geometry(1, 4, 4, 4, 4, **{name: value})
     with pytest.raises(AccelsimError, match=r"H is 4\.0, expected a whole number from 1"):

@@ -160,7 +160,9 @@ def test_only_an_input_that_has_come_whole_stays():
     def strided(stride: int) -> QuantizedLayer:
         one = layer("a", 4, 4)
         geometry = Geometry(N=1, C=4, H=3, W=3, K=4, R=1, S=1, stride=(stride, stride))
-        return replace(one, spec=replace(one.spec, layer=replace(one.spec.layer, geometry=geometry)))
+        return replace(
+            one, spec=replace(one.spec, layer=replace(one.spec.layer, op="conv", geometry=geometry))
+        )
 
     graph = Graph((("x", (1, 4, 3, 3)),), (step("a", "x"), step("b", "x")), ("a", "b"))
     for stride, expected in ((1, {"x"}), (2, set())):

@@ -20,7 +20,7 @@ from accelsim.workload.layer import Layer, LayerSpec, NodeWork, OutputFormat
 
 def layer(name: str, geometry: Geometry, work: tuple[NodeWork, ...] = ()) -> LayerSpec:
     return LayerSpec(
-        layer=Layer(name=name, op="linear", geometry=geometry, input_signed=True, activation="none"),
+        layer=Layer(name=name, op="conv", geometry=geometry, input_signed=True, activation="none"),
         scheme=Scheme.parse("4/4/4/4"),
         vector_size=16,
         fold="auto",

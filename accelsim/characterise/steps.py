@@ -50,9 +50,11 @@ class Steps:
         return _code(self._columns["activation_scale"], SCALE_BITS, bits)
 
     def scales(self, bits: int, *, held_scale: bool) -> Values:
-        """What multiplies the dot product: the weight scale alone, or the product of both scales. Of 8 bits and
-        more it is the full product of scales half as wide each (10 of 4 and 6), of fewer that of two of 4 bits,
-        rounded. A product of integers has more zeros at its low end than a number of as many bits."""
+        """What multiplies the dot product: the weight scale alone, or the product of both scales.
+
+        Of 8 bits and more it is the full product of scales half as wide each (10: of 4 and 6 bits), of fewer
+        that of two of 4 bits, rounded: a product of integers has more zeros at its low end than others.
+        """
         if held_scale:
             return self.weight_scales(bits, held=True)
         weight_bits = max(NARROWEST_SCALE_BITS, bits // 4 * 2)

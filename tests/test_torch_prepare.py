@@ -18,6 +18,7 @@ from torch import nn  # noqa: E402
 import accelsim.torch  # noqa: E402
 from accelsim.capture.calls import LayerCall  # noqa: E402
 from accelsim.errors import AccelsimError  # noqa: E402
+from accelsim.formats.scheme import Scheme  # noqa: E402
 from accelsim.torch import Preparation, ops  # noqa: E402
 from accelsim.torch.calibrate import Calibrated  # noqa: E402
 from accelsim.torch.tied import find_tied  # noqa: E402
@@ -460,8 +461,15 @@ def test_a_calibrated_model_is_exported_as_one_that_is_not(tmp_path: Path) -> No
         AccelsimError, match=r"^export: the model is calibrated already, expected no calibration$"
     ):
         accelsim.torch.export(model, inputs[0], tmp_path / "three.safetensors", calibration=inputs)
-    more = torch.randn(3, 12)
+    more = torch.randn(3, 12)  # another batch than the model was captured at
     path = accelsim.torch.export(model, more, tmp_path / "four.safetensors")
     read = accelsim.Trace.open(path).float_layer("layers.0").input
     np.testing.assert_array_equal(read[:, :, 0, 0], more.numpy())
+    path = accelsim.torch.export(
+        model, more, tmp_path / "five.safetensors", schemes=["4/4/4/4"], quantize="best"
+    )
+    words = accelsim.Trace.open(path).quantized_layer("layers.0", Scheme.parse("4/4/4/4"), 16)
+    fitted = accelsim.torch.simulate(model, scheme="4/4/4/4", quantize="best").layers["layers.0"]
+    np.testing.assert_array_equal(words.input_words, fitted.of_size(words.layer).input_words(read).codes)
+    np.testing.assert_array_equal(words.weight_words, fitted.words.weight_words)
     assert not (tmp_path / "three.safetensors").exists()

@@ -120,6 +120,7 @@ def words_of(hardware: HardwareLayer, layer: FloatLayer) -> QuantizedLayer:
 
     The gain of a weight operand that is computed at run time is in weight_gamma, where it is exact.
     """
+    hardware = hardware.of_size(layer.layer)
     weights = hardware.weight_words(layer.weight) if layer.weight_is_activation else None
     words = hardware.filled(hardware.input_words(layer.input), weights)
     gamma = calibrated_output_gamma(layer, words.output, words.vector_size, hardware.options)

@@ -145,6 +145,7 @@ def test_bad_lists(tmp_path: Path, message: str) -> None:
     ("name", "text", "message"),
     [
         ("a.csv", "component,value\n", "column 'quantity' is missing"),
+        ("a.csv", HEADER + "dot_product,," + "x" * (1 << 18) + ",1,um2,,,,\n", "is no CSV (field larger"),
         ("a.txt", "", "suffix is '.txt', expected .csv, .yaml or .yml"),
         ("a.yaml", "ERT: [", "not valid YAML"),
         ("a.yaml", "- 1", "has neither ERT nor ART at its top"),
@@ -220,6 +221,7 @@ def test_the_sizes_that_a_machine_has_give_its_price() -> None:
         ("dot_product", ["W=99", "A=4", "V=16"], "weight_bits is 99, expected a whole number 2 to 8"),
         ("scale_multiply", ["held=maybe"], "--set held=maybe: expected true or false"),
         ("dram", ["kind=flux"], "kind 'flux' is unknown"),
+        ("register", ["bits=8", "data=flux"], "data is 'flux', expected random or "),
     ],
 )
 def test_bad_sizes(component: str, sizes: list[str], message: str) -> None:

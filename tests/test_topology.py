@@ -142,6 +142,7 @@ def test_layers_are_depthwise_by_name_unless_told_otherwise(tmp_path: Path, cli:
 def test_columns_and_options_do_not_contradict(tmp_path: Path) -> None:
     path = tmp_path / "net.csv"
     path.write_text(NAMES + ", Batch\na, 8, 8, 3, 3, 16, 16, 1, 4\n")
+    assert open_workload(path).provenance["batch"] == 4
     with pytest.raises(AccelsimError, match="batch is 2, expected none: the file has a column of it"):
         open_workload(path, batch=2)
 

@@ -73,9 +73,9 @@ def costs_command(
                 raise AccelsimError(f"costs: the machine has no '{unknown[0]}', expected one of {parts}")
             frame = frame[frame["component"].isin(component)]
     elif component:
-        frame = pd.concat([api.cost_table(name, costs=costs) for name in component], ignore_index=True)
+        frame = pd.concat([api.cost_table(name, arch, costs=costs) for name in component], ignore_index=True)
     else:
-        frame = api.cost_table(costs=costs)
+        frame = api.cost_table(None, arch, costs=costs)
         if not csv:
             overview = frame.groupby("component", sort=True).agg(
                 constants=("value", "size"),

@@ -10,7 +10,7 @@ from accelsim.costs import tables
 from accelsim.costs.component import BlockCost, ComponentCost, require_count
 from accelsim.costs.dot import CHANGING, HELD, DotProducts
 from accelsim.costs.listing import list_constants
-from accelsim.costs.logic import ARRAY_DEPTHS, LogicBlocks
+from accelsim.costs.logic import ARRAY_DEPTHS, REGISTER_DATA, LogicBlocks
 from accelsim.costs.own import OwnPrice, OwnPrices
 from accelsim.costs.scaling import LogicScaling, SramScaling
 from accelsim.costs.sram import FITTED_KIB, SramMacros
@@ -125,6 +125,8 @@ class CostLibrary:
         again unchanged. Actions idle (every clock), write (on top of idle), read (free)."""
         require_count("register", "bits", bits, 1, 1 << 20)
         require_count("register", "held_bits", held_bits, 0, bits)
+        if data not in REGISTER_DATA:
+            raise AccelsimError(f"cost of register: data is '{data}', expected {' or '.join(REGISTER_DATA)}")
         block = self._logic.register(bits - held_bits, data).then(
             self._logic.register(held_bits, "held"), pipelined=True
         )

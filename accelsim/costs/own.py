@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from accelsim.costs.component import ComponentCost
 from accelsim.costs.listing import COLUMNS
@@ -25,6 +26,7 @@ UNITS: Mapping[str, Mapping[str, float]] = {
     "delay": {"ps": 1.0, "ns": 1e3},
 }
 """Of each quantity; the first is that of `OwnPrice.value`."""
+Row = TypeVar("Row")
 _NEEDED = ("component", "quantity", "value", "unit")
 
 
@@ -121,11 +123,12 @@ def read_own_csv(path: Path) -> list[OwnPrice]:
     except (OSError, UnicodeDecodeError) as error:
         raise AccelsimError(f"prices {path}: cannot be read ({type(error).__name__})") from None
     reader = csv.DictReader(io.StringIO(text, newline=""))
+    header = next(_rows(csv.reader(text.splitlines()[:1]), path), [])
     for column in _NEEDED:
-        if column not in (reader.fieldnames or ()):
+        if column not in header:
             raise AccelsimError(f"prices {path}: column '{column}' is missing, expected {', '.join(COLUMNS)}")
     found = []
-    for row in reader:
+    for row in _rows(reader, path):
         where = f"prices {path} line {reader.line_num}"
         if None in row or None in row.values():
             raise AccelsimError(f"{where}: has not as many fields as the header, expected {len(row)}")
@@ -133,6 +136,13 @@ def read_own_csv(path: Path) -> list[OwnPrice]:
     if not found:
         raise AccelsimError(f"prices {path}: no rows, expected at least one")
     return found
+
+
+def _rows(reader: Iterator[Row], path: Path) -> Iterator[Row]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise AccelsimError(f"prices {path}: is no CSV ({error})") from None
 
 
 def _own_price(row: Mapping[str, str], where: str) -> OwnPrice:

@@ -69,17 +69,19 @@ def _recipe(
         fail("has no layer after its header, expected at least one")
     distributions = TRANSFORMER if gemm else CONVOLUTIONAL
     used = {part for layer in layers.values() for part in (layer.weight, layer.input, layer.bias)}
+    own = [layer.layer for layer in layers.values()]
+    batches = sorted({layer.geometry.N for layer in own})
     recipe = Recipe(
         model=path.stem,
         seed=request.seed or 0,
         provenance={
             "topology": path.name,
             "format": "SCALE-Sim",
-            "batch": request.batch or 1,
+            "batch": batches[0] if len(batches) == 1 else batches,
             "tensors": "random, see docs/workloads.md",
         },
         distributions={key: value for key, value in distributions.items() if key in used},
-        graph=Graph.chain([layer.layer for layer in layers.values()]),
+        graph=Graph.chain(own),
         layers=tuple(layers.values()),
     )
     said = f"taken for depthwise by name and Num Filter 1: {', '.join(by_name[:6])}"

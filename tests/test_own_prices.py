@@ -48,7 +48,7 @@ def test_explained_rows_are_the_whole_energy(plain: accelsim.RunResult) -> None:
 
 
 @pytest.mark.parametrize(
-    "machine", [(), ("residual=8/-",), ("dataflows=[ws-los]", "node_nm=7", "voltage_v=0.7")]
+    "machine", [(), ("residual=8/-",), ("dataflows=[ws-los]", "node_nm=7", "voltage_v=0.7", "clock_ghz=0.5")]
 )
 @pytest.mark.parametrize("scheme", ["8/8/-/-", "4/8/6/10"])
 def test_a_machine_s_own_list_changes_nothing(tmp_path: Path, machine: tuple[str, ...], scheme: str) -> None:

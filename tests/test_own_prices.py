@@ -91,6 +91,18 @@ def test_one_price_replaces_one_figure(tmp_path: Path, plain: accelsim.RunResult
     assert found.summary["energy_evidence"]["own"] > 0.005
 
 
+def test_parts_of_the_array_and_dram_have_own_prices_too(tmp_path: Path, plain: accelsim.RunResult) -> None:
+    own = tmp_path / "mine.csv"
+    own.write_text(
+        "component,quantity,value,unit\n"
+        'dram,"energy, bit",3.9,pJ\nglobal_buffer,"energy, read",1,pJ\nnoc,"energy, bit_hop",0.5,pJ\n'
+    )
+    rows = digits(costs=own).explain().set_index(["component", "action"])
+    for key, pj in {("dram", "bit"): 3.9, ("global_buffer", "read"): 1, ("noc", "bit_hop"): 0.5}.items():
+        assert rows.loc[key, "energy_per_action_pj"] == pj
+        assert rows.loc[key, "energy_pj"] == pytest.approx(pj * rows.loc[key, "count"])
+
+
 def test_prices_of_parts_that_a_scheme_has_not_are_left(tmp_path: Path) -> None:
     own = tmp_path / "mine.csv"
     own.write_text(HEADER + 'scale_product,,"energy, op",1,pJ,,,us,\n')

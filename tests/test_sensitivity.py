@@ -11,6 +11,7 @@ import pytest
 
 import accelsim
 from accelsim.costs.tables import TABLES_DIR
+from accelsim.errors import AccelsimError
 from accelsim.report.inventory import PART_NAMES
 from accelsim.report.sensitivity import knobs
 
@@ -93,6 +94,14 @@ def test_dearer_wires_are_twice_the_crossbar(comparison: accelsim.Comparison) ->
         energies.append(run.report.energy_pj("array") + own * (1 + share))
     assert row["saved_percent_high"] == pytest.approx(100 * (1 - energies[1] / energies[0]))
     assert row["moves"] == pytest.approx(abs(row["saved_percent_high"] - row["saved_percent_low"]))
+
+
+def test_one_scheme_alone_saves_nothing(tmp_path: Path, cli: Any) -> None:
+    alone = accelsim.compare("digits", schemes=["8/8/-/-"], gated_fraction=0.0, keep_tensors=False)
+    with pytest.raises(AccelsimError, match="^sensitivity: of one scheme nothing is saved, expected two"):
+        alone.sensitivity()
+    said = cli("compare", "digits", "--scheme", "8/8/-/-", "--sensitivity", "--out", tmp_path / "c")
+    assert said.status == 2 and "expected --scheme twice" in said.err and not (tmp_path / "c").exists()
 
 
 def test_on_the_command_line(tmp_path: Path, cli: Any) -> None:

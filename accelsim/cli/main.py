@@ -145,6 +145,8 @@ def compare_command(
 
     target = _target(out, trace)
     check_target(target)
+    if sensitive and scheme and len(scheme) < 2:
+        raise AccelsimError("--sensitivity: of one scheme nothing is saved, expected --scheme twice")
     measured = None if accuracy is None else read_accuracy(accuracy, scheme or api.DEFAULT_SCHEMES)
     with progress_bar() as progress:
         comparison = api.compare(

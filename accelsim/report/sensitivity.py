@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from accelsim.errors import AccelsimError
 from accelsim.report.inventory import SCOPES
 from accelsim.report.price import Report
 
@@ -28,9 +29,14 @@ def knobs() -> list[dict[str, str]]:
 
 def sensitivity(reports: Sequence[Report]) -> pd.DataFrame:
     """One row a (knob, scheme, scope): energy saved against the first report in percent, with the price as it
-    is (`as_priced`), and at `low` and `high`; `moves`: the difference between these, in points."""
+    is (`as_priced`), and at `low` and `high`; `moves`: the difference between these, in points.
+
+    Raises AccelsimError for one report alone.
+    """
     import pandas as pd
 
+    if len(reports) < 2:
+        raise AccelsimError("sensitivity: of one scheme nothing is saved, expected two to compare")
     base = [_energies(report, None, "") for report in reports]
     rows = []
     for knob in knobs():

@@ -181,6 +181,22 @@ def test_bad_files(tmp_path: Path, name: str, text: str, message: str) -> None:
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+def test_files_add_up(tmp_path: Path, plain: accelsim.RunResult) -> None:
+    """Each of them in place of what it gives."""
+    (tmp_path / "ERT.yaml").write_text(
+        "ERT: {tables: [{name: a.weight_buffer, actions: [{name: read, energy: 7}, {name: leak, energy: 3}]}]}"
+    )
+    (tmp_path / "ART.yaml").write_text("ART: {tables: [{name: 'a.weight_buffer[0..511]', area: 5}]}")
+    (tmp_path / "own.csv").write_text('component,quantity,value,unit\ndram,"energy, bit",2,pJ\n')
+    found = digits(costs=[tmp_path / name for name in ("own.csv", "ERT.yaml", "ART.yaml")])
+    rows, area = found.explain().set_index(["component", "action"]), found.area.set_index("component")
+    assert rows.loc[("dram", "bit"), "energy_per_action_pj"] == 2
+    assert rows.loc[("weight_buffer", "read"), "energy_per_action_pj"] == 7
+    instances = area.loc["weight_buffer", "instances"]
+    assert rows.loc[("weight_buffer", "leakage"), "energy_per_action_pj"] == pytest.approx(3 * instances)
+    assert area.loc["weight_buffer", "area_each_um2"] == 5
+
+
 def test_older_tables_of_accelergy_are_read(tmp_path: Path) -> None:
     """0.2: mappings by name, several entries of an action by its arguments; here they agree."""
     entries = [{"arguments": {"data_delta": delta}, "energy": 2} for delta in (0, 1)]

@@ -98,7 +98,7 @@ def test_dearer_wires_are_twice_the_crossbar(comparison: accelsim.Comparison) ->
 
 def test_one_scheme_alone_saves_nothing(tmp_path: Path, cli: Any) -> None:
     alone = accelsim.compare("digits", schemes=["8/8/-/-"], gated_fraction=0.0, keep_tensors=False)
-    with pytest.raises(AccelsimError, match="^sensitivity: of one scheme nothing is saved, expected two"):
+    with pytest.raises(AccelsimError, match=r"^sensitivity: of one scheme nothing is saved, expected two"):
         alone.sensitivity()
     said = cli("compare", "digits", "--scheme", "8/8/-/-", "--sensitivity", "--out", tmp_path / "c")
     assert said.status == 2 and "expected --scheme twice" in said.err and not (tmp_path / "c").exists()

@@ -184,7 +184,8 @@ def test_bad_files(tmp_path: Path, name: str, text: str, message: str) -> None:
 def test_files_add_up(tmp_path: Path, plain: accelsim.RunResult) -> None:
     """Each of them in place of what it gives."""
     (tmp_path / "ERT.yaml").write_text(
-        "ERT: {tables: [{name: a.weight_buffer, actions: [{name: read, energy: 7}, {name: leak, energy: 3}]}]}"
+        "ERT: {tables: [{name: a.weight_buffer, "
+        "actions: [{name: read, energy: 7}, {name: leak, energy: 3}]}]}"
     )
     (tmp_path / "ART.yaml").write_text("ART: {tables: [{name: 'a.weight_buffer[0..511]', area: 5}]}")
     (tmp_path / "own.csv").write_text('component,quantity,value,unit\ndram,"energy, bit",2,pJ\n')

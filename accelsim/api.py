@@ -19,6 +19,8 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine import actions
 from accelsim.machine.arch import Arch, load_arch
 from accelsim.network import (
+    ACTIVITIES,
+    DATA,
     Progress,
     RunRequest,
     choose_mapping,
@@ -58,6 +60,7 @@ def run(
     keep_tensors: bool = True,
     gated_fraction: float | None = None,
     timeline: bool = False,
+    activity: str = DATA,
 ) -> RunResult:
     """Simulate a workload at one scheme on one machine.
 
@@ -67,8 +70,9 @@ def run(
     operands and values of every layer in the result (`activities`, and for `write(dump=True)`); without them
     memory stays that of a layer or two; gated_fraction: compute no values, only cycles and energy, and assume
     that this share of the lane steps is gated (those in the image's padding are anyway). timeline: record
-    what happens when, for `write` to put into timeline.json. Raises AccelsimError on bad input, with one
-    clear line.
+    what happens when, for `write` to put into timeline.json; activity: energy of the lanes by the bits that
+    change in them (`data`; without values as `tables`), or by the operands of the cost tables (`tables`).
+    Raises AccelsimError on bad input, with one clear line.
     """
     request = _request(
         trace,
@@ -80,6 +84,7 @@ def run(
         keep_tensors=keep_tensors,
         gated_fraction=gated_fraction,
         timeline=timeline,
+        activity=activity,
     )
     return run_network(request, progress)
 
@@ -96,6 +101,7 @@ def compare(
     keep_tensors: bool = True,
     gated_fraction: float | None = None,
     timeline: bool = False,
+    activity: str = DATA,
 ) -> Comparison:
     """Simulate a workload at several schemes; savings are against the first. Raises as `run` does."""
     if isinstance(schemes, str):
@@ -121,6 +127,7 @@ def compare(
         narrow=gated_fraction is None,
         gated_fraction=gated_fraction,
         timeline=timeline,
+        activity=activity,
     )
     count = len(first.workload.layers)
     runs = tuple(run_network(replace(first, schemes=(scheme,) * count), progress) for scheme in wanted)
@@ -339,11 +346,14 @@ def _request(
     narrow: bool = False,
     gated_fraction: float | None = None,
     timeline: bool = False,
+    activity: str = DATA,
 ) -> RunRequest:
     """What is asked for, opened and read; the same scheme for every layer. Raises AccelsimError."""
     workload, machine, wanted = _open(trace), _machine(arch, overrides), _scheme(scheme)
     machine.check_scheme(wanted)  # before floats are convolved for the SQNR
     _check_gated(gated_fraction)
+    if activity not in ACTIVITIES:
+        raise AccelsimError(f"activity is '{activity}', expected {' or '.join(ACTIVITIES)}")
     return RunRequest(
         workload,
         machine,
@@ -355,6 +365,7 @@ def _request(
         narrow=narrow,
         gated_fraction=gated_fraction,
         timeline=timeline,
+        activity=activity,
     )
 
 

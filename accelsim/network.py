@@ -26,6 +26,7 @@ from accelsim.compute.values import Computed, ComputeRequest, assume, compute
 from accelsim.costs import CostLibrary
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
+from accelsim.mapping.layout.program import LayerProgram
 from accelsim.mapping.planning import LayerPlan, PlanRequest, choice_of, plan
 from accelsim.mapping.residency import Residency, in_stored_formats
 from accelsim.mapping.search.mapper import Choice
@@ -41,11 +42,15 @@ from accelsim.report.summary import at_published_width, summary_of
 from accelsim.report.timeline import Timeline
 from accelsim.sim.run import TimeRequest, no_cyclic_gc, time_layers
 from accelsim.version import __version__
-from accelsim.workload.layer import LayerSpec
 from accelsim.workload.wiring import wire
 
 # How long one thread keeps the interpreter from another, in s.
 _SWITCH_S = 2e-4
+
+DATA, TABLES = "data", "tables"
+ACTIVITIES = (DATA, TABLES)
+"""Energy of the lanes by the bits that change in them, where values are computed; or by the operands of the
+tables for all layers alike."""
 
 Progress = Callable[[str, int, int], None]  # what, done, of
 FloatOutputs = Mapping[str, np.ndarray]
@@ -64,7 +69,7 @@ class RunRequest:
     options: how floats are quantized; references: `float_outputs`, or nothing to compare with; keep_tensors:
     without it tensors live a layer at a time; narrow: also accumulate at the published width;
     gated_fraction: compute nothing, and take this share of the lane steps outside of the padding for gated;
-    timeline: record when everything happens.
+    timeline: record when everything happens; activity: what the energy of the lanes goes by (ACTIVITIES).
     """
 
     workload: Workload
@@ -77,6 +82,7 @@ class RunRequest:
     narrow: bool = False
     gated_fraction: float | None = None
     timeline: bool = False
+    activity: str = DATA
 
     @property
     def scheme(self) -> Scheme:
@@ -116,13 +122,22 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
         if progress is not None:
             progress(f"{scheme} {what}", done, count)
 
-    def computed_layer(index: int, spec: LayerSpec, c_split: int) -> Computed:
+    def computed_layer(index: int, program: LayerProgram) -> Computed:
+        spec = program.layer
         options = request.quantize_options
         layer = request.workload.quantized_layer(spec.name, request.schemes[index], arch.vector_size, options)
         layer = with_output(layer, spec.written_operands[0])
         reference = request.references.get(spec.name)
         own = compute(
-            ComputeRequest(arch, layer, c_split, reference, request.keep_tensors, narrow=request.narrow)
+            ComputeRequest(
+                arch,
+                layer,
+                program.mapping,
+                reference,
+                request.keep_tensors,
+                narrow=request.narrow,
+                toggles=request.activity == DATA,
+            )
         )
         tell("values", index + 1)
         return own
@@ -132,8 +147,7 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
 
         def planned(index: int, layer: LayerPlan) -> None:
             if request.gated_fraction is None:
-                program = layer.program
-                jobs.append(worker.submit(computed_layer, index, program.layer, program.mapping.c_split))
+                jobs.append(worker.submit(computed_layer, index, layer.program))
 
         whole = plan(request.planned(), planned)
         programs = tuple(layer.program for layer in whole.layers)
@@ -151,7 +165,12 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
             computed = [assume(program.layer, request.gated_fraction) for program in programs]
     activities = tuple(join(*parts) for parts in zip(times, computed, strict=True))
     report = price(PriceRequest(arch, scheme, activities, request.library))
-    about = {**_about(request), "assumed_gated_fraction": request.gated_fraction}
+    counted = request.gated_fraction is None and request.activity == DATA
+    about = {
+        **_about(request),
+        "assumed_gated_fraction": request.gated_fraction,
+        "activity": DATA if counted else TABLES,
+    }
     narrow = at_published_width(activities) if request.narrow else None
     wall_s = round(time.perf_counter() - started, 3)
     return RunResult(summary_of(report, activities, about, wall_s), report, activities, narrow, recorder)

@@ -6,14 +6,15 @@ A lane is accelsim/rtl/vector_mac.sv with clock-gated registers: weight register
 and multiply, accumulator, the registers between them, and one for the psum. With `--operands dnn` weights
 and activations are those that the tables' dot products are characterised with, scales and psums the measured
 ones; with `traces` all are steps of the bundled traces at the scheme itself (benchmarks/measure_steps.py).
-Parts are priced at the tables' node and supply. Area in um2, energy in fJ a step. Needs Yosys.
+Parts are priced at the tables' node and supply, and with `--activity data` by the bits that change in these
+very steps. Area in um2, energy in fJ a step. Needs Yosys.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from accelsim.characterise.steps import STEPS
 from accelsim.characterise.storage import clock_gate
 from accelsim.characterise.synthesis import Synthesiser
 from accelsim.characterise.timing import static_timing
+from accelsim.compute.toggles import StepToggles
 from accelsim.costs import CostLibrary, Technology
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
@@ -225,14 +227,58 @@ def _codes(words: Sequence[int], port: Port) -> np.ndarray:
     return np.array([[signed(code, bits) for code in elements(word, bits, count)] for word in words])
 
 
+def toggles_of(shape: Shape, blocks: Sequence[Steps]) -> StepToggles:
+    """What changes in a lane at these steps, one block after another."""
+    s = shape
+
+    def bits(values: np.ndarray, width: int) -> np.ndarray:
+        return (values[..., None] >> np.arange(width)) & 1
+
+    def changed(*columns: tuple[np.ndarray, int]) -> float:
+        return sum(float(np.abs(np.diff(bits(v, w), axis=0)).sum()) / (len(v) - 1) for v, w in columns)
+
+    def products(x: np.ndarray, x_bits: int, y: np.ndarray, y_bits: int) -> float:
+        both = bits(x, x_bits)[..., :, None] & bits(y, y_bits)[..., None, :]
+        return float(np.abs(np.diff(both, axis=0)).sum()) / (len(x) - 1)
+
+    def steps(column: Callable[[Steps], np.ndarray]) -> np.ndarray:
+        return np.concatenate([column(own) for own in blocks])
+
+    weights = steps(lambda own: np.repeat(own.weights[None], len(own.dots), axis=0))
+    weight_scales = steps(lambda own: np.full(len(own.dots), own.weight_scale))
+    activations, scales = steps(lambda own: own.activations), steps(lambda own: own.activation_scales)
+    factors, dots = steps(lambda own: own.scale_products), steps(lambda own: own.dots)
+    multiplied, psums = steps(lambda own: own.products), steps(lambda own: own.psums)
+    registers = [(dots, s.dot), (psums, s.accumulator)]
+    if s.scale:
+        registers += [(factors, s.scale), (multiplied, s.product)]
+    word = [(weights[:, i], s.weight) for i in range(s.vector_size)] + [(weight_scales, s.weight_scale)]
+    loads = len(blocks) / len(dots)
+    return StepToggles(
+        {
+            "dot_product": products(weights, s.weight, activations, s.operand),
+            "scale_product": products(weight_scales, s.weight_scale, scales, s.activation_scale),
+            "scale_multiply": products(dots, s.dot, factors, s.scale),
+            "accumulator": changed((multiplied if s.scale else dots, s.product), (psums, s.accumulator)),
+            "pipeline_register": changed(*registers),
+            "weight_register": changed(*word) / loads,
+        },
+        loads,
+        len(dots),
+    )
+
+
 def parts_of(
-    arch: Arch, scheme: Scheme, library: CostLibrary, loads_a_step: float
+    arch: Arch, scheme: Scheme, library: CostLibrary, loads_a_step: float, toggles: StepToggles | None
 ) -> dict[str, tuple[float, float]]:
-    """(area um2, energy fJ a step) of each part of a lane."""
+    """(area um2, energy fJ a step) of each part of a lane; by what changes in it where that is given."""
     found = {}
     for part in build_inventory(arch, scheme, library):
         if part.name in PER_STEP:
-            prices = part.cost.energy_pj
+            prices = dict(part.cost.energy_pj)
+            for action, law in part.cost.activity.items():
+                if toggles is not None:
+                    prices[action] *= law(toggles.by_part[part.name], toggles.weight_changes)
             energy_pj = sum(prices[action] for action in PER_STEP[part.name])
             if part.name == "weight_register":
                 energy_pj += loads_a_step * prices["write"]
@@ -266,6 +312,7 @@ def compare(
     blocks: int = 14,
     seed: int = 2,
     costs: Path | None = None,
+    activity: str = "tables",
 ) -> Iterator[Compared]:
     """One flat lane a scheme, with the cells of ASAP7's Liberty files."""
     recipe = load_recipe("asap7")
@@ -284,7 +331,8 @@ def compare(
             else:
                 steps = trace_steps(arch, scheme, blocks, seed)
             area, energy, loads = measure(synthesise, shape, steps)
-            yield Compared(scheme, area, energy, parts_of(arch, scheme, library, loads))
+            toggles = toggles_of(shape, steps) if activity == "data" else None
+            yield Compared(scheme, area, energy, parts_of(arch, scheme, library, loads, toggles))
 
 
 def trace_steps(arch: Arch, scheme: Scheme, blocks: int, seed: int) -> list[Steps]:
@@ -319,6 +367,7 @@ def main() -> None:
     parser.add_argument("--scheme", action="append")
     parser.add_argument("--costs", type=Path)
     parser.add_argument("--operands", choices=("dnn", "traces"), default="dnn")
+    parser.add_argument("--activity", choices=("data", "tables"), default="tables")
     parser.add_argument("--blocks", type=int, default=14, help="blocks of steps from each trace")
     parser.add_argument("--seed", type=int, default=2)
     own = parser.parse_args()
@@ -331,6 +380,7 @@ def main() -> None:
         blocks=own.blocks,
         seed=own.seed,
         costs=own.costs,
+        activity=own.activity,
     ):
         first = first or found
         parts = " ".join(f"{name}={area:.1f}/{energy:.1f}" for name, (area, energy) in found.parts.items())

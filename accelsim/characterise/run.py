@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from accelsim.characterise import stimuli
+from accelsim.characterise import activity, stimuli
 from accelsim.characterise.block import Block
 from accelsim.characterise.campaign import all_blocks
 from accelsim.characterise.circuit import circuit_of
@@ -20,7 +20,14 @@ from accelsim.characterise.recipe import Recipe, load_recipe
 from accelsim.characterise.roles import find_roles
 from accelsim.characterise.simulator import simulate
 from accelsim.characterise.synthesis import Synthesiser, find_yosys
-from accelsim.characterise.table import Process, check_target, row, table_folder, write_tables
+from accelsim.characterise.table import (
+    Process,
+    activity_row,
+    check_target,
+    row,
+    table_folder,
+    write_tables,
+)
 from accelsim.characterise.timing import static_timing
 from accelsim.costs.technology import MAX_NODE_NM, MIN_NODE_NM
 from accelsim.errors import AccelsimError
@@ -71,16 +78,25 @@ def characterise(
         synthesise = Synthesiser(library, roles, rules, work)
         synthesise.prepare()
 
-        def one(block: Block) -> Rows:
+        def one(block: Block) -> BlockRows:
             return characterise_block(block, synthesise, process)
 
-        rows = _in_order(blocks, one, jobs, synthesise.stop, progress)
+        made = _in_order(blocks, one, jobs, synthesise.stop, progress)
+        rows = [row for own in made for row in own.rows]
         complete = len(blocks) == len(everything)
-        write_tables(tables, rows, complete=complete)
+        write_tables(tables, rows, [row for own in made for row in own.activity], complete=complete)
     return Characterised(out, len(blocks), len(rows), complete)
 
 
-def characterise_block(block: Block, synthesise: Synthesiser, process: Process) -> Rows:
+@dataclass(frozen=True)
+class BlockRows:
+    """Of one block: rows of the datapath table, and of the table of activities."""
+
+    rows: Rows
+    activity: Rows
+
+
+def characterise_block(block: Block, synthesise: Synthesiser, process: Process) -> BlockRows:
     """One row per stimulus. Raises AccelsimError where the netlist computes anything but the reference."""
     library, recipe, roles = synthesise.library, synthesise.recipe, synthesise.roles
     netlist = synthesise(block)
@@ -90,19 +106,24 @@ def characterise_block(block: Block, synthesise: Synthesiser, process: Process) 
     input_slew_ps = recipe.input_slew_ps or library.grid.slews_ps[library.grid.typical]
     circuit = circuit_of(netlist, library, output_load_ff, input_slew_ps)
     timing = static_timing(circuit)
-    rows = []
-    for stimulus in stimuli.stimuli_of(block):
+    priced, following = stimuli.stimuli_of(block), activity.stimuli_of(block)
+    found = BlockRows([], [])
+    for stimulus in dict.fromkeys((*priced, *following)):
         words = stimuli.words(block, stimulus)
         _, warm_up = stimuli.vectors_of(block)
-        activity = simulate(circuit, timing, stimuli.bits(block, words), warm_up, recipe.hold_ps)
-        wrong = mismatches(block, words, activity.outputs)
+        switched = simulate(circuit, timing, stimuli.bits(block, words), warm_up, recipe.hold_ps)
+        wrong = mismatches(block, words, switched.outputs)
         if wrong:
             raise AccelsimError(
-                f"characterise: {block.name}, {stimulus}: {wrong} of {len(activity.outputs)} outputs of the "
+                f"characterise: {block.name}, {stimulus}: {wrong} of {len(switched.outputs)} outputs of the "
                 "netlist differ from the integer reference, expected none"
             )
-        rows.append(row(block, stimulus, netlist, timing.critical_ps, activity, process))
-    return rows
+        if stimulus in priced:
+            found.rows.append(row(block, stimulus, netlist, timing.critical_ps, switched, process))
+        if stimulus in following:
+            toggles = activity.toggles(block, words, warm_up)
+            found.activity.append(activity_row(block, stimulus, toggles, switched.total_fj, process))
+    return found
 
 
 def mismatches(block: Block, words: dict[str, list[int]], outputs: np.ndarray) -> int:
@@ -139,11 +160,11 @@ def _matching(blocks: Sequence[Block], pattern: str | None) -> list[Block]:
 
 def _in_order(
     blocks: Sequence[Block],
-    one: Callable[[Block], Rows],
+    one: Callable[[Block], BlockRows],
     jobs: int,
     stop: Callable[[], None],
     progress: Progress | None,
-) -> Rows:
+) -> list[BlockRows]:
     """Rows of all blocks in table order, `jobs` blocks at a time."""
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(one, block) for block in blocks]
@@ -156,7 +177,7 @@ def _in_order(
             pool.shutdown(wait=False, cancel_futures=True)
             stop()
             raise
-    return [found for future in futures for found in future.result()]
+    return [future.result() for future in futures]
 
 
 def _source(yosys: str, recipe: Recipe, library: Library) -> str:

@@ -3,6 +3,8 @@
 uniform: every operand over its full code range. dnn: weights Gaussian of sigma qmax / 3; activations
 half-normal, half of them exactly zero; scales, dot products, products and psums as measured on real data
 (`steps.py`); values of the PPU Gaussian. dnn_ws16: dnn with weights and their scales held for 16 operations.
+For what changes less and more (`activity.py`): dnn_sparse has a tenth of the activations, dnn_dense all of
+them, with either sign; dnn_calm has each port's measured values in the order of their size.
 Registers: not enabled while D moves (en0) or is still (en0_quiet); enabled with random data (en1), the same
 data again (en1_held), random data of which half of the elements are zero (en1_half_zero). Arrays: idle, read,
 write, readwrite.
@@ -14,6 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from accelsim.characterise import activity
 from accelsim.characterise.block import Block, Port
 from accelsim.characterise.steps import SCALE_BITS, STEPS
 
@@ -27,6 +30,9 @@ HOLD = 16
 ARRAY_FILL = 24
 # Sigma of values of the PPU over the most negative code.
 SIGMA = {"accumulator": 1 / 12, "addend": 1 / 96}
+# Share of activations that are not zero, and what ends the name of a stimulus whose weights are held.
+LIVE_ACTIVATIONS = {"dnn": 0.5, "dnn_sparse": 0.1, "dnn_dense": 1.0}
+HELD = "_ws16"
 # Elements that are zero or not in half-zero data of a register.
 HALF_ZERO_BITS = 4
 REGISTER_STIMULI = ("en0", "en1", "en1_held", "en1_half_zero", "en0_quiet")
@@ -54,12 +60,13 @@ def words(block: Block, stimulus: str) -> dict[str, list[int]]:
     """One unsigned code per operation for every input port."""
     count = sum(vectors_of(block))
     detector = block.family == "zero_detect"
-    random = np.random.default_rng(DETECTOR_SEED if detector else SEED + stimuli_of(block).index(stimulus))
+    known = (*stimuli_of(block), *activity.stimuli_of(block))
+    random = np.random.default_rng(DETECTOR_SEED if detector else SEED + known.index(stimulus))
     driven = {port.name: _DRIVERS[port.role](random, port, count, stimulus) for port in block.inputs}
-    if block.family == "accumulator" and stimulus == "dnn":
+    if block.family == "accumulator" and stimulus != "uniform":
         # Sums of products as wide as the block's, whatever the width of the accumulator.
-        psum = block.inputs[0]
-        driven[psum.name] = _pack(STEPS.psums(int(block.columns["input_bits"]))[:count, None], psum.bits)
+        psum, product_bits = block.inputs[0], int(block.columns["input_bits"])
+        driven[psum.name] = _pack(_ordered(STEPS.psums(product_bits), stimulus)[:count, None], psum.bits)
     if block.family == "array" and stimulus in ("read", "idle"):
         # The data input is quiet once the array has been filled.
         data = driven["wd"]
@@ -97,7 +104,7 @@ def weights(random: np.random.Generator, port: Port, count: int, stimulus: str) 
     values = random.normal(0, largest / 3, (count, port.bits // port.element_bits))
     codes = np.clip(np.rint(values), -largest, largest).astype(np.int64)
     held = _pack(codes, port.element_bits)
-    return [held[i - i % HOLD] for i in range(count)] if stimulus == "dnn_ws16" else held
+    return [held[i - i % HOLD] for i in range(count)] if stimulus.endswith(HELD) else held
 
 
 def activations(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
@@ -108,7 +115,11 @@ def activations(random: np.random.Generator, port: Port, count: int, stimulus: s
     largest = (1 << (port.element_bits - (not unsigned))) - 1
     shape = (count, port.bits // port.element_bits)
     magnitudes = np.clip(np.rint(np.abs(random.normal(0, largest / 3, shape))), 0, largest)
-    return _pack((magnitudes * (random.random(shape) < 0.5)).astype(np.int64), port.element_bits)
+    kind = stimulus.removesuffix(HELD)
+    codes = (magnitudes * (random.random(shape) < LIVE_ACTIVATIONS[kind])).astype(np.int64)
+    if kind == "dnn_dense" and not unsigned:
+        codes *= random.choice((-1, 1), shape)
+    return _pack(codes, port.element_bits)
 
 
 def _fp4(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
@@ -161,9 +172,14 @@ def _measured(values: Callable[[int, str], np.ndarray]) -> Callable[..., list[in
     def drive(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
         if not stimulus.startswith("dnn"):
             return _pack(_uniform(random, port, count), port.element_bits)
-        return _pack(values(port.bits, stimulus)[:count, None], port.bits)
+        return _pack(_ordered(values(port.bits, stimulus), stimulus)[:count, None], port.bits)
 
     return drive
+
+
+def _ordered(values: np.ndarray, stimulus: str) -> np.ndarray:
+    """Measured values in the order of the stimulus."""
+    return np.sort(values) if stimulus == "dnn_calm" else values
 
 
 def _divisor(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:

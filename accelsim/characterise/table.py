@@ -1,4 +1,4 @@
-"""Rows of the datapath table and the folder they go to (whole, or not at all)."""
+"""Rows of the characterised tables and the folder they go to (whole, or not at all)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from accelsim.characterise.block import Block
 from accelsim.characterise.netlist import Netlist
 from accelsim.characterise.simulator import Activity
-from accelsim.costs.tables import ALL_TABLES, DATAPATH, TABLES_DIR
+from accelsim.costs.tables import ACTIVITY, ALL_TABLES, DATAPATH, TABLES_DIR
 from accelsim.errors import AccelsimError
 
 PARAMETERS = (
@@ -26,6 +26,9 @@ COLUMNS = (
     "block", "family", *PARAMETERS, "stimulus", "area_um2", "leakage_nw", "delay_ps", "energy_fj",
     "input_pin_energy_fj", "hidden_energy_fj", "zero_delay_energy_fj", "output_mismatches", "node_nm",
     "vdd_v", "source",
+)  # fmt: skip
+ACTIVITY_COLUMNS = (
+    "block", "family", *PARAMETERS, "stimulus", "toggles", "energy_fj", "node_nm", "vdd_v", "source"
 )  # fmt: skip
 _FILES = {spec.file for spec in ALL_TABLES}
 
@@ -63,15 +66,40 @@ def row(
     }
 
 
-def write_tables(folder: Path, rows: Sequence[dict[str, object]], *, complete: bool) -> None:
-    """The datapath table; if it is complete, the package's other tables beside it."""
-    with (folder / DATAPATH.file).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def activity_row(
+    block: Block, stimulus: str, toggles: float, energy_fj: float, process: Process
+) -> dict[str, object]:
+    """One line of the table of activities."""
+    return {
+        "block": block.name,
+        "family": block.family,
+        **block.columns,
+        "stimulus": stimulus,
+        "toggles": f"{toggles:.3f}",
+        "energy_fj": f"{energy_fj:.3f}",
+        "node_nm": f"{process.node_nm:g}",
+        "vdd_v": f"{process.vdd_v:g}",
+        "source": process.source,
+    }
+
+
+def write_tables(
+    folder: Path,
+    rows: Sequence[dict[str, object]],
+    activity_rows: Sequence[dict[str, object]],
+    *,
+    complete: bool,
+) -> None:
+    """The characterised tables; if they are complete, the package's other tables beside them."""
+    made = {DATAPATH.file: (COLUMNS, rows), ACTIVITY.file: (ACTIVITY_COLUMNS, activity_rows)}
+    for name, (columns, own) in made.items():
+        with (folder / name).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(own)
     if complete:
         for spec in ALL_TABLES:
-            if spec is not DATAPATH:
+            if spec.file not in made:
                 shutil.copyfile(TABLES_DIR / spec.file, folder / spec.file)
 
 

@@ -19,6 +19,7 @@ from accelsim.cli.bits import bits_command
 from accelsim.cli.costs import costs_app
 from accelsim.cli.export import export_command
 from accelsim.cli.options import (
+    ActivityOption,
     ArchOption,
     CostsOption,
     DataOption,
@@ -70,6 +71,7 @@ def run_command(
     dump: DumpOption = False,
     data: DataOption = True,
     gated_fraction: GatedOption = None,
+    activity: ActivityOption = "data",
     timeline: TimelineOption = False,
     plots: PlotOption = True,
     explain: Annotated[
@@ -97,6 +99,7 @@ def run_command(
             keep_tensors=dump,
             gated_fraction=_gated(data, gated_fraction, dump),
             timeline=timeline,
+            activity=activity,
         )
         result.write(target, plots=plots, dump=dump, explained=explain)
     _print_run(result)
@@ -123,6 +126,7 @@ def compare_command(
     dump: DumpOption = False,
     data: DataOption = True,
     gated_fraction: GatedOption = None,
+    activity: ActivityOption = "data",
     timeline: TimelineOption = False,
     plots: PlotOption = True,
     accuracy: Annotated[
@@ -160,6 +164,7 @@ def compare_command(
             keep_tensors=dump,
             gated_fraction=_gated(data, gated_fraction, dump),
             timeline=timeline,
+            activity=activity,
         )
         if measured is not None:
             comparison = comparison.with_accuracy(measured)

@@ -52,6 +52,14 @@ GatedOption = Annotated[
         "--gated-fraction", help="With --no-data: share of lane steps taken for gated [default: 0]."
     ),
 ]
+ActivityOption = Annotated[
+    str,
+    typer.Option(
+        "--activity",
+        help="Energy of the lanes by what changes in their operands (data; not with --no-data), or by the "
+        "operands of the cost tables (tables).",
+    ),
+]
 TimelineOption = Annotated[
     bool, typer.Option("--timeline", help="Also write timeline.json: what happens when, for Perfetto.")
 ]

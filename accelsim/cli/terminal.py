@@ -64,6 +64,7 @@ def print_explained(rows: pd.DataFrame) -> None:
                 "component",
                 "action",
                 "count",
+                "activity",
                 "energy_per_action_fj",
                 "energy_uj",
                 "share_percent",

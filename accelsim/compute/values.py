@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from accelsim.compute.lanes import LayerValues, accumulate_layer, compute_values
+from accelsim.compute.toggles import StepToggles, sample_toggles
 from accelsim.machine.arch import Arch
+from accelsim.mapping.plan import LayerMapping
 from accelsim.quantize.reference import apply_activation, dequantize_output, sqnr_db
 from accelsim.workload.layer import LayerSpec, QuantizedLayer
 
@@ -19,17 +21,23 @@ PUBLISHED_ACCUMULATOR_BITS = 24
 class ComputeRequest:
     """One layer to compute.
 
-    c_split: PEs over which its reduction is cut; reference: float64[pixels, K] before the activation, what
-    error is measured against, or None; keep_tensors: keep operands and values in the result; narrow: also
-    accumulate at the published width.
+    mapping: how it is laid on the PEs, or None for a reduction that is not cut, of which no toggles are
+    counted; reference: float64[pixels, K] before the activation, what error is measured against, or None;
+    keep_tensors: keep operands and values in the result; narrow: also accumulate at the published width;
+    toggles: count the bits that change in the lanes.
     """
 
     arch: Arch
     layer: QuantizedLayer
-    c_split: int = 1
+    mapping: LayerMapping | None = None
     reference: np.ndarray | None = None
     keep_tensors: bool = False
     narrow: bool = False
+    toggles: bool = False
+
+    @property
+    def c_split(self) -> int:
+        return 1 if self.mapping is None else self.mapping.c_split
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +46,8 @@ class Computed:
 
     gated_steps: lane steps whose dot product does not switch; zero_operand_macs: element MACs with a zero
     operand; overflows: None where no values were computed; sqnr_db, ppu_sqnr_db: of psums and of PPU outputs,
-    None without a reference; narrow_*: at the published accumulator width; operands, values: where kept.
+    None without a reference; narrow_*: at the published accumulator width; operands, values: where kept;
+    toggles: where counted.
     """
 
     gated_steps: int
@@ -50,6 +59,7 @@ class Computed:
     narrow_sqnr_db: float | None = None
     operands: QuantizedLayer | None = None
     values: LayerValues | None = None
+    toggles: StepToggles | None = None
 
 
 def compute(request: ComputeRequest) -> Computed:
@@ -80,6 +90,7 @@ def compute(request: ComputeRequest) -> Computed:
         narrow_sqnr,
         layer if request.keep_tensors else None,
         values if request.keep_tensors else None,
+        sample_toggles(arch, layer, request.mapping) if request.mapping and request.toggles else None,
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral
 
+from accelsim.costs.curve import ActivityLaw
 from accelsim.errors import AccelsimError
 
 
@@ -17,6 +18,7 @@ class ComponentCost:
     one clock cycle whatever happens in it, and `read` and `write` are what an access adds on top, so
     cycles * idle + reads * read + writes * write is the total. `evidence` says what the figure rests on:
     synthesis, cacti, primary, secondary, assumption or derived (a mixture, named in `source`).
+    `activity[action]`, where there is one, says how that energy follows the bits that change.
     """
 
     component: str
@@ -28,6 +30,7 @@ class ComponentCost:
     evidence: str
     scaling: tuple[str, ...]
     stimulus: str
+    activity: Mapping[str, ActivityLaw] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

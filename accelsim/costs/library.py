@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from accelsim.costs import tables
+from accelsim.costs.activity import ActivityLaws
 from accelsim.costs.component import BlockCost, ComponentCost, require_count
 from accelsim.costs.dot import CHANGING, HELD, DotProducts
 from accelsim.costs.listing import list_constants
@@ -49,6 +51,7 @@ class CostLibrary:
         self.own = OwnPrices(own, technology)
         self._tables: dict[str, list[Row]] = {
             "datapath": read_table(tables.DATAPATH, directory),
+            "activity": read_table(tables.ACTIVITY, directory),
             "sram": read_table(tables.SRAM, directory),
             "sram_area": read_table(tables.SRAM_AREA, directory),
             "bitcell": read_table(tables.BITCELL, directory),
@@ -61,6 +64,7 @@ class CostLibrary:
             raise AccelsimError(f"cost table {directory / tables.SYSTEM.file}: row '{missing[0]}' is missing")
         self._datapath = Datapath(self._tables["datapath"])
         self._dots = DotProducts(self._datapath)
+        self._activity = ActivityLaws(self._tables["activity"])
         self._logic = LogicBlocks(self._datapath)
         self._macros = SramMacros(self._tables["sram"], technology.sram_device)
         self._logic_scaling = LogicScaling(self._tables["logic_scaling"], self._system)
@@ -80,7 +84,11 @@ class CostLibrary:
         if min(weight_bits, activation_operand_bits) == 2:
             notes.append("2-bit operands are mostly zero under this stimulus: energy close to nothing")
         rows = self._dots.rows(held_operand)
-        return self._logic_cost("dot_product", block, rows, notes=notes, stimulus=_stimulus(held_operand))
+        cost = self._logic_cost("dot_product", block, rows, notes=notes, stimulus=_stimulus(held_operand))
+        size = vector_size, weight_bits, activation_operand_bits
+        over = _changing_over_held(lambda held: self._dots.cost(*size, held_operand=held))
+        law = self._activity.dot_product(*size, held=held_operand, changing_over_held=over)
+        return replace(cost, activity={"op": law})
 
     def zero_detect(self, bits: int) -> ComponentCost:
         """All-zero detect of `bits` bits (an OR tree). Action op."""
@@ -101,7 +109,15 @@ class CostLibrary:
             weight_scale_bits, activation_scale_bits, scale_product_bits or full, held=held
         )
         rows, stimulus = self._logic.rows("scale_product"), _stimulus(held)
-        return self._logic_cost("scale_product", block, rows, stimulus=stimulus)
+        cost = self._logic_cost("scale_product", block, rows, stimulus=stimulus)
+        if not weight_scale_bits or not activation_scale_bits:
+            return cost
+        bits = weight_scale_bits, activation_scale_bits
+        over = _changing_over_held(
+            lambda held: self._logic.scale_product(*bits, scale_product_bits or full, held=held)
+        )
+        law = self._activity.held_or_changing("scale_product", *bits, held=held, changing_over_held=over)
+        return replace(cost, activity={"op": law})
 
     def scale_multiply(self, dot_bits: int, scale_bits: int, *, held: bool) -> ComponentCost:
         """Signed dot product times unsigned scale, full product. held: the scale stays for 16 operations,
@@ -110,14 +126,19 @@ class CostLibrary:
         require_count("scale_multiply", "scale_bits", scale_bits, 1, 20)
         block = self._logic.scale_multiply(dot_bits, scale_bits, held=held)
         rows, stimulus = self._logic.rows("scaling_mul"), _stimulus(held)
-        return self._logic_cost("scale_multiply", block, rows, stimulus=stimulus)
+        cost = self._logic_cost("scale_multiply", block, rows, stimulus=stimulus)
+        bits = dot_bits, scale_bits
+        over = _changing_over_held(lambda held: self._logic.scale_multiply(*bits, held=held))
+        law = self._activity.held_or_changing("scale_multiply", *bits, held=held, changing_over_held=over)
+        return replace(cost, activity={"op": law})
 
     def accumulator(self, bits: int, product_bits: int) -> ComponentCost:
         """One partial sum plus a product of `product_bits`, saturated. Action add."""
         require_count("accumulator", "bits", bits, 2, 128)
         require_count("accumulator", "product_bits", product_bits, 2, 128)
         block = self._logic.accumulator(bits, product_bits)
-        return self._logic_cost("accumulator", block, self._logic.rows("accumulator"))
+        cost = self._logic_cost("accumulator", block, self._logic.rows("accumulator"))
+        return replace(cost, activity={"add": self._activity.accumulator(bits, product_bits)})
 
     # -- storage of flip-flops and latches ------------------------------------------------------------------
     def register(self, bits: int, *, held_bits: int = 0, data: str = "random") -> ComponentCost:
@@ -130,9 +151,10 @@ class CostLibrary:
         block = self._logic.register(bits - held_bits, data).then(
             self._logic.register(held_bits, "held"), pipelined=True
         )
-        return self._logic_cost(
-            "register", block, self._logic.rows("register"), stimulus=f"{data} data"
-        )  # fmt: skip
+        cost = self._logic_cost("register", block, self._logic.rows("register"), stimulus=f"{data} data")
+        held, random = (self._logic.register(1, own).energy_fj["write"] for own in ("held", "random"))
+        law = self._activity.register(bits, block.energy_fj["write"], held, random)
+        return replace(cost, activity={"write": law})
 
     def array(self, width_bits: int, depth: int, kind: str = "latch") -> ComponentCost:
         """Array of latches ("latch") or flip-flops ("ff"), one write and one read port. Actions idle (every
@@ -315,7 +337,9 @@ class CostLibrary:
 
     def laws(self) -> list[dict[str, object]]:
         """Every law between rows with its formula, row count and relative residuals."""
-        return [*self._dots.laws(), *self._logic.laws(), *self._macros.laws()]
+        return [
+            *self._dots.laws(), *self._logic.laws(), *self._activity.describe(), *self._macros.laws()
+        ]  # fmt: skip
 
     def _logic_cost(
         self,
@@ -330,6 +354,11 @@ class CostLibrary:
             component, block, self.technology, self._datapath.node_nm, self._datapath.vdd_v,
             source=sources(rows), evidence="synthesis", stimulus=stimulus, notes=notes,
         )  # fmt: skip
+
+
+def _changing_over_held(block: Callable[[bool], BlockCost]) -> float:
+    """Energy where the weight operand changes at every operation over that where it is held."""
+    return block(False).energy_fj["op"] / block(True).energy_fj["op"]
 
 
 def _stimulus(held: bool) -> str:

@@ -112,6 +112,8 @@ class OwnPrices:
             delay_ps=delay_ps,
             source="; ".join([*given, *others]),
             evidence=energies[0].evidence if energies else cost.evidence,
+            # A price that is given holds whatever the operands.
+            activity={a: law for a, law in cost.activity.items() if ("energy", a) not in own},
             scaling=(*cost.scaling, *(f"{price.name}: as given in {price.where}" for price in own.values())),
         )
 

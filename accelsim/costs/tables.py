@@ -45,6 +45,16 @@ DATAPATH = TableSpec(
     text=("block", "family", "stimulus", "source"),
     labels=("kind", "format"),
 )  # fmt: skip
+ACTIVITY = TableSpec(
+    "activity.csv",
+    positive=("node_nm", "vdd_v"),
+    zero_or_more=("toggles", "energy_fj"),
+    optional=(
+        "weight_bits", "activation_bits", "vector_size", "weight_scale_bits", "activation_scale_bits",
+        "scale_product_bits", "dot_bits", "width_bits", "accumulator_bits", "input_bits",
+    ),
+    text=("block", "family", "stimulus", "source"),
+)  # fmt: skip
 SRAM = TableSpec(
     "sram_cacti22.csv",
     positive=(
@@ -71,7 +81,7 @@ SYSTEM = TableSpec(
     optional=("node_nm", "vdd_v"),
     text=("key", "component", "quantity", "unit", "source", "status", "used"),
 )
-ALL_TABLES = (DATAPATH, SRAM, SRAM_AREA, BITCELL, LOGIC_SCALING, SYSTEM)
+ALL_TABLES = (DATAPATH, ACTIVITY, SRAM, SRAM_AREA, BITCELL, LOGIC_SCALING, SYSTEM)
 
 
 @dataclass(frozen=True)

@@ -17,21 +17,30 @@ if TYPE_CHECKING:
 
 def explain(report: Report) -> pd.DataFrame:
     """One row a (scope, component, action) over all layers: count x energy_per_action_pj = energy_pj, its
-    share of the system's, and what the constant rests on (evidence, stimulus, scaling, source).
+    share of the system's, and what the constant rests on (evidence, stimulus, scaling, source). Where energy
+    follows the operands, the constant is the price times `activity`, both means over the layers.
 
     Of `leakage` a count is a cycle of the whole array; of the clock tree it is a pJ of the scope's dynamic
     energy.
     """
-    by = ["scope", "component", "action", "energy_per_action_pj", "evidence"]
-    rows = report.components.groupby(by, sort=False, as_index=False)[["count", "energy_pj"]].sum()
+    components = report.components
+    switching = components["activity"].where(components["activity"] > 0)
+    components = components.assign(price_pj=components["energy_per_action_pj"] / switching)
+    by = ["scope", "component", "action", "evidence"]
+    rows = components.groupby(by, sort=False, as_index=False).agg(
+        count=("count", "sum"), energy_pj=("energy_pj", "sum"), price_pj=("price_pj", "max")
+    )
+    counted = rows["count"].where(rows["count"] > 0)
+    rows["energy_per_action_pj"] = (rows["energy_pj"] / counted).fillna(rows["price_pj"]).fillna(0.0)
+    rows["activity"] = (rows["energy_per_action_pj"] / rows["price_pj"]).fillna(1.0)
     rows["share_percent"] = 100 * rows["energy_pj"] / rows["energy_pj"].sum()
     said = ["stimulus", "scaling", "source"]
     prices = report.area.set_index("component")[said]
     clock = report.clock_tree
     prices.loc["clock_tree"] = [clock.stimulus, "; ".join(clock.scaling), clock.source]
     rows = rows.join(prices, on="component")
-    first = ["scope", "component", "action", "count", "energy_per_action_pj", "energy_pj", "share_percent"]
-    return rows[[*first, "evidence", *said]]
+    first = ["scope", "component", "action", "count", "activity", "energy_per_action_pj", "energy_pj"]
+    return rows[[*first, "share_percent", "evidence", *said]]
 
 
 def price_list(inventory: Sequence[Part], technology: Technology) -> pd.DataFrame:

@@ -126,7 +126,10 @@ def _component_rows(
     dynamic = dict.fromkeys(_CHIP_SCOPES, 0.0)
     period_ns = 1 / arch.clock_ghz
 
-    def add(scope: str, component: str, action: str, count: float, each_pj: float, evidence: str) -> float:
+    def add(
+        scope: str, component: str, action: str, count: float, price_pj: float, evidence: str, own: float = 1
+    ) -> float:
+        each_pj = price_pj * own
         energy = count * each_pj
         rows.append(
             {
@@ -135,6 +138,7 @@ def _component_rows(
                 "component": component,
                 "action": action,
                 "count": count,
+                "activity": own,
                 "energy_per_action_pj": each_pj,
                 "energy_pj": energy,
                 "evidence": evidence,
@@ -147,7 +151,8 @@ def _component_rows(
         spent = 0.0
         for action, counted in part.actions.items():
             count = sum(activity.counts[name] for name in counted)
-            spent += add(part.scope, part.name, action, count, cost.energy_pj[action], cost.evidence)
+            own = _switching(part, action, activity)
+            spent += add(part.scope, part.name, action, count, cost.energy_pj[action], cost.evidence, own)
         if part.cycle_action:
             count = part.instances * activity.cycles
             each = cost.energy_pj[part.cycle_action]
@@ -161,6 +166,14 @@ def _component_rows(
     for scope, spent in dynamic.items():
         add(scope, "clock_tree", "dynamic_pj", spent, clock.energy_pj["dynamic_pj"], clock.evidence)
     return rows
+
+
+def _switching(part: Part, action: str, activity: LayerActivity) -> float:
+    """Energy of an action over its price: by the bits that change in the layer, where they were counted."""
+    law, toggles = part.cost.activity.get(action), activity.computed.toggles
+    if law is None or toggles is None or part.name not in toggles.by_part:
+        return 1.0
+    return law(toggles.by_part[part.name], toggles.weight_changes)
 
 
 def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd.DataFrame) -> pd.DataFrame:

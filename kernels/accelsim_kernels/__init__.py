@@ -14,6 +14,7 @@ from accelsim_kernels.counts import (
 from accelsim_kernels.ppu import ppu_static, ppu_vector
 from accelsim_kernels.scan import Scan, scan
 from accelsim_kernels.spec import ERROR, SATURATE, WRAP, LaneSpec
+from accelsim_kernels.toggles import Runs, Toggles, toggles
 
 __all__ = [
     "ERROR",
@@ -22,7 +23,9 @@ __all__ = [
     "LaneSpec",
     "PackedWeights",
     "Profile",
+    "Runs",
     "Scan",
+    "Toggles",
     "accumulate",
     "activation_profile",
     "add_psums",
@@ -31,6 +34,7 @@ __all__ = [
     "ppu_static",
     "ppu_vector",
     "scan",
+    "toggles",
     "weight_profile",
     "zero_operand_macs",
 ]

@@ -1,0 +1,100 @@
+"""What switches in the lanes on a layer's own operands: a sample of its steps (docs/counts.md, Activity)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from accelsim_kernels import Runs, Toggles, toggles
+from numpy.typing import NDArray
+
+from accelsim.compute.lanes import lane_spec
+from accelsim.machine.arch import Arch
+from accelsim.machine.dataflows import DATAFLOWS
+from accelsim.mapping.plan import LayerMapping
+from accelsim.workload.layer import QuantizedLayer
+
+# Of one layer. Runs are of at most so many vectors, so that a sample sees many channels and places.
+SAMPLED_STEPS = 1 << 16
+RUN_VECTORS = 8
+# Fractions of the golden and of the plastic ratio: multiples of them, modulo 1, spread evenly over a square
+# (M. Roberts, "The unreasonable effectiveness of quasirandom sequences", 2018). The third orders vectors.
+_SPREAD = (0.7548776662466927, 0.5698402909980532, 0.6180339887498949)
+
+
+@dataclass(frozen=True)
+class StepToggles:
+    """Of a layer. by_part: bits that change, for each operation of a part of the lanes (one count of the
+    action that it is charged for); weight_changes: share of the steps at which the weight operand changes;
+    steps: how many were looked at."""
+
+    by_part: Mapping[str, float]
+    weight_changes: float
+    steps: int
+
+
+def sample_toggles(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping) -> StepToggles:
+    """Replay a sample of a layer's steps, in the order of its dataflow, and count the bits that change.
+
+    The sample is the same for the same layer and mapping; of a layer with fewer steps it may hold some twice.
+    """
+    held = DATAFLOWS[mapping.dataflow].weight_operand_held
+    geometry = layer.geometry
+    pixels = min(mapping.tile_pixels, geometry.pixels)
+    parts = layer.spec.parts(mapping.c_split)
+    vectors = min(RUN_VECTORS, *(len(part) for part in parts))
+    runs_of_group = _runs_of_group(layer, pixels, vectors, len(parts))
+    found = np.zeros(len(Toggles._fields), np.int64)
+    spec = lane_spec(arch, layer.scheme)
+    operand_bits = arch.activation_operand_bits(layer.scheme)
+    groups = min(geometry.groups, runs_of_group.shape[0])
+    for group in (np.arange(groups) * geometry.groups) // groups:
+        for number, part in enumerate(parts):
+            spread = runs_of_group[number :: len(parts)]
+            channel = group * geometry.outputs_per_group + (spread[:, 0] * geometry.outputs_per_group)
+            first_pixel = _tiles(spread[:, 1], geometry.pixels, pixels)
+            places = (first_pixel[:, None] + np.arange(pixels)).reshape(-1)
+            taps = layer.spec.gather(int(group), places)[:, part]
+            runs = Runs(
+                channel.astype(np.int64),
+                part.astype(np.int64),
+                (spread[:, 2] * (len(part) - vectors + 1)).astype(np.int64),
+                np.ascontiguousarray(taps.reshape(len(spread), pixels, len(part))),
+                vectors,
+                held,
+            )
+            words = layer.weight_words, layer.weight_scales, layer.input_words, layer.input_scales
+            found += toggles(*words, runs, spec, operand_bits)
+    return _per_operation(Toggles(*(int(value) for value in found)))
+
+
+def _runs_of_group(layer: QuantizedLayer, pixels: int, vectors: int, parts: int) -> NDArray[np.float64]:
+    """float64[runs, 3] in [0, 1): where each run of a group lies among channels, tiles and vectors."""
+    wanted = SAMPLED_STEPS // (pixels * vectors * min(layer.geometry.groups, SAMPLED_STEPS))
+    count = max(parts, min(wanted, SAMPLED_STEPS))
+    return (np.arange(1, count + 1)[:, None] * np.array(_SPREAD)) % 1.0
+
+
+def _tiles(where: NDArray[np.float64], pixels: int, size: int) -> NDArray[np.int64]:
+    """First pixel of the tile at each place in [0, 1): tiles of `size` one after another, the last shifted to
+    end with the layer."""
+    tiles = -(-pixels // size)
+    return np.minimum((where * tiles).astype(np.int64) * size, pixels - size)
+
+
+def _per_operation(sums: Toggles) -> StepToggles:
+    live, reads = max(1, sums.live_steps), max(1, sums.input_reads)
+    return StepToggles(
+        {
+            "dot_product": sums.dot_product / live,
+            "scale_product": sums.scale_product / live,
+            "scale_multiply": sums.scale_multiply / live,
+            "pipeline_register": sums.pipeline / live,
+            "accumulator": sums.accumulator / sums.steps,
+            "weight_register": sums.weight_register / max(1, sums.weight_loads),
+            "input_register": sums.input_register / reads,
+        },
+        sums.weight_loads / sums.steps,
+        sums.steps,
+    )

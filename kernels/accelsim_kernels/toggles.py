@@ -1,0 +1,267 @@
+"""Bits that change in a lane from step to step, on chosen runs of its steps (docs/counts.md, Activity).
+
+A partial product is the AND of a bit of either factor. Of two factors x, y that become x', y' so many of them
+change: |x||y| + |x'||y'| - 2 |x & x'| |y & y'|, |x| the bits of x that are 1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from accelsim_kernels.spec import LaneSpec, accumulator_range, check_array, check_shape, check_spec
+
+_NO_SCALES = np.empty(0, np.uint16)
+# Indices of the sums.
+STEPS, LIVE, LOADS, READS, DOT, SCALE, MULTIPLY, ACCUMULATOR, PIPELINE, WEIGHT, INPUT = range(11)
+SUMS = 11
+
+
+class Toggles(NamedTuple):
+    """Sums over the steps of all runs.
+
+    steps; live_steps, which are not gated; weight_loads of the weight register, input_reads of the input
+    buffer. Bits that change: dot_product, scale_product, scale_multiply partial products of the multipliers;
+    accumulator in psum and product at the adder; pipeline in the registers behind the multipliers and that of
+    the psum, in live steps; weight_register, input_register in the operand registers.
+    """
+
+    steps: int
+    live_steps: int
+    weight_loads: int
+    input_reads: int
+    dot_product: int
+    scale_product: int
+    scale_multiply: int
+    accumulator: int
+    pipeline: int
+    weight_register: int
+    input_register: int
+
+
+class Runs(NamedTuple):
+    """Runs of steps. channels: int64[n]; part: int64[Gp], the vectors that a PE sums, in order; first:
+    int64[n], index in `part` of a run's first vector; taps: int32[n, d, Gp], input word of each pixel at each
+    vector of the part, -1 in the padding; vectors: how many of them a run takes; held: weights stay while the
+    pixels pass (os-lws, ws), or change at every step."""
+
+    channels: NDArray[np.int64]
+    part: NDArray[np.int64]
+    first: NDArray[np.int64]
+    taps: NDArray[np.int32]
+    vectors: int
+    held: bool
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _ones(x, bits):
+    """1s among the low bits of a two's complement number; at most 63 bits."""
+    v = np.uint64(x) & ((np.uint64(1) << np.uint64(bits)) - np.uint64(1))
+    v = v - ((v >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    v = (v & np.uint64(0x3333333333333333)) + ((v >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    v = (v + (v >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((v * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _products(x, x_new, x_bits, y, y_new, y_bits):
+    """Partial products of x and y that change."""
+    before, after = _ones(x, x_bits) * _ones(y, y_bits), _ones(x_new, x_bits) * _ones(y_new, y_bits)
+    return before + after - 2 * _ones(x & x_new, x_bits) * _ones(y & y_new, y_bits)
+
+
+@njit(cache=True, nogil=True)
+def _scale(ws, a_s, sh, largest):
+    product = ws * a_s
+    if sh:
+        product = min((product + (np.int64(1) << (sh - 1))) >> sh, largest)
+    return product
+
+
+@njit(cache=True, nogil=True)
+def _term(dot, scale, shift):
+    product = dot * scale
+    if shift:
+        product = (product + (np.int64(1) << (shift - 1))) >> shift
+    return product
+
+
+@njit(cache=True, nogil=True)
+def _count(words, wscales, inputs, iscales, channels, part, first, taps, vectors, held, w, limits, sums):
+    """words: int8[K, G, V]; wscales: uint16[K * G] or empty; inputs: int16[n, V]; iscales: uint16[n] or
+    empty; w: int64[10], what lane_widths gives; limits: int64[2] of the accumulator."""
+    size = words.shape[2]
+    all_vectors = words.shape[1]
+    w_bits, a_bits, ws_bits, as_bits, d_bits, s_bits, p_bits, n_bits, sh, shift = w
+    largest = (np.int64(1) << s_bits) - 1
+    pixels = taps.shape[1]
+    # Ones of codes of up to 9 bits, by their low bits.
+    ones = np.empty(512, np.int64)
+    for code in range(512):
+        ones[code] = _ones(code, 9)
+    w_mask, a_mask = (1 << w_bits) - 1, (1 << a_bits) - 1
+    own_w = np.zeros(size, np.int64)
+    own_a = np.zeros(size, np.int64)
+    psum = np.zeros(pixels, np.int64)
+    for run in range(len(channels)):
+        k, start = channels[run], first[run]
+        for d in range(pixels):
+            total = np.int64(0)
+            for j in range(start):
+                g, index = part[j], taps[run, d, j]
+                if index < 0:
+                    continue
+                dot = np.int64(0)
+                for v in range(size):
+                    dot += np.int64(words[k, g, v]) * np.int64(inputs[index, v])
+                ws = np.int64(wscales[k * all_vectors + g]) if ws_bits else np.int64(1)
+                a_s = np.int64(iscales[index]) if as_bits else np.int64(1)
+                total += _term(dot, _scale(ws, a_s, sh, largest), shift)
+            psum[d] = min(max(total, limits[0]), limits[1])
+        own_w[:] = 0
+        own_a[:] = 0
+        ws_own = as_own = dot_own = scale_own = product_own = addend_own = psum_own = np.int64(0)
+        weight_live = False
+        # One step before the first, whose state is that before it: of the vector before at the last pixel.
+        for step in range(-1, pixels * vectors):
+            if step < 0:
+                j, d = start - 1 if start else len(part) - 1, pixels - 1
+            elif held:
+                j, d = start + step // pixels, step % pixels
+            else:
+                j, d = start + step % vectors, step // vectors
+            g, index = part[j], taps[run, d, j]
+            load = not held or d == 0 or step < 0
+            ws_new, as_new = ws_own, as_own
+            if load:
+                some = False
+                for v in range(size):
+                    some |= words[k, g, v] != 0
+                ws = np.int64(wscales[k * all_vectors + g]) if ws_bits else np.int64(1)
+                weight_live = some and ws > 0
+                ws_new = ws if weight_live else np.int64(0)
+            a_live = False
+            if index >= 0:
+                for v in range(size):
+                    a_live |= inputs[index, v] != 0
+                a_s = np.int64(iscales[index]) if as_bits else np.int64(1)
+                a_live &= a_s > 0
+                if a_live:
+                    as_new = a_s
+            dot = changed = w_changed = a_changed = np.int64(0)
+            for v in range(size):
+                x = own_w[v]
+                x_new = (np.int64(words[k, g, v]) if weight_live else np.int64(0)) if load else x
+                y = own_a[v]
+                y_new = np.int64(inputs[index, v]) if a_live else y
+                xm, ym, xn, yn = x & w_mask, y & a_mask, x_new & w_mask, y_new & a_mask
+                changed += ones[xm] * ones[ym] + ones[xn] * ones[yn] - 2 * ones[xm & xn] * ones[ym & yn]
+                w_changed += ones[xm ^ xn]
+                a_changed += ones[ym ^ yn]
+                dot += x_new * y_new
+                own_w[v], own_a[v] = x_new, y_new
+            if ws_bits:
+                w_changed += _ones(ws_own ^ ws_new, ws_bits)
+            if as_bits:
+                a_changed += _ones(as_own ^ as_new, as_bits)
+            live = weight_live and a_live
+            scale_changed = np.int64(0)
+            if ws_bits and as_bits:
+                scale_changed = _products(ws_own, ws_new, ws_bits, as_own, as_new, as_bits)
+            ws_own, as_own = ws_new, as_new
+            multiplied = registers = addend = np.int64(0)
+            if live:
+                scale = _scale(ws_own, as_own, sh, largest)
+                product = dot * scale
+                registers = _ones(dot ^ dot_own, d_bits)
+                if s_bits:
+                    multiplied = _products(dot_own, dot, d_bits, scale_own, scale, s_bits)
+                    registers += _ones(scale ^ scale_own, s_bits) + _ones(
+                        product ^ product_own, p_bits + shift
+                    )
+                addend = _term(dot, scale, shift)
+                dot_own, scale_own, product_own = dot, scale, product
+            psum_changed = _ones(psum[d] ^ psum_own, n_bits)
+            added = _ones(addend ^ addend_own, p_bits) + psum_changed
+            psum_own, addend_own = psum[d], addend
+            if step < 0:
+                continue
+            psum[d] = min(max(psum[d] + addend, limits[0]), limits[1])
+            sums[STEPS] += 1
+            sums[LIVE] += live
+            sums[LOADS] += load
+            sums[READS] += index >= 0
+            sums[DOT] += changed
+            sums[SCALE] += scale_changed
+            sums[MULTIPLY] += multiplied
+            sums[ACCUMULATOR] += added
+            sums[PIPELINE] += registers + (psum_changed if live else 0)
+            sums[WEIGHT] += w_changed
+            sums[INPUT] += a_changed
+
+
+def toggles(
+    weight_words: NDArray[np.int8],
+    weight_scales: NDArray[np.uint16] | None,
+    activation_words: NDArray[np.int8] | NDArray[np.uint8],
+    activation_scales: NDArray[np.uint16] | None,
+    runs: Runs,
+    spec: LaneSpec,
+    operand_bits: int,
+) -> Toggles:
+    """Bits that change in a lane over `runs`, with a saturating accumulator.
+
+    weight_words: [K, G, V], weight_scales: [K, G]; activation_words: [n, V], activation_scales: [n];
+    operand_bits: of the multiplier's activation operand, activation_bits or one more.
+    """
+    check_spec(spec)
+    check_array("weight words", weight_words, (np.int8,), 3)
+    check_array("activation words", activation_words, (np.int8, np.uint8), 2)
+    outputs, vectors, size = weight_words.shape
+    check_shape("activation words", activation_words, (len(activation_words), size))
+    check_shape("taps", runs.taps, (len(runs.channels), runs.taps.shape[1], len(runs.part)))
+    for name, values, end in (
+        ("channels", runs.channels, outputs),
+        ("part", runs.part, vectors),
+        ("first", runs.first, len(runs.part) - runs.vectors + 1),
+        ("taps", runs.taps + 1, len(activation_words) + 1),
+    ):
+        if values.size and (values.min() < 0 or values.max() >= end):
+            raise ValueError(f"runs: {name} from {values.min()} to {values.max()}, expected 0 to {end - 1}")
+    sums = np.zeros(SUMS, np.int64)
+    widths = lane_widths(spec, operand_bits, size)
+    _count(
+        weight_words,
+        _NO_SCALES if weight_scales is None else np.ascontiguousarray(weight_scales).reshape(-1),
+        activation_words.astype(np.int16),
+        _NO_SCALES if activation_scales is None else np.ascontiguousarray(activation_scales),
+        *runs[:4],
+        runs.vectors,
+        runs.held,
+        np.array(widths, np.int64),
+        np.array(accumulator_range(spec), np.int64),
+        sums,
+    )
+    return Toggles(*(int(value) for value in sums))
+
+
+def lane_widths(spec: LaneSpec, operand_bits: int, vector_size: int) -> tuple[int, ...]:
+    """(weight, operand, weight scale, activation scale, dot, scale, addend, accumulator bits, shifts of scale
+    product and product); scale 0 without scales, an addend is a product after its shift."""
+    dot = spec.weight_bits + operand_bits + (vector_size - 1).bit_length()
+    scale = spec.scale_product_bits or spec.weight_scale_bits + spec.activation_scale_bits
+    return (
+        spec.weight_bits,
+        operand_bits,
+        spec.weight_scale_bits,
+        spec.activation_scale_bits,
+        dot,
+        scale,
+        max(1, dot + scale - spec.product_shift),
+        spec.accumulator_bits,
+        spec.scale_product_shift,
+        spec.product_shift,
+    )

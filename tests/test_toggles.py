@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from accelsim_kernels import Runs, toggles
@@ -11,6 +13,8 @@ import accelsim
 from accelsim.compute import toggles as sampling
 from accelsim.compute.lanes import lane_spec
 from accelsim.compute.toggles import sample_toggles
+from accelsim.costs import CostLibrary, Technology
+from accelsim.costs.tables import ACTIVITY, DATAPATH, TABLES_DIR, Row, read_table
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import load_arch
@@ -78,15 +82,15 @@ def test_energy_follows_the_operands_of_a_run() -> None:
     )
     assert by_data.summary["activity"] == "data" and unknown.summary["activity"] == "tables"
     assert by_tables.summary["activity"] == "tables"
-    rows = by_data.components
+    rows = by_data.report.components
     followed = rows[rows["activity"] != 1]
     assert set(followed["component"]) == {
         "dot_product", "scale_product", "scale_multiply", "accumulator", "pipeline_register",
         "weight_register", "input_register",
     }  # fmt: skip
-    assert (by_tables.components["activity"] == 1).all() and (unknown.components["activity"] == 1).all()
+    assert (by_tables.report.components["activity"] == 1).all() and (unknown.report.components["activity"] == 1).all()
     same = rows.set_index(["layer", "component", "action"])["energy_pj"]
-    other = by_tables.components.set_index(["layer", "component", "action"])["energy_pj"]
+    other = by_tables.report.components.set_index(["layer", "component", "action"])["energy_pj"]
     assert same[:, "weight_buffer", "read"].equals(other[:, "weight_buffer", "read"])
     explained = by_data.explain().set_index(["component", "action"])
     dot = explained.loc[("dot_product", "op")]
@@ -95,3 +99,83 @@ def test_energy_follows_the_operands_of_a_run() -> None:
     assert dot["energy_per_action_pj"] == pytest.approx(dot["activity"] * price["energy_per_action_pj"])
     with pytest.raises(AccelsimError, match="activity is 'trace', expected data or tables"):
         accelsim.run("digits", activity="trace")
+
+
+LIBRARY = CostLibrary(Technology(node_nm=7, voltage_v=0.7))
+ROWS = read_table(ACTIVITY, TABLES_DIR)
+
+
+def rows_of(family: str, stimulus: str) -> dict[str, Row]:
+    return {
+        row.text["block"]: row
+        for row in ROWS
+        if (row.text["family"], row.text["stimulus"]) == (family, stimulus)
+    }
+
+
+def test_activity_rows_are_of_the_blocks_that_are_priced() -> None:
+    """At the operands that price a block its toggles change nothing, and its energy is that of the table."""
+    priced = {
+        (row.text["block"], row.text["stimulus"]): row["energy_fj"] for row in read_table(DATAPATH, TABLES_DIR)
+    }
+    both = [row for row in ROWS if (row.text["block"], row.text["stimulus"]) in priced]
+    assert len(both) > 200
+    for row in both:
+        assert row["energy_fj"] == priced[row.text["block"], row.text["stimulus"]], row
+    for row in rows_of("dot", "dnn_ws16").values():
+        size = 16, int(row["weight_bits"]), int(row["activation_bits"])
+        law = LIBRARY.dot_product(*size, held_operand=True).activity["op"]
+        assert law(row["toggles"], 1 / 16) == pytest.approx(1), row
+
+
+@pytest.mark.parametrize("stimulus", ["dnn_sparse_ws16", "dnn_dense_ws16", "dnn_sparse", "dnn_dense"])
+def test_dot_products_under_little_and_much_that_changes(stimulus: str) -> None:
+    """Price times law against the row, at widths from 3 bits on."""
+    held, errors = stimulus.endswith("_ws16"), []
+    for row in rows_of("dot", stimulus).values():
+        weight, operand = int(row["weight_bits"]), int(row["activation_bits"])
+        if min(weight, operand) < 3:
+            continue
+        # Both prices carry the laws of both operands: weights that stay, and weights that change.
+        for base in (True, False):
+            cost = LIBRARY.dot_product(16, weight, operand, held_operand=base)
+            found = cost.energy_pj["op"] * cost.activity["op"](row["toggles"], 1 / 16 if held else 1.0)
+            errors.append(found * 1e3 / row["energy_fj"] - 1)
+    assert np.median(np.abs(errors)) < 0.04 and np.max(np.abs(errors)) < 0.15
+
+
+def test_laws_rise_from_nothing() -> None:
+    costs = {
+        "dot_product": (LIBRARY.dot_product(16, 4, 5, held_operand=True), "op"),
+        "scale_product": (LIBRARY.scale_product(4, 6, 0, held=True), "op"),
+        "scale_multiply": (LIBRARY.scale_multiply(13, 10, held=False), "op"),
+        "accumulator": (LIBRARY.accumulator(26, 23), "add"),
+        "register": (LIBRARY.register(68, data="half zero"), "write"),
+    }
+    for name, (cost, action) in costs.items():
+        law = cost.activity[action]
+        found = [law(toggles, 1 / 16) for toggles in np.linspace(0, 100, 60)]
+        assert (np.diff(found) > 0).all(), name
+        assert found[0] == pytest.approx(law.still) and (law.still > 0) == (name == "register")
+    dot = costs["dot_product"][0].activity["op"]
+    assert dot(30, 0.0) == dot(30, 1 / 16) and dot(30, 1 / 16) != dot(30, 0.5) != dot(30, 1.0)
+
+
+def test_registers_are_linear_in_the_bits_that_change() -> None:
+    random, half_zero = (LIBRARY.register(32, data=data) for data in ("random", "half zero"))
+    rows = {stimulus: rows_of("register", stimulus)["ff32_icgen"] for stimulus in ("en1", "en1_half_zero")}
+    at_random = random.energy_pj["write"] * random.activity["write"](rows["en1"]["toggles"], 1.0)
+    assert at_random == pytest.approx(random.energy_pj["write"])
+    # Whatever data a price is for, the law leads to the same energy; the row in between is met.
+    toggles = rows["en1_half_zero"]["toggles"]
+    found = [own.energy_pj["write"] * own.activity["write"](toggles, 1.0) for own in (random, half_zero)]
+    assert found[0] == pytest.approx(found[1])
+    assert found[0] == pytest.approx(half_zero.energy_pj["write"], rel=0.02)
+
+
+def test_a_price_of_ones_own_does_not_follow_operands(tmp_path: Path) -> None:
+    prices = tmp_path / "mine.csv"
+    prices.write_text('component,quantity,value,unit\ndot_product,"energy, op",50,fJ\n')
+    rows = accelsim.run("digits", costs=prices).report.components.set_index(["component", "action"])
+    assert (rows.loc[("dot_product", "op"), "energy_per_action_pj"] == 0.05).all()
+    assert (rows.loc[("accumulator", "add"), "activity"] != 1).all()

@@ -88,7 +88,9 @@ def test_energy_follows_the_operands_of_a_run() -> None:
         "dot_product", "scale_product", "scale_multiply", "accumulator", "pipeline_register",
         "weight_register", "input_register",
     }  # fmt: skip
-    assert (by_tables.report.components["activity"] == 1).all() and (unknown.report.components["activity"] == 1).all()
+    assert (by_tables.report.components["activity"] == 1).all() and (
+        unknown.report.components["activity"] == 1
+    ).all()
     same = rows.set_index(["layer", "component", "action"])["energy_pj"]
     other = by_tables.report.components.set_index(["layer", "component", "action"])["energy_pj"]
     assert same[:, "weight_buffer", "read"].equals(other[:, "weight_buffer", "read"])
@@ -116,7 +118,8 @@ def rows_of(family: str, stimulus: str) -> dict[str, Row]:
 def test_activity_rows_are_of_the_blocks_that_are_priced() -> None:
     """At the operands that price a block its toggles change nothing, and its energy is that of the table."""
     priced = {
-        (row.text["block"], row.text["stimulus"]): row["energy_fj"] for row in read_table(DATAPATH, TABLES_DIR)
+        (row.text["block"], row.text["stimulus"]): row["energy_fj"]
+        for row in read_table(DATAPATH, TABLES_DIR)
     }
     both = [row for row in ROWS if (row.text["block"], row.text["stimulus"]) in priced]
     assert len(both) > 200

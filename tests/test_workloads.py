@@ -168,6 +168,7 @@ SAMPLES = [
     Distribution("laplace", {"std": 0.7, "channel_spread": 0.3}),
     Distribution("rectified", {"std": 2.0, "zero_fraction": 0.4, "channel_spread": 0.0}),
     Distribution("half_gaussian", {"std": 2.0, "channel_spread": 0.2}),
+    Distribution("sparse", {"std": 2.0, "zero_fraction": 0.7}),
     Distribution("clipped", {"std": 1.0, "low": -1.0, "high": 2.0}),
     Distribution("gelu", {"std": 1.5, **CHANNELS}),
     Distribution("gated_silu", {"std": 1.5, **CHANNELS}),

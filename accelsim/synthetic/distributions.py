@@ -31,6 +31,7 @@ _STD = {"std": (1e-6, 1e6)}
 KINDS: dict[str, dict[str, tuple[float, float]]] = {
     "gaussian": {**_STD, **_CHANNELS, **_OUTLIERS},
     "laplace": {**_STD, **_CHANNELS},
+    "sparse": {**_STD, "zero_fraction": (0.0, 1 - 1e-6)},
     "rectified": {**_STD, "zero_fraction": (1e-6, 1 - 1e-6), **_CHANNELS},
     "half_gaussian": {**_STD, **_CHANNELS},
     "clipped": {**_STD, "low": (-1e6, 0.0), "high": (0.0, 1e6)},
@@ -92,6 +93,8 @@ class Distribution:
             x = _transform(self.kind, own, x)
             if self.kind == "gated_silu":
                 x *= rng.standard_normal(shape, np.float32)
+            elif self.kind == "sparse":
+                x *= rng.random(shape, np.float32) >= own["zero_fraction"]
         if self.kind != "clipped":  # its standard deviation is applied before the limits
             scales = scales * own["std"]
         if (scales == scales[0]).all():
@@ -117,6 +120,8 @@ class Distribution:
             return bound if own["causal"] else min(math.exp(own["logit_std"] ** 2) / row**2, bound)
         outliers = _outliers(own, channels)
         spread = math.exp(2 * self.channel_spread**2)
+        if self.kind == "sparse":
+            return (1 - own["zero_fraction"]) * own["std"] ** 2
         gain = 1 + outliers / channels * (own.get("outlier_gain", 1.0) ** 2 - 1)
         std = 1.0 if self.kind == "clipped" else own["std"]
         return _unit_square(self.kind, tuple(own.items())) * std**2 * spread * gain

@@ -15,7 +15,7 @@ from accelsim.report.inventory import SCOPES
 from accelsim.report.price import Report
 from accelsim.validation.keller import clock_mhz, int8_multipliers_um2, keller_share, timed_report
 from accelsim.validation.published import Published
-from accelsim.validation.runs import Runs
+from accelsim.validation.runs import MATMUL, Runs
 from accelsim.validation.split import energy_by_component
 
 BASELINE = "8/8/-/-"
@@ -116,6 +116,15 @@ def tops_per_w(row: Published, runs: Runs) -> Figures:
     return {scope: _operations(report) / report.energy_pj(scope) for scope in ("datapath", "pe")}
 
 
+def operand_swap(row: Published, runs: Runs) -> Figures:
+    """Percent of energy saved by having the operand with more zeros change at every step, at the densities
+    of `row.part` (held, changing) and the other way."""
+    dense, sparse = row.part.split("/")
+    ways = f"{dense}/{sparse}", f"{sparse}/{dense}"
+    own, other = (runs.report(row.machine, f"{MATMUL}@{way}", row.scheme, row.overrides) for way in ways)
+    return {s: 100 * (1 - own.energy_pj(s) / other.energy_pj(s)) for s in ("datapath", "pe")}
+
+
 def inferences_per_joule(row: Published, runs: Runs) -> Figures:
     """Runs of the workload per energy: inferences per second and watt."""
     report = timed_report(row, runs)
@@ -166,7 +175,8 @@ MODELS: dict[str, Model] = {
     for model in (
         *(energy_ratio, area_ratio, energy_saved, area_saved, storage_bits),
         *(fj_per_op, tops_per_mm2, energy_share),
-        *(keller_split, keller_overhead, keller_area, tops_per_w, inferences_per_joule, clock_mhz),
+        *(keller_split, keller_overhead, keller_area, tops_per_w, operand_swap, inferences_per_joule),
+        clock_mhz,
         *(mac_area, add_pj, multiply_pj, sram_word_pj, dram_word_pj),
     )
 }

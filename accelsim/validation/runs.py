@@ -15,6 +15,7 @@ from accelsim.report.inventory import technology_of
 from accelsim.report.price import PriceRequest, Report, price
 from accelsim.report.results import RunResult
 from accelsim.synthetic.assembly import Assembly
+from accelsim.synthetic.distributions import Distribution
 from accelsim.synthetic.parameters import TRANSFORMER
 from accelsim.synthetic.recipe import Recipe
 from accelsim.synthetic.workload import SyntheticWorkload
@@ -60,6 +61,8 @@ class Runs:
 
     def _result(self, arch: Arch, workload: str, scheme: str, all_gated: bool) -> RunResult:
         gated = 1.0 if all_gated else self.gated_fraction
+        if workload.startswith(f"{MATMUL}@"):  # stated densities: what switches is the point
+            gated = None
         key = (arch, workload, scheme, gated)
         if key not in self._results:
             opened = self._open(workload)
@@ -71,16 +74,31 @@ class Runs:
 
     def _open(self, name: str) -> Workload:
         if name not in self._workloads:
-            self._workloads[name] = matmul() if name == MATMUL else open_workload(name)
+            own, _, density = name.partition("@")
+            self._workloads[name] = matmul(*densities(density)) if own == MATMUL else open_workload(name)
         return self._workloads[name]
 
 
-def matmul() -> SyntheticWorkload:
-    """One product of two matrices, both signed and Gaussian: what a PE is measured on by itself."""
+def densities(text: str) -> tuple[float, ...]:
+    """Shares of operands that are not 0, `weights/activations`; none where nothing is stated."""
+    return tuple(float(share) for share in text.split("/") if share)
+
+
+def matmul(weights: float = 1.0, activations: float = 1.0) -> SyntheticWorkload:
+    """One product of two matrices, both signed and Gaussian: what a PE is measured on by itself.
+
+    weights, activations: the share of either that is not 0, wherever.
+    """
     net = Assembly()
     rows, reduction, columns = _MATMUL_ROWS, _MATMUL_REDUCTION, _MATMUL_COLUMNS
     source = net.input("input", (1, reduction, 1, rows))
     net.linear("product", source, columns, "head", rows=rows, bias=None)
-    used = {name: TRANSFORMER[name] for name in ("weight", "head")}
+    shares = {"weight": weights, "head": activations}
+    used = {
+        name: TRANSFORMER[name]
+        if share == 1
+        else Distribution("sparse", {"std": 1.0, "zero_fraction": 1 - share})
+        for name, share in shares.items()
+    }
     recipe = Recipe(MATMUL, 0, {"network": MATMUL}, used, net.graph(), tuple(net.layers))
     return SyntheticWorkload(recipe, Path(MATMUL))

@@ -1,4 +1,4 @@
-"""Bits that change in the lanes: kernel against its twin, the sample against all steps, laws against tables."""
+"""Bits that change in the lanes: kernel against its twin, the sample against all steps, laws against rows."""
 
 from __future__ import annotations
 

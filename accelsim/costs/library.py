@@ -138,7 +138,8 @@ class CostLibrary:
         require_count("accumulator", "product_bits", product_bits, 2, 128)
         block = self._logic.accumulator(bits, product_bits)
         cost = self._logic_cost("accumulator", block, self._logic.rows("accumulator"))
-        return replace(cost, activity={"add": self._activity.accumulator(bits, product_bits)})
+        wider, narrower = max(bits, product_bits), min(bits, product_bits)
+        return replace(cost, activity={"add": self._activity.accumulator(wider, narrower)})
 
     # -- storage of flip-flops and latches ------------------------------------------------------------------
     def register(self, bits: int, *, held_bits: int = 0, data: str = "random") -> ComponentCost:

@@ -24,15 +24,13 @@ def explain(report: Report) -> pd.DataFrame:
     energy.
     """
     components = report.components
-    switching = components["activity"].where(components["activity"] > 0)
-    components = components.assign(price_pj=components["energy_per_action_pj"] / switching)
-    by = ["scope", "component", "action", "evidence"]
-    rows = components.groupby(by, sort=False, as_index=False).agg(
-        count=("count", "sum"), energy_pj=("energy_pj", "sum"), price_pj=("price_pj", "max")
-    )
-    counted = rows["count"].where(rows["count"] > 0)
-    rows["energy_per_action_pj"] = (rows["energy_pj"] / counted).fillna(rows["price_pj"]).fillna(0.0)
-    rows["activity"] = (rows["energy_per_action_pj"] / rows["price_pj"]).fillna(1.0)
+    components = components.assign(priced_pj=components["count"] * components["price_pj"])
+    by = ["scope", "component", "action", "price_pj", "evidence"]
+    rows = components.groupby(by, sort=False, as_index=False)[["count", "energy_pj", "priced_pj"]].sum()
+    follows = components.groupby(by, sort=False)["activity"].agg(lambda own: (own != 1).any())
+    activity = (rows["energy_pj"] / rows["priced_pj"]).where(follows.to_numpy(), 1.0).fillna(1.0)
+    rows["activity"] = activity
+    rows["energy_per_action_pj"] = rows["price_pj"] * activity
     rows["share_percent"] = 100 * rows["energy_pj"] / rows["energy_pj"].sum()
     said = ["stimulus", "scaling", "source"]
     prices = report.area.set_index("component")[said]

@@ -138,6 +138,7 @@ def _component_rows(
                 "component": component,
                 "action": action,
                 "count": count,
+                "price_pj": price_pj,
                 "activity": own,
                 "energy_per_action_pj": each_pj,
                 "energy_pj": energy,

@@ -33,7 +33,7 @@ from accelsim.characterise.simulator import Activity, simulate
 from accelsim.characterise.table import COLUMNS
 from accelsim.characterise.timing import static_timing
 from accelsim.costs import CostLibrary, Technology
-from accelsim.costs.tables import ALL_TABLES, DATAPATH, TABLES_DIR, read_table
+from accelsim.costs.tables import ACTIVITY, ALL_TABLES, DATAPATH, TABLES_DIR, read_table
 from accelsim.errors import AccelsimError
 
 Cli = Callable[..., Said]
@@ -367,7 +367,7 @@ def test_a_filtered_run_is_an_incomplete_table(cli: Cli) -> None:
     said = cli(*command, "first")
     assert said == Said(0, said.out, "")
     assert "20 rows of 8 blocks in first/" in said.out and "not a folder for --costs" in said.out
-    assert list(contents(Path.cwd())) == ["first", f"first/{DATAPATH.file}"]
+    assert list(contents(Path.cwd())) == ["first", f"first/{ACTIVITY.file}", f"first/{DATAPATH.file}"]
     rows = read_table(DATAPATH, Path("first"))
     assert {row["node_nm"] for row in rows} == {22} and {row["vdd_v"] for row in rows} == {1}
     assert all("tiny.lib" in row.text["source"] and "Yosys" in row.text["source"] for row in rows)

@@ -49,14 +49,16 @@ class ActivityLaws:
     def __init__(self, rows: Sequence[Row]) -> None:
         self._rows = rows
         self._described: list[dict[str, object]] = []
-        widths = "weight_bits", "activation_bits"
         self._dots = {
             HELD: self._exponents("dot_product", "dot", HELD, (SPARSE_HELD,), (DENSE_HELD,)),
             CHANGING: self._exponents("dot_product", "dot", CHANGING, (SPARSE,), (DENSE, UNIFORM)),
         }
         self._dot_toggles = {}
         for stimulus in (HELD, CHANGING):
-            known = {tuple(row[c] for c in widths): row["toggles"] for row in self._of("dot", stimulus)}
+            known = {
+                (row["weight_bits"], row["activation_bits"]): row["toggles"]
+                for row in self._of("dot", stimulus)
+            }
             name, quantity = "dot_product activity, V = 16", f"toggles, {stimulus}"
             grid = WidthGrid(name, quantity, known, NARROWEST_ENERGY_BITS)
             self._described.append(grid.law.describe())

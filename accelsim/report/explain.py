@@ -24,11 +24,13 @@ def explain(report: Report) -> pd.DataFrame:
     energy.
     """
     components = report.components
-    components = components.assign(priced_pj=components["count"] * components["price_pj"])
+    components = components.assign(
+        priced_pj=components["count"] * components["price_pj"], follows=components["activity"] != 1
+    )
     by = ["scope", "component", "action", "price_pj", "evidence"]
     rows = components.groupby(by, sort=False, as_index=False)[["count", "energy_pj", "priced_pj"]].sum()
-    follows = components.groupby(by, sort=False)["activity"].agg(lambda own: (own != 1).any())
-    activity = (rows["energy_pj"] / rows["priced_pj"]).where(follows.to_numpy(), 1.0).fillna(1.0)
+    follows = components.groupby(by, sort=False)["follows"].any().to_numpy()
+    activity = (rows["energy_pj"] / rows["priced_pj"]).where(follows, 1.0).fillna(1.0)
     rows["activity"] = activity
     rows["energy_per_action_pj"] = rows["price_pj"] * activity
     rows["share_percent"] = 100 * rows["energy_pj"] / rows["energy_pj"].sum()

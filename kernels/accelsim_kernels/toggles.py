@@ -139,16 +139,16 @@ def _count(words, wscales, inputs, iscales, channels, part, first, taps, vectors
             if load:
                 some = False
                 for v in range(size):
-                    some |= words[k, g, v] != 0
+                    some |= bool(words[k, g, v] != 0)
                 ws = np.int64(wscales[k * all_vectors + g]) if ws_bits else np.int64(1)
-                weight_live = some and ws > 0
+                weight_live = some and bool(ws > 0)
                 ws_new = ws if weight_live else np.int64(0)
             a_live = False
             if index >= 0:
                 for v in range(size):
-                    a_live |= inputs[index, v] != 0
+                    a_live |= bool(inputs[index, v] != 0)
                 a_s = np.int64(iscales[index]) if as_bits else np.int64(1)
-                a_live &= a_s > 0
+                a_live &= bool(a_s > 0)
                 if a_live:
                     as_new = a_s
             dot = changed = w_changed = a_changed = np.int64(0)

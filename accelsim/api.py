@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelsim.compute.bits import DEFAULT_WIDTHS, check_widths
 from accelsim.costs import CostLibrary, Technology
+from accelsim.costs.check import check_tables
 from accelsim.costs.query import price_component
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
@@ -179,6 +180,15 @@ def cost_table(
     import pandas as pd
 
     return pd.DataFrame(library_of(_machine(arch, ()), costs).rows(component))
+
+
+def check_costs(costs: Costs | None = None) -> pd.DataFrame:
+    """How well the tables predict themselves: every row left out of its law in turn, one line a law and
+    quantity (docs/costs.md, How well the tables predict themselves). costs: a folder of cost tables. Raises
+    AccelsimError."""
+    import pandas as pd
+
+    return pd.DataFrame(check_tables(tables_folder(costs)))
 
 
 def component_price(

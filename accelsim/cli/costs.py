@@ -90,6 +90,22 @@ def costs_command(
         print_frame(frame)
 
 
+@costs_app.command("check")
+def check_command(
+    csv: Annotated[bool, typer.Option("--csv", help="Print as CSV, nothing rounded.")] = False,
+    costs: CostsOption = None,
+) -> None:
+    """Leave every row out of its law, and print how far off the others predict it."""
+    from accelsim import api
+    from accelsim.cli.terminal import print_frame
+
+    frame = api.check_costs(costs)
+    if csv:
+        typer.echo(frame.to_csv(index=False), nl=False)
+    else:
+        print_frame(frame.round(1))
+
+
 def _written(folder: Path, texts: Mapping[str, str]) -> Iterator[Path]:
     """Files in a folder that is there, each whole or as it was."""
     for name, text in texts.items():

@@ -11,12 +11,12 @@ The V = 32 and 64 rows themselves are only fitted, so that no width falls off a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from accelsim.costs.component import BlockCost
-from accelsim.costs.laws import fit_law, power_between
+from accelsim.costs.laws import LeftOut, fit_law, power_between
 from accelsim.costs.tables import Datapath, Row
 
 HELD, CHANGING = "dnn_ws16", "dnn"
@@ -37,7 +37,7 @@ class WidthGrid:
     """One quantity at one vector size over (weight bits, operand bits)."""
 
     def __init__(self, name: str, quantity: str, known: Grid, narrowest_bits: int) -> None:
-        self._known = known
+        self._known, self._narrowest_bits = known, narrowest_bits
         self._weights = sorted({weight for weight, _ in known})
         self._operands = sorted({operand for _, operand in known})
         fitted = {key: value for key, value in known.items() if min(key) >= narrowest_bits}
@@ -53,27 +53,41 @@ class WidthGrid:
 
     def _ratio(self, weight_bits: int, operand_bits: int) -> float:
         """Row over law, bilinear between the synthesized widths."""
-        along_operand = [
-            np.interp(operand_bits, self._operands, [self._row_over_law(w, a) for a in self._operands])
-            for w in self._weights
-        ]
+        along_operand = []
+        for weight in self._weights:
+            operands = [operand for operand in self._operands if (weight, operand) in self._known]
+            ratios = [self._row_over_law(weight, operand) for operand in operands]
+            along_operand.append(np.interp(operand_bits, operands, ratios))
         return float(np.interp(weight_bits, self._weights, along_operand))
+
+    def left_out(self, names: Mapping[tuple[float, float], str]) -> Iterator[LeftOut]:
+        """Every row against the grid without it."""
+        for key, value in self._known.items():
+            others = {other: known for other, known in self._known.items() if other != key}
+            grid = WidthGrid(self.law.name, self.law.quantity, others, self._narrowest_bits)
+            weight_bits, operand_bits = map(int, key)
+            predicted = grid(weight_bits, operand_bits)
+            yield LeftOut(self.law.name, self.law.quantity, names[key], value, predicted)
 
     def _row_over_law(self, weight_bits: float, operand_bits: float) -> float:
         return self._known[weight_bits, operand_bits] / self.law(weight_bits, operand_bits)
 
 
 class SizeLaw:
-    """Exponent of V above the anchor: value(16) * (V / 16)^exponent, least squares in logarithms."""
+    """Exponent of V above the anchor: value(16) * (V / 16)^exponent, least squares in logarithms.
 
-    def __init__(self, quantity: str, ratios: list[tuple[float, float]]) -> None:
-        x = np.log([size / ANCHOR_SIZE for size, _ in ratios])
-        y = np.log([ratio for _, ratio in ratios])
+    rows: name -> (V, value over that of the same widths at the anchor).
+    """
+
+    def __init__(self, quantity: str, rows: Mapping[str, tuple[float, float]]) -> None:
+        self._rows = rows
+        x = np.log([size / ANCHOR_SIZE for size, _ in rows.values()])
+        y = np.log([ratio for _, ratio in rows.values()])
         self.exponent = float((x * y).sum() / (x * x).sum())
         errors = np.abs(np.exp(self.exponent * x - y) - 1)
         self._description = {
             "law": "dot_product vector size above 16", "quantity": quantity,
-            "formula": f"value(16) * (V/16)^{self.exponent:.4f}", "rows": len(ratios),
+            "formula": f"value(16) * (V/16)^{self.exponent:.4f}", "rows": len(rows),
             "median_error": float(np.median(errors)), "max_error": float(errors.max()),
         }  # fmt: skip
 
@@ -82,6 +96,13 @@ class SizeLaw:
 
     def describe(self) -> dict[str, object]:
         return dict(self._description)
+
+    def left_out(self) -> Iterator[LeftOut]:
+        """Every row's ratio to its anchor against the exponent through the others."""
+        law, quantity = (str(self._description[key]) for key in ("law", "quantity"))
+        for name, (size, ratio) in self._rows.items():
+            others = {other: row for other, row in self._rows.items() if other != name}
+            yield LeftOut(law, quantity, name, ratio, SizeLaw(quantity, others)(size))
 
 
 class DotProducts:
@@ -103,11 +124,11 @@ class DotProducts:
             vectors = self._rows("dot", stimulus, ANCHOR_SIZE)
             anchors = {key: row[column] for key, row in vectors.items()}
             self._vectors[quantity] = WidthGrid("dot_product widths, V = 16", label, anchors, narrowest)
-            ratios = [
-                (float(size), row[column] / anchors[key])
+            ratios = {
+                row.text["block"]: (float(size), row[column] / anchors[key])
                 for size in LARGER_SIZES
                 for key, row in self._rows("dot", stimulus, size).items()
-            ]
+            }
             self._sizes[quantity] = SizeLaw(label, ratios)
             if quantity != HELD:
                 single = {key: row[column] for key, row in self._rows("mul", stimulus, 1).items()}
@@ -125,6 +146,15 @@ class DotProducts:
     def laws(self) -> list[dict[str, object]]:
         grids = [*self._vectors.values(), *self._single.values()]
         return [*(grid.law.describe() for grid in grids), *(law.describe() for law in self._sizes.values())]
+
+    def left_out(self) -> Iterator[LeftOut]:
+        """Every row against what prices its widths and size without it."""
+        for grids, family, size in ((self._vectors, "dot", ANCHOR_SIZE), (self._single, "mul", 1)):
+            names = {key: row.text["block"] for key, row in self._rows(family, CHANGING, size).items()}
+            for grid in grids.values():
+                yield from grid.left_out(names)
+        for law in self._sizes.values():
+            yield from law.left_out()
 
     def cost(self, vector_size: int, weight_bits: int, operand_bits: int, *, held_operand: bool) -> BlockCost:
         """Area, leakage, delay and energy of one dot product; `gated` switches nothing."""

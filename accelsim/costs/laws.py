@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -14,8 +14,31 @@ Terms = Mapping[str, Callable[..., float]]
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """One figure of one row against what the rest of its table says, None where the rest is too little."""
+
+    law: str
+    quantity: str
+    row: str
+    value: float
+    predicted: float | None
+
+    @property
+    def error(self) -> float | None:
+        """By how much the larger of both is above the smaller: a row that is twice what it should be and one
+        that is half of it are both off by 1."""
+        if self.predicted is None:
+            return None
+        low, high = sorted((self.predicted, self.value))
+        return high / low - 1
+
+
+@dataclass(frozen=True)
 class Law:
-    """value = sum of coefficient * term(point); errors are relative, on the rows the law was fitted to."""
+    """value = sum of coefficient * term(point); errors are relative, on the rows the law was fitted to.
+
+    fitted: those rows, by name, with point and value.
+    """
 
     name: str
     quantity: str
@@ -23,6 +46,7 @@ class Law:
     rows: int
     median_error: float
     max_error: float
+    fitted: tuple[tuple[str, tuple[float, ...], float], ...]
     _terms: Terms
 
     def __call__(self, *point: float) -> float:
@@ -36,11 +60,27 @@ class Law:
             "median_error": self.median_error, "max_error": self.max_error,
         }  # fmt: skip
 
+    def left_out(self) -> Iterator[LeftOut]:
+        """Every row against the law through the others."""
+        for name, point, value in self.fitted:
+            others = [row for row in self.fitted if row[0] != name]
+            predicted: float | None = None
+            # As many rows as terms are met whatever the law: that says nothing of a row left out.
+            if len(others) >= len(self._terms):
+                names, points, values = zip(*others, strict=True)
+                predicted = fit_law(self.name, self.quantity, self._terms, points, values, names)(*point)
+            yield LeftOut(self.name, self.quantity, name, value, predicted)
+
 
 def fit_law(
-    name: str, quantity: str, terms: Terms, points: Sequence[tuple[float, ...]], values: Sequence[float]
+    name: str,
+    quantity: str,
+    terms: Terms,
+    points: Sequence[tuple[float, ...]],
+    values: Sequence[float],
+    names: Sequence[str] = (),
 ) -> Law:
-    """Least squares on relative error with coefficients >= 0.
+    """Least squares on relative error with coefficients >= 0. names: of the rows; by default their points.
 
     All subsets of the (few) terms are solved and the best non-negative one is kept: exact and deterministic.
     Zero values carry no relative error and are refused.
@@ -68,9 +108,9 @@ def fit_law(
     _, subset, solution = best
     errors = np.abs(relative[:, subset] @ solution - ones)
     coefficients = {labels[i]: float(c) for i, c in zip(subset, solution, strict=True)}
-    return Law(
-        name, quantity, coefficients, len(points), float(np.median(errors)), float(errors.max()), terms
-    )
+    rows = tuple(zip(names or map(str, points), map(tuple, points), map(float, values), strict=True))
+    median, worst = float(np.median(errors)), float(errors.max())
+    return Law(name, quantity, coefficients, len(points), median, worst, rows, terms)
 
 
 def power_between(value_low: float, value_high: float, low: float, high: float, at: float) -> float:

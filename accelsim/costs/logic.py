@@ -7,12 +7,12 @@ every width, including those that were synthesized; `laws` states the residuals.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from accelsim.costs.component import NOTHING, BlockCost
 from accelsim.costs.dot import CHANGING, HELD
-from accelsim.costs.laws import Law, Terms, fit_law, power_between
+from accelsim.costs.laws import Law, LeftOut, Terms, fit_law, power_between
 from accelsim.costs.tables import Datapath, Row
 
 # Words of the arrays that were synthesized.
@@ -120,10 +120,11 @@ class LogicBlocks:
     ) -> dict[str, Law]:
         rows = self._datapath.find(family, CHANGING)
         points = [tuple(row[column] for column in columns) for row in rows]
+        names = [row.text["block"] for row in rows]
         own = {"delay_ps": delay_terms or terms, "energy_fj": energy_terms or terms}
         laws = {
             quantity: fit_law(
-                name, quantity, own.get(quantity, terms), points, [row[quantity] for row in rows]
+                name, quantity, own.get(quantity, terms), points, [row[quantity] for row in rows], names
             )
             for quantity in QUANTITIES
         }
@@ -134,12 +135,25 @@ class LogicBlocks:
         """The energy alone under a stimulus besides the usual one."""
         rows = self._datapath.find(family, stimulus)
         points = [tuple(row[column] for column in columns) for row in rows]
-        law = fit_law(name, f"energy_fj, {stimulus}", terms, points, [row["energy_fj"] for row in rows])
+        values, names = ([row["energy_fj"] for row in rows], [row.text["block"] for row in rows])
+        law = fit_law(name, f"energy_fj, {stimulus}", terms, points, values, names)
         self._laws.append(law)
         return law
 
     def laws(self) -> list[dict[str, object]]:
         return [law.describe() for law in self._laws]
+
+    def left_out(self) -> Iterator[LeftOut]:
+        """Every row against the law through the others; arrays between two depths also against those."""
+        for law in self._laws:
+            yield from law.left_out()
+        for kind, depths in ARRAY_DEPTHS.items():
+            for low, depth, high in zip(depths, depths[1:], depths[2:], strict=False):
+                for quantity, law in self._arrays[kind, depth].items():
+                    below, above = self._arrays[kind, low][quantity], self._arrays[kind, high][quantity]
+                    for name, point, value in law.fitted:
+                        predicted = power_between(below(*point), above(*point), low, high, depth)
+                        yield LeftOut(f"array {kind}, between depths", quantity, name, value, predicted)
 
     def rows(self, *families: str) -> list[Row]:
         """The rows of these families that prices rest on."""
@@ -214,7 +228,7 @@ class LogicBlocks:
         the word written."""
         modes = ("idle", "read", "write")
         idle, read, write = (self._datapath.find("array", mode, kind=kind, depth=depth) for mode in modes)
-        widths = [(row["width_bits"],) for row in idle]
+        widths, names = [(row["width_bits"],) for row in idle], [row.text["block"] for row in idle]
         reaching_all = [row["input_pin_energy_fj"] + row["hidden_energy_fj"] for row in write]
         columns = {
             "area_um2": [row["area_um2"] for row in idle],
@@ -229,7 +243,7 @@ class LogicBlocks:
             ],
         }
         laws = {
-            quantity: fit_law(f"array {kind}, depth {depth}", quantity, LINEAR_TERMS, widths, values)
+            quantity: fit_law(f"array {kind}, depth {depth}", quantity, LINEAR_TERMS, widths, values, names)
             for quantity, values in columns.items()
         }
         self._laws += laws.values()

@@ -10,9 +10,10 @@ built from side-by-side macros: everything but the cycle time grows in proportio
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from accelsim.costs.component import BlockCost
-from accelsim.costs.laws import Law, Terms, fit_law
+from accelsim.costs.laws import Law, LeftOut, Terms, fit_law
 from accelsim.costs.tables import SRAM, Row
 from accelsim.errors import AccelsimError
 
@@ -42,6 +43,7 @@ class SramMacros:
     """One device type at CACTI's node and supply."""
 
     def __init__(self, rows: list[Row], device: str) -> None:
+        self._device = device
         self.rows = [row for row in rows if row.text["device"] == device]
         if not self.rows:
             raise AccelsimError(f"cost table {SRAM.file}: no row of device '{device}', expected at least one")
@@ -57,14 +59,34 @@ class SramMacros:
             and row["width_bits"] <= FITTED_WIDTH_BITS
             and row["capacity_kib"] <= FITTED_KIB
         ]
-        points = [(row["words"], row["width_bits"]) for row in fitted]
+        self._beyond = [row for row in self.rows if row not in fitted and row["capacity_kib"] <= FITTED_KIB]
+        points, names = [_size(row) for row in fitted], [_name(row) for row in fitted]
         self._laws: dict[str, Law] = {
-            column: fit_law(f"sram {device}", column, terms, points, [row[column] for row in fitted])
+            column: fit_law(f"sram {device}", column, terms, points, [row[column] for row in fitted], names)
             for column, terms in columns.items()
         }
 
     def laws(self) -> list[dict[str, object]]:
         return [law.describe() for law in self._laws.values()]
+
+    def left_out(self) -> Iterator[LeftOut]:
+        """Every macro of the law against the law through the others; of those beyond it, up to the size of a
+        bank, against the price of their size."""
+        for fitted in self._laws.values():
+            yield from fitted.left_out()
+        law = f"sram {self._device}, beyond its law"
+        for row in self._beyond:
+            words, width_bits = _size(row)
+            _, macro = self.cost(words, width_bits)
+            priced = {
+                "read_energy_pj": macro.energy_fj["read"] / 1e3,
+                "write_energy_pj": macro.energy_fj["write"] / 1e3,
+                "leakage_mw": macro.leakage_nw / 1e6,
+                "area_mm2": macro.area_um2 / 1e6,
+                "cycle_time_ns": macro.delay_ps / 1e3,
+            }
+            for column, predicted in priced.items():
+                yield LeftOut(law, column, _name(row), row[column], predicted)
 
     def cost(self, words: int, width_bits: int) -> tuple[float, BlockCost]:
         """(banks, one of them); energies are per access of one word. Banks may be fractional, so that more
@@ -80,3 +102,12 @@ class SramMacros:
             value["cycle_time_ns"] * 1e3,
         )
         return banks, macro.times(side_by_side)
+
+
+def _size(row: Row) -> tuple[int, int]:
+    return int(row["words"]), int(row["width_bits"])
+
+
+def _name(row: Row) -> str:
+    words, width_bits = _size(row)
+    return f"{words} x {width_bits}"

@@ -96,7 +96,7 @@ def test_area_adds_up(tables: Tables) -> None:
     assert summary["area_um2"]["datapath"] < summary["area_um2"]["pe"] < summary["area_um2"]["array"]
     assert frame.loc[frame["scope"] == "system", "area_um2"].sum() == 0
     assert (frame["source"].str.len() > 0).all() and (frame["evidence"].str.len() > 0).all()
-    assert set(frame["component"]) == set(tables.components["component"]) - {"clock_tree"}
+    assert set(frame["component"]) == set(tables.components["component"])
 
 
 def test_cycles_add_up(tables: Tables) -> None:
@@ -226,8 +226,7 @@ def test_technology_prices_and_does_not_count(trace: Path, change: str) -> None:
     here, there = run(trace, scheme="4/4/4/4"), run(trace, scheme="4/4/4/4", overrides=[change])
     pd.testing.assert_frame_equal(here.report.stalls, there.report.stalls)
     one, other = energies(here), energies(there)
-    counted = one.index.get_level_values("component") != "clock_tree"
-    pd.testing.assert_series_equal(one.loc[counted, "count"], other.loc[counted, "count"])
+    pd.testing.assert_series_equal(one["count"], other["count"])
     for old, new in zip(here.activities, there.activities, strict=True):
         assert old.cycles == new.cycles
         np.testing.assert_array_equal(old.psums, new.psums)

@@ -18,7 +18,7 @@ from accelsim.costs import tables
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import load_arch, presets
 from accelsim.network import RunRequest, run_network
-from accelsim.report.inventory import SCOPES, build_inventory, dot_bits, technology_of
+from accelsim.report.inventory import CLOCK_TREES, SCOPES, build_inventory, dot_bits, technology_of
 from accelsim.validation import result as result_module
 from accelsim.validation.errors import error_table
 from accelsim.validation.models import MODELS
@@ -161,12 +161,13 @@ def test_parts_add_up_and_carry_their_share_of_the_clock_tree(runs: Runs) -> Non
     for scope in SCOPES[:-1]:
         parts = energy_by_component(report, scope)
         assert sum(parts.values()) == pytest.approx(report.energy_pj(scope))
-        assert "clock_tree" not in parts
-    # A clock tree that is a share s of all dynamic energy makes each component's 1 / (1 - s) times as large.
-    share = float(next(own["value"] for own in csv_rows("system.csv") if own["key"] == "clock_tree_share"))
-    own = report.components[report.components["component"] == "weight_buffer"]
-    leaks = own["action"] == "leakage"
-    expected = own.loc[~leaks, "energy_pj"].sum() / (1 - share) + own.loc[leaks, "energy_pj"].sum()
+        assert not set(parts) & set(CLOCK_TREES.values())
+    # A component has that part of its scope's tree that it has of the scope's other dynamic energy.
+    rows = report.components[report.components["scope"] == "pe"]
+    tree, own = rows["component"] == CLOCK_TREES["pe"], rows["component"] == "weight_buffer"
+    dynamic = rows["action"] != "leakage"
+    spread = rows.loc[tree, "energy_pj"].sum() / rows.loc[dynamic & ~tree, "energy_pj"].sum()
+    expected = rows.loc[own, "energy_pj"].sum() + spread * rows.loc[own & dynamic, "energy_pj"].sum()
     assert energy_by_component(report, "pe")["weight_buffer"] == pytest.approx(expected)
 
 

@@ -2,7 +2,7 @@
 
 liberty ─► library ─► roles ─► campaign (blocks) ─► synthesis ─► netlist
                                                                     │
-           table ◄── run ◄── simulator ◄── timing ◄── circuit ◄─────┘
+   clock ► table ◄── run ◄── simulator ◄── timing ◄── circuit ◄─────┘
 """
 
 from accelsim.characterise.run import Characterised, characterise

@@ -15,6 +15,7 @@ from accelsim.characterise import activity, stimuli
 from accelsim.characterise.block import Block
 from accelsim.characterise.campaign import all_blocks
 from accelsim.characterise.circuit import circuit_of
+from accelsim.characterise.clock import clock_rows
 from accelsim.characterise.library import Library, read_library
 from accelsim.characterise.recipe import Recipe, load_recipe
 from accelsim.characterise.roles import find_roles
@@ -84,7 +85,9 @@ def characterise(
         made = _in_order(blocks, one, jobs, synthesise.stop, progress)
         rows = [row for own in made for row in own.rows]
         complete = len(blocks) == len(everything)
-        write_tables(tables, rows, [row for own in made for row in own.activity], complete=complete)
+        activity = [row for own in made for row in own.activity]
+        clock = clock_rows(roles, process, _named(rules, library))
+        write_tables(tables, rows, activity, clock, complete=complete)
     return Characterised(out, len(blocks), len(rows), complete)
 
 
@@ -181,9 +184,12 @@ def _in_order(
 
 
 def _source(yosys: str, recipe: Recipe, library: Library) -> str:
-    files = ", ".join(library.files)
-    named = f"{recipe.library} ({files})" if recipe.library else files
     return (
-        f"synthesis: {yosys} with abc, {named}; event-driven gate-level simulation with Liberty delays, "
-        f"glitches included, no wires; accelsim {__version__}"
+        f"synthesis: {yosys} with abc, {_named(recipe, library)}; event-driven gate-level simulation with "
+        f"Liberty delays, glitches included, no wires; accelsim {__version__}"
     )
+
+
+def _named(recipe: Recipe, library: Library) -> str:
+    files = ", ".join(library.files)
+    return f"{recipe.library} ({files})" if recipe.library else files

@@ -14,7 +14,7 @@ from pathlib import Path
 from accelsim.characterise.block import Block
 from accelsim.characterise.netlist import Netlist
 from accelsim.characterise.simulator import Activity
-from accelsim.costs.tables import ACTIVITY, ALL_TABLES, DATAPATH, TABLES_DIR
+from accelsim.costs.tables import ACTIVITY, ALL_TABLES, CLOCK_CELLS, DATAPATH, TABLES_DIR
 from accelsim.errors import AccelsimError
 
 PARAMETERS = (
@@ -29,6 +29,10 @@ COLUMNS = (
 )  # fmt: skip
 ACTIVITY_COLUMNS = (
     "block", "family", *PARAMETERS, "stimulus", "toggles", "energy_fj", "node_nm", "vdd_v", "source"
+)  # fmt: skip
+CLOCK_COLUMNS = (
+    "role", "cell", "pin_ff", "load_ff", "energy_fj", "area_um2", "leakage_nw", "delay_ps", "node_nm",
+    "vdd_v", "source",
 )  # fmt: skip
 _FILES = {spec.file for spec in ALL_TABLES}
 
@@ -87,11 +91,14 @@ def write_tables(
     folder: Path,
     rows: Sequence[dict[str, object]],
     activity_rows: Sequence[dict[str, object]],
+    clock_rows: Sequence[dict[str, object]],
     *,
     complete: bool,
 ) -> None:
     """The characterised tables; if they are complete, the package's other tables beside them."""
     made = {DATAPATH.file: (COLUMNS, rows), ACTIVITY.file: (ACTIVITY_COLUMNS, activity_rows)}
+    if complete:
+        made[CLOCK_CELLS.file] = (CLOCK_COLUMNS, clock_rows)
     for name, (columns, own) in made.items():
         with (folder / name).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")

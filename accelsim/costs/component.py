@@ -11,6 +11,28 @@ from accelsim.errors import AccelsimError
 
 
 @dataclass(frozen=True)
+class Branch:
+    """Bits that one action clocks, behind their clock gates; bit_area_um2: what each takes of the cells."""
+
+    bits: float
+    bit_area_um2: float
+
+
+@dataclass(frozen=True)
+class ClockSinks:
+    """What a clock tree leads to.
+
+    gates: clock-gate pins, which see every edge and whose energy the component's own price has. macros: clock
+    pins of memories, whose energy nothing else has. branch: what `action` clocks behind the gates.
+    """
+
+    gates: float = 0.0
+    macros: float = 0.0
+    branch: Branch | None = None
+    action: str = "write"
+
+
+@dataclass(frozen=True)
 class ComponentCost:
     """One instance at the library's technology.
 
@@ -18,7 +40,8 @@ class ComponentCost:
     one clock cycle whatever happens in it, and `read` and `write` are what an access adds on top, so
     cycles * idle + reads * read + writes * write is the total. `evidence` says what the figure rests on:
     synthesis, cacti, primary, secondary, assumption or derived (a mixture, named in `source`).
-    `activity[action]`, where there is one, says how that energy follows the bits that change.
+    `activity[action]`, where there is one, says how that energy follows the bits that change. `clock`: of one
+    instance, None of what has no clock.
     """
 
     component: str
@@ -31,6 +54,7 @@ class ComponentCost:
     scaling: tuple[str, ...]
     stimulus: str
     activity: Mapping[str, ActivityLaw] = field(default_factory=dict)
+    clock: ClockSinks | None = None
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from accelsim.costs import tables
 from accelsim.costs.activity import ActivityLaws
-from accelsim.costs.component import BlockCost, ComponentCost, require_count
+from accelsim.costs.clock import ClockCells, branch_mm, h_tree_mm
+from accelsim.costs.component import BlockCost, Branch, ClockSinks, ComponentCost, require_count
 from accelsim.costs.dot import CHANGING, HELD, DotProducts
 from accelsim.costs.listing import list_constants
-from accelsim.costs.logic import ARRAY_DEPTHS, REGISTER_DATA, LogicBlocks
+from accelsim.costs.logic import ARRAY_DEPTHS, REGISTER_BITS, REGISTER_DATA, LogicBlocks
 from accelsim.costs.own import OwnPrice, OwnPrices
 from accelsim.costs.scaling import LogicScaling, SramScaling
-from accelsim.costs.sram import FITTED_KIB, SramMacros
+from accelsim.costs.sram import FITTED_KIB, FITTED_WIDTH_BITS, SramMacros
 from accelsim.costs.tables import Datapath, Row, read_table, sources
 from accelsim.costs.technology import Technology
 from accelsim.errors import AccelsimError
@@ -27,7 +28,7 @@ SYSTEM_KEYS = (
     "dram_lpddr4",
     "wire_capacitance",
     "wire_activity",
-    "clock_tree_share",
+    "clock_wire_capacitance",
     "cacti_cell_area",
     "sram_energy_node_exponent",
     "sram_leakage_node_exponent",
@@ -52,6 +53,7 @@ class CostLibrary:
         self._tables: dict[str, list[Row]] = {
             "datapath": read_table(tables.DATAPATH, directory),
             "activity": read_table(tables.ACTIVITY, directory),
+            "clock_cells": read_table(tables.CLOCK_CELLS, directory),
             "sram": read_table(tables.SRAM, directory),
             "sram_area": read_table(tables.SRAM_AREA, directory),
             "bitcell": read_table(tables.BITCELL, directory),
@@ -66,6 +68,7 @@ class CostLibrary:
         self._dots = DotProducts(self._datapath)
         self._activity = ActivityLaws(self._tables["activity"])
         self._logic = LogicBlocks(self._datapath)
+        self._clock = ClockCells(self._tables["clock_cells"])
         self._macros = SramMacros(self._tables["sram"], technology.sram_device)
         self._logic_scaling = LogicScaling(self._tables["logic_scaling"], self._system)
         self._sram_scaling = SramScaling(self._tables["bitcell"], self._system, self._logic_scaling)
@@ -155,7 +158,8 @@ class CostLibrary:
         cost = self._logic_cost("register", block, self._logic.rows("register"), stimulus=f"{data} data")
         held, random = (self._logic.register(1, own).energy_fj["write"] for own in ("held", "random"))
         law = self._activity.register(bits, block.energy_fj["write"], held, random)
-        return replace(cost, activity={"write": law})
+        clock = ClockSinks(gates=bits / REGISTER_BITS, branch=Branch(bits, cost.area_um2 / bits))
+        return replace(cost, activity={"write": law}, clock=clock)
 
     def array(self, width_bits: int, depth: int, kind: str = "latch") -> ComponentCost:
         """Array of latches ("latch") or flip-flops ("ff"), one write and one read port. Actions idle (every
@@ -173,7 +177,10 @@ class CostLibrary:
             ]
         block = self._logic.array(width_bits, depth, kind)
         rows = self._logic.rows("array")
-        return self._logic_cost("array", block, rows, notes=notes, stimulus="random data")
+        cost = self._logic_cost("array", block, rows, notes=notes, stimulus="random data")
+        # A clock gate a word; a write clocks one word.
+        branch = Branch(width_bits, cost.area_um2 / (width_bits * depth))
+        return replace(cost, clock=ClockSinks(gates=depth, branch=branch))
 
     def sram(self, words: int, width_bits: int) -> ComponentCost:
         """Single-port macro, or banks of macros with a wire to the bank accessed where it is larger than the
@@ -203,6 +210,7 @@ class CostLibrary:
             "cacti",
             log,
             f"CACTI, device {self.technology.sram_device}",
+            ClockSinks(macros=math.ceil(banks) * math.ceil(width_bits / FITTED_WIDTH_BITS)),
         )
 
     # -- post-processing ------------------------------------------------------------------------------------
@@ -284,6 +292,7 @@ class CostLibrary:
                 "routers beyond port registers: not priced",
             ),
             "random data",
+            ClockSinks(2 * pes * port_bits / REGISTER_BITS, branch=Branch(1, bit.area_um2), action="bit_hop"),
         )
 
     def _wire_pj_per_mm(self) -> float:
@@ -315,21 +324,48 @@ class CostLibrary:
             counter = BlockCost(register.area_um2, register.leakage_nw, {"cycle": clocked}, register.delay_ps)
             counters = counters.then(counter.then(adder), pipelined=True)
         rows = self._logic.rows("register", "acc_add")
-        return self._logic_cost("control", counters, rows, notes=("counters that all step every cycle",))
+        cost = self._logic_cost("control", counters, rows, notes=("counters that all step every cycle",))
+        bits = sum(address_bits)
+        branch = Branch(bits, self.register(bits).area_um2 / bits) if bits else None
+        return replace(cost, clock=ClockSinks(bits / REGISTER_BITS, branch=branch, action="cycle"))
 
-    def clock_tree(self) -> ComponentCost:
-        """Clock distribution as a share s of on-chip dynamic energy: s / (1 - s) pJ per pJ of everything else
-        (action dynamic_pj). Clock pins of registers and gates are in their own rows."""
-        row = self._system["clock_tree_share"]
-        share = row["value"]
-        if share >= 1:
-            raise AccelsimError(
-                f"cost table system.csv line {row.line}: clock share is {share}, expected below 1"
-            )
-        return ComponentCost(
-            "clock_tree", 0.0, 0.0, {"dynamic_pj": share / (1 - share)}, None, row.text["source"],
-            row.text["status"], (f"share {share:g} of dynamic energy",), "none",
-        )  # fmt: skip
+    def clock_tree(
+        self, sinks: ClockSinks, branches: Mapping[str, Branch], area_um2: float, utilization: float
+    ) -> ComponentCost:
+        """Buffered H-tree to `sinks` over cells and macros of `area_um2`, with the wires behind clock gates.
+        Actions cycle, and one a branch by its name: one that its gates open for. Pins of clock gates and of
+        what is behind them are in the prices of registers and arrays (costs/clock.py)."""
+        _require_positive("clock_tree", "area_um2", area_um2, math.inf)
+        _require_positive("clock_tree", "placement_utilization", utilization, 1.0)
+        capacitance = self._system["clock_wire_capacitance"]
+        wire_pf_per_mm, supply_v = capacitance["value"], self.technology.voltage_v
+        length_mm = h_tree_mm(sinks.gates + sinks.macros, area_um2 / utilization)
+        # Cells are larger at another node, wires are not: seen from the table's cells they are so much less.
+        _, node, *_ = self._logic_scaling.factors(
+            self.technology, self._datapath.node_nm, self._datapath.vdd_v
+        )
+        buffers, block = self._clock.buffered(sinks, length_mm * wire_pf_per_mm * 1e3 / node)
+        cells = self._logic_cost(
+            "clock_tree", block, self._clock.rows, stimulus="an edge up and one down a cycle"
+        )
+        pj_per_mm = wire_pf_per_mm * supply_v**2
+        energy_pj = {"cycle": cells.energy_pj["cycle"] + pj_per_mm * length_mm}
+        energy_pj |= {name: pj_per_mm * branch_mm(one, utilization) for name, one in branches.items()}
+        log = (
+            f"{sinks.gates:.4g} clock gates and {sinks.macros:.4g} macros, {buffers:.4g} buffers: "
+            f"{cells.energy_pj['cycle']:.4g} pJ a cycle",
+            f"H-tree of {length_mm:.4g} mm over {area_um2:.5g} um2 / {utilization:g}: "
+            f"{pj_per_mm * length_mm:.4g} pJ a cycle",
+            f"wire {pj_per_mm:.4g} pJ/mm = {wire_pf_per_mm:g} pF/mm * ({supply_v:g} V)^2, same at every node",
+        )
+        return replace(
+            cells,
+            energy_pj=energy_pj,
+            delay_ps=None,
+            source=f"{cells.source}; {sources((capacitance,))}",
+            evidence="derived",
+            scaling=(*log, *cells.scaling),
+        )
 
     # -- provenance -----------------------------------------------------------------------------------------
     def rows(self, component: str | None = None) -> list[dict]:

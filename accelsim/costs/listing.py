@@ -25,6 +25,10 @@ SRAM_QUANTITIES = (
     ("read_energy_pj", "pJ"), ("write_energy_pj", "pJ"), ("leakage_mw", "mW"), ("area_mm2", "mm2"),
     ("cycle_time_ns", "ns"),
 )  # fmt: skip
+CLOCK_QUANTITIES = (
+    ("pin_ff", "fF"), ("load_ff", "fF"), ("energy_fj", "fJ"), ("area_um2", "um2"), ("leakage_nw", "nW"),
+    ("delay_ps", "ps"),
+)  # fmt: skip
 SCALING_QUANTITIES = (
     "area_relative", "energy_a2", "energy_a1", "energy_a0", "delay_d3", "delay_d2", "delay_d1", "delay_d0",
 )  # fmt: skip
@@ -57,6 +61,13 @@ def list_constants(tables: Mapping[str, Sequence[Row]], component: str | None) -
     """All constants, or one component's; keys component, item, quantity, value, unit, node_nm, vdd_v, source,
     status."""
     found = list(_datapath(tables["datapath"]))
+    for row in tables["clock_cells"]:
+        item = f"{row.text['role']}, {row.text['cell']}"
+        found += [
+            _entry("clock_tree", item, name[: name.rindex("_")], row[name], unit, row, "primary")
+            for name, unit in CLOCK_QUANTITIES
+            if name in row.numbers
+        ]
     for row in tables["sram"]:
         item = f"{row.text['device']} {row['words']:g} x {row['width_bits']:g}"
         found += [

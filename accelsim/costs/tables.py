@@ -75,13 +75,19 @@ LOGIC_SCALING = TableSpec(
     signed=("energy_a2", "energy_a1", "energy_a0", "delay_d3", "delay_d2", "delay_d1", "delay_d0"),
     text=("source", "status"),
 )
+CLOCK_CELLS = TableSpec(
+    "clock_cells.csv",
+    positive=("pin_ff", "node_nm", "vdd_v"),
+    optional=("load_ff", "energy_fj", "area_um2", "leakage_nw", "delay_ps"),
+    text=("role", "cell", "source"),
+)
 SYSTEM = TableSpec(
     "system.csv",
     zero_or_more=("value",),
     optional=("node_nm", "vdd_v"),
     text=("key", "component", "quantity", "unit", "source", "status", "used"),
 )
-ALL_TABLES = (DATAPATH, ACTIVITY, SRAM, SRAM_AREA, BITCELL, LOGIC_SCALING, SYSTEM)
+ALL_TABLES = (DATAPATH, ACTIVITY, CLOCK_CELLS, SRAM, SRAM_AREA, BITCELL, LOGIC_SCALING, SYSTEM)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ def explain(report: Report) -> pd.DataFrame:
     share of the system's, and what the constant rests on (evidence, stimulus, scaling, source). Where energy
     follows the operands, the constant is the price times `activity`, both means over the layers.
 
-    Of `leakage` a count is a cycle of the whole array; of the clock tree it is a pJ of the scope's dynamic
-    energy.
+    Of `leakage` a count is a cycle of the whole array.
     """
     components = report.components
     components = components.assign(
@@ -36,8 +35,6 @@ def explain(report: Report) -> pd.DataFrame:
     rows["share_percent"] = 100 * rows["energy_pj"] / rows["energy_pj"].sum()
     said = ["stimulus", "scaling", "source"]
     prices = report.area.set_index("component")[said]
-    clock = report.clock_tree
-    prices.loc["clock_tree"] = [clock.stimulus, "; ".join(clock.scaling), clock.source]
     rows = rows.join(prices, on="component")
     first = ["scope", "component", "action", "count", "activity", "energy_per_action_pj", "energy_pj"]
     return rows[[*first, "share_percent", "evidence", *said]]

@@ -6,10 +6,11 @@ registers), pe (collectors, buffers, PPU, control), array (crossbar, global buff
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from accelsim.costs import ComponentCost, CostLibrary, Technology
+from accelsim.costs.component import ClockSinks
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.actions import ACTIONS, DOT_PRODUCT_OP_CHANGING, charged_to
@@ -19,7 +20,11 @@ from accelsim.workload.storage import Use, formats_of
 
 SCOPES = ("datapath", "pe", "array", "system")
 # Of all machines; the constants of the PPU are charged for nothing that is counted.
-PART_NAMES = {part for action in ACTIONS.values() for part, _ in action.priced_by} | {"ppu_constants"}
+CLOCK_TREES = {scope: f"{scope}_clock_tree" for scope in SCOPES[:-1]}
+PART_NAMES = {
+    *(part for action in ACTIONS.values() for part, _ in action.priced_by),
+    *("ppu_constants", *CLOCK_TREES.values()),
+}
 
 # The PPU's internal value z is limited to 24 bits (docs/numerics.md).
 PPU_VALUE_BITS = 24
@@ -64,9 +69,33 @@ def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Pa
     def priced(parts: Iterable[Part]) -> list[Part]:
         return [replace(part, cost=library.own.applied(part.name, part.cost)) for part in parts]
 
-    pe_parts = priced([*_datapath(arch, scheme, library), *_pe(arch, scheme, library)])
-    pe_area_um2 = sum(part.instances * part.cost.area_um2 for part in pe_parts) / arch.pes
-    return [*pe_parts, *priced([*_array(arch, scheme, library, pe_area_um2), _dram(arch, library)])]
+    def with_tree(parts: list[Part], trees: int, inside: list[Part], roots: int = 0) -> list[Part]:
+        return [*inside, *parts, *priced([_clock_tree(arch, library, parts, trees, inside, roots)])]
+
+    lanes = with_tree(priced(_datapath(arch, scheme, library)), arch.pes, [])
+    pe = with_tree(priced(_pe(arch, scheme, library)), arch.pes, lanes, 1)
+    array = priced(_array(arch, scheme, library, _area_um2(pe) / arch.pes))
+    return [*with_tree(array, 1, pe, arch.pes), *priced([_dram(arch, library)])]
+
+
+def _area_um2(parts: Iterable[Part]) -> float:
+    return sum(part.instances * part.cost.area_um2 for part in parts)
+
+
+def _clock_tree(
+    arch: Arch, library: CostLibrary, parts: Sequence[Part], trees: int, inside: Sequence[Part], roots: int
+) -> Part:
+    """`trees` clock trees of the scope of `parts`, each over its share of their area and of what is inside,
+    and to the `roots` of trees there, which load it as clock gates do."""
+    clocked = [(part, part.cost.clock) for part in parts if part.cost.clock]
+    gates = sum(part.instances * clock.gates for part, clock in clocked) / trees + roots
+    macros = sum(part.instances * clock.macros for part, clock in clocked) / trees
+    branches = {part.name: clock.branch for part, clock in clocked if clock.branch}
+    area_um2 = _area_um2([*parts, *inside]) / trees
+    cost = library.clock_tree(ClockSinks(gates, macros), branches, area_um2, arch.placement_utilization)
+    actions = {part.name: part.actions.get(clock.action, ()) for part, clock in clocked if clock.branch}
+    scope = parts[0].scope
+    return Part(CLOCK_TREES[scope], scope, trees, cost, actions, "cycle")
 
 
 def action_prices_pj(inventory: list[Part], clock_ghz: float = 1.0) -> dict[str, float]:

@@ -58,8 +58,6 @@ def energy_by_component(report: Report) -> pd.Series:
     frame = report.components
     order = {scope: index for index, scope in enumerate(SCOPES)}
     keys = frame.assign(order=frame["scope"].map(order), name=frame["component"])
-    clock = keys["component"] == "clock_tree"
-    keys.loc[clock, "name"] = "clock_tree, " + keys.loc[clock, "scope"]
     series = keys.groupby(["order", "name"], sort=True)["energy_pj"].sum().droplevel("order")
     return series / _PJ_PER_UJ
 

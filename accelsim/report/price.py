@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from accelsim.compute.activity import LayerActivity
-from accelsim.costs import ComponentCost, CostLibrary
+from accelsim.costs import CostLibrary
 from accelsim.formats.scheme import Scheme
 from accelsim.machine import actions
 from accelsim.machine.arch import Arch
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _PJ_PER_UW_NS = 1e-3
-_CHIP_SCOPES = SCOPES[:-1]
 # Parts whose delay must fit a clock period; the PPU and the macros quote their slowest stage.
 _STAGES = (
     "dot_product",
@@ -43,7 +42,6 @@ class Report:
 
     layers: one row a layer; components: one row a (layer, component, action) with its energy; area: one row a
     component; stalls: one row a (layer, pe, stall reason). Energies are of the whole array, in pJ.
-    clock_tree: the price of what has no row in `area`.
     """
 
     arch: Arch
@@ -53,7 +51,6 @@ class Report:
     area: pd.DataFrame
     stalls: pd.DataFrame
     warnings: tuple[str, ...]
-    clock_tree: ComponentCost
 
     def __repr__(self) -> str:
         return f"<Report of {len(self.layers)} layers at {self.scheme} on {self.arch.name}>"
@@ -97,7 +94,7 @@ def price(request: PriceRequest) -> Report:
     )
     inventory = build_inventory(arch, scheme, library)
     components = pd.DataFrame(
-        [row for activity in activities for row in _component_rows(arch, inventory, activity, library)]
+        [row for activity in activities for row in _component_rows(arch, inventory, activity)]
     )
     return Report(
         arch,
@@ -107,7 +104,6 @@ def price(request: PriceRequest) -> Report:
         pd.DataFrame([_area_row(arch, part) for part in inventory]),
         _stall_frame(activities),
         tuple(_clock_warnings(arch, inventory)),
-        library.clock_tree(),
     )
 
 
@@ -120,17 +116,15 @@ def area_um2_at(arch: Arch, scheme: Scheme, library: CostLibrary, scope: str) ->
 
 
 def _component_rows(
-    arch: Arch, inventory: Sequence[Part], activity: LayerActivity, library: CostLibrary
+    arch: Arch, inventory: Sequence[Part], activity: LayerActivity
 ) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
-    dynamic = dict.fromkeys(_CHIP_SCOPES, 0.0)
     period_ns = 1 / arch.clock_ghz
 
     def add(
         scope: str, component: str, action: str, count: float, price_pj: float, evidence: str, own: float = 1
-    ) -> float:
+    ) -> None:
         each_pj = price_pj * own
-        energy = count * each_pj
         rows.append(
             {
                 "layer": activity.layer.name,
@@ -141,31 +135,24 @@ def _component_rows(
                 "price_pj": price_pj,
                 "activity": own,
                 "energy_per_action_pj": each_pj,
-                "energy_pj": energy,
+                "energy_pj": count * each_pj,
                 "evidence": evidence,
             }
         )
-        return energy
 
     for part in inventory:
         cost = part.cost
-        spent = 0.0
         for action, counted in part.actions.items():
             count = sum(activity.counts[name] for name in counted)
             own = _switching(part, action, activity)
-            spent += add(part.scope, part.name, action, count, cost.energy_pj[action], cost.evidence, own)
+            add(part.scope, part.name, action, count, cost.energy_pj[action], cost.evidence, own)
         if part.cycle_action:
             count = part.instances * activity.cycles
             each = cost.energy_pj[part.cycle_action]
-            spent += add(part.scope, part.name, part.cycle_action, count, each, cost.evidence)
+            add(part.scope, part.name, part.cycle_action, count, each, cost.evidence)
         if cost.leakage_uw:
             each = part.instances * cost.leakage_uw * period_ns * _PJ_PER_UW_NS
             add(part.scope, part.name, "leakage", activity.cycles, each, cost.evidence)
-        if part.scope in dynamic:
-            dynamic[part.scope] += spent
-    clock = library.clock_tree()
-    for scope, spent in dynamic.items():
-        add(scope, "clock_tree", "dynamic_pj", spent, clock.energy_pj["dynamic_pj"], clock.evidence)
     return rows
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from accelsim.errors import AccelsimError
 from accelsim.report.inventory import SCOPES
@@ -17,8 +17,6 @@ from accelsim.report.price import Report
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CLOCK_TREE = "clock_tree"
 
 
 def knobs() -> list[dict[str, str]]:
@@ -64,42 +62,14 @@ def sensitivity(reports: Sequence[Report]) -> pd.DataFrame:
 
 
 def _energies(report: Report, knob: dict[str, str] | None, end: str) -> dict[str, float]:
-    """pJ of each scope with those inside it; the clock tree takes its share of dynamic energy as changed."""
-    share = _clock_share(report)
+    """pJ of each scope with those inside it, with the knob's components at one end."""
     factors: dict[str, float] = {}
     if knob is not None:
         value = float(knob[end])
-        if knob["changes"] == "share":
-            share = value
-        elif knob["changes"] == "placement_utilization":
+        if knob["changes"] == "placement_utilization":
             value = math.sqrt(report.arch.placement_utilization / value)
         factors = dict.fromkeys(knob["components"].split(), value)
-    found, total = {}, 0.0
-    for scope, rows in _by_scope(report):
-        total += sum(
-            energy
-            * (1.0 if action == "leakage" else factors.get(component, 1.0))
-            * _grown(action, scope, share)
-            for component, action, energy in rows
-        )
-        found[scope] = total
-    return found
-
-
-def _by_scope(report: Report) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
-    """(component, action, pJ) of each scope, the clock tree left out."""
-    frame = report.components[report.components["component"] != CLOCK_TREE]
-    for scope in SCOPES:
-        own = frame.loc[frame["scope"] == scope, ["component", "action", "energy_pj"]]
-        yield scope, list(own.itertuples(index=False, name=None))
-
-
-def _grown(action: str, scope: str, share: float) -> float:
-    """With the clock tree's part: of dynamic energy on the chip."""
-    return 1.0 if action == "leakage" or scope == SCOPES[-1] else 1 / (1 - share)
-
-
-def _clock_share(report: Report) -> float:
-    """s of s / (1 - s), which the clock tree takes of a pJ of dynamic energy."""
-    each = report.clock_tree.energy_pj["dynamic_pj"]
-    return each / (1 + each)
+    rows = report.components
+    factor = rows["component"].map(factors).where(rows["action"] != "leakage").fillna(1.0)
+    by_scope = (rows["energy_pj"] * factor).groupby(rows["scope"]).sum()
+    return {scope: float(by_scope.reindex(SCOPES[: i + 1]).sum()) for i, scope in enumerate(SCOPES)}

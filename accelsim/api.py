@@ -36,6 +36,7 @@ from accelsim.report.accelergy import tables_of
 from accelsim.report.bits import BitsResult
 from accelsim.report.comparison import comparison_table
 from accelsim.report.explain import accelergy_entries, price_list
+from accelsim.report.frequency import frequencies
 from accelsim.report.inventory import Part, build_inventory
 from accelsim.report.library import Costs, library_of, tables_folder
 from accelsim.report.results import Comparison, RunResult
@@ -157,17 +158,21 @@ def bits(
 
 
 def validate(
-    *, costs: Costs | None = None, gated_fraction: float | None = 0.0, progress: Progress | None = None
+    *,
+    costs: Costs | None = None,
+    gated_fraction: float | None = 0.0,
+    tornado: bool = False,
+    progress: Progress | None = None,
 ) -> ValidationResult:
     """Published figures of area, energy and clock beside modelled ones (docs/validate.md).
 
-    costs: a folder of cost tables; gated_fraction: as in `run`, but by default no values are computed. Raises
-    as `run` does.
+    costs: a folder of cost tables; gated_fraction: as in `run`, but by default no values are computed;
+    tornado: also with each parameter that VS-Quant leaves open at two ends. Raises as `run` does.
     """
     from accelsim.validation import result
 
     _check_gated(gated_fraction)
-    return result.validate(tables_folder(costs), gated_fraction, progress)
+    return result.validate(tables_folder(costs), gated_fraction, progress, tornado=tornado)
 
 
 def cost_table(
@@ -210,6 +215,21 @@ def cost_list(
     to a CSV file, and changed, it is an argument `costs`. Raises AccelsimError."""
     inventory, library = _inventory(_machine(arch, overrides), _scheme(scheme), costs)
     return price_list(inventory, library.technology)
+
+
+def clock_table(
+    arch: str | Path | Arch = "magnet16",
+    scheme: str | Scheme = "4/4/4/4",
+    *,
+    overrides: Sequence[str] = (),
+    costs: Costs | None = None,
+) -> pd.DataFrame:
+    """The highest clock of every part of a machine at its node and supply, the slowest first: that is the
+    machine's. Raises AccelsimError, also for a supply outside the delay law's range."""
+    machine = _machine(arch, overrides)
+    inventory, library = _inventory(machine, _scheme(scheme), costs)
+    library.check_delay_law()
+    return frequencies(machine, inventory)
 
 
 def accelergy_tables(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import contents
 
 import accelsim
 from accelsim.api import compare
@@ -20,13 +21,15 @@ from accelsim.machine.arch import load_arch, presets
 from accelsim.network import RunRequest, run_network
 from accelsim.report.inventory import CLOCK_TREES, SCOPES, build_inventory, dot_bits, technology_of
 from accelsim.validation import result as result_module
+from accelsim.validation import tornado as tornado_module
 from accelsim.validation.errors import error_table
 from accelsim.validation.models import MODELS
-from accelsim.validation.plots import plot_validation
+from accelsim.validation.plots import plot_tornado, plot_validation
 from accelsim.validation.published import published, published_accuracies
 from accelsim.validation.result import free_parameters, validate
 from accelsim.validation.runs import Runs, matmul
 from accelsim.validation.split import energy_by_component
+from accelsim.validation.tornado import ENERGY_ERROR, FIGURES, tornado, varied_parameters
 
 # Need neither ResNet-50 nor BERT.
 LIGHT = (
@@ -396,3 +399,78 @@ def test_energy_falls_with_density_and_zeros_count_where_they_stay(runs: Runs) -
     assert sorted(found, reverse=True) == found
     np.testing.assert_allclose(np.array(found) / found[2], np.array(said) / said[2], rtol=0.3)
     assert modelled("keller_swap", runs)["pe"] < 0, "zeros save more in the operand that stays"
+
+
+# -- what publications leave open -----------------------------------------------------------------------
+def test_ends_of_free_parameters(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against runs at those settings, on a small workload; the largest mover comes first."""
+    claims = ("vsq_fig4_6_4_4_4_6_energy", "vsq_fig4_6_4_8_6_10_energy", "vsq_fig4_6_4_4_4_6_area")
+    rows = {key: replace(published()[key], workload="matmul") for key in claims}
+    monkeypatch.setattr(tornado_module, "published", lambda: rows)
+    ends = [
+        ("scope", "scope=datapath", ""), ("activity", "", "gated_fraction=0.5"),
+        ("lanes", "lanes=8", "lanes=32"), ("voltage_v", "voltage_v=0.7", "voltage_v=0.9"),
+        ("workload", "", "workload=resnet50@batch=2"),
+    ]  # fmt: skip
+    parameters = [{"parameter": name, "low": low, "high": high} for name, low, high in ends]
+    monkeypatch.setattr(tornado_module, "varied_parameters", lambda: parameters)
+    frame = tornado(None, 0.0, None)
+    assert len(frame) == len(FIGURES) * len(ends)
+    for _, own in frame.groupby("figure"):
+        assert own["moves"].is_monotonic_decreasing and own["as_set"].nunique() == 1
+    found = frame.set_index(["figure", "parameter"])
+    energy, energies = FIGURES[2], found.loc[FIGURES[2]]
+
+    def ratio(settings: Runs, scope: str, *overrides: str) -> float:
+        one, base = (
+            settings.report("magnet16", "matmul", scheme, overrides).energy_pj(scope)
+            for scheme in ("4/4/4/6", "8/8/-/-")
+        )
+        return one / base
+
+    assert energies["as_set"].iloc[0] == pytest.approx(ratio(runs, "pe"))
+    assert energies.loc["scope", "at_low"] == pytest.approx(ratio(runs, "datapath"))
+    for end in ("low", "high"):
+        for name in ("lanes", "voltage_v"):
+            setting = next(own[end] for own in parameters if own["parameter"] == name)
+            assert energies.loc[name, f"at_{end}"] == pytest.approx(ratio(runs, "pe", setting))
+    assert energies.loc["activity", "at_high"] == pytest.approx(ratio(Runs(None, 0.5), "pe"))
+    assert energies.loc["workload", "moves"] == 0, "of another network"
+    errors = [
+        100 * abs(found.loc[(figure, "lanes"), "at_high"] / rows[key].value - 1)
+        for figure, key in zip(FIGURES[2:], claims, strict=False)
+    ]
+    assert found.loc[(ENERGY_ERROR, "lanes"), "at_high"] == pytest.approx(np.median(errors))
+    assert energy in set(frame["figure"])
+
+
+def test_every_end_is_a_machine() -> None:
+    """And moves what it says; what publications state has no ends."""
+    for row in varied_parameters():
+        assert row["machine"] == "magnet16" and not row["set_by"]
+        for end in filter(None, (row["low"], row["high"])):
+            for setting in end.split():
+                key = setting.partition("=")[0]
+                if key not in ("scope", "workload", "gated_fraction"):
+                    assert key == row["parameter"]
+                    assert load_arch("magnet16", [setting]) != load_arch("magnet16")
+
+
+@pytest.mark.usefixtures("light")
+def test_a_tornado_is_drawn_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = pd.DataFrame(
+        [
+            {"figure": figure, "parameter": name, "low": "a=1", "high": "a=2", "as_set": 1.0,
+             "at_low": 1 - moves, "at_high": 1.0, "moves": moves}
+            for figure in FIGURES for name, moves in (("one", 0.5), ("other", 0.25))
+        ]
+    )  # fmt: skip
+    monkeypatch.setattr(result_module, "tornado_table", lambda *_: frame)
+    app(["validate", "--tornado", "--no-plots", "--out", str(tmp_path / "out")], standalone_mode=False)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out/tornado.csv"), frame)
+    drawn = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        plot_tornado(frame, tmp_path / name)
+        drawn.append(contents(tmp_path / name))
+    assert drawn[0] == drawn[1] and set(drawn[0]) == {"tornado.png", "tornado.svg"}

@@ -38,6 +38,9 @@ def costs_command(
         str | None,
         typer.Option("--scheme", help="What the parts of a machine cost at this scheme, in place of tables."),
     ] = None,
+    frequency: Annotated[
+        bool, typer.Option("--frequency", help="With --scheme: the clock that each part reaches.")
+    ] = False,
     arch: ArchOption = "magnet16",
     overrides: SetOption = None,
     accelergy: Annotated[
@@ -50,6 +53,8 @@ def costs_command(
     from accelsim import api
     from accelsim.cli.terminal import print_frame, print_mapping
 
+    if scheme is None and frequency:
+        raise AccelsimError("costs: --frequency is of a machine, expected --scheme too")
     if scheme is None and accelergy:
         raise AccelsimError("costs: --accelergy is of a machine, expected --scheme too")
     if scheme is None and overrides:
@@ -65,7 +70,7 @@ def costs_command(
             for path in _written(accelergy, api.accelergy_tables(arch, scheme, **how)):
                 typer.echo(f"wrote {path}")
             return
-        frame = api.cost_list(arch, scheme, **how)
+        frame = (api.clock_table if frequency else api.cost_list)(arch, scheme, **how)
         if component:
             unknown = [name for name in component if name not in set(frame["component"])]
             if unknown:

@@ -25,6 +25,12 @@ def validate_command(
     data: Annotated[
         bool, typer.Option("--data/--no-data", help="Compute values too; takes much longer.")
     ] = False,
+    tornado: Annotated[
+        bool,
+        typer.Option(
+            "--tornado", help="Also move what VS-Quant leaves open, one after the other; takes much longer."
+        ),
+    ] = False,
     plots: PlotOption = True,
 ) -> None:
     """Put every published figure of area, energy and clock beside the modelled one, misses included."""
@@ -35,7 +41,8 @@ def validate_command(
     if out is not None:
         check_target(out)
     with progress_bar() as progress:
-        result = api.validate(costs=costs, gated_fraction=None if data else 0.0, progress=progress)
+        gated_fraction = None if data else 0.0
+        result = api.validate(costs=costs, gated_fraction=gated_fraction, tornado=tornado, progress=progress)
         if out is not None:
             result.write(out, plots=plots)
     if csv:
@@ -43,6 +50,8 @@ def validate_command(
         return
     _print_rows(result.rows)
     _print_tables(result.parameters, result.errors)
+    if result.tornado is not None:
+        _print_tornado(result.tornado)
     if out is not None:
         typer.echo(f"results in {out}/")
 
@@ -73,3 +82,11 @@ def _print_tables(parameters: pd.DataFrame, errors: pd.DataFrame) -> None:
     print_frame(parameters)
     typer.echo("Errors of what is predicted, nothing fitted but what rows marked `sets` set")
     print_frame(errors.round(3))
+
+
+def _print_tornado(rows: pd.DataFrame) -> None:
+    from accelsim.cli.terminal import print_frame
+
+    for figure, own in rows.groupby("figure", sort=False):
+        typer.echo(f"With each free parameter at its ends: {figure}")
+        print_frame(own.drop(columns="figure").round(3))

@@ -367,6 +367,10 @@ class CostLibrary:
             scaling=(*log, *cells.scaling),
         )
 
+    def check_delay_law(self) -> None:
+        """Raise AccelsimError where the delay law does not hold at this node and supply."""
+        self._logic_scaling.check_delay_range(self.technology.node_nm, self.technology.voltage_v)
+
     # -- provenance -----------------------------------------------------------------------------------------
     def rows(self, component: str | None = None) -> list[dict]:
         """Every constant with unit, node, source and status, or those of one component."""

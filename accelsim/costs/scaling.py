@@ -15,6 +15,9 @@ from accelsim.costs.tables import Row
 from accelsim.costs.technology import Technology
 from accelsim.errors import AccelsimError
 
+# Of a supply, to see which way the delay law goes.
+_STEP_V = 0.01
+
 
 def _interpolated(rows: Sequence[Row], node_nm: float, of: Callable[[Row], float]) -> float:
     """`of(row)` at a node: of the node's own row if there is one; else by the power law in the node between
@@ -71,6 +74,17 @@ class LogicScaling:
             return delay
 
         return _interpolated(self._rows, node_nm, polynomial)
+
+    def check_delay_range(self, node_nm: float, voltage_v: float) -> None:
+        """Raise AccelsimError where the law has circuits slow down as the supply rises, and so has left the
+        range that it was fitted in; below the energy law's range prices are refused anyway."""
+        if self.relative_delay(node_nm, voltage_v + _STEP_V) >= self.relative_delay(node_nm, voltage_v):
+            supplies = [step * _STEP_V for step in range(1, round(voltage_v / _STEP_V))]
+            fastest_v = min(supplies, key=lambda supply_v: self.relative_delay(node_nm, supply_v))
+            raise AccelsimError(
+                f"technology voltage_v: {voltage_v} is above the range of the {node_nm:g} nm delay law, "
+                f"expected at most {fastest_v:.2f}"
+            )
 
     def _beside(self, node_nm: float) -> Row:
         """The row nearest to a node that is not its own."""

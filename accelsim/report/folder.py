@@ -13,9 +13,9 @@ from accelsim.errors import AccelsimError
 
 TABLES = ("layers", "components", "area", "stalls")
 BITS_TABLES = ("layers", "widths", "histograms", "codes")
-VALIDATION_TABLES = ("validate", "errors", "free_parameters")
+VALIDATION_TABLES = ("validate", "errors", "free_parameters", "tornado")
 _PLOTS = ("energy", "area", "cycles", "savings", "roofline", "stalls", "utilization")
-_FIGURES = ("figure3", "figure4", "figure5", "figure6")
+_FIGURES = ("figure3", "figure4", "figure5", "figure6", "tornado")
 _FILES = {
     "summary.json",
     "bits.json",

@@ -15,6 +15,7 @@ from accelsim.machine import actions
 from accelsim.machine.arch import Arch
 from accelsim.mapping.bounds import layer_bound
 from accelsim.mapping.global_pe import global_pe_load
+from accelsim.report.frequency import too_fast
 from accelsim.report.inventory import SCOPES, Part, build_inventory
 from accelsim.sim.layer_run import STALL_REASONS
 
@@ -22,18 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _PJ_PER_UW_NS = 1e-3
-# Parts whose delay must fit a clock period; the PPU and the macros quote their slowest stage.
-_STAGES = (
-    "dot_product",
-    "scale_product",
-    "scale_multiply",
-    "accumulator",
-    "ppu",
-    "ppu_vector_scale",
-    "weight_buffer",
-    "input_buffer",
-    "global_buffer",
-)
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,7 +92,7 @@ def price(request: PriceRequest) -> Report:
         components,
         pd.DataFrame([_area_row(arch, part) for part in inventory]),
         _stall_frame(activities),
-        tuple(_clock_warnings(arch, inventory)),
+        (slow,) if (slow := too_fast(arch, inventory)) else (),
     )
 
 
@@ -254,18 +243,3 @@ def _stall_frame(activities: Sequence[LayerActivity]) -> pd.DataFrame:
             for reason, cycles in zip(STALL_REASONS, row, strict=True)
         ]
     )
-
-
-def _clock_warnings(arch: Arch, inventory: Sequence[Part]) -> list[str]:
-    period_ps = 1e3 / arch.clock_ghz
-    slow = [
-        f"{part.name} {part.cost.delay_ps:.0f} ps"
-        for part in inventory
-        if part.name in _STAGES and part.cost.delay_ps and part.cost.delay_ps > period_ps
-    ]
-    if not slow:
-        return []
-    return [
-        f"slower at {arch.node_nm:g} nm and {arch.voltage_v:g} V than the {period_ps:.0f} ps period, "
-        f"in netlists synthesized for area: {', '.join(slow)}"
-    ]

@@ -1,4 +1,4 @@
-"""Figures 3 to 6 of VS-Quant (MLSys 2021), published points beside modelled ones."""
+"""Figures 3 to 6 of VS-Quant (MLSys 2021), published beside modelled, and what free parameters move."""
 
 from __future__ import annotations
 
@@ -27,6 +27,29 @@ def plot_validation(rows: pd.DataFrame, folder: Path) -> None:
     save_figure(_energies(rows), folder / "figure3")
     for name, (model, unit, workload) in _TRADE_OFFS.items():
         save_figure(_trade_off(rows, model, unit, workload), folder / name)
+
+
+def plot_tornado(rows: pd.DataFrame, folder: Path) -> None:
+    """tornado.*, as PNG and SVG: of each figure a bar a parameter from end to end, the longest on top.
+
+    rows: as `validation.tornado.tornado`.
+    """
+    groups = list(rows.groupby("figure", sort=False))
+    figure = _figure(6.5 * len(groups) / 2, 0.6 + 0.6 * groups[0][1].shape[0])
+    for axes, (name, own) in zip(figure.subplots(2, -(-len(groups) // 2)).flat, groups, strict=False):
+        shown = own.iloc[::-1]
+        for end, colour in (("low", "tab:blue"), ("high", "tab:orange")):
+            axes.barh(shown["parameter"], shown[f"at_{end}"] - shown["as_set"], left=shown["as_set"],
+                      color=colour, alpha=0.8, label=end)  # fmt: skip
+            for place, (value, said) in enumerate(zip(shown[f"at_{end}"], shown[end], strict=True)):
+                if said:
+                    axes.annotate(said.partition("=")[2], (value, place), fontsize=6, va="center")
+        axes.axvline(own["as_set"].iloc[0], color="black", linewidth=0.8)
+        axes.set_title(name, fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.margins(x=0.15)
+    figure.axes[0].legend(fontsize=7, frameon=False, title="end", title_fontsize=7)
+    save_figure(figure, folder / "tornado")
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -17,6 +17,7 @@ from accelsim.validation.errors import error_table
 from accelsim.validation.models import MODELS
 from accelsim.validation.published import FREE_PARAMETERS, Published, published, read_csv
 from accelsim.validation.runs import Runs
+from accelsim.validation.tornado import tornado as tornado_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,12 +32,13 @@ class ValidationResult:
     """Published figures beside modelled ones (docs/validate.md).
 
     rows: one row a published figure; errors: one row a (family, quantity); parameters: what is free, what it
-    is set to, and why.
+    is set to, and why; tornado: how far each of them at its ends moves figures, where that was asked for.
     """
 
     rows: pd.DataFrame
     errors: pd.DataFrame
     parameters: pd.DataFrame
+    tornado: pd.DataFrame | None = None
 
     def __repr__(self) -> str:
         return self.errors.to_string(index=False, float_format="{:.3g}".format)
@@ -50,24 +52,32 @@ class ValidationResult:
 
     def write(self, out: str | Path, *, plots: bool = True) -> Path:
         """Write the tables as CSV, and the pictures. Raises AccelsimError when `out` cannot be written."""
-        tables = dict(zip(VALIDATION_TABLES, (self.rows, self.errors, self.parameters), strict=True))
+        tables = (self.rows, self.errors, self.parameters, self.tornado)
         with result_folder(out) as folder:
-            for name, table in tables.items():
-                write_csv(table, folder / f"{name}.csv")
+            for name, table in zip(VALIDATION_TABLES, tables, strict=True):
+                if table is not None:
+                    write_csv(table, folder / f"{name}.csv")
             if plots:
-                from accelsim.validation.plots import plot_validation
+                from accelsim.validation.plots import plot_tornado, plot_validation
 
                 plot_validation(self.rows, folder)
+                if self.tornado is not None:
+                    plot_tornado(self.tornado, folder)
         return Path(out)
 
 
 def validate(
-    costs: Path | None = None, gated_fraction: float | None = 0.0, progress: Progress | None = None
+    costs: Path | None = None,
+    gated_fraction: float | None = 0.0,
+    progress: Progress | None = None,
+    *,
+    tornado: bool = False,
 ) -> ValidationResult:
     """Model every published figure that can be.
 
     costs: a folder of cost tables, by default the package's; gated_fraction: as in `accelsim.run`, None
-    computes values. Raises AccelsimError for tables without a price that is needed.
+    computes values; tornado: also with each free parameter at its ends, which takes some 15 times as long.
+    Raises AccelsimError for tables without a price that is needed.
     """
     import pandas as pd
 
@@ -77,7 +87,8 @@ def validate(
         if progress is not None:
             progress("published figures", index + 1, len(published()))
     frame = pd.DataFrame(rows)
-    return ValidationResult(frame, error_table(frame), pd.DataFrame(free_parameters()))
+    moved = tornado_table(costs, gated_fraction, progress) if tornado else None
+    return ValidationResult(frame, error_table(frame), pd.DataFrame(free_parameters()), moved)
 
 
 def free_parameters() -> list[dict[str, str]]:

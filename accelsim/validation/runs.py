@@ -21,7 +21,7 @@ from accelsim.synthetic.recipe import Recipe
 from accelsim.synthetic.workload import SyntheticWorkload
 
 # Overrides that change what counts cost, not how often they happen.
-_TECHNOLOGY = ("voltage_v", "clock_ghz", "node_nm")
+_TECHNOLOGY = ("voltage_v", "clock_ghz", "node_nm", "sram_energy_factor")
 MATMUL = "matmul"
 _MATMUL_ROWS, _MATMUL_REDUCTION, _MATMUL_COLUMNS = 1024, 1024, 1024
 

@@ -1,0 +1,87 @@
+"""The clock that parts reach: against their delays, the delay law, and what runs say of theirs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import pytest
+
+import accelsim
+from accelsim.api import clock_table, cost_list
+from accelsim.costs import CostLibrary, Technology
+from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import load_arch
+from accelsim.report.frequency import highest_clock_ghz, too_fast
+from accelsim.report.inventory import build_inventory, technology_of
+
+
+def test_the_slowest_part_is_the_machine_s() -> None:
+    table = clock_table(scheme="4/4/4/4")
+    listed = cost_list(scheme="4/4/4/4").set_index(["component", "quantity"])["value"]
+    assert table["delay_ps"].is_monotonic_decreasing and "dot_product" in set(table["component"])
+    for row in table.itertuples():
+        assert row.delay_ps == listed[row.component, "delay"]
+        assert row.highest_clock_ghz == pytest.approx(1e3 / row.delay_ps)
+        assert row.meets == (row.delay_ps <= 1e3)
+    arch = load_arch("magnet16")
+    inventory = build_inventory(arch, Scheme.parse("4/4/4/4"), CostLibrary(technology_of(arch)))
+    assert highest_clock_ghz(inventory) == pytest.approx(table["highest_clock_ghz"].iloc[0])
+
+
+def test_a_run_says_what_its_clock_is_too_fast_for() -> None:
+    table = clock_table(scheme="4/4/4/4")
+    slowest, next_one = table["highest_clock_ghz"].iloc[:2]
+    between, below = (slowest + next_one) / 2, slowest * 0.999
+    for clock_ghz, warned in ((between, True), (below, False)):
+        arch = load_arch("magnet16", [f"clock_ghz={clock_ghz}"])
+        inventory = build_inventory(arch, Scheme.parse("4/4/4/4"), CostLibrary(technology_of(arch)))
+        said = too_fast(arch, inventory)
+        result = accelsim.run("digits", arch, "4/4/4/4", gated_fraction=0.0)
+        assert [line for line in result.report.warnings if line.startswith("slower at")] == [said][
+            : int(warned)
+        ]
+        if warned:
+            assert said is not None
+            for row in table.itertuples():
+                assert (f" {row.component} " in said) == (row.component == table["component"].iloc[0])
+            assert f"the machine reaches {slowest:.3g} GHz" in said
+
+
+def test_clocks_follow_the_supply() -> None:
+    """Delay at 7 nm: -28.58 V^3 + 76.6 V^2 - 70.26 V + 24.69 (Stillmaker & Baas)."""
+
+    def law(v: float) -> float:
+        return -28.58 * v**3 + 76.6 * v**2 - 70.26 * v + 24.69
+
+    low, high = (
+        clock_table(overrides=["node_nm=7", f"voltage_v={v}"]).set_index("component")["highest_clock_ghz"]
+        for v in (0.6, 0.8)
+    )
+    for part in ("dot_product", "ppu", "weight_buffer"):
+        assert high[part] / low[part] == pytest.approx(law(0.6) / law(0.8))
+
+
+@pytest.mark.parametrize(
+    ("node_nm", "voltage_v", "message"),
+    [
+        (16, 1.0, "voltage_v: 1.0 is above the range of the 16 nm delay law, expected at most 0.96"),
+        (130, 0.4, "voltage_v: 0.4 is below the range of the 130 nm energy law, expected above 0.468"),
+    ],
+)
+def test_supplies_beyond_the_laws(node_nm: float, voltage_v: float, message: str) -> None:
+    with pytest.raises(AccelsimError, match=message):
+        clock_table(overrides=[f"node_nm={node_nm}", f"voltage_v={voltage_v}"])
+    CostLibrary(Technology(16, 0.95)).check_delay_law()
+
+
+def test_on_the_command_line(cli: Any) -> None:
+    shown = cli("costs", "--scheme", "8/8/-/-", "--frequency", "--csv")
+    rows = list(csv.DictReader(io.StringIO(shown.out)))
+    assert rows and {"component", "delay_ps", "highest_clock_ghz", "meets"} <= set(rows[0])
+    only = cli("costs", "dot_product", "--scheme", "8/8/-/-", "--frequency", "--csv").out.splitlines()
+    assert len(only) == 2
+    said = cli("costs", "--frequency")
+    assert said.status == 2 and "expected --scheme too" in said.err

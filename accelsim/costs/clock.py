@@ -10,9 +10,10 @@ Every buffer drives the load that its row is of; buffers are loads of each other
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from accelsim.costs.component import BlockCost, Branch, ClockSinks
+from accelsim.costs.component import BlockCost, Branch, ClockSinks, ComponentCost
 from accelsim.costs.logic import REGISTER_BITS
 from accelsim.costs.tables import CLOCK_CELLS, Row
 from accelsim.errors import AccelsimError
@@ -30,6 +31,20 @@ def branch_mm(branch: Branch, utilization: float) -> float:
     banks = math.ceil(branch.bits / REGISTER_BITS)
     bits = branch.bits / banks
     return banks * h_tree_mm(bits, bits * branch.bit_area_um2 / utilization)
+
+
+@dataclass(frozen=True)
+class ClockWire:
+    """Wires of clocks: `row` is their capacitance in pF/mm; cells are placed with `utilization`."""
+
+    row: Row
+    supply_v: float
+    utilization: float
+
+    @property
+    def pj_per_mm(self) -> float:
+        """Of a cycle, up and down."""
+        return self.row["value"] * self.supply_v**2
 
 
 class ClockCells:
@@ -55,3 +70,39 @@ class ClockCells:
         each_fj = buffer["energy_fj"] + buffer["pin_ff"] * cycle_fj_per_ff
         energy_fj = {"cycle": count * each_fj + sinks.macros * pin_ff * cycle_fj_per_ff}
         return count, BlockCost(count * buffer["area_um2"], count * buffer["leakage_nw"], energy_fj)
+
+    def tree(
+        self,
+        sinks: ClockSinks,
+        branches: Mapping[str, Branch],
+        area_um2: float,
+        wire: ClockWire,
+        node: float,
+        priced: Callable[[BlockCost], ComponentCost],
+    ) -> ComponentCost:
+        """A tree over cells and macros of `area_um2`. node: energy of the table's cells at the chosen node over
+        that at their own; priced: cells at the chosen technology."""
+        length_mm = h_tree_mm(sinks.gates + sinks.macros, area_um2 / wire.utilization)
+        # Cells are larger at another node, wires are not: seen from the table's cells they are so much less.
+        buffers, block = self.buffered(sinks, length_mm * wire.row["value"] * 1e3 / node)
+        cells, wires_pj = priced(block), wire.pj_per_mm * length_mm
+        energy_pj = {"cycle": cells.energy_pj["cycle"] + wires_pj}
+        energy_pj |= {
+            name: wire.pj_per_mm * branch_mm(one, wire.utilization) for name, one in branches.items()
+        }
+        log = (
+            f"{sinks.gates:.4g} clock gates and {sinks.macros:.4g} macros, {buffers:.4g} buffers: "
+            f"{cells.energy_pj['cycle']:.4g} pJ a cycle",
+            f"H-tree of {length_mm:.4g} mm over {area_um2:.5g} um2 / {wire.utilization:g}: "
+            f"{wires_pj:.4g} pJ a cycle",
+            f"wire {wire.pj_per_mm:.4g} pJ/mm = {wire.row['value']:g} pF/mm * ({wire.supply_v:g} V)^2, "
+            "same at every node",
+        )
+        return replace(
+            cells,
+            energy_pj=energy_pj,
+            delay_ps=None,
+            source=f"{cells.source}; {wire.row.text['source']}",
+            evidence="derived",
+            scaling=(*log, *cells.scaling),
+        )

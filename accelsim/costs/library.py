@@ -9,7 +9,7 @@ from pathlib import Path
 
 from accelsim.costs import tables
 from accelsim.costs.activity import ActivityLaws
-from accelsim.costs.clock import ClockCells, branch_mm, h_tree_mm
+from accelsim.costs.clock import ClockCells, ClockWire
 from accelsim.costs.component import BlockCost, Branch, ClockSinks, ComponentCost, require_count
 from accelsim.costs.dot import CHANGING, HELD, DotProducts
 from accelsim.costs.listing import list_constants
@@ -210,7 +210,7 @@ class CostLibrary:
             "cacti",
             log,
             f"CACTI, device {self.technology.sram_device}",
-            ClockSinks(macros=math.ceil(banks) * math.ceil(width_bits / FITTED_WIDTH_BITS)),
+            clock=ClockSinks(macros=math.ceil(banks) * math.ceil(width_bits / FITTED_WIDTH_BITS)),
         )
 
     # -- post-processing ------------------------------------------------------------------------------------
@@ -292,7 +292,9 @@ class CostLibrary:
                 "routers beyond port registers: not priced",
             ),
             "random data",
-            ClockSinks(2 * pes * port_bits / REGISTER_BITS, branch=Branch(1, bit.area_um2), action="bit_hop"),
+            clock=ClockSinks(
+                2 * pes * port_bits / REGISTER_BITS, branch=Branch(1, bit.area_um2), action="bit_hop"
+            ),
         )
 
     def _wire_pj_per_mm(self) -> float:
@@ -337,35 +339,15 @@ class CostLibrary:
         what is behind them are in the prices of registers and arrays (costs/clock.py)."""
         _require_positive("clock_tree", "area_um2", area_um2, math.inf)
         _require_positive("clock_tree", "placement_utilization", utilization, 1.0)
-        capacitance = self._system["clock_wire_capacitance"]
-        wire_pf_per_mm, supply_v = capacitance["value"], self.technology.voltage_v
-        length_mm = h_tree_mm(sinks.gates + sinks.macros, area_um2 / utilization)
-        # Cells are larger at another node, wires are not: seen from the table's cells they are so much less.
-        _, node, *_ = self._logic_scaling.factors(
-            self.technology, self._datapath.node_nm, self._datapath.vdd_v
-        )
-        buffers, block = self._clock.buffered(sinks, length_mm * wire_pf_per_mm * 1e3 / node)
-        cells = self._logic_cost(
-            "clock_tree", block, self._clock.rows, stimulus="an edge up and one down a cycle"
-        )
-        pj_per_mm = wire_pf_per_mm * supply_v**2
-        energy_pj = {"cycle": cells.energy_pj["cycle"] + pj_per_mm * length_mm}
-        energy_pj |= {name: pj_per_mm * branch_mm(one, utilization) for name, one in branches.items()}
-        log = (
-            f"{sinks.gates:.4g} clock gates and {sinks.macros:.4g} macros, {buffers:.4g} buffers: "
-            f"{cells.energy_pj['cycle']:.4g} pJ a cycle",
-            f"H-tree of {length_mm:.4g} mm over {area_um2:.5g} um2 / {utilization:g}: "
-            f"{pj_per_mm * length_mm:.4g} pJ a cycle",
-            f"wire {pj_per_mm:.4g} pJ/mm = {wire_pf_per_mm:g} pF/mm * ({supply_v:g} V)^2, same at every node",
-        )
-        return replace(
-            cells,
-            energy_pj=energy_pj,
-            delay_ps=None,
-            source=f"{cells.source}; {sources((capacitance,))}",
-            evidence="derived",
-            scaling=(*log, *cells.scaling),
-        )
+        at_table = self._datapath.node_nm, self._datapath.vdd_v
+        _, node, *_ = self._logic_scaling.factors(self.technology, *at_table)
+
+        def priced(block: BlockCost) -> ComponentCost:
+            stimulus = "an edge up and one down a cycle"
+            return self._logic_cost("clock_tree", block, self._clock.rows, stimulus=stimulus)
+
+        wire = ClockWire(self._system["clock_wire_capacitance"], self.technology.voltage_v, utilization)
+        return self._clock.tree(sinks, branches, area_um2, wire, node, priced)
 
     def check_delay_law(self) -> None:
         """Raise AccelsimError where the delay law does not hold at this node and supply."""

@@ -80,8 +80,8 @@ class ClockCells:
         node: float,
         priced: Callable[[BlockCost], ComponentCost],
     ) -> ComponentCost:
-        """A tree over cells and macros of `area_um2`. node: energy of the table's cells at the chosen node over
-        that at their own; priced: cells at the chosen technology."""
+        """A tree over cells and macros of `area_um2`. node: energy of the table's cells at the chosen node,
+        over that at their own; priced: cells at the chosen technology."""
         length_mm = h_tree_mm(sinks.gates + sinks.macros, area_um2 / wire.utilization)
         # Cells are larger at another node, wires are not: seen from the table's cells they are so much less.
         buffers, block = self.buffered(sinks, length_mm * wire.row["value"] * 1e3 / node)

@@ -3,20 +3,19 @@
     python benchmarks/whole_pe.py --liberty AO.lib.gz --liberty OA.lib.gz ... [--scheme 4/4/4/4 ...]
 
 Prints rows of benchmarks/whole_pe.csv, um2 of one PE of magnet16 at the node and supply of the tables. Yosys
-keeps the hierarchy, so that a difference has a place. Between the RTL as Yosys maps it and what is priced
-stand structures that are known beforehand; they are put right one by one, with figures of the cost tables:
-
-- multipliers: Yosys' own in the RTL, carry-save arrays in the tables, whose area modules of lanes take;
-- enables: a multiplexer at every flip-flop against clock gates (rows ff32_muxen and ff32_icgen);
-- storage: collector and FIFO are flip-flops against latches (rows arr_ff and arr_latch).
-
-What is left is wiring between parts, what no part has, and the PPU, whose multipliers are Yosys' still.
+keeps the hierarchy, so that a difference has a place, and maps with the script of the tables, without its
+SAT-based steps. The arithmetic of lanes is that of the tables on both sides: whole lanes are in
+flat_lanes.py, and Yosys' own multipliers are another circuit. Two more structures are known to differ, and
+are put right with figures of the tables: a multiplexer at every flip-flop against clock gates (rows
+ff32_muxen and ff32_icgen), and flip-flops against latches in collector and FIFO (arr_ff and arr_latch). What
+is left is wiring between parts, what no part has, and the PPU, whose multipliers are Yosys'.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -24,57 +23,79 @@ from pathlib import Path
 
 from accelsim.api import emit_rtl
 from accelsim.characterise.library import read_library
-from accelsim.characterise.recipe import load_recipe
-from accelsim.characterise.synthesis import find_yosys, mapping_library
+from accelsim.characterise.recipe import Recipe, load_recipe
+from accelsim.characterise.synthesis import (
+    ABC_REDUCE_PLAIN_ADDERS,
+    ABC_SCRIPT,
+    find_yosys,
+    mapping_library,
+)
 from accelsim.costs import CostLibrary, Technology
 from accelsim.costs.tables import DATAPATH, TABLES_DIR, Row, read_table
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch, load_arch
 from accelsim.report.inventory import CLOCK_TREES, Part, build_inventory
-from accelsim.rtl.synth import Synthesised, compare_area, synth
+from accelsim.rtl.emit import TESTBENCH, TOP
+from accelsim.rtl.synth import MEMORY, Synthesised, compare_area, rows_of_stat
 
 SCHEMES = ("8/8/-/-", "4/4/-/-", "4/4/4/4", "4/4/4/6", "4/8/6/10", "6/8/-/10")
 AT_TABLE = ("node_nm=7", "voltage_v=0.7")
-# Modules of a lane whose netlist in the tables is another.
+# Modules of a lane that are the tables' on both sides.
 ARITHMETIC = ("dot_product", "scale_product", "scale_multiply", "accumulator")
 STORES = ("accumulation_collector", "out_fifo")
 COLUMNS = (
-    "scheme", "rtl_um2", "parts_um2", "rtl_over_parts", "multipliers_um2", "enables_um2", "storage_um2",
+    "scheme", "arithmetic_um2", "other_rtl_um2", "parts_um2", "rtl_over_parts", "enables_um2", "storage_um2",
     "left_over_parts", "lanes_left_over_parts", "ppu_rtl_over_parts", "flip_flops", "source",
 )  # fmt: skip
+
+
+def mapped(folder: Path, recipe: Recipe) -> list[Synthesised]:
+    """An emitted PE on the cells of `cells.lib` there, hierarchy kept, memories and arithmetic left out."""
+    sources = sorted(file.name for file in folder.glob("*.sv") if file.name != f"{TESTBENCH}.sv")
+    abc = ABC_SCRIPT.format(reduce=ABC_REDUCE_PLAIN_ADDERS, fanout=recipe.max_fanout)
+    script = [
+        f"read_verilog -sv {' '.join(sources)}",
+        f"hierarchy -check -top {TOP}",
+        f"blackbox *{MEMORY}* " + " ".join(f"*{name}*" for name in ARITHMETIC),
+        f"synth -noabc -top {TOP}",
+        "dfflibmap -liberty cells.lib",
+        f"abc -liberty cells.lib -D {recipe.target_ps:g} -script +{abc}",
+        "opt_clean -purge",
+        "tee -o stat.txt stat -liberty cells.lib",
+    ]
+    (folder / "whole.ys").write_text("\n".join(script) + "\n")
+    subprocess.run(["yosys", "-q", "whole.ys"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    return rows_of_stat((folder / "stat.txt").read_text())
 
 
 def compared(
     arch: Arch, scheme: Scheme, library: CostLibrary, rows: Sequence[Synthesised], source: str
 ) -> dict[str, str]:
-    """A row of the table: rtl_um2 less the three differences, over the sum of parts, is `left_over_parts`."""
-    inventory = build_inventory(arch, scheme, library)
-    parts_um2 = sum(_um2(part, arch) for part in inventory if _logic(part))
-    pe = rows[0]
+    """A row of the table: arithmetic and RTL less the two differences, over the parts, is what is left."""
+    inventory = {part.name: part for part in build_inventory(arch, scheme, library)}
+    parts_um2 = sum(_um2(part, arch) for part in inventory.values() if _logic(part))
+    arithmetic_um2 = sum(_um2(inventory[name], arch) for name in ARITHMETIC if name in inventory)
+    pe, own = rows[0], {row.module: row for row in rows}
     modules = compare_area(list(rows), arch, scheme, library).set_index("module")
-    arithmetic = modules.loc[[name for name in ARITHMETIC if name in modules.index]]
-    multipliers_um2 = float((arithmetic["synthesised_um2"] - arithmetic["modelled_um2"]).sum())
-    own = {row.module: row for row in rows}
-    flip_flops = pe.flip_flops
     table = {row.text["block"]: row for row in read_table(DATAPATH, TABLES_DIR)}
-    enables_um2 = flip_flops * _enable_um2(table)
+    enables_um2 = pe.flip_flops * _enable_um2(table)
     stored = sum(own[name].flip_flops * own[name].instances for name in STORES)
     storage_um2 = stored * _latch_saving_um2(table)
-    left_um2 = (pe.area or 0.0) - multipliers_um2 - enables_um2 - storage_um2
+    rtl_um2 = (pe.area or 0.0) + arithmetic_um2
     lanes = own["vector_mac"]
-    lanes_um2 = (lanes.area or 0.0) * lanes.instances - multipliers_um2
+    lanes_um2 = (lanes.area or 0.0) * lanes.instances + arithmetic_um2
     lanes_um2 -= lanes.flip_flops * lanes.instances * _enable_um2(table)
     figures = {
-        "rtl_um2": f"{pe.area:.0f}",
+        "arithmetic_um2": f"{arithmetic_um2:.0f}",
+        "other_rtl_um2": f"{pe.area:.0f}",
         "parts_um2": f"{parts_um2:.0f}",
-        "rtl_over_parts": f"{(pe.area or 0.0) / parts_um2:.3f}",
-        "multipliers_um2": f"{multipliers_um2:.0f}",
+        "rtl_over_parts": f"{rtl_um2 / parts_um2:.3f}",
         "enables_um2": f"{enables_um2:.0f}",
         "storage_um2": f"{storage_um2:.0f}",
-        "left_over_parts": f"{left_um2 / parts_um2:.3f}",
+        "left_over_parts": f"{(rtl_um2 - enables_um2 - storage_um2) / parts_um2:.3f}",
         "lanes_left_over_parts": f"{lanes_um2 / modules.loc['vector_mac', 'modelled_um2']:.3f}",
         "ppu_rtl_over_parts": f"{modules.loc['ppu', 'ratio']:.3f}",
-        "flip_flops": str(flip_flops),
+        "flip_flops": str(pe.flip_flops),
     }
     return {"scheme": str(scheme), **figures, "source": source}
 
@@ -111,11 +132,10 @@ def main() -> None:
     writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
     writer.writeheader()
     with tempfile.TemporaryDirectory() as folder:
-        liberty = Path(folder) / "cells.lib"
-        liberty.write_text(mapping_library(cells))
         for index, text in enumerate(own.scheme or SCHEMES):
             out = emit_rtl(Path(folder) / str(index), arch, text)
-            rows = synth(out, liberty)
+            (out / "cells.lib").write_text(mapping_library(cells))
+            rows = mapped(out, recipe)
             writer.writerow(compared(arch, Scheme.parse(text), library, rows, source))
             sys.stdout.flush()
 

@@ -511,7 +511,8 @@ def test_own_tables_price_a_run(cli: Cli, trace: Path) -> None:
     with open("a/comparison.csv") as first, open("b/comparison.csv") as second:
         (shipped,), (doubled,) = csv.DictReader(first), csv.DictReader(second)
     ratio = float(doubled["area_datapath_um2"]) / float(shipped["area_datapath_um2"])
-    assert ratio == pytest.approx(2)
+    # Buffers of the clock tree are of a table of their own.
+    assert ratio == pytest.approx(2, rel=2e-3)
     said = cli("run", trace, "--costs", "nowhere")
     assert said.status == 2 and "costs nowhere: no such folder" in said.err
     assert "--costs is for --synth" in cli("rtl", "--out", "rtl", "--costs", "mine").err

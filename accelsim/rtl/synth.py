@@ -84,10 +84,10 @@ def synth(out: str | Path, liberty: str | Path | None = None, timeout_s: float =
         raise AccelsimError(
             f"yosys: {said[-1] if said else 'failed without a message'} (script {out}/synth.ys)"
         )
-    return _rows((out / "synth_stat.txt").read_text())
+    return rows_of_stat((out / "synth_stat.txt").read_text())
 
 
-def _rows(text: str) -> list[Synthesised]:
+def rows_of_stat(text: str) -> list[Synthesised]:
     """From the text of `stat`; its JSON is not valid where module names hold backslashes."""
     parts = _SECTION.split(text)
     modules: dict[str, _Module] = {}

@@ -306,9 +306,6 @@ def emit_rtl(
     machine.check_scheme(wanted)
     name = opened.layers[0].name if layer is None else layer
     words = opened.quantized_layer(name, wanted, machine.vector_size)
-    out = Path(out)
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "pe_top.sv").is_file())):
-        raise AccelsimError(f"rtl {out}: holds other files, expected a new folder or an earlier PE")
     return emit(machine, wanted, words, out)
 
 

@@ -49,10 +49,11 @@ def members(part: str) -> list[str]:
 
 
 # Which rooms may be entered from which; each from itself.
-WHAT = {"errors", "formats", "workload", "quantize", "trace"}
+WHAT = {"errors", "system", "formats", "workload", "quantize", "trace"}
 WHEN = {"errors", "formats", "workload", "machine", "mapping", "sim"}
 MAY_IMPORT = {
     "errors": set(),
+    "system": {"errors"},
     "version": set(),
     "formats": {"errors"},
     "workload": {"errors", "formats"},
@@ -67,12 +68,12 @@ MAY_IMPORT = {
     "sim": {"errors", "workload", "machine", "mapping"},
     "compute": WHEN | {"quantize"},
     "costs": {"errors"},
-    "characterise": {"errors", "version", "machine", "costs"},
+    "characterise": {"errors", "system", "version", "machine", "costs"},
     "inference": {"errors", "formats", "workload", "quantize", "machine", "compute"},
     "torch": WHAT | {"capture", "machine", "compute", "inference"},
     "onnx": WHAT | {"capture"},
-    "report": WHEN | {"compute", "costs"},
-    "rtl": WHEN | {"quantize", "compute", "costs", "report"},
+    "report": WHEN | {"system", "compute", "costs"},
+    "rtl": WHEN | {"system", "quantize", "compute", "costs", "characterise", "report"},
     "network": WHAT | WHEN | {"compute", "costs", "report", "version"},
     "validation": WHAT | WHEN | {"open", "synthetic", "costs", "report", "network"},
     "api": WHAT

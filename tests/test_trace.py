@@ -463,7 +463,7 @@ def test_full_disk_leaves_the_old_file(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fsync", full) if step == "fsync" else monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, step, full)
     fails("cannot be written .No space left on device", lambda: write_trace(path, "m", make_layers()[:1], {}))
     assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == valid.read_bytes()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import zlib
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ _TOKEN = re.compile(
     )""",
     re.DOTALL | re.VERBOSE,
 )
+_MAX_BYTES = 256 << 20
 _BETWEEN_NUMBERS = str.maketrans('",\\\n', "    ")
 
 
@@ -57,16 +59,27 @@ class Group:
 
 def read_liberty(path: str | Path) -> Group:
     """The `library` group of one file. Raises AccelsimError when it cannot be read or is not Liberty."""
+    return parse_liberty(liberty_text(path), str(path))
+
+
+def liberty_text(path: str | Path) -> str:
+    """A file's text, unpacked. Raises AccelsimError when it cannot be read."""
     path = Path(path)
     try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise AccelsimError(f"liberty {path}: is larger than {_MAX_BYTES >> 20} MB, expected a library")
         data = path.read_bytes()
         if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+                data = file.read(_MAX_BYTES + 1)
+            if len(data) > _MAX_BYTES:
+                raise AccelsimError(f"liberty {path}: unpacks to more than {_MAX_BYTES >> 20} MB")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise AccelsimError(f"liberty {path}: broken gzip file ({error}), expected a whole one") from None
-    except OSError as error:
-        raise AccelsimError(f"liberty {path}: cannot be read: {error.strerror or error}") from None
-    return parse_liberty(data.decode("utf-8", errors="replace"), str(path))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AccelsimError(f"liberty {path}: cannot be read: {reason}") from None
+    return data.decode("utf-8", errors="replace")
 
 
 def parse_liberty(text: str, where: str) -> Group:

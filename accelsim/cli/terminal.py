@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from accelsim.errors import printable
 from accelsim.report.shown import title_of
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def print_frame(frame: pd.DataFrame) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in frame.columns:
         numeric = frame[column].dtype.kind in "iuf"
-        table.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(printable(column), justify="right" if numeric else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(*(_text(value) for value in row))
     _console().print(table)
@@ -85,7 +86,7 @@ def print_mapping(values: Mapping[str, Any]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in _flat("", values):
-        table.add_row(name, _text(value))
+        table.add_row(printable(name), _text(value))
     _console().print(table)
 
 
@@ -95,7 +96,7 @@ def summary_table(
     """Metrics down, schemes across; with a comparison also what each saves against the first, and its columns
     of measured accuracy."""
     first = runs[0].summary
-    table = Table(title=title_of(first), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=printable(title_of(first)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("metric")
     for run in runs:
         table.add_column(run.summary["scheme"], justify="right")
@@ -215,6 +216,6 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.5g}"
-    if isinstance(value, int) or type(value).__module__ == "numpy":
-        return f"{value:,}" if not isinstance(value, str) else value
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if not isinstance(value, str) and (isinstance(value, int) or type(value).__module__ == "numpy"):
+        return f"{value:,}"
+    return printable(", ".join(map(str, value)) if isinstance(value, list | tuple) else value)

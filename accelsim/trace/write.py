@@ -17,6 +17,7 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.layers import check_float_layer, quantize_layer
+from accelsim.system.whole import whole_file
 from accelsim.trace.file import ITEM_BYTES, Trace, hash_values
 from accelsim.trace.find import has_manifest
 from accelsim.trace.manifest import (
@@ -233,9 +234,8 @@ def _write(path: Path, manifest: Manifest, sources: Mapping[str, _Source]) -> Pa
         offset = end
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
-        try:
+        with whole_file(path) as temporary:
             with temporary.open("xb") as file:
                 file.write(len(encoded).to_bytes(8, "little"))
                 file.write(encoded)
@@ -243,12 +243,10 @@ def _write(path: Path, manifest: Manifest, sources: Mapping[str, _Source]) -> Pa
                     file.write(np.ascontiguousarray(sources[name].load()).data)
                 file.flush()
                 os.fsync(file.fileno())
-            Trace.open(temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            try:
+                Trace.open(temporary)
+            except AccelsimError as error:
+                raise AccelsimError(str(error).replace(str(temporary), str(path), 1)) from None
     except OSError as error:
         raise AccelsimError(f"trace {path}: cannot be written ({error.strerror or error})") from None
-    except AccelsimError as error:
-        raise AccelsimError(str(error).replace(str(temporary), str(path), 1)) from None
     return path

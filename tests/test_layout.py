@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -117,6 +118,17 @@ def test_kernels_stand_alone() -> None:
     for name in kernels:
         outside = {module.split(".")[0] for module in imports(name)} - set(sys.stdlib_module_names)
         assert outside <= {"accelsim_kernels", "numpy", "numba", "llvmlite"}, name
+
+
+def test_one_way_to_compile() -> None:
+    """accelsim_kernels.jit, which goes on where compiled code cannot be kept."""
+
+    def takes_it(name: str) -> bool:
+        return "numba.njit" in re.sub(
+            r"from numba import .*\bnjit\b", "numba.njit", SOURCES[name].read_text()
+        )
+
+    assert {name for name in SOURCES if takes_it(name)} == {"accelsim_kernels.jit"}
 
 
 def test_only_the_report_knows_counts_and_prices() -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 STATUS = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ending = threading.RLock()  # the handler may interrupt itself
 _ERASE_LINE_SHOW_CURSOR = b"\r\x1b[K\x1b[?25h"
 
 
@@ -37,6 +38,7 @@ def _wait(heard: int) -> None:
 
 
 def _end(*_: object) -> None:
+    _ending.acquire()  # and never released: who is second waits for the end
     # Nothing is imported here, which may be in the middle of an import: what is not there has made nothing.
     for module, name in (("tools", "end_tools"), ("whole", "remove_scratch")):
         undo = getattr(sys.modules.get(f"accelsim.system.{module}"), name, None)

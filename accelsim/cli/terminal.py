@@ -83,7 +83,7 @@ def print_sensitivity(rows: pd.DataFrame) -> None:
 def print_mapping(values: Mapping[str, Any]) -> None:
     """Name and value, one a line; nested mappings are flattened with dots."""
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
+    table.add_column(style="bold", overflow="fold")
     table.add_column(overflow="fold")
     for name, value in _flat("", values):
         table.add_row(printable(name), _text(value))
@@ -97,9 +97,9 @@ def summary_table(
     of measured accuracy."""
     first = runs[0].summary
     table = Table(title=printable(title_of(first)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("metric")
+    table.add_column("metric", overflow="fold")
     for run in runs:
-        table.add_column(run.summary["scheme"], justify="right")
+        table.add_column(run.summary["scheme"], justify="right", overflow="fold")
 
     def line(name: str, values: Sequence[str]) -> None:
         table.add_row(name, *values)

@@ -10,7 +10,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import secrets
 import shutil
 import threading
 from collections.abc import Iterator
@@ -127,7 +126,7 @@ def _swap(one: Path, other: Path) -> bool:
 
 def _locked_folder(target: Path) -> tuple[Path, int]:
     while True:
-        folder = target.parent / f".{target.name[:_MOST_CHARACTERS]}.{secrets.token_hex(4)}{SUFFIX}"
+        folder = target.parent / f".{target.name[:_MOST_CHARACTERS]}.{os.urandom(4).hex()}{SUFFIX}"
         _live.add(folder)
         try:
             folder.mkdir(0o700)

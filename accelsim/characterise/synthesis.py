@@ -27,6 +27,8 @@ ABC_REDUCE_PLAIN_ADDERS = "ifraig;"
 # A delay target when none is given, in delays of an inverter that drives FANOUT of its kind.
 TARGET_INVERTERS = 40
 MAPPING_LOAD_INVERTERS = 3
+# What flip-flops and latches do; other attributes of theirs are not for the mapper.
+STORAGE_FUNCTIONS = ("next_state", "clocked_on", "data_in", "enable")
 DEFAULT_MAX_LOAD = 50  # library units
 
 
@@ -175,8 +177,10 @@ def _mapping_cell(cell: Cell) -> list[str]:
     for kind in ("ff", "latch"):
         storage = cell.group.first(kind)
         if storage is not None:
-            # Reprinted as read, so that names of states and their quotes stay what the functions expect.
-            attributes = " ".join(f'{key} : "{value}";' for key, value in storage.attributes.items())
+            # Functions and names have been read, and stay what they were; nothing else is handed on.
+            attributes = " ".join(
+                f'{key} : "{value}";' for key, value in storage.attributes.items() if key in STORAGE_FUNCTIONS
+            )
             lines.append(f"    {kind} ({storage.argument}) {{ {attributes} }}")
     for name, capacitance in zip(cell.inputs, cell.capacitances_ff, strict=True):
         clock = " clock : true;" if cell.pins[name].attributes.get("clock") == "true" else ""
@@ -200,7 +204,8 @@ def _mapping_arc(cell: Cell, output: str, name: str) -> list[str]:
     if not groups:
         return []
     arc = next((group for group in groups if "when" not in group.attributes), groups[0])
-    sense = arc.attributes.get("timing_sense", "non_unate")
+    sense = arc.attributes.get("timing_sense", "")
+    sense = sense if sense in ("positive_unate", "negative_unate") else "non_unate"
     lines = [f'      timing () {{ related_pin : "{name}"; timing_sense : {sense};']
     for kind in DELAY_TABLES:
         table = arc.first(kind)

@@ -30,7 +30,7 @@ def run_tool(command: Sequence[str], folder: Path, timeout_s: float, what: str) 
     takes longer than `timeout_s`; it and whatever it has started have then ended."""
     # A session of its own, so that a tool and what it starts can be ended together.
     process = subprocess.Popen(
-        command, cwd=folder, env={**os.environ, "TMPDIR": str(folder)},
+        command, cwd=folder, env={**os.environ, "TMPDIR": str(folder.resolve())},
         text=True, errors="replace", start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip

@@ -50,30 +50,31 @@ def members(part: str) -> list[str]:
 
 
 # Which rooms may be entered from which; each from itself.
-WHAT = {"errors", "system", "formats", "workload", "quantize", "trace"}
+WHAT = {"errors", "arguments", "system", "formats", "workload", "quantize", "trace"}
 WHEN = {"errors", "formats", "workload", "machine", "mapping", "sim"}
 MAY_IMPORT = {
     "errors": set(),
+    "arguments": {"errors"},
     "system": {"errors"},
     "version": set(),
-    "formats": {"errors"},
-    "workload": {"errors", "formats"},
-    "quantize": {"errors", "formats", "workload"},
+    "formats": {"errors", "arguments"},
+    "workload": {"errors", "arguments", "formats"},
+    "quantize": {"errors", "arguments", "formats", "workload"},
     "trace": WHAT,
     "synthetic": WHAT,
-    "open": {"errors", "trace", "synthetic"},
+    "open": {"errors", "arguments", "trace", "synthetic"},
     "recipes": {"errors"},
     "capture": WHAT,
-    "machine": {"errors", "formats"},
+    "machine": {"errors", "arguments", "formats"},
     "mapping": {"errors", "formats", "workload", "machine"},
     "sim": {"errors", "workload", "machine", "mapping"},
-    "compute": WHEN | {"quantize"},
+    "compute": WHEN | {"arguments", "quantize"},
     "costs": {"errors"},
     "characterise": {"errors", "system", "version", "machine", "costs"},
     "inference": {"errors", "formats", "workload", "quantize", "machine", "compute"},
     "torch": WHAT | {"capture", "machine", "compute", "inference"},
     "onnx": WHAT | {"capture"},
-    "report": WHEN | {"system", "compute", "costs"},
+    "report": WHEN | {"arguments", "system", "compute", "costs"},
     "rtl": WHEN | {"system", "quantize", "compute", "costs", "characterise", "report"},
     "network": WHAT | WHEN | {"compute", "costs", "report", "version"},
     "validation": WHAT | WHEN | {"open", "synthetic", "costs", "report", "network"},

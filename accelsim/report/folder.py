@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from accelsim.arguments import path_of
 from accelsim.errors import AccelsimError
 from accelsim.system.whole import whole_folder, writing
 
@@ -32,7 +33,7 @@ _MAX_NAME_BYTES = 200
 @contextmanager
 def result_folder(out: str | Path) -> Iterator[Path]:
     """A fresh folder beside `out` that takes its place on success and vanishes on failure."""
-    out = Path(out)
+    out = path_of(out, "results")
     check_target(out)
     with writing("results", out), whole_folder(out) as folder:
         yield folder

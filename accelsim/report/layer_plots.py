@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import matplotlib
 import numpy as np
 
+from accelsim.arguments import path_of
 from accelsim.report.plots import save_figure
 from accelsim.report.read import LayerTable, read_results
 from accelsim.sim.layer_run import STALL_REASONS
@@ -29,9 +30,9 @@ def plot_folder(folder: str | Path, out: str | Path | None = None) -> list[Path]
     out: where to, by default into the result folder(s). Returns the files written. Raises AccelsimError for a
     folder that holds no results, and for a damaged file in it.
     """
-    folder = Path(folder)
+    folder = path_of(folder, "plot")
     read = read_results(folder)
-    target = folder if out is None else Path(out)
+    target = folder if out is None else path_of(out, "plot: out")
     written: list[Path] = []
     with writing("plot", target), whole_files(target) as scratch:
         for name, run in read.items():

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelsim.arguments import expect, shown, texts_of
+from accelsim.arguments import check_gated, check_progress, expect, shown, texts_of
 from accelsim.compute.bits import DEFAULT_WIDTHS, check_widths
 from accelsim.costs import CostLibrary, Technology
 from accelsim.costs.query import price_component
@@ -75,7 +75,7 @@ def run(
     change in them (`data`; without values as `tables`), or by the operands of the cost tables (`tables`).
     Raises AccelsimError on bad input, with one clear line.
     """
-    _check_progress(progress)
+    check_progress(progress)
     request = _request(
         trace,
         arch,
@@ -115,7 +115,7 @@ def compare(
         raise AccelsimError("compare: no scheme given, expected at least one such as 8/8/-/-")
     if len(set(wanted)) != len(wanted):
         raise AccelsimError(f"compare: a scheme is given twice in {', '.join(map(str, wanted))}")
-    _check_progress(progress)
+    check_progress(progress)
     machine = _machine(arch, overrides)
     for scheme in wanted:
         machine.check_scheme(scheme)  # all of them, before anything is opened or run
@@ -155,7 +155,7 @@ def bits(
     Raises AccelsimError on bad input, with one clear line.
     """
     wanted = check_widths(widths)
-    _check_progress(progress)
+    check_progress(progress)
     return measure_network(_request(trace, arch, scheme, overrides, options, costs), wanted, progress)
 
 
@@ -169,7 +169,7 @@ def validate(
     """
     from accelsim.validation import result
 
-    _check_gated(gated_fraction)
+    check_gated(gated_fraction)
     return result.validate(tables_folder(costs), gated_fraction, progress)
 
 
@@ -356,10 +356,10 @@ def _request(
     """What is asked for, opened and read; the same scheme for every layer. Raises AccelsimError."""
     workload, machine, wanted = _open(trace), _machine(arch, overrides), _scheme(scheme)
     machine.check_scheme(wanted)  # before floats are convolved for the SQNR
-    _check_gated(gated_fraction)
+    check_gated(gated_fraction)
     if not isinstance(activity, str) or activity not in ACTIVITIES:
         raise AccelsimError(f"activity is {shown(activity)}, expected {' or '.join(ACTIVITIES)}")
-    _check_options(options)
+    expect(options, (QuantizeOptions, type(None)), "options", "QuantizeOptions, or None")
     return RunRequest(
         workload,
         machine,
@@ -396,22 +396,6 @@ def _inventory(machine: Arch, scheme: Scheme, costs: Costs | None) -> tuple[list
     machine.check_scheme(scheme)
     library = library_of(machine, costs)
     return build_inventory(machine, scheme, library), library
-
-
-def _check_options(options: QuantizeOptions | None) -> None:
-    expect(options, (QuantizeOptions, type(None)), "options", "QuantizeOptions, or None")
-
-
-def _check_progress(progress: Progress | None) -> None:
-    if progress is not None and not callable(progress):
-        raise AccelsimError(f"progress is {shown(progress)}, expected a function, or None")
-
-
-def _check_gated(gated_fraction: float | None) -> None:
-    if gated_fraction is not None:
-        expect(gated_fraction, (int, float), "gated fraction", "a number from 0 to 1, or None")
-        if not 0 <= gated_fraction <= 1:
-            raise AccelsimError(f"gated fraction is {gated_fraction}, expected 0 to 1")
 
 
 def _scheme(scheme: str | Scheme) -> Scheme:

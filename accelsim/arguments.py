@@ -39,6 +39,19 @@ def texts_of(value: Any, what: str, expected: str) -> list[str]:
     return items
 
 
+def check_progress(progress: Any) -> None:
+    """Raises AccelsimError for what cannot be called, and is not None."""
+    if progress is not None and not callable(progress):
+        raise AccelsimError(f"progress is {shown(progress)}, expected a function, or None")
+
+
+def check_gated(gated_fraction: Any) -> None:
+    """Raises AccelsimError for what is neither a number from 0 to 1 nor None."""
+    expect(gated_fraction, (int, float, type(None)), "gated fraction", "a number from 0 to 1, or None")
+    if gated_fraction is not None and not 0 <= gated_fraction <= 1:
+        raise AccelsimError(f"gated fraction is {gated_fraction}, expected 0 to 1")
+
+
 def shown(value: Any) -> str:
     """A short text for anything."""
     text = ascii(value) if isinstance(value, (str, bytes, int, float, type(None))) else ""

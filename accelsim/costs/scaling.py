@@ -25,10 +25,11 @@ def _interpolated(rows: Sequence[Row], node_nm: float, of: Callable[[Row], float
     low, high = of(below), of(above)
     if above is below:
         return low
-    if not (low > 0 and high > 0):
+    near, far = below["node_nm"], above["node_nm"]
+    if near == far or low <= 0 or high <= 0:
         raise AccelsimError(
-            f"cost table {LOGIC_SCALING.file}: the law gives {low:g} at {below['node_nm']:g} nm and {high:g} at "
-            f"{above['node_nm']:g} nm, expected more than 0"
+            f"cost tables: rows give {low:g} at {near:g} nm and {high:g} at {far:g} nm, expected figures above "
+            "0, one of each node"
         )
     share = math.log(node_nm / below["node_nm"]) / math.log(above["node_nm"] / below["node_nm"])
     return low * (high / low) ** share
@@ -87,7 +88,7 @@ class LogicScaling:
         """The row nearest to a node that is not its own."""
         if not any(row["node_nm"] != node_nm for row in self._rows):
             raise AccelsimError(
-                f"cost table {LOGIC_SCALING.file}: no row of another node than {node_nm:g} nm"
+                f"cost table {LOGIC_SCALING.file}: all rows are of {node_nm:g} nm, expected more"
             )
         return min(
             (row for row in self._rows if row["node_nm"] != node_nm),

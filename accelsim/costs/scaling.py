@@ -28,8 +28,8 @@ def _interpolated(rows: Sequence[Row], node_nm: float, of: Callable[[Row], float
     near, far = below["node_nm"], above["node_nm"]
     if near == far or low <= 0 or high <= 0:
         raise AccelsimError(
-            f"cost tables: rows give {low:g} at {near:g} nm and {high:g} at {far:g} nm, expected figures above "
-            "0, one of each node"
+            f"cost tables: rows give {low:g} at {near:g} nm and {high:g} at {far:g} nm, expected figures "
+            "above 0, one of each node"
         )
     share = math.log(node_nm / below["node_nm"]) / math.log(above["node_nm"] / below["node_nm"])
     return low * (high / low) ** share

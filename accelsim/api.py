@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelsim.arguments import check_gated, check_progress, expect, shown, texts_of
+from accelsim.arguments import check_gated, check_progress, expect, list_of, shown, texts_of
 from accelsim.compute.bits import DEFAULT_WIDTHS, check_widths
 from accelsim.costs import CostLibrary, Technology
 from accelsim.costs.query import price_component
@@ -106,11 +106,8 @@ def compare(
     activity: str = DATA,
 ) -> Comparison:
     """Simulate a workload at several schemes; savings are against the first. Raises as `run` does."""
-    if isinstance(schemes, (str, bytes)) or not isinstance(schemes, Iterable):
-        raise AccelsimError(
-            f"compare: schemes is {shown(schemes)}, expected a list such as ['8/8/-/-', '4/4/4/4']"
-        )
-    wanted = [_scheme(scheme) for scheme in schemes]
+    given = list_of(schemes, "compare: schemes", "schemes such as ['8/8/-/-', '4/4/4/4']")
+    wanted = [_scheme(scheme) for scheme in given]
     if not wanted:
         raise AccelsimError("compare: no scheme given, expected at least one such as 8/8/-/-")
     if len(set(wanted)) != len(wanted):

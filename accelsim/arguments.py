@@ -29,11 +29,16 @@ def path_of(value: Any, what: str) -> Path:
     return path
 
 
-def texts_of(value: Any, what: str, expected: str) -> list[str]:
-    """A list of texts. Raises AccelsimError for one text and for all else."""
+def list_of(value: Any, what: str, expected: str) -> list[Any]:
+    """A list. Raises AccelsimError for a text, which is a list only to Python, and for what is none."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise AccelsimError(f"{what} is {shown(value)}, expected a list of {expected}")
-    items = list(value)
+    return list(value)
+
+
+def texts_of(value: Any, what: str, expected: str) -> list[str]:
+    """A list of texts. Raises AccelsimError for one text and for all else."""
+    items = list_of(value, what, expected)
     for item in items:
         expect(item, str, f"{what}: one", f"a text, {expected}")
     return items

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from accelsim.arguments import check_gated, check_progress, expect, list_of, shown, texts_of
 from accelsim.compute.bits import DEFAULT_WIDTHS, check_widths
 from accelsim.costs import CostLibrary, Technology
 from accelsim.costs.check import check_tables
@@ -76,6 +77,7 @@ def run(
     change in them (`data`; without values as `tables`), or by the operands of the cost tables (`tables`).
     Raises AccelsimError on bad input, with one clear line.
     """
+    check_progress(progress)
     request = _request(
         trace,
         arch,
@@ -106,15 +108,13 @@ def compare(
     activity: str = DATA,
 ) -> Comparison:
     """Simulate a workload at several schemes; savings are against the first. Raises as `run` does."""
-    if isinstance(schemes, str):
-        raise AccelsimError(
-            f"compare: schemes is '{schemes}', expected a list such as ['8/8/-/-', '4/4/4/4']"
-        )
-    wanted = [_scheme(scheme) for scheme in schemes]
+    given = list_of(schemes, "compare: schemes", "schemes such as ['8/8/-/-', '4/4/4/4']")
+    wanted = [_scheme(scheme) for scheme in given]
     if not wanted:
         raise AccelsimError("compare: no scheme given, expected at least one such as 8/8/-/-")
     if len(set(wanted)) != len(wanted):
         raise AccelsimError(f"compare: a scheme is given twice in {', '.join(map(str, wanted))}")
+    check_progress(progress)
     machine = _machine(arch, overrides)
     for scheme in wanted:
         machine.check_scheme(scheme)  # all of them, before anything is opened or run
@@ -154,6 +154,7 @@ def bits(
     Raises AccelsimError on bad input, with one clear line.
     """
     wanted = check_widths(widths)
+    check_progress(progress)
     return measure_network(_request(trace, arch, scheme, overrides, options, costs), wanted, progress)
 
 
@@ -171,7 +172,7 @@ def validate(
     """
     from accelsim.validation import result
 
-    _check_gated(gated_fraction)
+    check_gated(gated_fraction)
     return result.validate(tables_folder(costs), gated_fraction, progress, tornado=tornado)
 
 
@@ -184,6 +185,7 @@ def cost_table(
     """Every constant, or those of one component, with unit, node, source and evidence."""
     import pandas as pd
 
+    expect(component, (str, type(None)), "component", "a name, or None")
     return pd.DataFrame(library_of(_machine(arch, ()), costs).rows(component))
 
 
@@ -201,7 +203,9 @@ def component_price(
 ) -> dict[str, Any]:
     """What one component costs at these sizes, `KEY=VALUE`, at the arch's node and supply, and what that
     rests on: scaling, laws with their errors, source (docs/costs.md). Raises AccelsimError."""
-    return price_component(library_of(_machine(arch, ()), costs), component, sizes)
+    expect(component, str, "component", "a name")
+    given = texts_of(sizes, "sizes", "KEY=VALUE")
+    return price_component(library_of(_machine(arch, ()), costs), component, given)
 
 
 def cost_list(
@@ -289,6 +293,7 @@ def explain_mapping(
     """
     import pandas as pd
 
+    expect(layer, str, "layer", "a layer's name")
     request = _request(trace, arch, scheme, overrides, options, costs, gated_fraction=0.0)
     request.workload.layer(layer)
     residency, choice = choose_mapping(request, layer)
@@ -336,9 +341,6 @@ def emit_rtl(
     machine.check_scheme(wanted)
     name = opened.layers[0].name if layer is None else layer
     words = opened.quantized_layer(name, wanted, machine.vector_size)
-    out = Path(out)
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "pe_top.sv").is_file())):
-        raise AccelsimError(f"rtl {out}: holds other files, expected a new folder or an earlier PE")
     return emit(machine, wanted, words, out)
 
 
@@ -381,9 +383,10 @@ def _request(
     """What is asked for, opened and read; the same scheme for every layer. Raises AccelsimError."""
     workload, machine, wanted = _open(trace), _machine(arch, overrides), _scheme(scheme)
     machine.check_scheme(wanted)  # before floats are convolved for the SQNR
-    _check_gated(gated_fraction)
-    if activity not in ACTIVITIES:
-        raise AccelsimError(f"activity is '{activity}', expected {' or '.join(ACTIVITIES)}")
+    check_gated(gated_fraction)
+    if not isinstance(activity, str) or activity not in ACTIVITIES:
+        raise AccelsimError(f"activity is {shown(activity)}, expected {' or '.join(ACTIVITIES)}")
+    expect(options, (QuantizeOptions, type(None)), "options", "QuantizeOptions, or None")
     return RunRequest(
         workload,
         machine,
@@ -400,15 +403,18 @@ def _request(
 
 
 def _open(trace: str | Path | Workload) -> Workload:
-    return open_workload(trace) if isinstance(trace, (str, Path)) else trace
+    if isinstance(trace, (str, Path)):
+        return open_workload(trace)
+    if not hasattr(trace, "quantized_layer"):
+        raise AccelsimError(f"trace is {shown(trace)}, expected a path, a name or an open workload")
+    return trace
 
 
 def _machine(arch: str | Path | Arch, overrides: Sequence[str]) -> Arch:
-    if isinstance(overrides, str):
-        raise AccelsimError(f"overrides is '{overrides}', expected a list of KEY=VALUE")
+    changes = texts_of(overrides, "overrides", "KEY=VALUE")
     if not isinstance(arch, Arch):
-        return load_arch(arch, list(overrides))
-    if overrides:
+        return load_arch(arch, changes)
+    if changes:
         raise AccelsimError("overrides apply to an arch given by name or file, not to an Arch object")
     return arch
 
@@ -419,10 +425,5 @@ def _inventory(machine: Arch, scheme: Scheme, costs: Costs | None) -> tuple[list
     return build_inventory(machine, scheme, library), library
 
 
-def _check_gated(gated_fraction: float | None) -> None:
-    if gated_fraction is not None and not 0 <= gated_fraction <= 1:
-        raise AccelsimError(f"gated fraction is {gated_fraction}, expected 0 to 1")
-
-
 def _scheme(scheme: str | Scheme) -> Scheme:
-    return scheme if isinstance(scheme, Scheme) else Scheme.parse(str(scheme))
+    return scheme if isinstance(scheme, Scheme) else Scheme.parse(scheme)

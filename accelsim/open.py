@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from accelsim.arguments import path_of
 from accelsim.errors import AccelsimError
 from accelsim.synthetic.networks import NETWORKS, Request, network, split_name
 from accelsim.synthetic.recipe import Recipe, is_recipe
@@ -31,7 +32,7 @@ def open_workload(
     `never`, whether layers of one filter are depthwise where their names say so. Raises AccelsimError on bad
     input, with one clear line.
     """
-    path, request = Path(name_or_path), Request(seq, batch, seed)
+    path, request = path_of(name_or_path, "trace"), Request(seq, batch, seed)
     try:
         is_file = path.is_file()
     except (OSError, ValueError):  # too long a name, an embedded NUL byte

@@ -193,7 +193,7 @@ def test_layers_of_the_wrong_type_are_refused() -> None:
             Geometry(1, 4, 4, 4, 4, **{name: value})
     with pytest.raises(AccelsimError, match=r"H is 4\.0, expected a whole number from 1"):
         Geometry(1, 4, 4.0, 4, 4)  # type: ignore[arg-type]
-    with pytest.raises(AccelsimError, match="expected a list such as"):
+    with pytest.raises(AccelsimError, match="expected a list of schemes such as"):
         compare("digits", schemes="4/4/4/4")
     with pytest.raises(AccelsimError, match="expected a list of KEY=VALUE"):
         run("digits", overrides="pes=4")

@@ -23,6 +23,7 @@ from safetensors.numpy import load_file
 from accelsim.api import run
 from accelsim.errors import AccelsimError
 from accelsim.report.results import RunResult, result_folder
+from accelsim.system import whole
 from accelsim.workload.geometry import Geometry
 
 Cli = Callable[..., Said]
@@ -236,21 +237,25 @@ def test_a_full_disk_leaves_things_as_they_were(
 def test_the_earlier_result_comes_back(
     result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The old folder is already out of the way when the new one cannot take its place."""
+    """Where two folders cannot be swapped, the old one is out of the way when the new one cannot take its
+    place."""
     result.write(tmp_path / "out", plots=False)
     before = contents(tmp_path)
     rename, calls = os.rename, []
 
-    def second_fails(source: Any, target: Any) -> None:
+    def third_fails(source: Any, target: Any) -> None:
         calls.append(target)
-        if len(calls) == 2:
+        if len(calls) == 3:
             no_space()
         rename(source, target)
 
-    monkeypatch.setattr(os, "rename", second_fails)
+    monkeypatch.setattr(whole, "_swap", lambda one, other: False)
+    monkeypatch.setattr(os, "rename", third_fails)
     with pytest.raises(AccelsimError, match="No space left"):
         result.write(tmp_path / "out", plots=False)
-    assert len(calls) == 3 and contents(tmp_path) == before
+    assert len(calls) == 4 and contents(tmp_path) == before
+    result.write(tmp_path / "out", plots=False)
+    assert len(calls) == 7 and [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, AccelsimError("no"), RuntimeError], ids=str)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 from accelsim.capture.calls import LayerCall, OnLayer
 from accelsim.capture.record import CalibrationSampler, Folder, Recorder
 from accelsim.errors import AccelsimError
+from accelsim.system.whole import scratch_folder
 from accelsim.trace.manifest import check_provenance
 from accelsim.trace.write import write_trace
 from accelsim.workload.graph import Graph
@@ -107,8 +107,8 @@ def write_captured(
     provenance says of the export; quantized: see Quantized. Raises AccelsimError, with nothing written.
     """
     target = settings.path
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        folder = Folder(Path(scratch))
+    with scratch_folder(target) as scratch:
+        folder = Folder(scratch)
         recorder = Recorder(folder)
         settings.report("run", 0, 1)
         model.run(inputs, on_layer=recorder)

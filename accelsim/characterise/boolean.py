@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 _TOKEN = re.compile(r"\s*([A-Za-z_][\w\[\].]*|[01]|[!'*&+|^()])")
 MAX_INPUTS = 12
+MAX_DEPTH = 50
 
 
 class NotBooleanError(ValueError):
@@ -25,6 +26,7 @@ def truth_table(text: str, inputs: Sequence[str]) -> int:
     values = {name: sum(1 << k for k in range(rows) if k >> i & 1) for i, name in enumerate(inputs)}
     values |= {"0": 0, "1": ones}
     tokens = _tokens(text)
+    depth: list[str] = []
 
     def either() -> int:
         value = both()
@@ -50,10 +52,16 @@ def truth_table(text: str, inputs: Sequence[str]) -> int:
 
     def term() -> int:
         token = tokens.pop() if tokens else ""
-        if token == "!":
-            return ones & ~term()
+        inverted = 0
+        while token == "!":
+            inverted ^= ones
+            token = tokens.pop() if tokens else ""
         if token == "(":
+            depth.append(token)
+            if len(depth) > MAX_DEPTH:
+                raise NotBooleanError(f"more than {MAX_DEPTH} nested brackets")
             value = either()
+            depth.pop()
             if not tokens or tokens.pop() != ")":
                 raise NotBooleanError(f"'{text}': ')' is missing")
         elif token in values:
@@ -63,7 +71,7 @@ def truth_table(text: str, inputs: Sequence[str]) -> int:
         while tokens and tokens[-1] == "'":
             tokens.pop()
             value = ones & ~value
-        return value
+        return value ^ inverted
 
     value = either()
     if tokens:

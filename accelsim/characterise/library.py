@@ -10,7 +10,8 @@ from pathlib import Path
 
 from accelsim.characterise.boolean import NotBooleanError, names_in, truth_table
 from accelsim.characterise.cells import Cell, Grid, LibraryFile
-from accelsim.characterise.liberty import Group, read_liberty
+from accelsim.characterise.liberty import Group, finite, read_liberty
+from accelsim.characterise.verilog import is_identifier
 from accelsim.errors import AccelsimError
 
 
@@ -108,9 +109,9 @@ def _native_grid(trees: Sequence[tuple[Path, Group]], files: Sequence[LibraryFil
 
 def _number(text: str, path: Path | str, what: str) -> float:
     try:
-        return float(text)
+        return finite(text)
     except ValueError:
-        raise AccelsimError(f"liberty {path}: {what} is '{text}', expected a number") from None
+        raise AccelsimError(f"liberty {path}: {what} is '{text[:40]}', expected a number") from None
 
 
 def _cell(group: Group, file: LibraryFile, grid: Grid, avoid: Sequence[str]) -> Cell | None:
@@ -121,6 +122,8 @@ def _cell(group: Group, file: LibraryFile, grid: Grid, avoid: Sequence[str]) -> 
     outputs = tuple(name for name, way in directions.items() if way == "output")
     if not outputs or any("three_state" in pin.attributes for pin in pins.values()):
         return None
+    if not all(is_identifier(name) for name in (*inputs, *outputs)):
+        return None  # a bus
     where = f"{file.name}, cell {group.argument}"
 
     def capacitance(name: str) -> float:

@@ -32,6 +32,7 @@ from accelsim.characterise.table import (
 from accelsim.characterise.timing import static_timing
 from accelsim.costs.technology import MAX_NODE_NM, MIN_NODE_NM
 from accelsim.errors import AccelsimError
+from accelsim.system.tools import end_tools
 from accelsim.version import __version__
 
 Progress = Callable[[str, int, int], None]  # what, done, of
@@ -82,7 +83,7 @@ def characterise(
         def one(block: Block) -> BlockRows:
             return characterise_block(block, synthesise, process)
 
-        made = _in_order(blocks, one, jobs, synthesise.stop, progress)
+        made = _in_order(blocks, one, jobs, progress)
         rows = [row for own in made for row in own.rows]
         complete = len(blocks) == len(everything)
         activity = [row for own in made for row in own.activity]
@@ -165,7 +166,6 @@ def _in_order(
     blocks: Sequence[Block],
     one: Callable[[Block], BlockRows],
     jobs: int,
-    stop: Callable[[], None],
     progress: Progress | None,
 ) -> list[BlockRows]:
     """Rows of all blocks in table order, `jobs` blocks at a time."""
@@ -178,7 +178,7 @@ def _in_order(
                     progress("blocks", done, len(blocks))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            stop()
+            end_tools()
             raise
     return [future.result() for future in futures]
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
+from accelsim_kernels.jit import njit
 
 from accelsim.characterise.circuit import FLIP_FLOP, GATE, LATCH, Circuit
 from accelsim.characterise.netlist import ONE
@@ -90,7 +90,7 @@ def simulate(
     )
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _evaluate(c, value, g, o):
     t = c.type_of[g]
     row = 0
@@ -100,7 +100,7 @@ def _evaluate(c, value, g, o):
     return c.t_truth[c.t_truth_start[c.t_output_start[t] + o] + row]
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _settle(c, timing, value):
     """Every gate at the value of its function."""
     for g in timing.order:
@@ -110,7 +110,7 @@ def _settle(c, timing, value):
                 value[net] = _evaluate(c, value, g, o)
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _state(c, value, g):
     """Inputs of an instance in the low bits, outputs above them."""
     first, last = c.input_start[g], c.input_start[g + 1]
@@ -124,7 +124,7 @@ def _state(c, value, g):
     return row
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _schedule(s, net, value, ticks, pin):
     """Let `net` become `value` after `ticks`; a waiting change to the other value is taken back."""
     if s.slot[net] >= 0:
@@ -146,7 +146,7 @@ def _schedule(s, net, value, ticks, pin):
     s.counters[WAITING] += 1
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _unlink(s, net):
     """Take a net's change out of the wheel."""
     slot, before, after = s.slot[net], s.before[net], s.after[net]
@@ -162,7 +162,7 @@ def _unlink(s, net):
     s.counters[WAITING] -= 1
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _toggle(c, timing, s, net):
     """One transition: its energy, and what it makes the cells behind it do."""
     edge = 1 if s.value[net] else 0  # of the net: 0 rising, 1 falling
@@ -196,7 +196,7 @@ def _toggle(c, timing, s, net):
         _react(c, timing, s, c.fan_instance[k], c.fan_pin[k])
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _react(c, timing, s, g, pin):
     """An input pin of instance g has changed."""
     t = c.type_of[g]
@@ -231,7 +231,7 @@ def _react(c, timing, s, g, pin):
         _schedule(s, net, value, timing.delay_ticks[c.arc_start[g] + own, 0 if value else 1], pin)
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _advance(c, timing, s, until):
     """Process all changes up to and including tick `until`; below 0: until nothing waits."""
     while s.counters[WAITING] > 0 if until < 0 else s.counters[NOW] <= until:
@@ -243,7 +243,7 @@ def _advance(c, timing, s, until):
         s.counters[NOW] += 1
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _settled_energy(c, timing):
     """fJ of one transition of each net, [net, edge], internal energy as the mean over the arcs."""
     energy = np.zeros((c.nets, 2))
@@ -266,7 +266,7 @@ def _settled_energy(c, timing):
     return energy
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _initial(c, timing):
     """Stored bits 0, everything else settled."""
     s = State(
@@ -286,7 +286,7 @@ def _initial(c, timing):
     return s
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _run(c, timing, vectors, warm_up, cycle_ticks, hold_ticks):
     s = _initial(c, timing)
     settled = _settled_energy(c, timing)

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import signal
-import subprocess
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +14,7 @@ from accelsim.characterise.library import Library
 from accelsim.characterise.netlist import Netlist, netlist_of
 from accelsim.characterise.recipe import Recipe
 from accelsim.characterise.roles import FANOUT, PLAIN_ADDERS, PLAIN_FULL_ADDER, PLAIN_HALF_ADDER, Roles
-from accelsim.errors import AccelsimError
+from accelsim.system.tools import find_tool, run_tool
 
 # Map for area under the target delay, buffer nets of many loads, then size up and down.
 ABC_SCRIPT = (
@@ -31,14 +27,14 @@ ABC_REDUCE_PLAIN_ADDERS = "ifraig;"
 # A delay target when none is given, in delays of an inverter that drives FANOUT of its kind.
 TARGET_INVERTERS = 40
 MAPPING_LOAD_INVERTERS = 3
+# What flip-flops and latches do; other attributes of theirs are not for the mapper.
+STORAGE_FUNCTIONS = ("next_state", "clocked_on", "data_in", "enable")
 DEFAULT_MAX_LOAD = 50  # library units
 
 
 def find_yosys() -> str:
     """Its version. Raises AccelsimError when it is not installed."""
-    if shutil.which("yosys") is None:
-        raise AccelsimError("yosys is not installed: expected it in the path (Debian: apt install yosys)")
-    said = subprocess.run(["yosys", "-V"], capture_output=True, text=True, timeout=60).stdout.split()
+    said = run_tool([find_tool("yosys", "yosys"), "-V"], Path(os.path.sep), 60, "yosys -V").split()
     return " ".join(said[:2]) or "Yosys"
 
 
@@ -50,7 +46,6 @@ class Synthesiser:
     roles: Roles
     recipe: Recipe
     folder: Path
-    _running: set[subprocess.Popen] = field(default_factory=set, repr=False)
 
     def prepare(self) -> None:
         """Files that all blocks share."""
@@ -81,7 +76,9 @@ class Synthesiser:
         base = self.folder / block.name
         Path(f"{base}.v").write_text(block.verilog)
         Path(f"{base}.ys").write_text("\n".join(self._script(block)) + "\n")
-        self._yosys(block)
+        run_tool(
+            ["yosys", "-q", f"{block.name}.ys"], self.folder, self.recipe.timeout_s, f"yosys: {block.name}"
+        )
         module = json.loads(Path(f"{base}.json").read_text())["modules"][block.name]
         for suffix in (".v", ".ys", ".json"):
             Path(f"{base}{suffix}").unlink()
@@ -109,38 +106,6 @@ class Synthesiser:
             "opt_clean -purge",
             f"write_json {block.name}.json",
         ]
-
-    def _yosys(self, block: Block) -> None:
-        # A session of its own, so that Yosys and the abc it starts can be ended together.
-        process = subprocess.Popen(
-            ["yosys", "-q", f"{block.name}.ys"], cwd=self.folder, text=True, errors="replace",
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-        self._running.add(process)
-        try:
-            said, _ = process.communicate(timeout=self.recipe.timeout_s)
-        except subprocess.TimeoutExpired:
-            self._end(process)
-            raise AccelsimError(
-                f"yosys: {block.name} is not done after {self.recipe.timeout_s:g} s"
-            ) from None
-        finally:
-            self._running.discard(process)
-        if process.returncode:
-            lines = said.strip().splitlines()
-            last = next((line for line in lines if "ERROR" in line), lines[-1] if lines else "no message")
-            raise AccelsimError(f"yosys: {block.name}: {last}")
-
-    def stop(self) -> None:
-        """End the runs of Yosys under way; the calls that wait for them raise AccelsimError."""
-        for process in list(self._running):
-            self._end(process)
-
-    @staticmethod
-    def _end(process: subprocess.Popen) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
 
     def _black_boxes(self) -> str:
         roles = self.roles
@@ -212,8 +177,10 @@ def _mapping_cell(cell: Cell) -> list[str]:
     for kind in ("ff", "latch"):
         storage = cell.group.first(kind)
         if storage is not None:
-            # Reprinted as read, so that names of states and their quotes stay what the functions expect.
-            attributes = " ".join(f'{key} : "{value}";' for key, value in storage.attributes.items())
+            # Functions and names have been read, and stay what they were; nothing else is handed on.
+            attributes = " ".join(
+                f'{key} : "{value}";' for key, value in storage.attributes.items() if key in STORAGE_FUNCTIONS
+            )
             lines.append(f"    {kind} ({storage.argument}) {{ {attributes} }}")
     for name, capacitance in zip(cell.inputs, cell.capacitances_ff, strict=True):
         clock = " clock : true;" if cell.pins[name].attributes.get("clock") == "true" else ""
@@ -237,7 +204,8 @@ def _mapping_arc(cell: Cell, output: str, name: str) -> list[str]:
     if not groups:
         return []
     arc = next((group for group in groups if "when" not in group.attributes), groups[0])
-    sense = arc.attributes.get("timing_sense", "non_unate")
+    sense = arc.attributes.get("timing_sense", "")
+    sense = sense if sense in ("positive_unate", "negative_unate") else "non_unate"
     lines = [f'      timing () {{ related_pin : "{name}"; timing_sense : {sense};']
     for kind in DELAY_TABLES:
         table = arc.first(kind)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from accelsim.characterise.netlist import Netlist
 from accelsim.characterise.simulator import Activity
 from accelsim.costs.tables import ACTIVITY, ALL_TABLES, CLOCK_CELLS, DATAPATH, TABLES_DIR
 from accelsim.errors import AccelsimError
+from accelsim.system.whole import scratch_folder, whole_folder, writing
 
 PARAMETERS = (
     "weight_bits", "activation_bits", "vector_size", "activation_signed", "weight_scale_bits",
@@ -123,22 +122,8 @@ def check_target(out: Path) -> None:
 
 @contextmanager
 def table_folder(out: Path) -> Iterator[tuple[Path, Path]]:
-    """Two folders beside `out`: one for tables, which takes the place of `out` on success, and one for
-    scratch files."""
+    """Two new folders: of tables, which takes the place of `out` on success, and of scratch files."""
     check_target(out)
-    scratch: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name[:100]}.", dir=out.parent))
-        tables, work = scratch / "tables", scratch / "work"
-        tables.mkdir()
-        work.mkdir()
+    with writing("costs", out), scratch_folder(out) as work, whole_folder(out) as tables:
         yield tables, work
-        if out.exists():
-            out.rename(scratch / "old")
-        os.rename(tables, out)
-    except OSError as error:
-        raise AccelsimError(f"costs {out}: cannot be written: {error.strerror or error}") from None
-    finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
+        check_target(out)  # others may have written meanwhile

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
+from accelsim_kernels.jit import njit
 
 from accelsim.characterise.circuit import CLOCK_GATE, FLIP_FLOP, GATE, LATCH
 from accelsim.characterise.netlist import ONE, ZERO
@@ -34,7 +34,7 @@ class Timing(NamedTuple):
     passive_fj: np.ndarray  # float32[entry, 2]
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _interval(axis, x):
     k = 0
     while k < len(axis) - 2 and x > axis[k + 1]:
@@ -42,7 +42,7 @@ def _interval(axis, x):
     return k
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _look_up(table, slews, loads, slew, load):
     """Bilinear in (slew, load); held at the fastest slew, extrapolated above it and in the load."""
     i, j = _interval(slews, slew), _interval(loads, load)
@@ -53,7 +53,7 @@ def _look_up(table, slews, loads, slew, load):
     return low * (1 - a) + high * a
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def static_timing(c):
     """Timing of a Circuit: arrival times, order of evaluation, delays and energies of its arcs."""
     instances = len(c.type_of)
@@ -153,7 +153,7 @@ def static_timing(c):
     return Timing(critical, latest_clock, order[:ready], on_clock, ticks, energy, starts, passive)
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _at_operating_point(c, slew, on_clock):
     instances = len(c.type_of)
     ticks = np.full((c.arc_start[instances], 2), int(1 / TICK_PS), np.int32)

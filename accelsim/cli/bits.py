@@ -15,6 +15,7 @@ from accelsim.cli.options import (
     TraceArgument,
     quantize_options_of,
 )
+from accelsim.errors import printable
 
 _LAYER_COLUMNS = {
     "layer": "layer",
@@ -78,4 +79,4 @@ def bits_command(
         f"The machine has {own['accumulator_bits']}, where {own['overflows']:,} accumulations overflow."
     )
     if out is not None:
-        typer.echo(f"results in {out}/")
+        typer.echo(f"results in {printable(out)}/")

@@ -10,7 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from accelsim.cli.options import ArchOption, CostsOption, SetOption
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, printable
+from accelsim.system.whole import whole_file
 
 
 class _ShowByDefault(TyperGroup):
@@ -68,7 +69,7 @@ def costs_command(
         how: dict[str, Any] = {"overrides": overrides or (), "costs": costs}
         if accelergy is not None:
             for path in _written(accelergy, api.accelergy_tables(arch, scheme, **how)):
-                typer.echo(f"wrote {path}")
+                typer.echo(f"wrote {printable(path)}")
             return
         frame = (api.clock_table if frequency else api.cost_list)(arch, scheme, **how)
         if component:
@@ -114,14 +115,11 @@ def check_command(
 def _written(folder: Path, texts: Mapping[str, str]) -> Iterator[Path]:
     """Files in a folder that is there, each whole or as it was."""
     for name, text in texts.items():
-        new = folder / f".{name}.new"
         try:
-            new.write_text(text, encoding="utf-8")
-            new.replace(folder / name)
+            with whole_file(folder / name) as new:
+                new.write_text(text, encoding="utf-8")
         except OSError as error:
             raise AccelsimError(f"{folder / name}: cannot be written: {error.strerror or error}") from None
-        finally:
-            new.unlink(missing_ok=True)
         yield folder / name
 
 
@@ -147,6 +145,6 @@ def characterise_command(
         done = api.characterise_costs(
             liberty, node_nm, out, pattern=pattern, jobs=jobs, recipe=recipe, progress=progress
         )
-    typer.echo(f"{done.rows} rows of {done.blocks} blocks in {done.out}/")
+    typer.echo(f"{done.rows} rows of {done.blocks} blocks in {printable(done.out)}/")
     if not done.complete:
         typer.echo("not a folder for --costs: the blocks that --filter left out are missing")

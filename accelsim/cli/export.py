@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from accelsim.cli.options import ArchOption, SetOption
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, one_line, printable
 
 SourceArgument = Annotated[
     Path,
@@ -109,8 +109,8 @@ def export_command(
         )
     for warning in caught:
         if issubclass(warning.category, UserWarning):
-            typer.echo(f"warning: {' '.join(str(warning.message).split())}", err=True)
-    typer.echo(f"wrote {written}")
+            typer.echo(f"warning: {one_line(str(warning.message))}", err=True)
+    typer.echo(f"wrote {printable(written)}")
 
 
 def _words(
@@ -141,7 +141,7 @@ def _torch(
     import accelsim.torch
 
     if source.suffix == ".py":
-        typer.echo(f"running {source} as code", err=True)
+        typer.echo(f"running {printable(source)} as code", err=True)
         found = _run(source)
     else:
         found = _load(source, inputs, calibration)

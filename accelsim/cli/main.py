@@ -6,7 +6,6 @@ import atexit
 import gc
 import io
 import os
-import signal
 import sys
 import warnings
 from pathlib import Path
@@ -36,7 +35,7 @@ from accelsim.cli.options import (
 )
 from accelsim.cli.trace import trace_app
 from accelsim.cli.validate import validate_command
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, one_line, printable
 
 if TYPE_CHECKING:
     from accelsim.report.results import Comparison, RunResult
@@ -212,7 +211,7 @@ def plot_command(
     from accelsim.report.layer_plots import plot_folder
 
     for path in plot_folder(folder, out):
-        typer.echo(f"wrote {path}")
+        typer.echo(f"wrote {printable(path)}")
 
 
 @app.command("rtl")
@@ -236,7 +235,7 @@ def rtl_command(
     if costs is not None and not synth:
         raise AccelsimError("--costs is for --synth, which is not given")
     api.emit_rtl(out, arch, scheme, trace=trace, layer=layer, overrides=overrides or ())
-    typer.echo(f"wrote {out}/; `make` in it runs the testbench with Verilator")
+    typer.echo(f"wrote {printable(out)}/; `make` in it runs the testbench with Verilator")
     if synth:
         cells, compared = api.synthesise_rtl(
             out, arch, scheme, overrides=overrides or (), liberty=liberty, costs=costs
@@ -264,8 +263,6 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = _warn
-    # Ends as an interrupt does, which takes what is half written along.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = app(standalone_mode=False)
     except AccelsimError as error:
@@ -283,18 +280,18 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        _fail(f"{error.filename or 'file system'}: {error.strerror or error}")
+        _fail(f"{error.filename or 'output'}: {error.strerror or error}")
     except MemoryError:
         _fail("out of memory: expected a smaller trace or machine")
     sys.exit(status or 0)
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    typer.echo("warning: " + " ".join(str(message).split()), err=True)
+    typer.echo(f"warning: {one_line(str(message))}", err=True)
 
 
 def _fail(message: str) -> None:
-    typer.echo("error: " + " ".join(message.split()), err=True)
+    typer.echo(f"error: {one_line(message)}", err=True)
     sys.exit(2)
 
 
@@ -319,7 +316,7 @@ def _target(out: Path | None, trace: str, scheme: str = "") -> Path:
 
 
 def _written(target: Path) -> None:
-    typer.echo(f"results in {target}/")
+    typer.echo(f"results in {printable(target)}/")
 
 
 def _print_run(result: RunResult) -> None:

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from accelsim.errors import printable
 from accelsim.report.shown import title_of
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def print_frame(frame: pd.DataFrame) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in frame.columns:
         numeric = frame[column].dtype.kind in "iuf"
-        table.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(printable(column), justify="right" if numeric else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(*(_text(value) for value in row))
     _console().print(table)
@@ -82,10 +83,10 @@ def print_sensitivity(rows: pd.DataFrame) -> None:
 def print_mapping(values: Mapping[str, Any]) -> None:
     """Name and value, one a line; nested mappings are flattened with dots."""
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
+    table.add_column(style="bold", overflow="fold")
     table.add_column(overflow="fold")
     for name, value in _flat("", values):
-        table.add_row(name, _text(value))
+        table.add_row(printable(name), _text(value))
     _console().print(table)
 
 
@@ -95,10 +96,10 @@ def summary_table(
     """Metrics down, schemes across; with a comparison also what each saves against the first, and its columns
     of measured accuracy."""
     first = runs[0].summary
-    table = Table(title=title_of(first), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("metric")
+    table = Table(title=printable(title_of(first)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("metric", overflow="fold")
     for run in runs:
-        table.add_column(run.summary["scheme"], justify="right")
+        table.add_column(run.summary["scheme"], justify="right", overflow="fold")
 
     def line(name: str, values: Sequence[str]) -> None:
         table.add_row(name, *values)
@@ -215,6 +216,6 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.5g}"
-    if isinstance(value, int) or type(value).__module__ == "numpy":
-        return f"{value:,}" if not isinstance(value, str) else value
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if not isinstance(value, str) and (isinstance(value, int) or type(value).__module__ == "numpy"):
+        return f"{value:,}"
+    return printable(", ".join(map(str, value)) if isinstance(value, list | tuple) else value)

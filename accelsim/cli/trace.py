@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from accelsim.cli.options import QuantizeOption, TraceArgument, quantize_options_of
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, printable
 
 trace_app = typer.Typer(
     help="Look inside a trace, quantize a float trace, or make one without weights.",
@@ -60,7 +60,7 @@ def trace_quantize_command(
         )
     check_overwrite(out, source.path)
     written = quantize_trace(source, out, schemes, vector_size, options, keep_floats=keep_floats)
-    typer.echo(f"wrote {written}")
+    typer.echo(f"wrote {printable(written)}")
 
 
 @trace_app.command("synth")
@@ -95,4 +95,4 @@ def trace_synth_command(
     if not isinstance(trace, SyntheticWorkload):
         raise AccelsimError(f"trace {network}: holds tensors already, expected a network or a topology")
     written = write_tensors(trace, out) if tensors else write_recipe(trace, out)
-    typer.echo(f"wrote {written}")
+    typer.echo(f"wrote {printable(written)}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from accelsim.cli.options import CostsOption, PlotOption
+from accelsim.errors import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +54,7 @@ def validate_command(
     if result.tornado is not None:
         _print_tornado(result.tornado)
     if out is not None:
-        typer.echo(f"results in {out}/")
+        typer.echo(f"results in {printable(out)}/")
 
 
 def _print_rows(rows: pd.DataFrame) -> None:

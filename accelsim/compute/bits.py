@@ -14,6 +14,7 @@ from accelsim_kernels import ERROR, WRAP, scan
 from accelsim_kernels.scan import BINS
 from numpy.typing import NDArray
 
+from accelsim.arguments import expect
 from accelsim.compute.lanes import (
     accumulate_layer,
     channels_of,
@@ -119,6 +120,7 @@ class _Sums:
 
 def check_widths(widths: Iterable[int]) -> tuple[int, ...]:
     """The widths, ascending, each once. Raises AccelsimError for one that no accumulator has."""
+    expect(widths, Iterable, "widths", "a list of whole numbers")
     known = tuple(widths)
     for bits in known:
         if isinstance(bits, bool) or not isinstance(bits, (int, np.integer)):

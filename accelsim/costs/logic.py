@@ -14,6 +14,7 @@ from accelsim.costs.component import NOTHING, BlockCost
 from accelsim.costs.dot import CHANGING, HELD
 from accelsim.costs.laws import Law, LeftOut, Terms, fit_law, power_between
 from accelsim.costs.tables import Datapath, Row
+from accelsim.errors import AccelsimError
 
 # Words of the arrays that were synthesized.
 ARRAY_DEPTHS = {"latch": (4, 8, 16), "ff": (16,)}
@@ -229,6 +230,11 @@ class LogicBlocks:
         modes = ("idle", "read", "write")
         idle, read, write = (self._datapath.find("array", mode, kind=kind, depth=depth) for mode in modes)
         widths, names = [(row["width_bits"],) for row in idle], [row.text["block"] for row in idle]
+        if any([(row["width_bits"],) for row in rows] != widths for rows in (read, write)):
+            raise AccelsimError(
+                f"cost table datapath.csv: arrays of kind {kind} and depth {depth} have other widths idle, "
+                "reading and writing, expected the same in the same order"
+            )
         reaching_all = [row["input_pin_energy_fj"] + row["hidden_energy_fj"] for row in write]
         columns = {
             "area_um2": [row["area_um2"] for row in idle],

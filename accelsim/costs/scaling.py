@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from accelsim.costs.component import BlockCost, ComponentCost
-from accelsim.costs.tables import Row
+from accelsim.costs.tables import LOGIC_SCALING, Row
 from accelsim.costs.technology import Technology
 from accelsim.errors import AccelsimError
 
@@ -28,6 +28,12 @@ def _interpolated(rows: Sequence[Row], node_nm: float, of: Callable[[Row], float
     low, high = of(below), of(above)
     if above is below:
         return low
+    near, far = below["node_nm"], above["node_nm"]
+    if near == far or low <= 0 or high <= 0:
+        raise AccelsimError(
+            f"cost tables: rows give {low:g} at {near:g} nm and {high:g} at {far:g} nm, expected figures "
+            "above 0, one of each node"
+        )
     share = math.log(node_nm / below["node_nm"]) / math.log(above["node_nm"] / below["node_nm"])
     return low * (high / low) ** share
 
@@ -50,13 +56,19 @@ class LogicScaling:
         """a2 V^2 + a1 V + a0, energy per operation up to a constant shared by all nodes."""
 
         def polynomial(row: Row) -> float:
+            energy = row["energy_a2"] * voltage_v**2 + row["energy_a1"] * voltage_v + row["energy_a0"]
+            if energy <= 0 or row["energy_a2"] == 0:
+                raise AccelsimError(
+                    f"cost table {LOGIC_SCALING.file} line {row.line}: the energy law gives {energy:g} at "
+                    f"{voltage_v:g} V, expected a parabola above 0"
+                )
             if 2 * row["energy_a2"] * voltage_v + row["energy_a1"] <= 0:
                 lowest_v = -row["energy_a1"] / (2 * row["energy_a2"])
                 raise AccelsimError(
                     f"technology voltage_v: {voltage_v} is below the range of the {row['node_nm']:g} nm "
                     f"energy law, expected above {lowest_v:.3f}"
                 )
-            return row["energy_a2"] * voltage_v**2 + row["energy_a1"] * voltage_v + row["energy_a0"]
+            return energy
 
         below_table = min(1.0, node_nm / self._smallest_nm) ** self._energy_exponent
         return _interpolated(self._rows, node_nm, polynomial) * below_table
@@ -88,6 +100,10 @@ class LogicScaling:
 
     def _beside(self, node_nm: float) -> Row:
         """The row nearest to a node that is not its own."""
+        if not any(row["node_nm"] != node_nm for row in self._rows):
+            raise AccelsimError(
+                f"cost table {LOGIC_SCALING.file}: all rows are of {node_nm:g} nm, expected more"
+            )
         return min(
             (row for row in self._rows if row["node_nm"] != node_nm),
             key=lambda row: abs(math.log(row["node_nm"] / node_nm)),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from accelsim.errors import AccelsimError
 
+# In any unit: what lies beyond is a mistake, and would only overflow in a law.
+_SMALLEST, _LARGEST = 1e-12, 1e12
+_MOST_BYTES = 16 << 20
 TABLES_DIR = Path(__file__).parent / "tables"
 
 
@@ -109,20 +112,29 @@ def read_table(spec: TableSpec, tables_dir: Path) -> list[Row]:
     """Every row of one table, checked against its spec."""
     path = tables_dir / spec.file
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise AccelsimError(f"cost table {path}: is larger than {_MOST_BYTES >> 20} MB")
         content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = list(_numbered(content))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AccelsimError(f"cost table {path}: cannot be read ({type(error).__name__})") from None
-    reader = csv.reader(io.StringIO(content, newline=""))
-    header = next(reader, [])
+    header = lines[0][1] if lines else []
     missing = [column for column in spec.columns if column not in header]
     if missing:
         raise AccelsimError(f"cost table {path}: column '{missing[0]}' is missing from the header")
     if not content.endswith("\n"):
         raise AccelsimError(f"cost table {path}: truncated, the last line has no end")
-    rows = [_checked_row(spec, path, reader.line_num, header, fields) for fields in reader]
+    rows = [_checked_row(spec, path, line, header, fields) for line, fields in lines[1:]]
     if not rows:
         raise AccelsimError(f"cost table {path}: no rows, expected at least one")
     return rows
+
+
+def _numbered(content: str) -> Iterator[tuple[int, list[str]]]:
+    """Lines of a CSV text, each with its number."""
+    reader = csv.reader(io.StringIO(content, newline=""))
+    for fields in reader:
+        yield reader.line_num, fields
 
 
 def _checked_row(spec: TableSpec, path: Path, line: int, header: list[str], fields: list[str]) -> Row:
@@ -141,12 +153,12 @@ def _checked_row(spec: TableSpec, path: Path, line: int, header: list[str], fiel
             value = float(cell)
         except ValueError:
             value = math.nan
-        low_enough = value <= 0 if column in spec.positive else value < 0
-        if not math.isfinite(value) or (column not in spec.signed and low_enough):
+        least = _SMALLEST if column in spec.positive else 0.0
+        if not abs(value) <= _LARGEST or (column not in spec.signed and value < least):
             kind = "a number" if column in spec.signed else "a number above 0"
             if column in spec.zero_or_more or column in spec.optional:
                 kind = "a number of at least 0"
-            raise AccelsimError(f"cost table {path} line {line}: {column} is '{cell}', expected {kind}")
+            raise AccelsimError(f"cost table {path} line {line}: {column} is '{cell[:40]}', expected {kind}")
         numbers[column] = value
     return Row(line, {c: cells[c] for c in (*spec.text, *spec.labels)}, numbers)
 

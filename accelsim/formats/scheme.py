@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from accelsim.arguments import expect
 from accelsim.errors import AccelsimError
 from accelsim.formats.catalogue import FLOAT_SCALE, INT, SCHEMES, integer_operand
 from accelsim.formats.operand import MAX_BLOCK, Operand
@@ -76,6 +77,7 @@ class Scheme:
 
         A scale written `fp` is a float32 a vector (VS-Quant's single-level scales): no machine executes it.
         """
+        expect(text, str, "scheme", "a text such as 4/4/4/4")
         text = text.strip()
         if text in SCHEMES:
             return cls(*SCHEMES[text])

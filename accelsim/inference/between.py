@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from accelsim_kernels import ppu_static, ppu_vector
-from numba import njit
+from accelsim_kernels.jit import njit
 from numpy.typing import NDArray
 
 from accelsim.errors import AccelsimError

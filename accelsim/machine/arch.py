@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from accelsim.arguments import expect, texts_of
 from accelsim.errors import AccelsimError
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme, parse_residual
@@ -20,6 +21,8 @@ from accelsim.machine.dataflows import DataflowName
 # The longest reduction of ResNet-50, 3*3*512 products: what `accumulator_bits: auto` is sized for.
 LONGEST_REDUCTION = 4608
 _MAX_FILE_BYTES = 1 << 18
+_MOST_YAML_CHARACTERS = 1 << 19
+_DEEPEST_YAML = 20
 _MAX_NAME = 200
 MIN_ACCUMULATOR_BITS, MAX_ACCUMULATOR_BITS = 24, 62
 
@@ -255,9 +258,10 @@ def load_arch(name: str | Path, overrides: list[str] | None = None) -> Arch:
     An arch file may start from another with `base: <preset>` and give only what differs.
     Raises AccelsimError naming the file, the key and what was expected.
     """
+    expect(name, (str, Path), "arch", "the name of a preset, or a path")
     where = f"arch {str(name)[:_MAX_NAME]}"
     data = _read(name, where, depth=0)
-    for item in overrides or []:
+    for item in texts_of(overrides or [], "overrides", "KEY=VALUE"):
         _override(data, item)
     try:
         return Arch.model_validate(data)
@@ -304,10 +308,19 @@ def _file_text(path: Path, where: str) -> str:
 
 
 def load_yaml(text: str, where: str) -> Any:
-    """Plain YAML: no anchors, which can make a small file expand without end, and no key twice."""
+    """Plain YAML: no anchors, which can make a small file expand without end, no key twice, and nothing so
+    deep or so long that reading it takes longer than anyone waits."""
+    if len(text) > _MOST_YAML_CHARACTERS:
+        raise AccelsimError(f"{where}: {len(text):,} characters, expected at most {_MOST_YAML_CHARACTERS:,}")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
-            raise AccelsimError(f"{where}: YAML aliases are not allowed, expected plain values")
+        depth = 0
+        for event in yaml.parse(text, Loader=_Loader):
+            if isinstance(event, yaml.AliasEvent):
+                raise AccelsimError(f"{where}: YAML aliases are not allowed, expected plain values")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST_YAML:
+                raise AccelsimError(f"{where}: is nested more than {_DEEPEST_YAML} deep")
         return yaml.load(text, Loader=_Loader)
     except AccelsimError:
         raise

@@ -8,8 +8,9 @@ for every combination of constants that it is called with, and optimize it again
 
 from __future__ import annotations
 
+from accelsim_kernels.jit import njit
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from accelsim.machine import dataflows, timing

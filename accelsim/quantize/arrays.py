@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.arguments import shown
 from accelsim.errors import AccelsimError
 from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.operand import Operand
@@ -74,9 +75,9 @@ class QuantizeOptions:
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in choices:
                 raise AccelsimError(
-                    f"quantize options: {name} is {getattr(self, name)!r}, "
+                    f"quantize options: {name} is {shown(getattr(self, name))}, "
                     f"expected one of {', '.join(choices)}"
                 )
         for name in PERCENTILES:

@@ -7,7 +7,7 @@ NumPy makes several passes with float64 temporaries over tensors of tens of mill
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from accelsim_kernels.jit import njit
 from numpy.typing import NDArray
 
 from accelsim.formats.element import Element

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+from accelsim.arguments import path_of
 from accelsim.errors import AccelsimError
+from accelsim.system.whole import whole_folder, writing
 
 TABLES = ("layers", "components", "area", "stalls")
 BITS_TABLES = ("layers", "widths", "histograms", "codes")
@@ -33,24 +33,11 @@ _MAX_NAME_BYTES = 200
 @contextmanager
 def result_folder(out: str | Path) -> Iterator[Path]:
     """A fresh folder beside `out` that takes its place on success and vanishes on failure."""
-    out = Path(out)
+    out = path_of(out, "results")
     check_target(out)
-    made = [parent for parent in (out.parent, *out.parent.parents) if not parent.exists()]
-    scratch: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name[:100]}.", dir=out.parent))
-        scratch.chmod(0o755)
-        yield scratch
-        _replace(scratch, out)
-    except OSError as error:
-        raise AccelsimError(f"results {out}: cannot be written: {error.strerror or error}") from None
-    finally:
-        if scratch is not None and scratch.exists():
-            shutil.rmtree(scratch, ignore_errors=True)
-        for parent in made:
-            with suppress(OSError):
-                parent.rmdir()  # only where nothing was put into it
+    with writing("results", out), whole_folder(out) as folder:
+        yield folder
+        check_target(out)  # others may have written meanwhile
 
 
 def check_target(out: Path) -> None:
@@ -84,19 +71,3 @@ def _is_result(folder: Path) -> bool:
     if "comparison.csv" in names:
         return names <= _FILES and all(_is_result(inner) for inner in folders)
     return bool({"summary.json", "bits.json", "validate.csv"} & names) and names <= _FILES and not folders
-
-
-def _replace(scratch: Path, out: Path) -> None:
-    if not out.exists():
-        os.rename(scratch, out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-    try:
-        os.rename(out, old / out.name)
-        try:
-            os.rename(scratch, out)
-        except OSError:
-            os.rename(old / out.name, out)
-            raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
 
-from accelsim.errors import AccelsimError
-from accelsim.machine.arch import Arch
+from accelsim.arguments import path_of
 from accelsim.report.plots import save_figure
+from accelsim.report.read import LayerTable, read_results
 from accelsim.sim.layer_run import STALL_REASONS
+from accelsim.system.whole import whole_files, writing
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # In a run of more layers than this the axis numbers layers instead of naming them, and points have no labels.
 _MOST_NAMES = 64
 _LABELLED = 4
-_NEEDED = (
-    "layer", "macs", "cycles", "utilization", "bound_cycles", "bound_by", "dram_read_bits", "dram_write_bits",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Run:
-    title: str
-    arch: Arch
-    layers: pd.DataFrame
 
 
 def plot_folder(folder: str | Path, out: str | Path | None = None) -> list[Path]:
@@ -42,49 +30,21 @@ def plot_folder(folder: str | Path, out: str | Path | None = None) -> list[Path]
     out: where to, by default into the result folder(s). Returns the files written. Raises AccelsimError for a
     folder that holds no results, and for a damaged file in it.
     """
-    folder = Path(folder)
-    if (folder / "summary.json").is_file():
-        runs = [folder]
-    elif (folder / "comparison.csv").is_file():
-        runs = sorted(path.parent for path in folder.glob("*/summary.json"))
-    else:
-        raise AccelsimError(f"plot {folder}: no summary.json or comparison.csv, expected a result folder")
-    read = [_read(own) for own in runs]
+    folder = path_of(folder, "plot")
+    read = read_results(folder)
+    target = folder if out is None else path_of(out, "plot: out")
     written: list[Path] = []
-    for own, run in zip(runs, read, strict=True):
-        target = own if out is None else Path(out) / (own.name if len(runs) > 1 else "")
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            for name, figure in (
+    with writing("plot", target), whole_files(target) as scratch:
+        for name, run in read.items():
+            own = name if out is None or len(read) > 1 else ""
+            (scratch / own).mkdir(exist_ok=True)
+            for stem, figure in (
                 ("roofline", _roofline(run)),
                 ("stalls", _stalls(run)),
                 ("utilization", _utilization(run)),
             ):
-                written += save_figure(figure, target / name)
-        except OSError as error:
-            raise AccelsimError(f"plot {target}: cannot be written: {error.strerror or error}") from None
-    return written
-
-
-def _read(folder: Path) -> _Run:
-    import pandas as pd
-
-    try:
-        summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        arch = Arch.model_validate(summary["arch_parameters"])
-        title = f"{summary['trace']} at {summary['scheme']} on {summary['arch']}"
-        title += " (synthetic tensors)" if summary["synthetic"] else ""
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"
-        raise AccelsimError(f"plot {folder}/summary.json: not a run's summary ({reason})") from None
-    try:
-        layers = pd.read_csv(folder / "layers.csv", dtype={"layer": str})
-    except (OSError, ValueError) as error:
-        raise AccelsimError(f"plot {folder}/layers.csv: cannot be read ({type(error).__name__})") from None
-    for name in (*_NEEDED, *(f"{reason}_share" for reason in STALL_REASONS)):
-        if name not in layers or layers[name].isna().any():
-            raise AccelsimError(f"plot {folder}/layers.csv: column {name} is missing or has gaps")
-    return _Run(title, arch, layers)
+                written += save_figure(figure, scratch / own / stem)
+    return [target / path.relative_to(scratch) for path in written]
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -94,7 +54,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _roofline(run: _Run) -> Figure:
+def _roofline(run: LayerTable) -> Figure:
     """Operations a cycle over operations a DRAM byte; layers without DRAM traffic stand at the right edge."""
     layers, arch = run.layers, run.arch
     peak = 2 * arch.pes * arch.lanes * arch.vector_size
@@ -147,7 +107,7 @@ def _width(layers: int) -> float:
     return min(16.0, max(6.0, 2.0 + 0.2 * layers))
 
 
-def _stalls(run: _Run) -> Figure:
+def _stalls(run: LayerTable) -> Figure:
     """Cycles of each layer, mean over the PEs, by stall reason."""
     layers = run.layers
     figure, axes = _figure(_width(len(layers)), 4.6)
@@ -164,7 +124,7 @@ def _stalls(run: _Run) -> Figure:
     return figure
 
 
-def _utilization(run: _Run) -> Figure:
+def _utilization(run: LayerTable) -> Figure:
     """Share of peak that each layer reaches, in front of the share that its bound allows."""
     layers, arch = run.layers, run.arch
     peak = arch.pes * arch.lanes * arch.vector_size

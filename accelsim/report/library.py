@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from accelsim.arguments import expect, path_of
 from accelsim.costs import CostLibrary
 from accelsim.costs.own import OwnPrice, read_own_csv
 from accelsim.errors import AccelsimError
@@ -55,4 +56,7 @@ def tables_folder(costs: Costs | None) -> Path | None:
 def _paths(costs: Costs | None) -> list[Path]:
     if costs is None:
         return []
-    return [Path(costs)] if isinstance(costs, (str, Path)) else [Path(path) for path in costs]
+    if isinstance(costs, (str, Path)):
+        return [path_of(costs, "costs")]
+    expect(costs, Iterable, "costs", "a path, or a list of paths")
+    return [path_of(path, "costs: one") for path in costs]

@@ -14,9 +14,12 @@ from accelsim.mapping.residency import decide_residency
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.rtl.pe_run import cut_program, run_pe
 from accelsim.rtl.vectors import RECORDS, Vectors, make_vectors
+from accelsim.system.whole import whole_folder, writing
 from accelsim.workload.layer import OutputFormat, QuantizedLayer
 
 TOP, TESTBENCH = "pe_top", "tb_pe_top"
+SYNTHESISED = ("synth.ys", "synth_stat.txt", "synth.v")
+_MADE_IN_IT = ("Makefile", "obj_dir", f"{TESTBENCH}.vvp", *SYNTHESISED)
 _SIGNS = {"unsigned": 0, "signed": 1, "both": 2}
 
 
@@ -35,8 +38,10 @@ def emit(
     tiles, up to `max_steps` steps but at least one. Raises AccelsimError where the machine cannot run it.
     """
     out = Path(out)
+    check_target(out)
     if layer is None:
-        write_modules(arch, scheme, None, out)
+        with writing("rtl", out), whole_folder(out) as folder:
+            write_modules(arch, scheme, None, folder)
         return out
     # Everything that can be refused comes before the first file.
     parameters(arch, scheme, layer.output)
@@ -47,11 +52,27 @@ def emit(
     if pe >= len(whole.pes):
         raise AccelsimError(f"pe is {pe}, expected below pes = {arch.pes}")
     vectors = make_vectors(arch, run_pe(arch, whole, cut_program(whole.pes[pe], max_steps)), layer)
-    write_modules(arch, scheme, layer.output, out)
-    write_testbench(arch, scheme, layer.output, [vectors], out)
-    vectors.write(out / "vectors")
-    (out / "Makefile").write_text(_MAKEFILE)
+    with writing("rtl", out), whole_folder(out) as folder:
+        write_modules(arch, scheme, layer.output, folder)
+        write_testbench(arch, scheme, layer.output, [vectors], folder)
+        vectors.write(folder / "vectors")
+        (folder / "Makefile").write_text(_MAKEFILE)
+        check_target(out)  # others may have written meanwhile
     return out
+
+
+def check_target(out: Path) -> None:
+    """Refuse what cannot become the folder of a PE, or holds anything that is not of one."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise AccelsimError(f"rtl {out}: is a file, expected a new folder or an earlier PE")
+    known = {*modules(), f"{TOP}.sv", f"{TESTBENCH}.sv", "vectors", *_MADE_IN_IT}
+    others = sorted({path.name for path in out.iterdir()} - known)
+    if others:
+        raise AccelsimError(
+            f"rtl {out}: holds other files ({others[0][:40]}), expected a new folder or an earlier PE"
+        )
 
 
 def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -> dict[str, int]:

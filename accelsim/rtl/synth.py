@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from accelsim.characterise.liberty import liberty_text, parse_liberty
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
-from accelsim.rtl.emit import TESTBENCH, TOP
+from accelsim.rtl.emit import SYNTHESISED, TOP, modules
+from accelsim.system.tools import find_tool, run_tool
+from accelsim.system.whole import scratch_folder, writing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,10 +58,9 @@ def synth(out: str | Path, liberty: str | Path | None = None, timeout_s: float =
 
     Without `liberty` cells are Yosys' generic gates. Raises AccelsimError when Yosys is absent or fails.
     """
-    if shutil.which("yosys") is None:
-        raise AccelsimError("yosys is not installed: expected it in the path (Debian: apt install yosys)")
-    out = Path(out).resolve()
-    sources = sorted(file.name for file in out.glob("*.sv") if file.name != f"{TESTBENCH}.sv")
+    yosys = find_tool("yosys", "yosys")
+    out = Path(out)
+    sources = [name for name in sorted([*modules(), f"{TOP}.sv"]) if (out / name).is_file()]
     if f"{TOP}.sv" not in sources:
         raise AccelsimError(f"synth {out}: no {TOP}.sv, expected a folder written by `accelsim rtl`")
     script = [
@@ -70,21 +71,22 @@ def synth(out: str | Path, liberty: str | Path | None = None, timeout_s: float =
     ]
     library = ""
     if liberty is not None:
-        path = Path(liberty).resolve()
-        if not path.is_file():
-            raise AccelsimError(f"liberty {liberty}: no such file")
-        library = f' -liberty "{path}"'
+        library = " -liberty cells.lib"
         script += [f"dfflibmap{library}", f"abc{library}", "opt_clean -purge"]
     script += [f"tee -o synth_stat.txt stat{library}", "write_verilog -noattr synth.v"]
-    (out / "synth.ys").write_text("\n".join(script) + "\n")
-    command = ["yosys", "-q", "synth.ys"]
-    done = subprocess.run(command, cwd=out, capture_output=True, text=True, timeout=timeout_s)
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise AccelsimError(
-            f"yosys: {said[-1] if said else 'failed without a message'} (script {out}/synth.ys)"
-        )
-    return rows_of_stat((out / "synth_stat.txt").read_text())
+    with writing("synth", out), scratch_folder(out) as work:
+        for name in sources:
+            shutil.copyfile(out / name, work / name)
+        if liberty is not None:
+            text = liberty_text(liberty)
+            parse_liberty(text, str(liberty))  # refuses names that are none to Yosys
+            (work / "cells.lib").write_text(text, encoding="utf-8")
+        (work / "synth.ys").write_text("\n".join(script) + "\n")
+        run_tool([yosys, "-q", "synth.ys"], work, timeout_s, "yosys")
+        rows = rows_of_stat((work / "synth_stat.txt").read_text())
+        for name in SYNTHESISED:
+            (work / name).replace(out / name)
+    return rows
 
 
 def rows_of_stat(text: str) -> list[Synthesised]:

@@ -16,6 +16,8 @@ from accelsim.trace.json_fields import fail, show
 
 MAX_BYTES = 4 << 20
 MAX_SIZE = 1 << 24
+MAX_LINES = 10_000
+MAX_COLUMNS = 256
 CONV = (
     *("ifmap height", "ifmap width", "filter height", "filter width"),
     *("channels", "num filter", "strides"),
@@ -85,6 +87,8 @@ def read_file(path: Path) -> Topology:
 def _split(text: str, notes: list[str]) -> Iterator[Line]:
     """Cells of every line; from a # or // at the start of one on, the rest is a comment."""
     lines = text.splitlines()
+    if len(lines) > MAX_LINES:
+        fail(f"is a topology of {len(lines):,} lines, expected at most {MAX_LINES:,}")
     first = next((line for line in lines if line.strip() and not _COMMENT.match(line.strip())), "")
     delimiter = max(",;\t", key=first.count)
     comments = []
@@ -93,6 +97,8 @@ def _split(text: str, notes: list[str]) -> Iterator[Line]:
             [cells] = _cells(line, delimiter) if line.strip() else [[]]
         except csv.Error:
             fail(f"line {number}: is {show(line[:60])}, expected cells separated by '{delimiter}'")
+        if len(cells) > MAX_COLUMNS:
+            fail(f"line {number}: has {len(cells):,} cells, expected at most {MAX_COLUMNS}")
         cells = [cell.strip() for cell in cells]
         start = next((index for index, cell in enumerate(cells) if _COMMENT.match(cell)), len(cells))
         if start < len(cells):

@@ -20,6 +20,7 @@ from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.layers import keep_24_bits, output_format, quantize_layer
 from accelsim.synthetic.distributions import generator
 from accelsim.synthetic.recipe import Recipe, RecipeLayer, is_recipe
+from accelsim.system.whole import whole_file
 from accelsim.trace.find import has_manifest
 from accelsim.trace.json_fields import show
 from accelsim.trace.write import write_trace
@@ -173,16 +174,11 @@ class SyntheticWorkload:
 def write_recipe(trace: SyntheticWorkload, path: Path) -> Path:
     """Write the recipe as JSON, all or nothing. Raises AccelsimError; the target is then as it was."""
     _check_target(path)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
-        try:
-            with temporary.open("x", encoding="utf-8", newline="\n") as file:
-                file.write(trace.recipe.text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(path) as new, new.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(trace.recipe.text)
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise AccelsimError(f"trace {path}: cannot be written ({error.strerror or error})") from None
     return path

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from accelsim.arguments import path_of
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions
@@ -56,7 +57,7 @@ class Trace:
     @classmethod
     def open(cls, path: str | Path) -> Trace:
         """Open and check every byte, tensor by tensor. Raises AccelsimError: file, layer, found, expected."""
-        path = Path(path)
+        path = path_of(path, "trace")
         try:
             header, manifest = _read_header(path)
             _check_header(header, manifest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.arguments import expect, path_of
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.layers import check_float_layer, quantize_layer
+from accelsim.system.whole import whole_file
 from accelsim.trace.file import ITEM_BYTES, Trace, hash_values
 from accelsim.trace.find import has_manifest
 from accelsim.trace.manifest import (
@@ -71,9 +73,16 @@ def write_trace(
     False drops all floats but the biases. Raises AccelsimError for bad content and for a file that cannot be
     written; the target is then as it was.
     """
+    path = path_of(path, "trace")
+    expect(model, str, f"trace {path}: model", "a name")
+    expect(provenance, Mapping, f"trace {path}: provenance", "a mapping for JSON")
+    expect(graph, (Graph, type(None)), f"trace {path}: graph", "a Graph, or None")
+    expect(layers, Iterable, f"trace {path}: layers", "a list of FloatLayer")
+    expect(quantized, Iterable, f"trace {path}: quantized", "a list of QuantizedLayer")
     infos: dict[str, LayerInfo] = {}
     sources: dict[str, _Source] = {}
     for layer in layers:
+        expect(layer, FloatLayer, f"trace {path}: one of layers", "a FloatLayer")
         if layer.name in infos:
             raise AccelsimError(f"layer {layer.name}: is given twice, expected unique layer names")
         check_layer_name(layer.name)
@@ -86,6 +95,7 @@ def write_trace(
                 tensors[tensor] = _add(sources, f"{layer.name}/{tensor}", stored)
         infos[layer.name] = LayerInfo(layer.layer, tensors, {})
     for words in quantized:
+        expect(words, QuantizedLayer, f"trace {path}: one of quantized", "a QuantizedLayer")
         if words.name not in infos:
             check_layer_name(words.name)
             tensors = {}
@@ -98,7 +108,7 @@ def write_trace(
         raise AccelsimError(f"trace {path}: layers is empty, expected at least one layer")
     graph = graph or Graph.chain([info.layer for info in infos.values()])
     manifest = Manifest(model, synthetic, provenance, graph, tuple(infos.values()))
-    return _write(Path(path), manifest, sources)
+    return _write(path, manifest, sources)
 
 
 def quantize_trace(
@@ -233,9 +243,8 @@ def _write(path: Path, manifest: Manifest, sources: Mapping[str, _Source]) -> Pa
         offset = end
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
-        try:
+        with whole_file(path) as temporary:
             with temporary.open("xb") as file:
                 file.write(len(encoded).to_bytes(8, "little"))
                 file.write(encoded)
@@ -243,12 +252,10 @@ def _write(path: Path, manifest: Manifest, sources: Mapping[str, _Source]) -> Pa
                     file.write(np.ascontiguousarray(sources[name].load()).data)
                 file.flush()
                 os.fsync(file.fileno())
-            Trace.open(temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            try:
+                Trace.open(temporary)
+            except AccelsimError as error:
+                raise AccelsimError(str(error).replace(str(temporary), str(path), 1)) from None
     except OSError as error:
         raise AccelsimError(f"trace {path}: cannot be written ({error.strerror or error})") from None
-    except AccelsimError as error:
-        raise AccelsimError(str(error).replace(str(temporary), str(path), 1)) from None
     return path

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.arguments import expect, shown
 from accelsim.errors import AccelsimError
 from accelsim.formats.catalogue import activation_name
 from accelsim.formats.operand import Operand
@@ -64,6 +65,15 @@ class Layer:
     weight_is_activation: bool = False
 
     def __post_init__(self) -> None:
+        expect(self.name, str, "layer: name", "a text")
+        where = f"layer {self.name[:80]}"
+        expect(self.geometry, Geometry, f"{where}: geometry", "a Geometry")
+        for what, choices in (("op", OPS), ("activation", ACTIVATIONS)):
+            own = getattr(self, what)
+            if not isinstance(own, str) or own not in choices:
+                raise AccelsimError(f"{where}: {what} is {shown(own)}, expected one of {', '.join(choices)}")
+        for what in ("input_signed", "weight_is_activation"):
+            expect(getattr(self, what), bool, f"{where}: {what}", "True or False")
         if self.op == "conv":
             return
         g = self.geometry

@@ -11,11 +11,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import config, njit
+from numba import config
 from numpy.typing import NDArray
 
 from accelsim_kernels import packing, tiles
 from accelsim_kernels.cpu import has_vnni
+from accelsim_kernels.jit import njit
 from accelsim_kernels.spec import (
     WRAP,
     LaneSpec,

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from accelsim_kernels.jit import njit
 from accelsim_kernels.spec import LaneSpec, check_array, check_scales, check_shape, check_spec
 
 _NO_SCALES = np.empty(0, np.uint16)

@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, types
+from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from accelsim_kernels.jit import njit
 from accelsim_kernels.tiles import LANES, PORTABLE_PIXELS, VNNI_PIXELS
 
 BAD_GATHER, BAD_CODE, BAD_SCALE = 1, 2, 4

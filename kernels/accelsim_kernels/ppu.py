@@ -7,9 +7,9 @@ vector sets an integer scale, its reciprocal comes from a 16-bit table.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from accelsim_kernels.jit import njit
 from accelsim_kernels.spec import check_array, check_shape
 
 _Z_MAX = (1 << 23) - 1

@@ -10,9 +10,10 @@ from collections import deque
 from typing import NamedTuple
 
 import numpy as np
-from numba import config, njit
+from numba import config
 from numpy.typing import NDArray
 
+from accelsim_kernels.jit import njit
 from accelsim_kernels.spec import (
     LaneSpec,
     activation_max,

@@ -18,9 +18,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from accelsim_kernels.jit import njit
 
 LANES = 16
 # Pixels per tile: enough independent sums to hide the latency of a multiply-add, few enough that sums,

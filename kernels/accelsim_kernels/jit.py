@@ -1,0 +1,23 @@
+"""Numba's compiler, which keeps what it has compiled on disk wherever that can be written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def njit(**options: Any) -> Callable[[Function], Function]:
+    """numba.njit(**options); without `cache` where Numba finds no folder for it (a package that is read-only,
+    no home folder): the code is then compiled in every process."""
+
+    def compiled(function: Function) -> Function:
+        try:
+            return numba.njit(**options)(function)
+        except RuntimeError:
+            return numba.njit(**{**options, "cache": False})(function)
+
+    return compiled

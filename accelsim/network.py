@@ -162,8 +162,9 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
         if request.gated_fraction is None:
             computed = [job.result() for job in jobs]
         else:
-            computed = [assume(program.layer, request.gated_fraction) for program in programs]
-    activities = tuple(join(*parts) for parts in zip(times, computed, strict=True))
+            share = request.gated_fraction
+            computed = [assume(own.layer, share, own.mapping.c_split) for own in programs]
+    activities = tuple(join(arch, *parts) for parts in zip(times, computed, strict=True))
     report = price(PriceRequest(arch, scheme, activities, request.library))
     counted = request.gated_fraction is None and request.activity == DATA
     about = {

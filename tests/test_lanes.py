@@ -70,7 +70,7 @@ def test_layers_equal_their_groups(channels: int, outputs: int, groups: int, rou
         gated += gated_vectors_reference(layer.weight_words[k], layer.weight_scales[k], *inputs)
         zeros += zero_operand_macs_reference(layer.weight_words[k], layer.input_words, gather)
     assert np.array_equal(values.output_scales, np.concatenate(scales, axis=1))
-    assert (values.gated_steps, values.zero_operand_macs) == (gated, zeros)
+    assert values.zeros[:2] == (gated, zeros)
 
 
 def test_a_chain_of_wide_accumulators_sums_to_what_one_sums_to() -> None:
@@ -78,4 +78,4 @@ def test_a_chain_of_wide_accumulators_sums_to_what_one_sums_to() -> None:
     one, chain = compute_values(arch, layer), compute_values(arch, layer, c_split=3)
     assert not one.overflows and not chain.overflows
     assert np.array_equal(one.psums, chain.psums)
-    assert one.gated_steps == chain.gated_steps
+    assert one.zeros[:3] == chain.zeros[:3]

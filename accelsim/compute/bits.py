@@ -280,7 +280,7 @@ def _by_magnitude(codes: NDArray[np.integer]) -> Counts:
 
 def _zeros(layer: QuantizedLayer, sums: _Sums, weight_codes: Counts, activation_codes: Counts) -> Zeros:
     steps = sums.psums.size * layer.spec.G
-    gated, operand_macs = count_zeros(layer)
+    counts = count_zeros(layer)
     inside = steps - sums.padding_steps
     products = sums.scale_product_bits[0] / inside if layer.scheme.has_scales and inside else None
     rounds = layer.scheme.scale_product_shift > 0
@@ -292,9 +292,9 @@ def _zeros(layer: QuantizedLayer, sums: _Sums, weight_codes: Counts, activation_
         activation_scales=_zero_share(layer.input_scales),
         scale_products=None if products is None else float(products),
         rounded_scale_products=sums.rounded_to_zero / inside if rounds and inside else None,
-        gated_steps=gated / steps,
+        gated_steps=counts.gated_steps / steps,
         padding_steps=sums.padding_steps / steps,
-        operand_macs=operand_macs / (steps * layer.vector_size),
+        operand_macs=counts.zero_operand_macs / (steps * layer.vector_size),
     )
 
 

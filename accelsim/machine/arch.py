@@ -19,6 +19,8 @@ from accelsim.machine.dataflows import DataflowName
 
 # The longest reduction of ResNet-50, 3*3*512 products: what `accumulator_bits: auto` is sized for.
 LONGEST_REDUCTION = 4608
+# What a lane holds still where its scale product is 0 (docs/counts.md, Gating).
+Gating = Literal["none", "multiply", "dot"]
 _MAX_FILE_BYTES = 1 << 18
 _MAX_NAME = 200
 MIN_ACCUMULATOR_BITS, MAX_ACCUMULATOR_BITS = 24, 62
@@ -68,6 +70,7 @@ class Arch(_Strict):
     product_shift: int = Field(0, ge=0, le=32)
     overflow: Literal["saturate", "wrap", "error"] = "saturate"
     activation_sign: Literal["both", "signed", "unsigned"] = "both"
+    gate_on_scale_product: Gating = "none"
     accumulate_latency: int = Field(2, ge=1, le=4)
     local_accumulate_latency: int = Field(1, ge=1, le=4)
     ppu_latency_cycles: PpuLatency
@@ -138,6 +141,14 @@ class Arch(_Strict):
             raise ValueError(
                 f"accumulator_bits is {self.accumulator_bits}, expected auto or 2 to {MAX_ACCUMULATOR_BITS}"
             )
+        if self.gate_on_scale_product != "none" and (
+            self.dataflows != ("os-lws",) or self.accumulate_latency != 2
+        ):
+            raise ValueError(
+                f"gate_on_scale_product is {self.gate_on_scale_product}, which needs dataflows [os-lws] and "
+                f"accumulate_latency 2: expected those, not [{', '.join(self.dataflows)}] and "
+                f"{self.accumulate_latency}, or none"
+            )
         if self.dram_bits < 1:
             raise ValueError("dram_bits_per_cycle * dram_efficiency is below 1 bit per cycle")
         return self
@@ -191,6 +202,13 @@ class Arch(_Strict):
     def activation_operand_bits(self, scheme: Scheme) -> int:
         """Width of the multiplier's activation operand; one bit more when both signs are served."""
         return scheme.activation.bits + (self.activation_sign == "both")
+
+    def gating(self, scheme: Scheme) -> Gating:
+        """`gate_on_scale_product`; where no product is rounded `multiply` in place of `dot`: without rounding
+        a product is 0 only where a scale is, which holds the dot product anyway."""
+        if self.gate_on_scale_product == "dot" and not scheme.scale_product_shift:
+            return "multiply"
+        return self.gate_on_scale_product
 
     def accumulator_width(self, scheme: Scheme) -> int:
         """accumulator_bits, or for `auto` the width that holds LONGEST_REDUCTION worst-case products.

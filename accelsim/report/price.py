@@ -186,7 +186,7 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
     for activity in activities:
         layer, macs = activity.layer, activity.layer.geometry.macs
         bound = layer_bound(arch, layer, activity.residency)
-        steps = activity.counts[actions.ACCUMULATOR_ADD]
+        steps = activity.lane_steps
         total = 0.0
         energy = {}
         for scope in SCOPES:
@@ -215,7 +215,9 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
                 "output_to": "dram" if activity.residency.output_to_dram else "gb",
                 "row_work_cycles": global_pe_load(arch, layer).row_cycles,
                 "gated_fraction": activity.counts[actions.DOT_PRODUCT_GATED] / steps,
-                "zero_operand_fraction": activity.computed.zero_operand_macs / (steps * layer.vector_size),
+                "zero_product_fraction": activity.zero_product_fraction,
+                "zero_operand_fraction": activity.computed.zeros.zero_operand_macs
+                / (steps * layer.vector_size),
                 "overflows": activity.overflows,
                 "dram_read_bits": activity.counts[actions.DRAM_READ_BIT],
                 "dram_write_bits": activity.counts[actions.DRAM_WRITE_BIT],
@@ -271,11 +273,15 @@ def _stall_frame(activities: Sequence[LayerActivity]) -> pd.DataFrame:
 
 def _clock_warnings(arch: Arch, inventory: Sequence[Part]) -> list[str]:
     period_ps = 1e3 / arch.clock_ghz
-    slow = [
-        f"{part.name} {part.cost.delay_ps:.0f} ps"
-        for part in inventory
-        if part.name in _STAGES and part.cost.delay_ps and part.cost.delay_ps > period_ps
-    ]
+    delays = {
+        part.name: part.cost.delay_ps for part in inventory if part.name in _STAGES and part.cost.delay_ps
+    }
+    by_name = {part.name: part.cost.delay_ps or 0.0 for part in inventory}
+    if "operand_register" in by_name:
+        # Gating dot products, a word from its buffer, its scale product and the detector share a cycle.
+        read = max(by_name["weight_buffer"], by_name["input_buffer"])
+        delays["scale gate"] = read + by_name["scale_product"] + by_name["scale_zero_detect"]
+    slow = [f"{name} {delay:.0f} ps" for name, delay in delays.items() if delay > period_ps]
     if not slow:
         return []
     return [

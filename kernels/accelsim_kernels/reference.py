@@ -145,6 +145,30 @@ def gated_vectors_reference(
     return gated
 
 
+def live_products_reference(
+    weight_words: NDArray[np.int8],
+    weight_scales: NDArray[np.uint16] | None,
+    activation_words: NDArray[np.int8] | NDArray[np.uint8],
+    activation_scales: NDArray[np.uint16] | None,
+    gather: NDArray[np.int32],
+    spec: LaneSpec,
+) -> NDArray[np.int64]:
+    """Twin of `live_products`, from the operands themselves."""
+    outputs, vectors, _ = weight_words.shape
+    live = np.zeros(vectors, np.int64)
+    for g in range(vectors):
+        ws = np.ones(outputs, np.int64) if weight_scales is None else weight_scales[:, g].astype(np.int64)
+        if activation_scales is None:
+            scale_of_pixel = np.ones(len(gather), np.int64)
+        else:
+            scale_of_pixel = _tap(activation_scales, gather[:, g], 0)
+        some_weight = np.any(weight_words[:, g] != 0, axis=1)
+        some_activation = np.any(_tap(activation_words, gather[:, g], 0) != 0, axis=1)
+        factor = scale_products(ws, scale_of_pixel, spec)
+        live[g] = ((factor > 0) & some_weight[None, :] & some_activation[:, None]).sum()
+    return live
+
+
 def zero_operand_macs_reference(
     weight_words: NDArray[np.int8],
     activation_words: NDArray[np.int8] | NDArray[np.uint8],

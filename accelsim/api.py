@@ -38,6 +38,7 @@ from accelsim.report.explain import accelergy_entries, price_list
 from accelsim.report.inventory import Part, build_inventory
 from accelsim.report.library import Costs, library_of, tables_folder
 from accelsim.report.results import Comparison, RunResult
+from accelsim.sizing import size_accumulators
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +87,7 @@ def run(
         timeline=timeline,
         activity=activity,
     )
-    return run_network(request, progress)
+    return run_network(size_accumulators(request, progress), progress)
 
 
 def compare(
@@ -130,7 +131,8 @@ def compare(
         activity=activity,
     )
     count = len(first.workload.layers)
-    runs = tuple(run_network(replace(first, schemes=(scheme,) * count), progress) for scheme in wanted)
+    requests = (size_accumulators(replace(first, schemes=(own,) * count), progress) for own in wanted)
+    runs = tuple(run_network(request, progress) for request in requests)
     return Comparison(runs, comparison_table(runs, first.library))
 
 
@@ -152,7 +154,8 @@ def bits(
     Raises AccelsimError on bad input, with one clear line.
     """
     wanted = check_widths(widths)
-    return measure_network(_request(trace, arch, scheme, overrides, options, costs), wanted, progress)
+    request = _request(trace, arch, scheme, overrides, options, costs)
+    return measure_network(size_accumulators(request, progress), wanted, progress)
 
 
 def validate(
@@ -259,8 +262,9 @@ def explain_mapping(
     """
     import pandas as pd
 
-    request = _request(trace, arch, scheme, overrides, options, costs, gated_fraction=0.0)
+    request = _request(trace, arch, scheme, overrides, options, costs, references=False)
     request.workload.layer(layer)
+    request = size_accumulators(request)
     residency, choice = choose_mapping(request, layer)
     rows = [
         {
@@ -302,8 +306,8 @@ def emit_rtl(
     """
     from accelsim.rtl.emit import emit
 
-    machine, wanted, opened = _machine(arch, overrides), _scheme(scheme), _open(trace)
-    machine.check_scheme(wanted)
+    opened, wanted = _open(trace), _scheme(scheme)
+    machine = _sized(opened, arch, wanted, overrides)
     name = opened.layers[0].name if layer is None else layer
     words = opened.quantized_layer(name, wanted, machine.vector_size)
     out = Path(out)
@@ -317,21 +321,23 @@ def synthesise_rtl(
     arch: str | Path | Arch = "magnet16",
     scheme: str | Scheme = "4/4/4/4",
     *,
+    trace: str | Path | Workload = "digits",
     overrides: Sequence[str] = (),
     liberty: str | Path | None = None,
     costs: Costs | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Synthesise what `emit_rtl` wrote with Yosys: cells by module, and modelled beside synthesised area.
 
-    Raises AccelsimError when Yosys is absent or fails.
+    trace: whose values sized the accumulators, where the arch says that one's do. Raises AccelsimError when
+    Yosys is absent or fails.
     """
     from accelsim.rtl.synth import compare_area, synth, synth_frame
 
-    machine = _machine(arch, overrides)
-    machine.check_scheme(_scheme(scheme))
+    wanted = _scheme(scheme)
+    machine = _sized(trace, arch, wanted, overrides)
     rows = synth(out, liberty)
     library = library_of(machine, costs)
-    return synth_frame(rows), compare_area(rows, machine, _scheme(scheme), library)
+    return synth_frame(rows), compare_area(rows, machine, wanted, library)
 
 
 def _request(
@@ -345,6 +351,7 @@ def _request(
     keep_tensors: bool = False,
     narrow: bool = False,
     gated_fraction: float | None = None,
+    references: bool = True,
     timeline: bool = False,
     activity: str = DATA,
 ) -> RunRequest:
@@ -360,7 +367,7 @@ def _request(
         (wanted,) * len(workload.layers),
         library_of(machine, costs),
         options,
-        float_outputs(workload) if gated_fraction is None else {},
+        float_outputs(workload) if references and gated_fraction is None else {},
         keep_tensors=keep_tensors,
         narrow=narrow,
         gated_fraction=gated_fraction,
@@ -381,6 +388,17 @@ def _machine(arch: str | Path | Arch, overrides: Sequence[str]) -> Arch:
     if overrides:
         raise AccelsimError("overrides apply to an arch given by name or file, not to an Arch object")
     return arch
+
+
+def _sized(
+    trace: str | Path | Workload, arch: str | Path | Arch, scheme: Scheme, overrides: Sequence[str]
+) -> Arch:
+    """The machine that runs the trace at a scheme; the trace is opened only where it sizes accumulators."""
+    machine = _machine(arch, overrides)
+    machine.check_scheme(scheme)
+    if machine.accumulator_bits not in ("weights", "data"):
+        return machine
+    return size_accumulators(_request(trace, machine, scheme, (), None, None, references=False)).arch
 
 
 def _inventory(machine: Arch, scheme: Scheme, costs: Costs | None) -> tuple[list[Part], CostLibrary]:

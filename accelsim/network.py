@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from accelsim.compute.accumulator import AccumulatorWidth
 from accelsim.compute.activity import join
 from accelsim.compute.bits import LayerBits, measure_bits
 from accelsim.compute.values import Computed, ComputeRequest, assume, compute
@@ -69,7 +70,8 @@ class RunRequest:
     options: how floats are quantized; references: `float_outputs`, or nothing to compare with; keep_tensors:
     without it tensors live a layer at a time; narrow: also accumulate at the published width;
     gated_fraction: compute nothing, and take this share of the lane steps outside of the padding for gated;
-    timeline: record when everything happens; activity: what the energy of the lanes goes by (ACTIVITIES).
+    timeline: record when everything happens; activity: what the energy of the lanes goes by (ACTIVITIES);
+    accumulator: what policy the arch's accumulator_bits came from (sizing.py), None where it came from none.
     """
 
     workload: Workload
@@ -83,6 +85,7 @@ class RunRequest:
     gated_fraction: float | None = None
     timeline: bool = False
     activity: str = DATA
+    accumulator: AccumulatorWidth | None = None
 
     @property
     def scheme(self) -> Scheme:
@@ -171,6 +174,7 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
         **_about(request),
         "assumed_gated_fraction": request.gated_fraction,
         "activity": DATA if counted else TABLES,
+        "accumulator": request.accumulator or _own_width(arch, scheme),
     }
     narrow = at_published_width(activities) if request.narrow else None
     wall_s = round(time.perf_counter() - started, 3)
@@ -204,6 +208,11 @@ def measure_network(
         plan(request.planned(), planned)
         layers = [job.result() for job in jobs]
     return BitsResult.of(arch, scheme, layers, _about(request))
+
+
+def _own_width(arch: Arch, scheme: Scheme) -> AccumulatorWidth:
+    policy = "auto" if arch.accumulator_bits == "auto" else "given"
+    return AccumulatorWidth(policy, arch.accumulator_width(scheme))
 
 
 def _about(request: RunRequest) -> dict[str, object]:

@@ -103,7 +103,7 @@ class LayerBits:
 
 
 @dataclass(eq=False)
-class _Sums:
+class Sums:
     """Exact psums of a layer and the width that the partial sums of each need, int64[pixels, K]; counts."""
 
     psums: NDArray[np.int64]
@@ -140,7 +140,7 @@ def measure_bits(
     reference: float64[pixels, K], the float output before the activation, or None. Raises AccelsimError for a
     width that no accumulator has. With `overflow: error` other widths are measured as if they saturated.
     """
-    spec, sums = lane_spec(arch, layer.scheme), _scan_layer(arch, layer, c_split)
+    spec, sums = lane_spec(arch, layer.scheme), scan_layer(arch, layer, c_split)
     partial = max(LEAST_WIDTH, int(sums.needed.max()))
     final = max(LEAST_WIDTH, int(_width(sums.psums).max()))
     y = dequantize_output(sums.psums, layer, arch.product_shift)
@@ -197,11 +197,11 @@ def measure_bits(
     )
 
 
-def _scan_layer(arch: Arch, layer: QuantizedLayer, c_split: int) -> _Sums:
+def scan_layer(arch: Arch, layer: QuantizedLayer, c_split: int) -> Sums:
     """Every PE of a chain sums from zero; then psums are added from the first to the last."""
     spec, geometry = lane_spec(arch, layer.scheme), layer.geometry
     shape = (geometry.pixels, geometry.K)
-    sums = _Sums(np.empty(shape, np.int64), np.empty(shape, np.int64))
+    sums = Sums(np.empty(shape, np.int64), np.empty(shape, np.int64))
     parts = reduction_parts(layer, c_split)
     for group in range(geometry.groups):
         k = channels_of(layer, group)
@@ -278,7 +278,7 @@ def _by_magnitude(codes: NDArray[np.integer]) -> Counts:
     return folded
 
 
-def _zeros(layer: QuantizedLayer, sums: _Sums, weight_codes: Counts, activation_codes: Counts) -> Zeros:
+def _zeros(layer: QuantizedLayer, sums: Sums, weight_codes: Counts, activation_codes: Counts) -> Zeros:
     steps = sums.psums.size * layer.spec.G
     counts = count_zeros(layer)
     inside = steps - sums.padding_steps

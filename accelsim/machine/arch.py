@@ -66,7 +66,7 @@ class Arch(_Strict):
     weight_collector_depth: int = Field(16, ge=1, le=1024)
     accumulation_buffer_words: int = Field(512, ge=2, le=1 << 16)
     psum_chain: bool = True
-    accumulator_bits: int | Literal["auto"] = "auto"
+    accumulator_bits: int | Literal["auto", "weights", "data"] = "auto"
     product_shift: int = Field(0, ge=0, le=32)
     overflow: Literal["saturate", "wrap", "error"] = "saturate"
     activation_sign: Literal["both", "signed", "unsigned"] = "both"
@@ -137,9 +137,10 @@ class Arch(_Strict):
                 f"gb_weight_kb is {self.gb_weight_kb}, expected less than global_buffer_kb "
                 f"= {self.global_buffer_kb}: activations live in the rest"
             )
-        if self.accumulator_bits != "auto" and not 2 <= self.accumulator_bits <= MAX_ACCUMULATOR_BITS:
+        bits = self.accumulator_bits
+        if isinstance(bits, int) and not 2 <= bits <= MAX_ACCUMULATOR_BITS:
             raise ValueError(
-                f"accumulator_bits is {self.accumulator_bits}, expected auto or 2 to {MAX_ACCUMULATOR_BITS}"
+                f"accumulator_bits is {bits}, expected auto, weights, data or 2 to {MAX_ACCUMULATOR_BITS}"
             )
         if self.gate_on_scale_product != "none" and (
             self.dataflows != ("os-lws",) or self.accumulate_latency != 2
@@ -213,10 +214,16 @@ class Arch(_Strict):
     def accumulator_width(self, scheme: Scheme) -> int:
         """accumulator_bits, or for `auto` the width that holds LONGEST_REDUCTION worst-case products.
 
-        Raises AccelsimError when that is more than MAX_ACCUMULATOR_BITS.
+        Raises AccelsimError when that is more than MAX_ACCUMULATOR_BITS, and for `weights` and `data`, for
+        which a workload has to be known (sizing.py).
         """
-        if self.accumulator_bits != "auto":
+        if isinstance(self.accumulator_bits, int):
             return self.accumulator_bits
+        if self.accumulator_bits != "auto":
+            raise AccelsimError(
+                f"arch {self.name}: accumulator_bits is {self.accumulator_bits}, which only a workload's "
+                "values tell: expected auto or a number here"
+            )
         width = _width_of_sums(scheme, self.activation_sign, self.product_shift)
         if width > MAX_ACCUMULATOR_BITS:
             raise AccelsimError(

@@ -260,11 +260,10 @@ def _psum_storage(arch: Arch, accumulator: int, gating: Gating, library: CostLib
     parts, width = [], arch.lanes * accumulator
     if "accumulation_collector" in stores:
         depth, name = arch.accumulation_collector_depth, "accumulation_collector"
-        if gating == "none":
-            cost, but = library.array(width, depth), _BY_LANE
-        else:
-            cost, but = _by_lane(library.array(accumulator, depth), arch.lanes), ()
-        parts.append(Part(name, "pe", 2 * arch.pes, cost, charged_to(name, but=but), "idle"))
+        cost, charged = library.array(width, depth), charged_to(name, but=_BY_LANE)
+        if gating != "none":
+            cost, charged = _by_lane(library.array(accumulator, depth), arch.lanes), charged_to(name)
+        parts.append(Part(name, "pe", 2 * arch.pes, cost, charged, "idle"))
     if "accumulation_buffer" in stores:
         # A read and a write a cycle: a half is two single-port macros, of even and of odd entries.
         words = max(1, arch.accumulation_buffer_words // 4)

@@ -17,6 +17,7 @@ from accelsim.rtl.vectors import RECORDS, Vectors, make_vectors
 from accelsim.workload.layer import OutputFormat, QuantizedLayer
 
 TOP, TESTBENCH = "pe_top", "tb_pe_top"
+_GATING = {"none": 0, "multiply": 1, "dot": 2}
 _SIGNS = {"unsigned": 0, "signed": 1, "both": 2}
 
 
@@ -76,6 +77,7 @@ def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -
         # `error` stops the simulation; the hardware saturates and raises the same flag.
         "SATURATE": int(arch.overflow != "wrap"),
         "ACCUMULATE_LATENCY": arch.accumulate_latency,
+        "GATING": _GATING[arch.gating(scheme)],
         "OUT_BITS": written.bits,
         "OUT_SCALE_BITS": written.scale.bits,
         "SCALES_UP": int(arch.scale_rounding == "up"),

@@ -1,4 +1,4 @@
-"""Counts of work a lane can gate: zero operand vectors, zero scales and scale products, padding, zero elements.
+"""Counts of work a lane can gate: zero vectors, zero scales and their zero products, padding, zero elements.
 
 All counts are products of per-g (or per-element) marginals, never a loop over K x P x G.
 """
@@ -73,7 +73,7 @@ def weight_profile(weight_words: NDArray[np.int8], weight_scales: NDArray[np.uin
     check_array("weight words", weight_words, (np.int8,), 3)
     if weight_scales is not None:
         check_shape("weight scales", weight_scales, weight_words.shape[:2])
-    counts = _empty_profile(*weight_words.shape[1:], weight_scales)
+    counts = _empty_profile(weight_words.shape[1], weight_words.shape[2], weight_scales)
     _count_weights(_bytes(weight_words), _plain(weight_scales), *counts)
     return counts
 

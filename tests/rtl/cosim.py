@@ -40,6 +40,7 @@ class Configuration:
     sign: str = "both"
     latency: int | None = None
     scale_rounding: str = "up"
+    gating: str = "none"
     fifo: int | None = None  # None: the least that holds two drains
 
     @property
@@ -55,6 +56,7 @@ class Configuration:
             "overflow": self.overflow,
             "accumulator_bits": self.accumulator or "auto",
             "accumulate_latency": self.accumulate_latency,
+            "gate_on_scale_product": self.gating,
             "product_shift": self.product_shift,
             "activation_sign": self.sign,
             "scale_rounding": self.scale_rounding,
@@ -77,6 +79,8 @@ class Configuration:
             parts.append(self.sign)
         if self.scale_rounding != "up":
             parts.append(f"scales-{self.scale_rounding}")
+        if self.gating != "none":
+            parts.append(f"gates-{self.gating}")
         latency = arch.ppu_latency_cycles
         parts.append(f"ppu{latency.static}")
         return " ".join(parts)

@@ -17,7 +17,7 @@ from accelsim.costs.query import price_component
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine import actions
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import SIZED_BY_WORKLOAD, Arch, load_arch
 from accelsim.network import (
     ACTIVITIES,
     DATA,
@@ -131,8 +131,8 @@ def compare(
         activity=activity,
     )
     count = len(first.workload.layers)
-    requests = (size_accumulators(replace(first, schemes=(own,) * count), progress) for own in wanted)
-    runs = tuple(run_network(request, progress) for request in requests)
+    each = (size_accumulators(replace(first, schemes=(own,) * count), progress) for own in wanted)
+    runs = tuple(run_network(request, progress) for request in each)
     return Comparison(runs, comparison_table(runs, first.library))
 
 
@@ -262,9 +262,9 @@ def explain_mapping(
     """
     import pandas as pd
 
-    request = _request(trace, arch, scheme, overrides, options, costs, references=False)
+    request = _request(trace, arch, scheme, overrides, options, costs, gated_fraction=0.0)
     request.workload.layer(layer)
-    request = size_accumulators(request)
+    request = size_accumulators(replace(request, gated_fraction=None))
     residency, choice = choose_mapping(request, layer)
     rows = [
         {
@@ -328,8 +328,7 @@ def synthesise_rtl(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Synthesise what `emit_rtl` wrote with Yosys: cells by module, and modelled beside synthesised area.
 
-    trace: whose values sized the accumulators, where the arch says that one's do. Raises AccelsimError when
-    Yosys is absent or fails.
+    trace: as for `emit_rtl`. Raises AccelsimError when Yosys is absent or fails.
     """
     from accelsim.rtl.synth import compare_area, synth, synth_frame
 
@@ -348,14 +347,11 @@ def _request(
     options: QuantizeOptions | None,
     costs: Costs | None,
     *,
-    keep_tensors: bool = False,
-    narrow: bool = False,
     gated_fraction: float | None = None,
-    references: bool = True,
-    timeline: bool = False,
     activity: str = DATA,
+    **kept: Any,
 ) -> RunRequest:
-    """What is asked for, opened and read; the same scheme for every layer. Raises AccelsimError."""
+    """What is asked for, opened and read; the same scheme for every layer, `kept` as it is. May raise."""
     workload, machine, wanted = _open(trace), _machine(arch, overrides), _scheme(scheme)
     machine.check_scheme(wanted)  # before floats are convolved for the SQNR
     _check_gated(gated_fraction)
@@ -367,12 +363,10 @@ def _request(
         (wanted,) * len(workload.layers),
         library_of(machine, costs),
         options,
-        float_outputs(workload) if references and gated_fraction is None else {},
-        keep_tensors=keep_tensors,
-        narrow=narrow,
+        float_outputs(workload) if gated_fraction is None else {},
         gated_fraction=gated_fraction,
-        timeline=timeline,
         activity=activity,
+        **kept,
     )
 
 
@@ -393,12 +387,13 @@ def _machine(arch: str | Path | Arch, overrides: Sequence[str]) -> Arch:
 def _sized(
     trace: str | Path | Workload, arch: str | Path | Arch, scheme: Scheme, overrides: Sequence[str]
 ) -> Arch:
-    """The machine that runs the trace at a scheme; the trace is opened only where it sizes accumulators."""
+    """The machine of the trace at a scheme; the trace is opened only where it sizes accumulators."""
     machine = _machine(arch, overrides)
     machine.check_scheme(scheme)
-    if machine.accumulator_bits not in ("weights", "data"):
+    if machine.accumulator_bits not in SIZED_BY_WORKLOAD:
         return machine
-    return size_accumulators(_request(trace, machine, scheme, (), None, None, references=False)).arch
+    request = _request(trace, machine, scheme, (), None, None, gated_fraction=0.0)
+    return size_accumulators(replace(request, gated_fraction=None)).arch
 
 
 def _inventory(machine: Arch, scheme: Scheme, costs: Costs | None) -> tuple[list[Part], CostLibrary]:

@@ -11,7 +11,7 @@ from functools import partial
 
 from accelsim.compute.accumulator import AccumulatorWidth, bits_for_data, bits_for_weights, overflows_at
 from accelsim.errors import AccelsimError
-from accelsim.machine.arch import MAX_ACCUMULATOR_BITS, Arch
+from accelsim.machine.arch import MAX_ACCUMULATOR_BITS, SIZED_BY_WORKLOAD, Arch
 from accelsim.mapping.planning import plan
 from accelsim.network import Progress, RunRequest
 from accelsim.workload.layer import QuantizedLayer
@@ -23,7 +23,7 @@ def size_accumulators(request: RunRequest, progress: Progress | None = None) -> 
     Raises AccelsimError where no values are computed, and for a width that no accumulator has.
     """
     policy = request.arch.accumulator_bits
-    if policy not in ("weights", "data"):
+    if policy not in SIZED_BY_WORKLOAD:
         return request
     where = f"arch {request.arch.name}: accumulator_bits is {policy}"
     if request.gated_fraction is not None:

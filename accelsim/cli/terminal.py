@@ -26,8 +26,7 @@ _WAITS = {
     "draining, idle, bubbles": ("drain", "idle", "bubble"),
 }
 _MOST_NAMES = 6
-# By which the workload sized accumulators.
-_POLICIES = ("weights", "data")
+_WORKLOAD_POLICIES = ("weights", "data")  # of accumulator_bits
 
 
 class _Console(Console):
@@ -120,7 +119,7 @@ def summary_table(
     line("SQNR, psums (dB)", [_text(s["sqnr_db"]) for s in summaries])
     line("SQNR, PPU outputs (dB)", [_text(s["ppu_sqnr_db"]) for s in summaries])
     line("overflows", [f"{_text(s['overflows'])} at {s['accumulator_bits']} bits" for s in summaries])
-    if any(s["accumulator_policy"] in _POLICIES for s in summaries):
+    if any(s["accumulator_policy"] in _WORKLOAD_POLICIES for s in summaries):
         line("accumulators (bits)", [_sized(s) for s in summaries])
     if any(":sp" in s["scheme"] and s["zero_product_fraction"] is not None for s in summaries):
         shares = [s["zero_product_fraction"] if ":sp" in s["scheme"] else None for s in summaries]

@@ -24,6 +24,9 @@ Gating = Literal["none", "multiply", "dot"]
 _MAX_FILE_BYTES = 1 << 18
 _MAX_NAME = 200
 MIN_ACCUMULATOR_BITS, MAX_ACCUMULATOR_BITS = 24, 62
+# Values of accumulator_bits that a workload makes a number of (sizing.py).
+SIZED_BY_WORKLOAD = ("weights", "data")
+_POLICIES = ("auto", *SIZED_BY_WORKLOAD)
 
 
 class _Strict(BaseModel):
@@ -66,7 +69,7 @@ class Arch(_Strict):
     weight_collector_depth: int = Field(16, ge=1, le=1024)
     accumulation_buffer_words: int = Field(512, ge=2, le=1 << 16)
     psum_chain: bool = True
-    accumulator_bits: int | Literal["auto", "weights", "data"] = "auto"
+    accumulator_bits: int | str = "auto"
     product_shift: int = Field(0, ge=0, le=32)
     overflow: Literal["saturate", "wrap", "error"] = "saturate"
     activation_sign: Literal["both", "signed", "unsigned"] = "both"
@@ -138,7 +141,8 @@ class Arch(_Strict):
                 f"= {self.global_buffer_kb}: activations live in the rest"
             )
         bits = self.accumulator_bits
-        if isinstance(bits, int) and not 2 <= bits <= MAX_ACCUMULATOR_BITS:
+        known = 2 <= bits <= MAX_ACCUMULATOR_BITS if isinstance(bits, int) else bits in _POLICIES
+        if not known:
             raise ValueError(
                 f"accumulator_bits is {bits}, expected auto, weights, data or 2 to {MAX_ACCUMULATOR_BITS}"
             )
@@ -212,10 +216,8 @@ class Arch(_Strict):
         return self.gate_on_scale_product
 
     def accumulator_width(self, scheme: Scheme) -> int:
-        """accumulator_bits, or for `auto` the width that holds LONGEST_REDUCTION worst-case products.
-
-        Raises AccelsimError when that is more than MAX_ACCUMULATOR_BITS, and for `weights` and `data`, for
-        which a workload has to be known (sizing.py).
+        """accumulator_bits, or for `auto` the width that holds LONGEST_REDUCTION worst-case products. Raises
+        AccelsimError when that is more than MAX_ACCUMULATOR_BITS, and for SIZED_BY_WORKLOAD.
         """
         if isinstance(self.accumulator_bits, int):
             return self.accumulator_bits
@@ -386,7 +388,7 @@ def _shown(value: object) -> str:
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"] if part not in ("int", "literal['auto']"))
+    where = ".".join(str(part) for part in problem["loc"] if part not in ("int", "str"))
     if problem["type"] == "extra_forbidden":
         nested: dict[str, type[BaseModel]] = {"mapping": MappingPins, "ppu_latency_cycles": PpuLatency}
         owner: type[BaseModel] = nested.get(where.partition(".")[0], Arch)

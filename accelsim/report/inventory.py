@@ -262,7 +262,8 @@ def _psum_storage(arch: Arch, accumulator: int, gating: Gating, library: CostLib
         depth, name = arch.accumulation_collector_depth, "accumulation_collector"
         cost, charged = library.array(width, depth), charged_to(name, but=_BY_LANE)
         if gating != "none":
-            cost, charged = _by_lane(library.array(accumulator, depth), arch.lanes), charged_to(name)
+            cost = _by_lane(cost, library.array(accumulator, depth), arch.lanes)
+            charged = charged_to(name)
         parts.append(Part(name, "pe", 2 * arch.pes, cost, charged, "idle"))
     if "accumulation_buffer" in stores:
         # A read and a write a cycle: a half is two single-port macros, of even and of odd entries.
@@ -271,14 +272,17 @@ def _psum_storage(arch: Arch, accumulator: int, gating: Gating, library: CostLib
     return parts
 
 
-def _by_lane(lane: ComponentCost, lanes: int) -> ComponentCost:
-    """An array a lane, each with a clock gate of its own: as entries, and as single psums."""
-    psum = {f"psum_{action}": lane.energy_pj[action] for action in ("read", "write")}
+def _by_lane(whole: ComponentCost, lane: ComponentCost, lanes: int) -> ComponentCost:
+    """An array that lanes write one by one. A lane's enable joins behind the clock gates of words, which stay
+    those of the whole; the rest is an array a lane, though with gates where a lane has less."""
+    accesses = ("read", "write")
     return replace(
         lane,
         area_um2=lanes * lane.area_um2,
         leakage_uw=lanes * lane.leakage_uw,
-        energy_pj={action: lanes * energy for action, energy in lane.energy_pj.items()} | psum,
+        energy_pj={"idle": whole.energy_pj["idle"]}
+        | {action: lanes * lane.energy_pj[action] for action in accesses}
+        | {f"psum_{action}": lane.energy_pj[action] for action in accesses},
     )
 
 

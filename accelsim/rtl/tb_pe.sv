@@ -292,9 +292,9 @@ module tb_pe_top;
       rule(entry_at !== counts[11], "wrong number of entries");
       rule(outputs_complete !== counts[12] || outputs_sent !== counts[12], "wrong number of output tiles");
       rule(weight_release_at !== counts[4] || input_release_at !== counts[7], "wrong number of releases");
-      rule(GATING > 0 && products_loaded !== counts[17], "wrong number of products");
-      rule(GATING > 0 && psums_read !== counts[18], "wrong number of psums read");
-      rule(GATING > 0 && psums_written !== counts[19], "wrong number of psums written");
+      rule(GATING > 0 && products_loaded !== counts[17], "wrong number of products loaded");
+      rule(GATING > 0 && psums_read !== counts[18], "wrong number of lanes that read");
+      rule(GATING > 0 && psums_written !== counts[19], "wrong number of lanes that write");
       $display("psums %0d codes %0d overflows %0d cycles %0d mismatches %0d %0d %0d %0d %0d %0s",
                psums, codes, overflows, cycles, psum_errors, overflow_errors, code_errors, cycle_errors,
                rule_errors, (psum_errors + overflow_errors + code_errors + cycle_errors + rule_errors == 0)

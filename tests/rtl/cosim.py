@@ -107,6 +107,8 @@ CONFIGURATIONS = (
     Configuration("3/3/4/4", 8, 16, 1, "saturate", 13, 1, latency=6, scale_rounding="nearest"),
     Configuration("3/3/4/4", 32, 16, 16, "wrap", 15, 2, sign="signed", fifo=33),
     Configuration("8/8/-/-", 16, 1, 1, "saturate", 18, 2, fifo=1),
+    Configuration("4/4/4/4:sp4", 16, 16, 16, "saturate", 14, gating="multiply"),
+    Configuration("4/4/4/4:sp4", 16, 16, 16, "wrap", 13, gating="dot"),
 )
 
 

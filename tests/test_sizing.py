@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import accelsim
 from accelsim import sizing
 from accelsim.api import cost_list, emit_rtl
+from accelsim.cli.terminal import summary_table
 from accelsim.compute.accumulator import bits_for_weights
 from accelsim.compute.lanes import lane_spec
 from accelsim.errors import AccelsimError
@@ -130,7 +131,7 @@ def test_a_run_sized_by_its_data_overflows_nothing_and_with_a_bit_less_what_it_s
     assert own["area_um2"]["pe"] < by_weights["area_um2"]["pe"] < worst["area_um2"]["pe"]
 
 
-def test_a_comparison_sizes_every_scheme_by_itself(tmp_path: Path) -> None:
+def test_a_comparison_sizes_every_scheme_by_itself(tmp_path: Path, capsys) -> None:
     schemes = ["8/8/-/-", "4/4/4/6"]
     compared = accelsim.compare("digits", schemes=schemes, overrides=["accumulator_bits=data"])
     alone = [
@@ -143,6 +144,10 @@ def test_a_comparison_sizes_every_scheme_by_itself(tmp_path: Path) -> None:
     # Published widths are compared on the same machine whatever sizes it.
     usual = accelsim.compare("digits", schemes=schemes).to_frame()
     assert list(table["area_pe_24bit_um2"]) == list(usual["area_pe_24bit_um2"])
+    summary_table(compared.runs, table)
+    line = next(line for line in capsys.readouterr().out.splitlines() if "accumulators (bits)" in line)
+    for own in alone:
+        assert "{accumulator_bits}, by data ({overflows_one_bit_less} overflows".format(**own) in line
     bits = int(table["accumulator_bits"].iloc[1])
     emit_rtl(tmp_path / "pe", "magnet16", "4/4/4/6", overrides=["accumulator_bits=data"])
     assert f"parameter int ACCUMULATOR_BITS = {bits}," in (tmp_path / "pe/pe_top.sv").read_text()
@@ -159,7 +164,7 @@ def test_where_values_are_not_known_a_policy_is_refused() -> None:
     ):
         cost_list(overrides=machine)
     with pytest.raises(
-        AccelsimError, match="accumulator_bits is date, expected auto, weights, data or 2 to 62"
+        AccelsimError, match="accumulator_bits is 'date', expected auto, weights, data or 2 to 62"
     ):
         load_arch("magnet16", ["accumulator_bits=date"])
 

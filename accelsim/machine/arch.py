@@ -144,7 +144,8 @@ class Arch(_Strict):
         known = 2 <= bits <= MAX_ACCUMULATOR_BITS if isinstance(bits, int) else bits in _POLICIES
         if not known:
             raise ValueError(
-                f"accumulator_bits is {bits}, expected auto, weights, data or 2 to {MAX_ACCUMULATOR_BITS}"
+                f"accumulator_bits is {_shown(bits)}, expected {', '.join(_POLICIES)} or 2 to "
+                f"{MAX_ACCUMULATOR_BITS}"
             )
         if self.gate_on_scale_product != "none" and (
             self.dataflows != ("os-lws",) or self.accumulate_latency != 2

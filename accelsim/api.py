@@ -19,7 +19,6 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine import actions
 from accelsim.machine.arch import SIZED_BY_WORKLOAD, Arch, load_arch
 from accelsim.network import (
-    ACTIVITIES,
     DATA,
     Progress,
     RunRequest,
@@ -168,7 +167,6 @@ def validate(
     """
     from accelsim.validation import result
 
-    _check_gated(gated_fraction)
     return result.validate(tables_folder(costs), gated_fraction, progress)
 
 
@@ -348,15 +346,11 @@ def _request(
     costs: Costs | None,
     *,
     gated_fraction: float | None = None,
-    activity: str = DATA,
     **kept: Any,
 ) -> RunRequest:
     """What is asked for, opened and read; the same scheme for every layer, `kept` as it is. May raise."""
     workload, machine, wanted = _open(trace), _machine(arch, overrides), _scheme(scheme)
     machine.check_scheme(wanted)  # before floats are convolved for the SQNR
-    _check_gated(gated_fraction)
-    if activity not in ACTIVITIES:
-        raise AccelsimError(f"activity is '{activity}', expected {' or '.join(ACTIVITIES)}")
     return RunRequest(
         workload,
         machine,
@@ -365,7 +359,6 @@ def _request(
         options,
         float_outputs(workload) if gated_fraction is None else {},
         gated_fraction=gated_fraction,
-        activity=activity,
         **kept,
     )
 
@@ -400,11 +393,6 @@ def _inventory(machine: Arch, scheme: Scheme, costs: Costs | None) -> tuple[list
     machine.check_scheme(scheme)
     library = library_of(machine, costs)
     return build_inventory(machine, scheme, library), library
-
-
-def _check_gated(gated_fraction: float | None) -> None:
-    if gated_fraction is not None and not 0 <= gated_fraction <= 1:
-        raise AccelsimError(f"gated fraction is {gated_fraction}, expected 0 to 1")
 
 
 def _scheme(scheme: str | Scheme) -> Scheme:

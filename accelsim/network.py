@@ -25,6 +25,7 @@ from accelsim.compute.activity import join
 from accelsim.compute.bits import LayerBits, measure_bits
 from accelsim.compute.values import Computed, ComputeRequest, assume, compute
 from accelsim.costs import CostLibrary
+from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import LayerProgram
@@ -86,6 +87,12 @@ class RunRequest:
     timeline: bool = False
     activity: str = DATA
     accumulator: AccumulatorWidth | None = None
+
+    def __post_init__(self) -> None:
+        if self.gated_fraction is not None and not 0 <= self.gated_fraction <= 1:
+            raise AccelsimError(f"gated fraction is {self.gated_fraction}, expected 0 to 1")
+        if self.activity not in ACTIVITIES:
+            raise AccelsimError(f"activity is '{self.activity}', expected {' or '.join(ACTIVITIES)}")
 
     @property
     def scheme(self) -> Scheme:

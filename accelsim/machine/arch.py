@@ -19,7 +19,7 @@ from accelsim.machine.dataflows import DataflowName
 
 # The longest reduction of ResNet-50, 3*3*512 products: what `accumulator_bits: auto` is sized for.
 LONGEST_REDUCTION = 4608
-# What a lane holds still where its scale product is 0 (docs/counts.md, Gating).
+# What a lane holds still where its scale product is 0 (docs/counts.md, Gating); kernels and RTL go by number.
 Gating = Literal["none", "multiply", "dot"]
 _MAX_FILE_BYTES = 1 << 18
 _MAX_NAME = 200

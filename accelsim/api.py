@@ -19,9 +19,8 @@ from accelsim.costs.query import price_component
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine import actions
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import SIZED_BY_WORKLOAD, Arch, load_arch
 from accelsim.network import (
-    ACTIVITIES,
     DATA,
     Progress,
     RunRequest,
@@ -41,6 +40,7 @@ from accelsim.report.frequency import frequencies
 from accelsim.report.inventory import Part, build_inventory
 from accelsim.report.library import Costs, library_of, tables_folder
 from accelsim.report.results import Comparison, RunResult
+from accelsim.sizing import size_accumulators
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,7 @@ def run(
         timeline=timeline,
         activity=activity,
     )
-    return run_network(request, progress)
+    return run_network(size_accumulators(request, progress), progress)
 
 
 def compare(
@@ -132,7 +132,8 @@ def compare(
         activity=activity,
     )
     count = len(first.workload.layers)
-    runs = tuple(run_network(replace(first, schemes=(scheme,) * count), progress) for scheme in wanted)
+    each = (size_accumulators(replace(first, schemes=(own,) * count), progress) for own in wanted)
+    runs = tuple(run_network(request, progress) for request in each)
     return Comparison(runs, comparison_table(runs, first.library))
 
 
@@ -155,7 +156,8 @@ def bits(
     """
     wanted = check_widths(widths)
     check_progress(progress)
-    return measure_network(_request(trace, arch, scheme, overrides, options, costs), wanted, progress)
+    request = _request(trace, arch, scheme, overrides, options, costs)
+    return measure_network(size_accumulators(request, progress), wanted, progress)
 
 
 def validate(
@@ -296,6 +298,7 @@ def explain_mapping(
     expect(layer, str, "layer", "a layer's name")
     request = _request(trace, arch, scheme, overrides, options, costs, gated_fraction=0.0)
     request.workload.layer(layer)
+    request = size_accumulators(replace(request, gated_fraction=None))
     residency, choice = choose_mapping(request, layer)
     rows = [
         {
@@ -337,8 +340,8 @@ def emit_rtl(
     """
     from accelsim.rtl.emit import emit
 
-    machine, wanted, opened = _machine(arch, overrides), _scheme(scheme), _open(trace)
-    machine.check_scheme(wanted)
+    opened, wanted = _open(trace), _scheme(scheme)
+    machine = _sized(opened, arch, wanted, overrides)
     name = opened.layers[0].name if layer is None else layer
     words = opened.quantized_layer(name, wanted, machine.vector_size)
     return emit(machine, wanted, words, out)
@@ -349,21 +352,22 @@ def synthesise_rtl(
     arch: str | Path | Arch = "magnet16",
     scheme: str | Scheme = "4/4/4/4",
     *,
+    trace: str | Path | Workload = "digits",
     overrides: Sequence[str] = (),
     liberty: str | Path | None = None,
     costs: Costs | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Synthesise what `emit_rtl` wrote with Yosys: cells by module, and modelled beside synthesised area.
 
-    Raises AccelsimError when Yosys is absent or fails.
+    trace: as for `emit_rtl`. Raises AccelsimError when Yosys is absent or fails.
     """
     from accelsim.rtl.synth import compare_area, synth, synth_frame
 
-    machine = _machine(arch, overrides)
-    machine.check_scheme(_scheme(scheme))
+    wanted = _scheme(scheme)
+    machine = _sized(trace, arch, wanted, overrides)
     rows = synth(out, liberty)
     library = library_of(machine, costs)
-    return synth_frame(rows), compare_area(rows, machine, _scheme(scheme), library)
+    return synth_frame(rows), compare_area(rows, machine, wanted, library)
 
 
 def _request(
@@ -374,18 +378,12 @@ def _request(
     options: QuantizeOptions | None,
     costs: Costs | None,
     *,
-    keep_tensors: bool = False,
-    narrow: bool = False,
     gated_fraction: float | None = None,
-    timeline: bool = False,
-    activity: str = DATA,
+    **kept: Any,
 ) -> RunRequest:
-    """What is asked for, opened and read; the same scheme for every layer. Raises AccelsimError."""
+    """What is asked for, opened and read; the same scheme for every layer, `kept` as it is. May raise."""
     workload, machine, wanted = _open(trace), _machine(arch, overrides), _scheme(scheme)
     machine.check_scheme(wanted)  # before floats are convolved for the SQNR
-    check_gated(gated_fraction)
-    if not isinstance(activity, str) or activity not in ACTIVITIES:
-        raise AccelsimError(f"activity is {shown(activity)}, expected {' or '.join(ACTIVITIES)}")
     expect(options, (QuantizeOptions, type(None)), "options", "QuantizeOptions, or None")
     return RunRequest(
         workload,
@@ -394,11 +392,8 @@ def _request(
         library_of(machine, costs),
         options,
         float_outputs(workload) if gated_fraction is None else {},
-        keep_tensors=keep_tensors,
-        narrow=narrow,
         gated_fraction=gated_fraction,
-        timeline=timeline,
-        activity=activity,
+        **kept,
     )
 
 
@@ -417,6 +412,18 @@ def _machine(arch: str | Path | Arch, overrides: Sequence[str]) -> Arch:
     if changes:
         raise AccelsimError("overrides apply to an arch given by name or file, not to an Arch object")
     return arch
+
+
+def _sized(
+    trace: str | Path | Workload, arch: str | Path | Arch, scheme: Scheme, overrides: Sequence[str]
+) -> Arch:
+    """The machine of the trace at a scheme; the trace is opened only where it sizes accumulators."""
+    machine = _machine(arch, overrides)
+    machine.check_scheme(scheme)
+    if machine.accumulator_bits not in SIZED_BY_WORKLOAD:
+        return machine
+    request = _request(trace, machine, scheme, (), None, None, gated_fraction=0.0)
+    return size_accumulators(replace(request, gated_fraction=None)).arch
 
 
 def _inventory(machine: Arch, scheme: Scheme, costs: Costs | None) -> tuple[list[Part], CostLibrary]:

@@ -20,10 +20,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from accelsim.arguments import check_gated, shown
+from accelsim.compute.accumulator import AccumulatorWidth
 from accelsim.compute.activity import join
 from accelsim.compute.bits import LayerBits, measure_bits
 from accelsim.compute.values import Computed, ComputeRequest, assume, compute
 from accelsim.costs import CostLibrary
+from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import LayerProgram
@@ -69,7 +72,8 @@ class RunRequest:
     options: how floats are quantized; references: `float_outputs`, or nothing to compare with; keep_tensors:
     without it tensors live a layer at a time; narrow: also accumulate at the published width;
     gated_fraction: compute nothing, and take this share of the lane steps outside of the padding for gated;
-    timeline: record when everything happens; activity: what the energy of the lanes goes by (ACTIVITIES).
+    timeline: record when everything happens; activity: what the energy of the lanes goes by (ACTIVITIES);
+    accumulator: what policy the arch's accumulator_bits came from (sizing.py), None where it came from none.
     """
 
     workload: Workload
@@ -83,6 +87,12 @@ class RunRequest:
     gated_fraction: float | None = None
     timeline: bool = False
     activity: str = DATA
+    accumulator: AccumulatorWidth | None = None
+
+    def __post_init__(self) -> None:
+        check_gated(self.gated_fraction)
+        if not isinstance(self.activity, str) or self.activity not in ACTIVITIES:
+            raise AccelsimError(f"activity is {shown(self.activity)}, expected {' or '.join(ACTIVITIES)}")
 
     @property
     def scheme(self) -> Scheme:
@@ -162,14 +172,16 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
         if request.gated_fraction is None:
             computed = [job.result() for job in jobs]
         else:
-            computed = [assume(program.layer, request.gated_fraction) for program in programs]
-    activities = tuple(join(*parts) for parts in zip(times, computed, strict=True))
+            share = request.gated_fraction
+            computed = [assume(own.layer, share, own.mapping.c_split) for own in programs]
+    activities = tuple(join(arch, *parts) for parts in zip(times, computed, strict=True))
     report = price(PriceRequest(arch, scheme, activities, request.library))
     counted = request.gated_fraction is None and request.activity == DATA
     about = {
         **_about(request),
         "assumed_gated_fraction": request.gated_fraction,
         "activity": DATA if counted else TABLES,
+        "accumulator": request.accumulator or _own_width(arch, scheme),
     }
     narrow = at_published_width(activities) if request.narrow else None
     wall_s = round(time.perf_counter() - started, 3)
@@ -203,6 +215,11 @@ def measure_network(
         plan(request.planned(), planned)
         layers = [job.result() for job in jobs]
     return BitsResult.of(arch, scheme, layers, _about(request))
+
+
+def _own_width(arch: Arch, scheme: Scheme) -> AccumulatorWidth:
+    policy = "auto" if arch.accumulator_bits == "auto" else "given"
+    return AccumulatorWidth(policy, arch.accumulator_width(scheme))
 
 
 def _about(request: RunRequest) -> dict[str, object]:

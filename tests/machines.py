@@ -124,6 +124,14 @@ def _features(rng: Generator, banks: int, buffer_kb: int) -> dict[str, object]:
     return values
 
 
+def with_gating(arch: Arch, seed: int) -> Arch | None:
+    """The same machine, gating zero scale products; None where it cannot."""
+    if arch.dataflows != ("os-lws",):
+        return None
+    value = ("multiply", "dot")[seed % 2]
+    return arch.model_copy(update={"gate_on_scale_product": value, "accumulate_latency": 2})
+
+
 def random_scheme(rng: Generator, arch: Arch) -> Scheme:
     """A scheme that the machine accepts."""
     while True:
@@ -431,4 +439,4 @@ def simulate(
         for layer, mapping in zip(layers, mappings, strict=True)
     ]
     timings = time_layers(TimeRequest(arch, programs, placed.prologue))
-    return [join(*parts) for parts in zip(timings, computed, strict=True)]
+    return [join(arch, *parts) for parts in zip(timings, computed, strict=True)]

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from machines import random_run, simulate
+from machines import random_run, simulate, with_gating
 
 from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
@@ -46,8 +46,12 @@ def test_what_happens_is_in_the_table_and_what_is_in_the_table_happens() -> None
     `values` adds to what the timing has counted."""
     counted: Counter[str] = Counter()
     by_values: set[str] = set()
-    for seed in range(60):
-        arch, layers, mappings, _ = random_run(seed, "all")
+    for seed in range(80):
+        arch, layers, mappings, _ = random_run(seed, "all" if seed < 60 else "plain")
+        if seed >= 60:
+            gating = with_gating(arch, seed)
+            assert gating is not None
+            arch = gating
         try:
             activities = simulate(arch, layers, mappings)
         except AccelsimError:
@@ -73,23 +77,25 @@ def test_who_counts_is_a_module() -> None:
 
 
 def test_what_prices_is_a_part_with_that_cost() -> None:
-    """On a machine that has everything."""
+    """On a machine that has everything but gating, and one that has that."""
     arch = load_arch("magnet16", [f"dataflows=[{', '.join(DATAFLOWS)}]", "lanes=8"])
-    library = CostLibrary(technology_of(arch))
-    parts = {part.name: part for part in build_inventory(arch, Scheme.parse("4/4/4/4"), library)}
-    for row in ACTIONS.values():
-        for part, action in row.priced_by:
-            assert row.name in parts[part].actions[action], (row.name, part)
-            assert action in parts[part].cost.energy_pj, (row.name, part)
-    for part in parts.values():
-        if part.name not in CLOCK_TREES.values():
-            assert part.actions == charged_to(part.name)
-            continue
-        for name, counts in part.actions.items():
-            # What clocks a part behind its gates, in place of a price of its own.
-            clock = parts[name].cost.clock
-            assert clock and counts == parts[name].actions.get(clock.action, ()), (part.name, name)
-        assert {name for names in part.actions.values() for name in names} <= set(ACTIONS)
+    gating = load_arch("magnet16", ["gate_on_scale_product=dot"])
+    parts = {}
+    for machine in (gating, arch):
+        library, own = CostLibrary(technology_of(machine)), Scheme.parse("4/4/4/4:sp6")
+        parts |= {(part.name, machine): part for part in build_inventory(machine, own, library)}
+    priced = set()
+    for (name, machine), part in parts.items():
+        for action, names in part.actions.items():
+            if name in CLOCK_TREES.values():
+                # What clocks a part behind its gates, in place of a price of its own.
+                of = parts[action, machine]
+                assert of.cost.clock and names == of.actions.get(of.cost.clock.action, ()), (name, action)
+                continue
+            assert action in part.cost.energy_pj, (name, action)
+            assert set(names) <= set(charged_to(name)[action])
+            priced |= {(counted, name, action) for counted in names}
+    assert priced == {(row.name, *price) for row in ACTIONS.values() for price in row.priced_by}
 
 
 def test_nobody_else_spells_an_action() -> None:

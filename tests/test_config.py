@@ -82,6 +82,16 @@ def test_an_override_leaves_the_preset_alone() -> None:
         (("overflow: saturate", "overflow: explode"), ("overflow = 'explode'", "'wrap'")),
         (("accumulator_bits: auto", "accumulator_bits: 63"), ("accumulator_bits is 63", "2 to 62")),
         (("accumulator_bits: auto", "accumulator_bits: 1"), ("accumulator_bits is 1", "2 to 62")),
+        (("accumulator_bits: auto", "accumulator_bits: '20'"), ("accumulator_bits is '20'", "2 to 62")),
+        (("pes: 16", "pes: 16\ngate_on_scale_product: all"), ("gate_on_scale_product = 'all'", "'dot'")),
+        (
+            ("accumulate_latency: 2", "accumulate_latency: 3\ngate_on_scale_product: dot"),
+            ("gate_on_scale_product is dot, which needs dataflows [os-lws] and accumulate_latency 2", "3"),
+        ),
+        (
+            ("pes: 16", "pes: 16\ngate_on_scale_product: multiply\ndataflows: [os-lws, ws]"),
+            ("gate_on_scale_product is multiply", "not [os-lws, ws] and 2"),
+        ),
         (("out_fifo_words: 32", "out_fifo_words: 15"), ("out_fifo_words is 15", "16")),
         (("weight_buffer_words: 256", "weight_buffer_words: 255"), ("weight_buffer_words is 255", "even")),
         (("lanes: 16", "lanes: 24"), ("vector_size 16", "lanes 24", "divide")),

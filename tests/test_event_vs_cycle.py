@@ -23,6 +23,7 @@ from machines import (
     placed_by_mapping,
     random_run,
     simulate,
+    with_gating,
 )
 from pick import pick
 
@@ -262,6 +263,47 @@ def test_numpy_the_cycle_model_and_the_event_model_agree(first: int, features: R
         except Exception as error:
             error.add_note(f"seed {seed} {features}\n{describe(arch, layers, mappings, graph)}")
             raise
+
+
+@pytest.mark.parametrize("features", ["plain", "all"])
+def test_gating_changes_counts_alone_and_both_models_agree_on_them(features: Runs):
+    """Psums and cycles are those of the machine that gates nothing; what it does not count is gated."""
+    seen: Counter[str] = Counter()
+    for seed in range(120 if features == "plain" else SEEDS):
+        arch, layers, mappings, _ = random_run(seed, features)
+        gating = with_gating(arch, seed)
+        if gating is None:
+            continue
+        try:
+            stepped = Machine(gating, layers, mappings).run()
+            events = simulate(gating, layers, mappings)
+            found = differences(stepped, events)
+            assert not found, "\n".join(found)
+            plain = simulate(gating.model_copy(update={"gate_on_scale_product": "none"}), layers, mappings)
+            for own, other, mapping in zip(events, plain, mappings, strict=True):
+                assert own.cycles == other.cycles and np.array_equal(own.psums, other.psums)
+                changed = {
+                    name for name in own.counts | other.counts if own.counts[name] != other.counts[name]
+                }
+                seen.update(changed)
+                seen["chains"] += mapping.c_split > 1
+        except Exception as error:
+            error.add_note(f"seed {seed} {features}\n{describe(gating, layers, mappings)}")
+            raise
+    assert set(seen) - {"chains"} == {
+        "accumulation_collector.psum_read",
+        "accumulation_collector.psum_write",
+        "accumulation_collector.read",
+        "accumulation_collector.write",
+        "accumulator.add",
+        "dot_product.gated",
+        "dot_product.op",
+        "operand_register.write",
+        "pipeline_register.write",
+        "scale_multiply.op",
+        "scale_product.op",
+    }
+    assert features == "plain" or seen["chains"] > 10
 
 
 @pytest.mark.parametrize("features", ["plain", "all", "graph", "residual"])

@@ -7,17 +7,24 @@ from accelsim_kernels import (
     LaneSpec,
     activation_profile,
     gated_vectors,
+    live_products,
     weight_profile,
     zero_operand_macs,
 )
-from accelsim_kernels.reference import gated_vectors_reference, zero_operand_macs_reference
+from accelsim_kernels.reference import (
+    gated_vectors_reference,
+    live_products_reference,
+    zero_operand_macs_reference,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
 def loops(weights, weight_scales, words, scales, gather, spec):
-    """(gated lane steps, zero-operand MACs), one step at a time in Python integers."""
+    """(gated lane steps, zero-operand MACs, at each g steps whose product may be other than zero), one step
+    at a time in Python integers."""
     gated = zero_macs = 0
+    live = [0] * weights.shape[1]
     outputs, vectors, size = weights.shape
     for k in range(outputs):
         for taps in gather.tolist():
@@ -26,9 +33,12 @@ def loops(weights, weight_scales, words, scales, gather, spec):
                 w = weights[k, g].tolist()
                 sp = 1 if weight_scales is None else int(weight_scales[k, g])
                 sp *= 1 if scales is None else (0 if taps[g] < 0 else int(scales[taps[g]]))
-                gated += not any(w) or not any(a) or sp == 0 or taps[g] < 0
+                held = not any(w) or not any(a) or sp == 0 or taps[g] < 0
+                gated += held
+                rounded = (sp + (1 << spec.scale_product_shift >> 1)) >> spec.scale_product_shift
+                live[g] += not held and rounded > 0
                 zero_macs += sum(x == 0 or y == 0 for x, y in zip(w, a, strict=True))
-    return gated, zero_macs
+    return gated, zero_macs, live
 
 
 @settings(max_examples=150, deadline=None)
@@ -56,7 +66,10 @@ def test_counts_equal_loops(ws, as_, sp, signed, shape, zeros, seed):
     scales = rng.integers(0, 2**as_, n).astype(np.uint16) if as_ else None
     gather = rng.integers(-1, n, (pixels, vectors)).astype(np.int32)
     case = (weights, weight_scales, words, scales, gather, spec)
-    gated, zero_macs = loops(*case)
+    gated, zero_macs, live = loops(*case)
+    profiles = weight_profile(weights, weight_scales), activation_profile(words, scales, gather)
+    assert live_products(*profiles, spec.scale_product_shift).tolist() == live
+    assert live_products_reference(*case).tolist() == live
     assert gated_vectors(*case) == gated_vectors_reference(*case) == gated
     assert (
         zero_operand_macs(weights, words, gather)

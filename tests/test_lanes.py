@@ -9,6 +9,8 @@ from accelsim_kernels.reference import (
     zero_operand_macs_reference,
 )
 
+import accelsim
+from accelsim.cli.terminal import summary_table
 from accelsim.compute.lanes import compute_values, lane_spec
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import load_arch
@@ -70,7 +72,7 @@ def test_layers_equal_their_groups(channels: int, outputs: int, groups: int, rou
         gated += gated_vectors_reference(layer.weight_words[k], layer.weight_scales[k], *inputs)
         zeros += zero_operand_macs_reference(layer.weight_words[k], layer.input_words, gather)
     assert np.array_equal(values.output_scales, np.concatenate(scales, axis=1))
-    assert (values.gated_steps, values.zero_operand_macs) == (gated, zeros)
+    assert values.zeros[:2] == (gated, zeros)
 
 
 def test_a_chain_of_wide_accumulators_sums_to_what_one_sums_to() -> None:
@@ -78,4 +80,30 @@ def test_a_chain_of_wide_accumulators_sums_to_what_one_sums_to() -> None:
     one, chain = compute_values(arch, layer), compute_values(arch, layer, c_split=3)
     assert not one.overflows and not chain.overflows
     assert np.array_equal(one.psums, chain.psums)
-    assert one.gated_steps == chain.gated_steps
+    assert one.zeros[:3] == chain.zeros[:3]
+
+
+def test_a_run_says_how_many_scale_products_round_to_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of all steps, in every table; counts of a machine that gates dot products on them differ by as many."""
+    machine = ["gate_on_scale_product=dot"]
+    result = accelsim.compare("digits", schemes=["8/8/-/-", "4/4/4/4:sp3"], overrides=machine)
+    own = result["4/4/4/4:sp3"]
+    plain = accelsim.run("digits", scheme="4/4/4/4:sp3").activities
+    gated = [
+        (a.counts["dot_product.gated"], b.counts["dot_product.gated"])
+        for a, b in zip(own.activities, plain, strict=True)
+    ]
+    rounded = sum(mine - other for mine, other in gated)
+    steps = sum(a.lane_steps for a in plain)
+    assert rounded > 0 and own.summary["zero_product_fraction"] == pytest.approx(rounded / steps, rel=1e-12)
+    by_layer = own.layers["zero_product_fraction"] * [a.lane_steps for a in plain]
+    assert by_layer.sum() == pytest.approx(rounded, rel=1e-12)
+    assert list(result.to_frame()["zero_product_fraction"]) == [0, own.summary["zero_product_fraction"]]
+    summary_table(result.runs, result.table)
+    line = next(line for line in capsys.readouterr().out.splitlines() if "rounded to 0" in line)
+    assert line.split()[-2:] == ["-", f"{100 * rounded / steps:.5g}"]
+    assumed = accelsim.run("digits", scheme="4/4/4/4:sp3", gated_fraction=0.0)
+    assert (
+        assumed.summary["zero_product_fraction"] is None
+        and assumed.layers["zero_product_fraction"].isna().all()
+    )

@@ -77,10 +77,11 @@ MAY_IMPORT = {
     "report": WHEN | {"arguments", "system", "compute", "costs"},
     "rtl": WHEN | {"system", "quantize", "compute", "costs", "characterise", "report"},
     "network": WHAT | WHEN | {"compute", "costs", "report", "version"},
+    "sizing": {"errors", "workload", "machine", "mapping", "compute", "network"},
     "validation": WHAT | WHEN | {"open", "synthetic", "costs", "report", "network"},
     "api": WHAT
     | {"open", "machine", "mapping", "compute", "costs", "characterise", "report", "rtl", "network"}
-    | {"validation"},
+    | {"sizing", "validation"},
     "cli": WHAT | {"synthetic", "open", "report", "api", "version", "torch", "onnx"},
     "__main__": {"cli"},
 }

@@ -22,12 +22,13 @@ from accelsim.mapping.plan import LayerMapping
 from accelsim.open import open_workload
 
 ARCH = load_arch("magnet16", ["accumulator_bits=14"])
-SCHEMES = ("4/4/4/4", "8/8/-/-", "4/8/6/10:sp7", "3/5/4/-", "6/4/-/5")
+SCHEMES = ("4/4/4/4", "8/8/-/-", "4/8/6/10:sp7", "3/5/4/-", "6/4/-/5", "4/4/4/4:sp3")
 
 
+@pytest.mark.parametrize("gating", [0, 1, 2])
 @pytest.mark.parametrize("text", SCHEMES)
 @pytest.mark.parametrize("held", [True, False])
-def test_kernel_is_its_twin(text: str, held: bool) -> None:
+def test_kernel_is_its_twin(text: str, held: bool, gating: int) -> None:
     scheme, random = Scheme.parse(text), np.random.default_rng(len(text))
     weight, activation = scheme.weight, scheme.activation
     signed = held
@@ -45,9 +46,11 @@ def test_kernel_is_its_twin(text: str, held: bool) -> None:
     runs = Runs(random.integers(0, 5, 7), part, random.integers(0, 3, 7), taps, 2, held)
     arch = ARCH.model_copy(update={"product_shift": 2 if held else 0})
     arguments = words, scales[0], inputs, scales[1], runs, lane_spec(arch, scheme)
-    found = toggles(*arguments, arch.activation_operand_bits(scheme))
-    assert found == toggles_reference(*arguments, arch.activation_operand_bits(scheme))
+    found = toggles(*arguments, arch.activation_operand_bits(scheme), gating)
+    assert found == toggles_reference(*arguments, arch.activation_operand_bits(scheme), gating)
     assert found.steps == 42 and 0 < found.live_steps < 42 and found.dot_product > 0
+    assert (found.products < found.live_steps) == (gating > 0 and text.endswith("sp3"))
+    assert (found.additions < found.steps) == (gating > 0)
 
 
 def test_runs_outside_of_the_operands_are_refused() -> None:

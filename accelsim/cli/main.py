@@ -238,7 +238,7 @@ def rtl_command(
     typer.echo(f"wrote {printable(out)}/; `make` in it runs the testbench with Verilator")
     if synth:
         cells, compared = api.synthesise_rtl(
-            out, arch, scheme, overrides=overrides or (), liberty=liberty, costs=costs
+            out, arch, scheme, trace=trace, overrides=overrides or (), liberty=liberty, costs=costs
         )
         print_frame(cells)
         print_frame(compared)

@@ -27,6 +27,7 @@ _WAITS = {
     "draining, idle, bubbles": ("drain", "idle", "bubble"),
 }
 _MOST_NAMES = 6
+_WORKLOAD_POLICIES = ("weights", "data")  # of accumulator_bits
 
 
 class _Console(Console):
@@ -119,6 +120,11 @@ def summary_table(
     line("SQNR, psums (dB)", [_text(s["sqnr_db"]) for s in summaries])
     line("SQNR, PPU outputs (dB)", [_text(s["ppu_sqnr_db"]) for s in summaries])
     line("overflows", [f"{_text(s['overflows'])} at {s['accumulator_bits']} bits" for s in summaries])
+    if any(s["accumulator_policy"] in _WORKLOAD_POLICIES for s in summaries):
+        line("accumulators (bits)", [_sized(s) for s in summaries])
+    if any(":sp" in s["scheme"] and s["zero_product_fraction"] is not None for s in summaries):
+        shares = [s["zero_product_fraction"] if ":sp" in s["scheme"] else None for s in summaries]
+        line("scale products rounded to 0 (%)", [_text(None if v is None else 100 * v) for v in shares])
     if comparison is not None:
         for name in accuracy:
             line(name, [_text(float(value)) for value in comparison[name]])
@@ -152,6 +158,14 @@ def summary_table(
     console.print(table)
     for note in _notes(runs, comparison is not None):
         console.print(note, style="dim", soft_wrap=True)
+
+
+def _sized(summary: Mapping[str, Any]) -> str:
+    text, less = (
+        f"{summary['accumulator_bits']}, by {summary['accumulator_policy']}",
+        summary["overflows_one_bit_less"],
+    )
+    return text if less is None else f"{text} ({less:,} overflows with 1 less)"
 
 
 def _against(series: pd.Series, index: int) -> str:

@@ -104,7 +104,7 @@ class LayerBits:
 
 
 @dataclass(eq=False)
-class _Sums:
+class Sums:
     """Exact psums of a layer and the width that the partial sums of each need, int64[pixels, K]; counts."""
 
     psums: NDArray[np.int64]
@@ -142,7 +142,7 @@ def measure_bits(
     reference: float64[pixels, K], the float output before the activation, or None. Raises AccelsimError for a
     width that no accumulator has. With `overflow: error` other widths are measured as if they saturated.
     """
-    spec, sums = lane_spec(arch, layer.scheme), _scan_layer(arch, layer, c_split)
+    spec, sums = lane_spec(arch, layer.scheme), scan_layer(arch, layer, c_split)
     partial = max(LEAST_WIDTH, int(sums.needed.max()))
     final = max(LEAST_WIDTH, int(_width(sums.psums).max()))
     y = dequantize_output(sums.psums, layer, arch.product_shift)
@@ -199,11 +199,11 @@ def measure_bits(
     )
 
 
-def _scan_layer(arch: Arch, layer: QuantizedLayer, c_split: int) -> _Sums:
+def scan_layer(arch: Arch, layer: QuantizedLayer, c_split: int) -> Sums:
     """Every PE of a chain sums from zero; then psums are added from the first to the last."""
     spec, geometry = lane_spec(arch, layer.scheme), layer.geometry
     shape = (geometry.pixels, geometry.K)
-    sums = _Sums(np.empty(shape, np.int64), np.empty(shape, np.int64))
+    sums = Sums(np.empty(shape, np.int64), np.empty(shape, np.int64))
     parts = reduction_parts(layer, c_split)
     for group in range(geometry.groups):
         k = channels_of(layer, group)
@@ -280,9 +280,9 @@ def _by_magnitude(codes: NDArray[np.integer]) -> Counts:
     return folded
 
 
-def _zeros(layer: QuantizedLayer, sums: _Sums, weight_codes: Counts, activation_codes: Counts) -> Zeros:
+def _zeros(layer: QuantizedLayer, sums: Sums, weight_codes: Counts, activation_codes: Counts) -> Zeros:
     steps = sums.psums.size * layer.spec.G
-    gated, operand_macs = count_zeros(layer)
+    counts = count_zeros(layer)
     inside = steps - sums.padding_steps
     products = sums.scale_product_bits[0] / inside if layer.scheme.has_scales and inside else None
     rounds = layer.scheme.scale_product_shift > 0
@@ -294,9 +294,9 @@ def _zeros(layer: QuantizedLayer, sums: _Sums, weight_codes: Counts, activation_
         activation_scales=_zero_share(layer.input_scales),
         scale_products=None if products is None else float(products),
         rounded_scale_products=sums.rounded_to_zero / inside if rounds and inside else None,
-        gated_steps=gated / steps,
+        gated_steps=counts.gated_steps / steps,
         padding_steps=sums.padding_steps / steps,
-        operand_macs=operand_macs / (steps * layer.vector_size),
+        operand_macs=counts.zero_operand_macs / (steps * layer.vector_size),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from accelsim_kernels import (
@@ -18,6 +19,7 @@ from accelsim_kernels import (
     accumulate,
     activation_profile,
     add_psums,
+    live_products,
     pack_weights,
     ppu_static,
     ppu_vector,
@@ -35,22 +37,35 @@ _OVERFLOW = {"saturate": SATURATE, "wrap": WRAP, "error": ERROR}
 _PIXELS_AT_ONCE = 4096  # bounds the table of taps; several times what one call of the kernel wants
 
 
+class ZeroCounts(NamedTuple):
+    """What a layer's zeros let a machine gate (docs/counts.md, Gating).
+
+    gated_steps: lane steps (k, pixel, g) with an all-zero operand vector, a zero scale or a padding tap;
+    zero_operand_macs: element MACs with a zero operand, padding of vectors and images included;
+    rounded_steps: lane steps, of the others, whose scale product only `:spN` makes 0; held_steps: of both
+    those that add zero to a psum, not the first of a part of the reduction, which writes it.
+    """
+
+    gated_steps: int
+    zero_operand_macs: int
+    rounded_steps: int
+    held_steps: int
+
+
 @dataclass(frozen=True, eq=False)
 class LayerValues:
     """Integers of one layer.
 
     psums: int64[pixels, K]; overflow_map: int32[pixels, K], accumulations that overflowed; output: int16
-    [pixels, K] PPU codes; output_scales: uint16[pixels, groups * ceil(K/groups/V)] or None;
-    gated_steps: lane steps (k, pixel, g) whose dot product does not switch; zero_operand_macs: element MACs
-    with a zero operand, padding of vectors and images included.
+    [pixels, K] PPU codes; output_scales: uint16[pixels, groups * ceil(K/groups/V)] or None; zeros: what can
+    be gated.
     """
 
     psums: NDArray[np.int64]
     overflow_map: NDArray[np.int32]
     output: NDArray[np.int16]
     output_scales: NDArray[np.uint16] | None
-    gated_steps: int
-    zero_operand_macs: int
+    zeros: ZeroCounts
 
     @property
     def overflows(self) -> int:
@@ -86,7 +101,7 @@ def compute_values(arch: Arch, layer: QuantizedLayer, c_split: int = 1) -> Layer
             f"pixel {pixel}, channel {channel} (overflow: error)"
         )
     output, scales = post_process(arch, layer, psums)
-    return LayerValues(psums, overflows, output, scales, *count_zeros(layer))
+    return LayerValues(psums, overflows, output, scales, count_zeros(layer, c_split))
 
 
 def accumulate_layer(
@@ -146,10 +161,12 @@ def channels_of(layer: QuantizedLayer, group: int) -> slice:
     return slice(group * per_group, (group + 1) * per_group)
 
 
-def count_zeros(layer: QuantizedLayer) -> tuple[int, int]:
-    """(gated lane steps, element MACs with a zero operand), from a profile of either operand."""
-    geometry = layer.geometry
+def count_zeros(layer: QuantizedLayer, c_split: int = 1) -> ZeroCounts:
+    """Of a layer whose reduction is cut over chains of `c_split` PEs, from a profile of either operand."""
+    geometry, vectors = layer.geometry, layer.spec.G
+    firsts = [np.arange(vectors)[part][0] for part in reduction_parts(layer, c_split)]
     live = nonzero = 0
+    products = np.zeros(vectors, np.int64)
     for group in range(geometry.groups):
         k = channels_of(layer, group)
         scales = None if layer.weight_scales is None else layer.weight_scales[k]
@@ -159,8 +176,15 @@ def count_zeros(layer: QuantizedLayer) -> tuple[int, int]:
             inputs = activation_profile(layer.input_words, layer.input_scales, gather)
             live += int(weights.live @ inputs.live)
             nonzero += int(np.vdot(weights.nonzero, inputs.nonzero))
-    steps = geometry.pixels * geometry.K * layer.spec.G
-    return steps - live, steps * layer.vector_size - nonzero
+            products += live_products(weights, inputs, layer.scheme.scale_product_shift)
+    steps_of_vector = geometry.pixels * geometry.K
+    steps, zeros = steps_of_vector * vectors, steps_of_vector - products
+    return ZeroCounts(
+        gated_steps=steps - live,
+        zero_operand_macs=steps * layer.vector_size - nonzero,
+        rounded_steps=live - int(products.sum()),
+        held_steps=int(zeros.sum() - zeros[firsts].sum()),
+    )
 
 
 def post_process(

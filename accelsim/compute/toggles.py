@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from accelsim_kernels import Runs, Toggles, toggles
 from numpy.typing import NDArray
 
 from accelsim.compute.lanes import lane_spec
-from accelsim.machine.arch import Arch
+from accelsim.machine.arch import Arch, Gating
 from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.plan import LayerMapping
 from accelsim.workload.layer import QuantizedLayer
@@ -47,7 +48,7 @@ def sample_toggles(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping) -> 
     runs_of_group = _runs_of_group(layer, pixels, vectors, len(parts))
     found = np.zeros(len(Toggles._fields), np.int64)
     spec = lane_spec(arch, layer.scheme)
-    operand_bits = arch.activation_operand_bits(layer.scheme)
+    operand_bits, gating = arch.activation_operand_bits(layer.scheme), arch.gating(layer.scheme)
     groups = min(geometry.groups, runs_of_group.shape[0])
     for group in (np.arange(groups) * geometry.groups) // groups:
         for number, part in enumerate(parts):
@@ -65,8 +66,8 @@ def sample_toggles(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping) -> 
                 held,
             )
             words = layer.weight_words, layer.weight_scales, layer.input_words, layer.input_scales
-            found += toggles(*words, runs, spec, operand_bits)
-    return _per_operation(Toggles(*(int(value) for value in found)))
+            found += toggles(*words, runs, spec, operand_bits, get_args(Gating).index(gating))
+    return _per_operation(Toggles(*(int(value) for value in found)), gates_dot=gating == "dot")
 
 
 def _runs_of_group(layer: QuantizedLayer, pixels: int, vectors: int, parts: int) -> NDArray[np.float64]:
@@ -83,17 +84,21 @@ def _tiles(where: NDArray[np.float64], pixels: int, size: int) -> NDArray[np.int
     return np.minimum((where * tiles).astype(np.int64) * size, pixels - size)
 
 
-def _per_operation(sums: Toggles) -> StepToggles:
-    live, reads = max(1, sums.live_steps), max(1, sums.input_reads)
+def _per_operation(sums: Toggles, *, gates_dot: bool) -> StepToggles:
+    products = max(1, sums.products)
+    dots = products if gates_dot else max(1, sums.live_steps)
+    operand, loads = (
+        ("operand_register", products) if gates_dot else ("input_register", max(1, sums.input_reads))
+    )
     return StepToggles(
         {
-            "dot_product": sums.dot_product / live,
-            "scale_product": sums.scale_product / live,
-            "scale_multiply": sums.scale_multiply / live,
-            "pipeline_register": sums.pipeline / live,
-            "accumulator": sums.accumulator / sums.steps,
+            "dot_product": sums.dot_product / dots,
+            "scale_product": sums.scale_product / (sums.steps if gates_dot else dots),
+            "scale_multiply": sums.scale_multiply / products,
+            "pipeline_register": sums.pipeline / products,
+            "accumulator": sums.accumulator / max(1, sums.additions),
             "weight_register": sums.weight_register / max(1, sums.weight_loads),
-            "input_register": sums.input_register / reads,
+            operand: sums.input_register / loads,
         },
         sums.weight_loads / sums.steps,
         sums.steps,

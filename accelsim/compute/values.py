@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from accelsim.compute.lanes import LayerValues, accumulate_layer, compute_values
+from accelsim.compute.lanes import LayerValues, ZeroCounts, accumulate_layer, compute_values
 from accelsim.compute.toggles import StepToggles, sample_toggles
 from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import LayerMapping
@@ -44,14 +44,12 @@ class ComputeRequest:
 class Computed:
     """What is known of a layer once it is computed.
 
-    gated_steps: lane steps whose dot product does not switch; zero_operand_macs: element MACs with a zero
-    operand; overflows: None where no values were computed; sqnr_db, ppu_sqnr_db: of psums and of PPU outputs,
-    None without a reference; narrow_*: at the published accumulator width; operands, values: where kept;
-    toggles: where counted.
+    zeros: what can be gated, assumed where no values were computed, and then overflows is None; sqnr_db,
+    ppu_sqnr_db: of psums and of PPU outputs, None without a reference; narrow_*: at the published accumulator
+    width; operands, values: where kept; toggles: where counted.
     """
 
-    gated_steps: int
-    zero_operand_macs: int
+    zeros: ZeroCounts
     overflows: int | None = None
     sqnr_db: float | None = None
     ppu_sqnr_db: float | None = None
@@ -81,8 +79,7 @@ def compute(request: ComputeRequest) -> Computed:
         if reference is not None:
             narrow_sqnr = sqnr_db(reference, dequantize_output(psums, layer, arch.product_shift))
     return Computed(
-        values.gated_steps,
-        values.zero_operand_macs,
+        values.zeros,
         values.overflows,
         own_sqnr,
         ppu_sqnr,
@@ -94,15 +91,21 @@ def compute(request: ComputeRequest) -> Computed:
     )
 
 
-def assume(layer: LayerSpec, gated_fraction: float) -> Computed:
-    """In place of values: taps in the image's padding are gated, and of the other steps a share."""
+def assume(layer: LayerSpec, gated_fraction: float, c_split: int = 1) -> Computed:
+    """In place of values: taps in the image's padding are gated, and of the other steps a share, at every g
+    alike. No scale product is taken for rounded to 0. c_split: PEs over which the reduction is cut."""
     geometry = layer.geometry
     steps = geometry.pixels * geometry.K * layer.G
-    padded = 0
+    firsts = geometry.pixels * geometry.K * c_split
+    padded = padded_firsts = 0
     if not layer.packed_im2col:
-        padded = int((layer.taps < 0).sum()) * layer.words_per_position * geometry.K
+        outside = layer.taps < 0
+        padded = int(outside.sum()) * layer.words_per_position * geometry.K
+        padded_firsts = int(outside[:, 0].sum()) * geometry.K * c_split
     gated = padded + round(gated_fraction * (steps - padded))
-    return Computed(gated, gated * layer.vector_size)
+    held = padded - padded_firsts
+    held += round(gated_fraction * (steps - firsts - held))
+    return Computed(ZeroCounts(gated, gated * layer.vector_size, 0, held))
 
 
 def _scales_by_channel(layer: QuantizedLayer, scales: np.ndarray) -> np.ndarray:

@@ -51,7 +51,9 @@ def _row(name: str, unit: str, counted_by: str, *priced_by: str) -> str:
 DOT_PRODUCT_OP = _row("dot_product.op", "steps of a lane", "values")
 DOT_PRODUCT_GATED = _row("dot_product.gated", "steps of a lane", "values")
 DOT_PRODUCT_OP_CHANGING = _row("dot_product.op_changing", "steps of a lane", "values")
-SCALE_PRODUCT_OP = _row("scale_product.op", "steps of a lane", "values")
+SCALE_PRODUCT_OP = _row(
+    "scale_product.op", "steps of a lane", "values", "scale_product.op", "scale_zero_detect.op"
+)
 SCALE_MULTIPLY_OP = _row("scale_multiply.op", "steps of a lane", "values")
 PIPELINE_REGISTER_WRITE = _row("pipeline_register.write", "steps of a lane", "values")
 ACCUMULATOR_ADD = _row("accumulator.add", "steps of a lane", "block")
@@ -61,6 +63,7 @@ WEIGHT_REGISTER_WRITE = _row(
 INPUT_REGISTER_WRITE = _row(
     "input_register.write", "words", "issue", "input_register.write", "input_zero_detect.op"
 )
+OPERAND_REGISTER_WRITE = _row("operand_register.write", "steps of a lane", "values")
 WEIGHT_COLLECTOR_READ = _row("weight_collector.read", "words", "block")
 WEIGHT_COLLECTOR_WRITE = _row("weight_collector.write", "words", "block")
 LOCAL_ACCUMULATOR_WRITE = _row("local_accumulator.write", "entries of L psums", "block")
@@ -68,6 +71,9 @@ LOCAL_ACCUMULATOR_WRITE = _row("local_accumulator.write", "entries of L psums", 
 # PE.
 ACCUMULATION_COLLECTOR_READ = _row("accumulation_collector.read", "entries of L psums", "block drain chain")
 ACCUMULATION_COLLECTOR_WRITE = _row("accumulation_collector.write", "entries of L psums", "block chain")
+# Of steps, in place of entries, on a machine that gates accumulations: each lane reads and writes its own.
+ACCUMULATION_COLLECTOR_PSUM_READ = _row("accumulation_collector.psum_read", "psums", "values")
+ACCUMULATION_COLLECTOR_PSUM_WRITE = _row("accumulation_collector.psum_write", "psums", "values")
 ACCUMULATION_BUFFER_READ = _row("accumulation_buffer.read", "entries of L psums", "block drain chain")
 ACCUMULATION_BUFFER_WRITE = _row("accumulation_buffer.write", "entries of L psums", "block chain")
 PSUM_ADDER_ADD = _row("psum_adder.add", "psums", "chain")

@@ -20,11 +20,16 @@ from accelsim.machine.dataflows import DataflowName
 
 # The longest reduction of ResNet-50, 3*3*512 products: what `accumulator_bits: auto` is sized for.
 LONGEST_REDUCTION = 4608
+# What a lane holds still where its scale product is 0 (docs/counts.md, Gating); kernels and RTL go by number.
+Gating = Literal["none", "multiply", "dot"]
 _MAX_FILE_BYTES = 1 << 18
 _MOST_YAML_CHARACTERS = 1 << 19
 _DEEPEST_YAML = 20
 _MAX_NAME = 200
 MIN_ACCUMULATOR_BITS, MAX_ACCUMULATOR_BITS = 24, 62
+# Values of accumulator_bits that a workload makes a number of (sizing.py).
+SIZED_BY_WORKLOAD = ("weights", "data")
+_POLICIES = ("auto", *SIZED_BY_WORKLOAD)
 
 
 class _Strict(BaseModel):
@@ -67,10 +72,11 @@ class Arch(_Strict):
     weight_collector_depth: int = Field(16, ge=1, le=1024)
     accumulation_buffer_words: int = Field(512, ge=2, le=1 << 16)
     psum_chain: bool = True
-    accumulator_bits: int | Literal["auto"] = "auto"
+    accumulator_bits: int | str = "auto"
     product_shift: int = Field(0, ge=0, le=32)
     overflow: Literal["saturate", "wrap", "error"] = "saturate"
     activation_sign: Literal["both", "signed", "unsigned"] = "both"
+    gate_on_scale_product: Gating = "none"
     accumulate_latency: int = Field(2, ge=1, le=4)
     local_accumulate_latency: int = Field(1, ge=1, le=4)
     ppu_latency_cycles: PpuLatency
@@ -137,9 +143,20 @@ class Arch(_Strict):
                 f"gb_weight_kb is {self.gb_weight_kb}, expected less than global_buffer_kb "
                 f"= {self.global_buffer_kb}: activations live in the rest"
             )
-        if self.accumulator_bits != "auto" and not 2 <= self.accumulator_bits <= MAX_ACCUMULATOR_BITS:
+        bits = self.accumulator_bits
+        known = 2 <= bits <= MAX_ACCUMULATOR_BITS if isinstance(bits, int) else bits in _POLICIES
+        if not known:
             raise ValueError(
-                f"accumulator_bits is {self.accumulator_bits}, expected auto or 2 to {MAX_ACCUMULATOR_BITS}"
+                f"accumulator_bits is {_shown(bits)}, expected {', '.join(_POLICIES)} or 2 to "
+                f"{MAX_ACCUMULATOR_BITS}"
+            )
+        if self.gate_on_scale_product != "none" and (
+            self.dataflows != ("os-lws",) or self.accumulate_latency != 2
+        ):
+            raise ValueError(
+                f"gate_on_scale_product is {self.gate_on_scale_product}, which needs dataflows [os-lws] and "
+                f"accumulate_latency 2: expected those, not [{', '.join(self.dataflows)}] and "
+                f"{self.accumulate_latency}, or none"
             )
         if self.dram_bits < 1:
             raise ValueError("dram_bits_per_cycle * dram_efficiency is below 1 bit per cycle")
@@ -195,13 +212,24 @@ class Arch(_Strict):
         """Width of the multiplier's activation operand; one bit more when both signs are served."""
         return scheme.activation.bits + (self.activation_sign == "both")
 
-    def accumulator_width(self, scheme: Scheme) -> int:
-        """accumulator_bits, or for `auto` the width that holds LONGEST_REDUCTION worst-case products.
+    def gating(self, scheme: Scheme) -> Gating:
+        """`gate_on_scale_product`; where no product is rounded `multiply` in place of `dot`: without rounding
+        a product is 0 only where a scale is, which holds the dot product anyway."""
+        if self.gate_on_scale_product == "dot" and not scheme.scale_product_shift:
+            return "multiply"
+        return self.gate_on_scale_product
 
-        Raises AccelsimError when that is more than MAX_ACCUMULATOR_BITS.
+    def accumulator_width(self, scheme: Scheme) -> int:
+        """accumulator_bits, or for `auto` the width that holds LONGEST_REDUCTION worst-case products. Raises
+        AccelsimError when that is more than MAX_ACCUMULATOR_BITS, and for SIZED_BY_WORKLOAD.
         """
-        if self.accumulator_bits != "auto":
+        if isinstance(self.accumulator_bits, int):
             return self.accumulator_bits
+        if self.accumulator_bits != "auto":
+            raise AccelsimError(
+                f"arch {self.name}: accumulator_bits is {self.accumulator_bits}, which only a workload's "
+                "values tell: expected auto or a number here"
+            )
         width = _width_of_sums(scheme, self.activation_sign, self.product_shift)
         if width > MAX_ACCUMULATOR_BITS:
             raise AccelsimError(
@@ -374,7 +402,7 @@ def _shown(value: object) -> str:
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"] if part not in ("int", "literal['auto']"))
+    where = ".".join(str(part) for part in problem["loc"] if part not in ("int", "str"))
     if problem["type"] == "extra_forbidden":
         nested: dict[str, type[BaseModel]] = {"mapping": MappingPins, "ppu_latency_cycles": PpuLatency}
         owner: type[BaseModel] = nested.get(where.partition(".")[0], Arch)

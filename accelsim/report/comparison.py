@@ -42,7 +42,13 @@ def comparison_table(runs: Sequence[RunResult], library: CostLibrary) -> pd.Data
         for scope in SCOPES[:-1]:
             row[f"area_{scope}_saved_percent"] = _saved(base["area_um2"], summary["area_um2"], scope)
         row["cycles_saved_percent"] = _saved(base, summary, "cycles")
-        row["accumulator_bits"] = summary["accumulator_bits"]
+        for key in (
+            "zero_product_fraction",
+            "accumulator_bits",
+            "accumulator_policy",
+            "overflows_one_bit_less",
+        ):
+            row[key] = summary[key]
         row["area_pe_24bit_um2"] = area_um2_at(narrow, scheme, library, "pe")
         row["overflows_24bit"], row["sqnr_db_24bit"] = run.narrow or (None, None)
         rows.append(row)

@@ -29,11 +29,13 @@ _PS_PER_NS = 1e3
 
 def stage_delays(inventory: Sequence[Part]) -> dict[str, float]:
     """ps of every part that has to do its work between two edges of the clock."""
-    return {
-        part.name: part.cost.delay_ps
-        for part in inventory
-        if part.name in _STAGES and part.cost.delay_ps is not None and part.cost.delay_ps > 0
-    }
+    by_name = {part.name: part.cost.delay_ps or 0.0 for part in inventory}
+    delays = {name: delay_ps for name, delay_ps in by_name.items() if name in _STAGES and delay_ps > 0}
+    if "operand_register" in by_name:
+        # Gating dot products, a word from its buffer, its scale product and the detector share a cycle.
+        read_ps = max(by_name["weight_buffer"], by_name["input_buffer"])
+        delays["scale gate"] = read_ps + by_name["scale_product"] + by_name["scale_zero_detect"]
+    return delays
 
 
 def frequencies(arch: Arch, inventory: Sequence[Part]) -> pd.DataFrame:

@@ -13,8 +13,14 @@ from accelsim.costs import ComponentCost, CostLibrary, Technology
 from accelsim.costs.component import ClockSinks
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.actions import ACTIONS, DOT_PRODUCT_OP_CHANGING, charged_to
-from accelsim.machine.arch import Arch
+from accelsim.machine.actions import (
+    ACCUMULATION_COLLECTOR_PSUM_READ,
+    ACCUMULATION_COLLECTOR_PSUM_WRITE,
+    ACTIONS,
+    DOT_PRODUCT_OP_CHANGING,
+    charged_to,
+)
+from accelsim.machine.arch import Arch, Gating
 from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.workload.storage import Use, formats_of
 
@@ -33,6 +39,8 @@ _LOOP_COUNTER_BITS = 16
 PPU_CONSTANT_BITS = 46
 # A product of a value and a reciprocal, before its shift (accelsim/rtl/ppu.sv).
 _RESCALED_BITS = 41
+# Where accumulations are not gated, steps move whole entries.
+_BY_LANE = (ACCUMULATION_COLLECTOR_PSUM_READ, ACCUMULATION_COLLECTOR_PSUM_WRITE)
 _RECIPROCAL_BITS, _EXPONENT_BITS, _MAGNITUDE_BITS = 16, 4, 23
 
 
@@ -118,7 +126,10 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
     dot = dot_bits(arch, scheme)
     product_bits = dot + scheme.scale_bits
     accumulator = arch.accumulator_width(scheme)
+    gating = arch.gating(scheme)
     pipeline_bits = dot + accumulator + (product_bits + scheme.scale_bits if scheme.has_scales else 0)
+    if gating == "dot":
+        pipeline_bits += scheme.scale_bits  # the scale product waits for the dot product
     # A weight vector's scale stays as long as the vector; without scales of activations so does the product.
     held = not _changing(arch)
     held_scale_bits = scheme.scale_bits if held and not activation.scale.bits else 0
@@ -152,7 +163,7 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             charged_to("accumulator"),
         ),
         _register("weight_register", "datapath", lanes, weight.word_bits, library),
-        _register("input_register", "datapath", arch.pes, activation.word_bits, library, data="half zero"),
+        _operand_register(arch, activation, gating, library),
         _register("pipeline_register", "datapath", lanes, pipeline_bits, library, held_bits=held_scale_bits),
     ]
     if scheme.has_scales:
@@ -161,6 +172,9 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         parts.insert(1, Part("scale_product", "datapath", lanes, cost, charged_to("scale_product")))
         multiply = library.scale_multiply(dot, scheme.scale_bits, held=bool(held_scale_bits))
         parts.insert(2, Part("scale_multiply", "datapath", lanes, multiply, charged_to("scale_multiply")))
+    if gating != "none" and scheme.scale_product_shift:
+        detect = library.zero_detect(scheme.scale_bits)
+        parts.append(Part("scale_zero_detect", "datapath", lanes, detect, charged_to("scale_zero_detect")))
     if any(DATAFLOWS[name].weight_collector for name in arch.dataflows):
         words = arch.weight_collector_depth
         parts.append(
@@ -170,6 +184,17 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         psums = arch.lanes * accumulator
         parts.append(_register("local_accumulator", "datapath", arch.pes, psums, library))
     return parts
+
+
+def _operand_register(arch: Arch, activation: Operand, gating: Gating, library: CostLibrary) -> Part:
+    """The activation operand: one for all lanes, or where each holds its dot product still one a lane, of
+    the codes alone."""
+    if gating == "dot":
+        bits = arch.vector_size * activation.bits
+        return _register(
+            "operand_register", "datapath", arch.lanes * arch.pes, bits, library, data="half zero"
+        )
+    return _register("input_register", "datapath", arch.pes, activation.word_bits, library, data="half zero")
 
 
 def _words(arch: Arch, scheme: Scheme) -> tuple[Operand, Operand]:
@@ -217,7 +242,7 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
     output_bits = max(operand.bits for operand in written)
     pipeline = library.register(_ppu_register_bits(arch, scheme, entry_bits))
     parts = [
-        *_psum_storage(arch, accumulator, library),
+        *_psum_storage(arch, accumulator, arch.gating(scheme), library),
         _sram(
             "weight_buffer",
             "pe",
@@ -258,18 +283,39 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
     return parts
 
 
-def _psum_storage(arch: Arch, accumulator: int, library: CostLibrary) -> list[Part]:
+def _psum_storage(arch: Arch, accumulator: int, gating: Gating, library: CostLibrary) -> list[Part]:
     """Collector or buffer of psums, or both: what the machine's dataflows need."""
     stores = {DATAFLOWS[name].psum_store for name in arch.dataflows}
     parts, width = [], arch.lanes * accumulator
     if "accumulation_collector" in stores:
-        depth = arch.accumulation_collector_depth
-        parts.append(_array_of_latches("accumulation_collector", 2 * arch.pes, width, depth, library))
+        depth, name = arch.accumulation_collector_depth, "accumulation_collector"
+        cost, charged = library.array(width, depth), charged_to(name, but=_BY_LANE)
+        if gating != "none":
+            cost = _by_lane(cost, library.array(accumulator, depth), arch.lanes)
+            charged = charged_to(name)
+        parts.append(Part(name, "pe", 2 * arch.pes, cost, charged, "idle"))
     if "accumulation_buffer" in stores:
         # A read and a write a cycle: a half is two single-port macros, of even and of odd entries.
         words = max(1, arch.accumulation_buffer_words // 4)
         parts.append(_sram("accumulation_buffer", "pe", 4 * arch.pes, words, width, library))
     return parts
+
+
+def _by_lane(whole: ComponentCost, lane: ComponentCost, lanes: int) -> ComponentCost:
+    """An array that lanes write one by one. A lane's enable joins behind the clock gates of words, which stay
+    those of the whole; the rest is an array a lane, though with gates where a lane has less."""
+    accesses = ("read", "write")
+    # Wires behind the gates of words move with the lanes that write.
+    clock = whole.clock and lane.clock and replace(whole.clock, branch=lane.clock.branch, action="psum_write")
+    return replace(
+        lane,
+        area_um2=lanes * lane.area_um2,
+        leakage_uw=lanes * lane.leakage_uw,
+        clock=clock,
+        energy_pj={"idle": whole.energy_pj["idle"]}
+        | {action: lanes * lane.energy_pj[action] for action in accesses}
+        | {f"psum_{action}": lane.energy_pj[action] for action in accesses},
+    )
 
 
 def _ppu_register_bits(arch: Arch, scheme: Scheme, entry_bits: int) -> int:

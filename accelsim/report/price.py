@@ -162,7 +162,7 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
     for activity in activities:
         layer, macs = activity.layer, activity.layer.geometry.macs
         bound = layer_bound(arch, layer, activity.residency)
-        steps = activity.counts[actions.ACCUMULATOR_ADD]
+        steps = activity.lane_steps
         total = 0.0
         energy = {}
         for scope in SCOPES:
@@ -191,7 +191,9 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
                 "output_to": "dram" if activity.residency.output_to_dram else "gb",
                 "row_work_cycles": global_pe_load(arch, layer).row_cycles,
                 "gated_fraction": activity.counts[actions.DOT_PRODUCT_GATED] / steps,
-                "zero_operand_fraction": activity.computed.zero_operand_macs / (steps * layer.vector_size),
+                "zero_product_fraction": activity.zero_product_fraction,
+                "zero_operand_fraction": activity.computed.zeros.zero_operand_macs
+                / (steps * layer.vector_size),
                 "overflows": activity.overflows,
                 "dram_read_bits": activity.counts[actions.DRAM_READ_BIT],
                 "dram_write_bits": activity.counts[actions.DRAM_WRITE_BIT],

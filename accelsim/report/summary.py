@@ -30,7 +30,7 @@ def summary_of(
     """The fields of summary.json, in their documented order (docs/results.md).
 
     about: what was run: trace, model, synthetic, assumed_gated_fraction, activity, trace_sha256,
-    accelsim_version.
+    accelsim_version, and accumulator, an AccumulatorWidth.
     """
     arch, computed = report.arch, [activity.computed for activity in activities]
     macs = sum(activity.layer.geometry.macs for activity in activities)
@@ -58,6 +58,7 @@ def summary_of(
         "peak_tops_per_mm2": per_mm2(peak_macs),
         "sqnr_db": _mean_by_macs(activities, [own.sqnr_db for own in computed]),
         "overflows": _sum([own.overflows for own in computed]),
+        "zero_product_fraction": _zero_product_fraction(activities),
         "ppu_sqnr_db": _mean_by_macs(activities, [own.ppu_sqnr_db for own in computed]),
         "model": about["model"],
         "synthetic": about["synthetic"],
@@ -65,12 +66,22 @@ def summary_of(
         "activity": about["activity"],
         "trace_sha256": about["trace_sha256"],
         "accelsim_version": about["accelsim_version"],
-        "accumulator_bits": arch.accumulator_width(report.scheme),
+        "accumulator_bits": about["accumulator"].bits,
+        "accumulator_policy": about["accumulator"].policy,
+        "overflows_one_bit_less": about["accumulator"].overflows_one_bit_less,
         "arch_parameters": arch.model_dump(),
         "energy_evidence": report.evidence_share(),
         "warnings": list(report.warnings),
         "wall_s": wall_s,
     }
+
+
+def _zero_product_fraction(activities: Sequence[LayerActivity]) -> float | None:
+    """Of all lane steps, as LayerActivity has it of a layer's."""
+    shares = [own.zero_product_fraction for own in activities]
+    steps = [own.lane_steps for own in activities]
+    known = [share * count for share, count in zip(shares, steps, strict=True) if share is not None]
+    return sum(known) / sum(steps) if len(known) == len(shares) else None
 
 
 def at_published_width(activities: Sequence[LayerActivity]) -> tuple[int, float | None]:

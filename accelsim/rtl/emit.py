@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from importlib import resources
 from pathlib import Path
+from typing import get_args
 
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine import timing
-from accelsim.machine.arch import Arch
+from accelsim.machine.arch import Arch, Gating
 from accelsim.mapping.residency import decide_residency
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.rtl.pe_run import cut_program, run_pe
@@ -97,6 +98,7 @@ def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -
         # `error` stops the simulation; the hardware saturates and raises the same flag.
         "SATURATE": int(arch.overflow != "wrap"),
         "ACCUMULATE_LATENCY": arch.accumulate_latency,
+        "GATING": get_args(Gating).index(arch.gating(scheme)),
         "OUT_BITS": written.bits,
         "OUT_SCALE_BITS": written.scale.bits,
         "SCALES_UP": int(arch.scale_rounding == "up"),

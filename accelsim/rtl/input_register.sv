@@ -2,11 +2,12 @@
 // input_register: the activation operand of all lanes, loaded in t+1 of a step.
 // docs/timing.md (padding taps inject zeros) and docs/counts.md (gated steps). A vector that cannot
 // contribute (padding, all codes zero, scale zero) is not loaded: `zero` says so and the lanes' multipliers
-// stay still.
+// stay still. Not REGISTERED, the word goes on as it is: each lane has a register of its own.
 module input_register #(
     parameter int VECTOR_SIZE = 16,
     parameter int ACTIVATION_BITS = 4,
     parameter int ACTIVATION_SCALE_BITS = 4,
+    parameter bit REGISTERED = 1'b1,
     parameter int INPUT_WORD_BITS = VECTOR_SIZE * ACTIVATION_BITS + ACTIVATION_SCALE_BITS,
     parameter int AS_PORT = ACTIVATION_SCALE_BITS > 0 ? ACTIVATION_SCALE_BITS : 1
 ) (
@@ -24,11 +25,13 @@ module input_register #(
   always_ff @(posedge clk) begin
     if (load && !zero) register <= word;
   end
-  assign activations = register[CODE_BITS-1:0];
+  logic [INPUT_WORD_BITS-1:0] given;
+  assign given = REGISTERED ? register : word;
+  assign activations = given[CODE_BITS-1:0];
 
   if (ACTIVATION_SCALE_BITS > 0) begin : scaled
     assign zero = padding || (word[CODE_BITS-1:0] == '0) || (word[INPUT_WORD_BITS-1:CODE_BITS] == '0);
-    assign activation_scale = register[INPUT_WORD_BITS-1:CODE_BITS];
+    assign activation_scale = given[INPUT_WORD_BITS-1:CODE_BITS];
   end else begin : unscaled
     assign zero = padding || (word == '0);
     assign activation_scale = 1'b1;

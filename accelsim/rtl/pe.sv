@@ -21,6 +21,7 @@ module pe #(
     parameter int ACCUMULATOR_BITS = 24,
     parameter bit SATURATE = 1'b1,
     parameter int ACCUMULATE_LATENCY = 2,
+    parameter int GATING = 0,  // gate_on_scale_product: 0 none, 1 multiply, 2 dot
     parameter int OUT_BITS = 4,
     parameter int OUT_SCALE_BITS = 4,
     parameter bit SCALES_UP = 1'b1,  // 0: to nearest
@@ -226,7 +227,8 @@ module pe #(
   input_register #(
       .VECTOR_SIZE(VECTOR_SIZE),
       .ACTIVATION_BITS(ACTIVATION_BITS),
-      .ACTIVATION_SCALE_BITS(ACTIVATION_SCALE_BITS)
+      .ACTIVATION_SCALE_BITS(ACTIVATION_SCALE_BITS),
+      .REGISTERED(GATING != 2)
   ) input_register (
       .clk(clk),
       .load(valid_at[1]),
@@ -238,6 +240,7 @@ module pe #(
   );
 
   logic [LANES*ACCUMULATOR_BITS-1:0] step_psums, write_psums, drain_psums;
+  logic [LANES-1:0] live_before, live;
   for (genvar lane = 0; lane < LANES; lane++) begin : lanes
     vector_mac #(
         .VECTOR_SIZE(VECTOR_SIZE),
@@ -249,7 +252,8 @@ module pe #(
         .SCALE_BITS(SCALE_BITS),
         .PRODUCT_SHIFT(PRODUCT_SHIFT),
         .ACCUMULATOR_BITS(ACCUMULATOR_BITS),
-        .SATURATE(SATURATE)
+        .SATURATE(SATURATE),
+        .GATING(GATING)
     ) vector_mac (
         .clk(clk),
         .weight_load(weight_load),
@@ -257,12 +261,14 @@ module pe #(
         .activations(activations),
         .activation_scale(activation_scale),
         .activation_signed(input_signed),
-        .dot_enable(valid_at[2] && !zero_at[2]),
+        .dot_enable(GATING == 2 ? valid_at[1] && !zero : valid_at[2] && !zero_at[2]),
         .product_enable(valid_at[3] && !zero_at[3]),
-        .product_zero(zero_at[WRITE_LATENCY]),
+        .product_zero(GATING > 0 ? from_zero_at[WRITE_LATENCY] : zero_at[WRITE_LATENCY]),
         .psum(step_psums[lane*ACCUMULATOR_BITS+:ACCUMULATOR_BITS]),
         .psum_next(write_psums[lane*ACCUMULATOR_BITS+:ACCUMULATOR_BITS]),
-        .overflow(overflow[lane])
+        .overflow(overflow[lane]),
+        .live_before(live_before[lane]),
+        .live(live[lane])
     );
   end
 
@@ -275,20 +281,37 @@ module pe #(
   assign write_tile_last = tile_last_at[WRITE_LATENCY];
   assign overflow_valid = write_valid;
 
+  // Without gating the collector has one enable for all lanes; with it a first step is written by all.
+  localparam int ENABLES = GATING > 0 ? LANES : 1;
+  logic [ENABLES-1:0] step_lanes, write_lanes;
+  if (GATING > 0) begin : by_lane
+    assign step_lanes = live_before | {LANES{valid_at[READ_AT] && from_zero_at[READ_AT]}};
+    assign write_lanes = live | {LANES{from_zero_at[WRITE_LATENCY]}};
+  end else begin : all_lanes
+    assign step_lanes = 1'b1;
+    assign write_lanes = 1'b1;
+    logic unused_live;
+    assign unused_live = &{1'b0, live_before, live};
+  end
+
   logic drain_valid, drain_read, drain_bank, drain_group_last, drain_output, drain_tile_last;
   logic [ENTRY_BITS-1:0] drain_pixel;
   logic [GROUP_BITS-1:0] drain_group;
   accumulation_collector #(
       .DEPTH(DEPTH),
       .WIDTH(LANES * ACCUMULATOR_BITS),
-      .ACCUMULATE_LATENCY(ACCUMULATE_LATENCY)
+      .ACCUMULATE_LATENCY(ACCUMULATE_LATENCY),
+      .BY_LANE(GATING > 0),
+      .LANES(ENABLES)
   ) accumulation_collector (
       .clk(clk),
       .step_read(valid_at[READ_AT] && !from_zero_at[READ_AT]),
+      .step_lanes(step_lanes),
       .step_read_bank(bank_at[READ_AT]),
       .step_read_entry(entry_at[READ_AT*ENTRY_BITS+:ENTRY_BITS]),
       .step_psums(step_psums),
       .write(write_valid),
+      .write_lanes(write_lanes),
       .write_bank(write_bank),
       .write_entry(write_entry),
       .write_psums(write_psums),

@@ -165,7 +165,7 @@ MODELLED: Mapping[str, tuple[str, ...]] = {
     "accumulator": ("accumulator",),
     "vector_mac": (
         "dot_product", "scale_product", "scale_multiply", "accumulator",
-        "weight_zero_detect", "weight_register", "pipeline_register",
+        "weight_zero_detect", "weight_register", "pipeline_register", "scale_zero_detect", "operand_register",
     ),
     "input_register": ("input_register", "input_zero_detect"),
     "accumulation_collector": ("accumulation_collector",),

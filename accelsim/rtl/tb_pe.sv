@@ -11,7 +11,7 @@ module tb_pe_top;
   localparam int ENTRY_RECORD = 32 + FIFO_WIDTH;
   localparam int CONSTANTS_RECORD = LANES * (16 + 6 + 24);
 
-  logic [31:0] counts[0:16];
+  logic [31:0] counts[0:19];
   logic [175:0] blocks[0:MAX_BLOCKS-1];
   logic [31:0] steps[0:MAX_STEPS-1];
   logic [63:0] weight_fetches[0:MAX_WEIGHT_FETCHES-1];
@@ -31,7 +31,7 @@ module tb_pe_top;
   initial begin
     if (!$value$plusargs("vectors=%s", folder)) folder = "vectors";
     $sformat(file, "%0s/counts.hex", folder);
-    $readmemh(file, counts, 0, 16);
+    $readmemh(file, counts, 0, 19);
 //READS//
   end
 
@@ -180,6 +180,7 @@ module tb_pe_top;
   // Checks. A cycle that is wrong and a value that is wrong are one mismatch each.
   integer psum_errors = 0, overflow_errors = 0, code_errors = 0, cycle_errors = 0, rule_errors = 0;
   integer psums = 0, codes = 0, cycles = 0, overflows = 0, shown = 0;
+  integer products_loaded = 0, psums_read = 0, psums_written = 0;
   integer write_at = 0, drain_at = 0, entry_at = 0, weight_release_at = 0, input_release_at = 0;
 
   task automatic check_cycle(input [8*16-1:0] what, input integer index, input integer expected,
@@ -200,6 +201,23 @@ module tb_pe_top;
     end
   endtask
 
+  // What the collector holds by the writes that it took: a lane that gates does not write every psum.
+  logic [LANES*ACCUMULATOR_BITS-1:0] held[0:2*DEPTH-1];
+  wire [31:0] write_at_entry = 32'(dut.pe.write_bank) * DEPTH + 32'(dut.pe.write_entry);
+  logic [LANES*ACCUMULATOR_BITS-1:0] written;
+  always_comb begin
+    written = held[write_at_entry];
+    for (int lane = 0; lane < LANES; lane++) begin
+      if (dut.pe.write_lanes[GATING > 0 ? lane : 0]) begin
+        written[lane*ACCUMULATOR_BITS+:ACCUMULATOR_BITS]
+            = dut.pe.write_psums[lane*ACCUMULATOR_BITS+:ACCUMULATOR_BITS];
+      end
+    end
+  end
+  always_ff @(posedge clk) begin
+    if (!reset && overflow_valid) held[write_at_entry] <= written;
+  end
+
   logic [WRITE_RECORD-1:0] write_expected;
   logic [ENTRY_RECORD-1:0] entry_expected;
   always @(posedge clk) begin
@@ -211,18 +229,26 @@ module tb_pe_top;
           psums = psums + 1;
           overflows = overflows + 32'(overflow[lane]);
           if (overflow[lane] !== write_expected[32+lane]) overflow_errors = overflow_errors + 1;
-          if (dut.pe.write_psums[lane*ACCUMULATOR_BITS+:ACCUMULATOR_BITS]
+          if (written[lane*ACCUMULATOR_BITS+:ACCUMULATOR_BITS]
               !== write_expected[32+LANES+lane*ACCUMULATOR_BITS+:ACCUMULATOR_BITS]) begin
             psum_errors = psum_errors + 1;
             shown = shown + 1;
             if (shown < 20) begin
               $display("write %0d, lane %0d: psum %h, expected %h", write_at, lane,
-                       dut.pe.write_psums[lane*ACCUMULATOR_BITS+:ACCUMULATOR_BITS],
+                       written[lane*ACCUMULATOR_BITS+:ACCUMULATOR_BITS],
                        write_expected[32+LANES+lane*ACCUMULATOR_BITS+:ACCUMULATOR_BITS]);
             end
           end
         end
         write_at = write_at + 1;
+      end
+      if (GATING > 0) begin
+        for (int lane = 0; lane < LANES; lane++) begin
+          products_loaded = products_loaded + 32'(dut.pe.live_before[lane]);
+          psums_written = psums_written + 32'(overflow_valid && dut.pe.write_lanes[GATING > 0 ? lane : 0]);
+          psums_read = psums_read + 32'(dut.pe.accumulation_collector.step_read
+                                        && dut.pe.step_lanes[GATING > 0 ? lane : 0]);
+        end
       end
       if (dut.pe.drain_read) begin
         check_cycle("drain read", drain_at, drains[drain_at], cycle);
@@ -266,6 +292,9 @@ module tb_pe_top;
       rule(entry_at !== counts[11], "wrong number of entries");
       rule(outputs_complete !== counts[12] || outputs_sent !== counts[12], "wrong number of output tiles");
       rule(weight_release_at !== counts[4] || input_release_at !== counts[7], "wrong number of releases");
+      rule(GATING > 0 && products_loaded !== counts[17], "wrong number of products loaded");
+      rule(GATING > 0 && psums_read !== counts[18], "wrong number of lanes that read");
+      rule(GATING > 0 && psums_written !== counts[19], "wrong number of lanes that write");
       $display("psums %0d codes %0d overflows %0d cycles %0d mismatches %0d %0d %0d %0d %0d %0s",
                psums, codes, overflows, cycles, psum_errors, overflow_errors, code_errors, cycle_errors,
                rule_errors, (psum_errors + overflow_errors + code_errors + cycle_errors + rule_errors == 0)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from accelsim_kernels import activation_profile, live_products, weight_profile
 from accelsim_kernels.reference import accumulate_reference, ppu_static_reference, ppu_vector_reference
 from numpy.typing import NDArray
 
@@ -37,7 +38,8 @@ def hex_lines(*fields: Field) -> list[str]:
 
 @dataclass(frozen=True)
 class Vectors:
-    """Memory files by stem; `counts` is what counts.hex holds: the records of every file, then flags."""
+    """Memory files by stem; `counts` is what counts.hex holds: the records of every file, then flags, and how
+    often gated lanes load and access (docs/counts.md, Gating)."""
 
     files: dict[str, list[str]]
     counts: list[int]
@@ -50,7 +52,8 @@ class Vectors:
             (folder / f"{stem}.hex").write_text("\n".join(lines) + "\n")
 
 
-# Records in this order in counts.hex, then input_signed, out_signed, relu, the last cycle.
+# Records in this order in counts.hex, then input_signed, out_signed, relu, the last cycle; then of lanes that
+# gate: product registers loaded, psums read, psums written.
 RECORDS = (
     "blocks",
     "steps",
@@ -70,11 +73,13 @@ RECORDS = (
 
 def make_vectors(arch: Arch, run: PeRun, layer: QuantizedLayer) -> Vectors:
     """Everything of one PE run of a layer."""
-    files = _Builder(arch, run, layer).files()
+    builder = _Builder(arch, run, layer)
+    files = builder.files()
     # The testbench goes on for a while after the last expected event, to notice what should not come.
     last = max([*run.complete, *(t.done for t in run.outputs), *run.issues]) + 64
     counts = [len(files[stem]) for stem in RECORDS]
     counts += [layer.input_signed, layer.output.operand.element.signed, layer.activation == "relu", last]
+    counts += [builder.live, builder.psum_reads, builder.psum_writes]
     return Vectors(files, counts, psums=len(files["writes"]) * arch.lanes, cycles=run.cycles)
 
 
@@ -87,6 +92,7 @@ class _Builder:
         for block in self.blocks:
             self.constants.setdefault(block.k0, len(self.constants))
         self.lanes_of = {block.k0: block.lanes for block in self.blocks}
+        self.live = self.psum_reads = self.psum_writes = 0  # of lanes that gate
 
     def files(self) -> dict[str, list[str]]:
         run = self.run
@@ -238,7 +244,11 @@ class _Builder:
             slots = max(block.pixels, self.arch.accumulate_latency)
             for g in range(block.g0, block.g1):
                 start = issue + (g - block.g0) * slots + latency
-                psums, flags = self._step(block, g, psums)
+                psums, flags, live = self._step(block, g, psums)
+                is_first = block.first and g == block.g0
+                self.live += live
+                self.psum_reads += 0 if is_first else live
+                self.psum_writes += psums.size if is_first else live
                 write_cycles += range(start, start + block.pixels)
                 overflows.append(flags)
                 written.append(psums)
@@ -270,8 +280,8 @@ class _Builder:
 
     def _step(
         self, block: Block, g: int, psums: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Psums and overflow flags [pixels, lanes] after vector g."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], int]:
+        """Psums and overflow flags [pixels, lanes] after vector g, and products that may be other than 0."""
         layer = self.layer
         weights = np.zeros((self.arch.lanes, 1, layer.vector_size), np.int8)
         weights[: block.lanes, 0] = layer.weight_words[block.k0 : block.k1, g]
@@ -283,10 +293,13 @@ class _Builder:
         rows = slice(block.p0 - tile.p0, block.p1 - tile.p0)
         gather = tile.local_gather[rows, g - tile.g0 : g - tile.g0 + 1]
         if not len(tile.word_index):
-            return psums, np.zeros(psums.shape, np.int32)
+            return psums, np.zeros(psums.shape, np.int32), 0
         scales = None if layer.input_scales is None else layer.input_scales[tile.word_index]
         words = layer.input_words[tile.word_index]
-        return accumulate_reference(weights, weight_scales, words, scales, gather, self.spec, psums)
+        profiles = weight_profile(weights, weight_scales), activation_profile(words, scales, gather)
+        live = int(live_products(*profiles, self.spec.scale_product_shift).sum())
+        operands = weights, weight_scales, words, scales, gather, self.spec
+        return *accumulate_reference(*operands, psums), live
 
     def _vectors_of_entry(self) -> int:
         if not self.layer.spec.output_operand.scale.bits:

@@ -8,6 +8,7 @@ from accelsim_kernels.counts import (
     Profile,
     activation_profile,
     gated_vectors,
+    live_products,
     weight_profile,
     zero_operand_macs,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "activation_profile",
     "add_psums",
     "gated_vectors",
+    "live_products",
     "pack_weights",
     "ppu_static",
     "ppu_vector",

@@ -1,4 +1,4 @@
-"""Counts of work a lane can gate: zero operand vectors, zero scales, padding, zero elements.
+"""Counts of work a lane can gate: zero vectors, zero scales and their zero products, padding, zero elements.
 
 All counts are products of per-g (or per-element) marginals, never a loop over K x P x G.
 """
@@ -18,7 +18,7 @@ _NO_SCALES = np.empty(0, np.uint16)
 
 @njit(cache=True, nogil=True)
 def _count_weights(words, scales, live, nonzero):
-    """Adds up, over k, live words into int64[G] and non-zero codes into int64[G, V].
+    """Adds up, over k, live words by scale into int64[G, S] and non-zero codes into int64[G, V].
 
     words: uint8[K, G, V]; scales: uint16[K * G] or empty.
     """
@@ -29,12 +29,13 @@ def _count_weights(words, scales, live, nonzero):
             for v in range(size):
                 some |= words[k, g, v]
                 nonzero[g, v] += words[k, g, v] != 0
-            live[g] += some != 0 and (len(scales) == 0 or scales[k * vectors + g] > 0)
+            scale = 1 if len(scales) == 0 else scales[k * vectors + g]
+            live[g, scale] += some != 0 and scale > 0
 
 
 @njit(cache=True, nogil=True)
 def _count_activations(words, scales, gather, live, nonzero):
-    """Adds up, under each tap, live words into int64[G] and non-zero codes into int64[G, V].
+    """Adds up, under each tap, live words by scale into int64[G, S] and non-zero codes into int64[G, V].
 
     words: uint8[n, V]; scales: uint16[n] or empty.
     """
@@ -47,18 +48,24 @@ def _count_activations(words, scales, gather, live, nonzero):
                 for v in range(size):
                     some |= words[index, v]
                     nonzero[g, v] += words[index, v] != 0
-                live[g] += some != 0 and (len(scales) == 0 or scales[index] > 0)
+                scale = 1 if len(scales) == 0 else scales[index]
+                live[g, scale] += some != 0 and scale > 0
 
 
 class Profile(NamedTuple):
     """Of one operand of a tile, at each g, over its k or its pixels.
 
-    live: int64[G], vectors that are neither all zero nor under a zero scale nor padding;
-    nonzero: int64[G, V], codes that are not zero.
+    live_by_scale: int64[G, S], vectors that are neither all zero nor under a zero scale nor padding, by their
+    scale, which is 1 without scales; nonzero: int64[G, V], codes that are not zero.
     """
 
-    live: NDArray[np.int64]
+    live_by_scale: NDArray[np.int64]
     nonzero: NDArray[np.int64]
+
+    @property
+    def live(self) -> NDArray[np.int64]:
+        """int64[G], live vectors of any scale."""
+        return self.live_by_scale.sum(axis=1)
 
 
 def weight_profile(weight_words: NDArray[np.int8], weight_scales: NDArray[np.uint16] | None) -> Profile:
@@ -66,7 +73,7 @@ def weight_profile(weight_words: NDArray[np.int8], weight_scales: NDArray[np.uin
     check_array("weight words", weight_words, (np.int8,), 3)
     if weight_scales is not None:
         check_shape("weight scales", weight_scales, weight_words.shape[:2])
-    counts = _empty_profile(*weight_words.shape[1:])
+    counts = _empty_profile(weight_words.shape[1], weight_words.shape[2], weight_scales)
     _count_weights(_bytes(weight_words), _plain(weight_scales), *counts)
     return counts
 
@@ -81,13 +88,29 @@ def activation_profile(
     _check_gather(gather, len(activation_words))
     if activation_scales is not None:
         check_shape("activation scales", activation_scales, (len(activation_words),))
-    counts = _empty_profile(gather.shape[1], activation_words.shape[1])
+    counts = _empty_profile(gather.shape[1], activation_words.shape[1], activation_scales)
     _count_activations(_bytes(activation_words), _plain(activation_scales), gather, *counts)
     return counts
 
 
-def _empty_profile(vectors: int, size: int) -> Profile:
-    return Profile(np.zeros(vectors, np.int64), np.zeros((vectors, size), np.int64))
+def live_products(weights: Profile, activations: Profile, scale_product_shift: int) -> NDArray[np.int64]:
+    """int64[G]: lane steps (k, pixel) at each g whose vectors are live and whose scale product is not 0.
+
+    scale_product_shift: sh of `:spN`, 0 where nothing is rounded; then these are the products of `live`.
+    """
+    # Rounded half up, a product is 0 below half of 2^sh.
+    least = max(1, 1 << scale_product_shift >> 1)
+    largest = weights.live_by_scale.shape[1] - 1
+    reaching = np.zeros((len(weights.live_by_scale), largest + 2), np.int64)  # weights of scale s or more
+    reaching[:, :-1] = weights.live_by_scale[:, ::-1].cumsum(axis=1)[:, ::-1]
+    scales = np.arange(1, activations.live_by_scale.shape[1])
+    wanted = np.minimum(-(-least // scales), largest + 1)
+    return np.einsum("gs,gs->g", reaching[:, wanted], activations.live_by_scale[:, 1:])
+
+
+def _empty_profile(vectors: int, size: int, scales: NDArray[np.uint16] | None) -> Profile:
+    largest = 1 if scales is None else int(scales.max(initial=1))
+    return Profile(np.zeros((vectors, largest + 1), np.int64), np.zeros((vectors, size), np.int64))
 
 
 def _bytes(words: NDArray) -> NDArray[np.uint8]:
@@ -128,8 +151,8 @@ def gated_vectors(
 ) -> int:
     """Lane steps (k, pixel, g) with an all-zero operand vector, a zero scale or a padding tap.
 
-    Shapes as in `pack_weights` and `accumulate`. A scale product that only `:spN` rounds to zero does not
-    gate: dot product and scale product are computed in the same cycle, before it is known.
+    Shapes as in `pack_weights` and `accumulate`. Of scale products that only `:spN` rounds to zero
+    `live_products` knows.
     """
     check_spec(spec)
     _check(weight_words, activation_words, gather)

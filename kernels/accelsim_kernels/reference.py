@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim_kernels.spec import WRAP, LaneSpec, accumulator_range
-from accelsim_kernels.toggles import Runs, Toggles, lane_widths
+from accelsim_kernels.toggles import GATE_DOT, NO_GATING, Runs, Toggles, lane_widths
 
 _Z_MAX = (1 << 23) - 1
 
@@ -145,6 +145,30 @@ def gated_vectors_reference(
     return gated
 
 
+def live_products_reference(
+    weight_words: NDArray[np.int8],
+    weight_scales: NDArray[np.uint16] | None,
+    activation_words: NDArray[np.int8] | NDArray[np.uint8],
+    activation_scales: NDArray[np.uint16] | None,
+    gather: NDArray[np.int32],
+    spec: LaneSpec,
+) -> NDArray[np.int64]:
+    """Twin of `live_products`, from the operands themselves."""
+    outputs, vectors, _ = weight_words.shape
+    live = np.zeros(vectors, np.int64)
+    for g in range(vectors):
+        ws = np.ones(outputs, np.int64) if weight_scales is None else weight_scales[:, g].astype(np.int64)
+        if activation_scales is None:
+            scale_of_pixel = np.ones(len(gather), np.int64)
+        else:
+            scale_of_pixel = _tap(activation_scales, gather[:, g], 0)
+        some_weight = np.any(weight_words[:, g] != 0, axis=1)
+        some_activation = np.any(_tap(activation_words, gather[:, g], 0) != 0, axis=1)
+        factor = scale_products(ws, scale_of_pixel, spec)
+        live[g] = ((factor > 0) & some_weight[None, :] & some_activation[:, None]).sum()
+    return live
+
+
 def zero_operand_macs_reference(
     weight_words: NDArray[np.int8],
     activation_words: NDArray[np.int8] | NDArray[np.uint8],
@@ -236,6 +260,7 @@ def toggles_reference(
     runs: Runs,
     spec: LaneSpec,
     operand_bits: int,
+    gating: int = NO_GATING,
 ) -> Toggles:
     """Twin of `toggles`: the registers of a lane, step by step, compared bit by bit."""
     w_bits, a_bits, ws_bits, as_bits, d_bits, s_bits, p_bits, n_bits, _, shift = lane_widths(
@@ -278,22 +303,29 @@ def toggles_reference(
             new_w, new_ws, new_a, new_as = w, ws, a, a_s
             if load:
                 new_w, new_ws = (own_w, own_ws) if own_w.any() and own_ws else (zeros, 0)
-            if fresh:
-                new_a, new_as = own_a, own_as
             live = fresh and bool(new_w.any())
+            product = live and (gating == NO_GATING or factor(new_ws, own_as) > 0)
+            if product if gating == GATE_DOT else fresh:
+                new_a = own_a
+            if inside if gating == GATE_DOT else fresh:
+                new_as = own_as
+            adds = product or gating == NO_GATING or j == 0
+            in_register = 0 if gating == GATE_DOT else as_bits
             changes = {
                 "steps": 1,
                 "live_steps": int(live),
+                "products": int(product),
+                "additions": int(adds),
                 "weight_loads": int(load),
                 "input_reads": int(inside),
                 "dot_product": _changed_products(w, new_w, w_bits, a, new_a, a_bits),
                 "scale_product": _changed_products(ws, new_ws, ws_bits, a_s, new_as, as_bits),
                 "weight_register": _changed(w, new_w, w_bits) + _changed(ws, new_ws, ws_bits),
-                "input_register": _changed(a, new_a, a_bits) + _changed(a_s, new_as, as_bits),
+                "input_register": _changed(a, new_a, a_bits) + _changed(a_s, new_as, in_register),
             }
             w, ws, a, a_s = new_w, new_ws, new_a, new_as
             new_added = 0
-            if live:
+            if product:
                 new_dot, new_scale = int(w @ a), factor(ws, a_s)
                 changes["scale_multiply"] = _changed_products(dot, new_dot, d_bits, scale, new_scale, s_bits)
                 changes["pipeline"] = _changed(dot, new_dot, d_bits) + _changed(psum, psums[d], n_bits)
@@ -303,10 +335,11 @@ def toggles_reference(
                     changes["pipeline"] += _changed(*products, p_bits + shift)
                 new_added = addend(new_dot, new_scale)
                 dot, scale = new_dot, new_scale
-            changes["accumulator"] = _changed(added, new_added, p_bits) + _changed(psum, psums[d], n_bits)
-            added, psum = new_added, psums[d]
+            if adds:
+                changes["accumulator"] = _changed(added, new_added, p_bits) + _changed(psum, psums[d], n_bits)
+                added, psum = new_added, psums[d]
             if number:
-                psums[d] = int(limit(np.array(psums[d] + added), spec))
+                psums[d] = int(limit(np.array(psums[d] + new_added), spec))
                 for name, count in changes.items():
                     sums[name] += count
     return Toggles(**sums)

@@ -16,21 +16,27 @@ from accelsim_kernels.spec import LaneSpec, accumulator_range, check_array, chec
 
 _NO_SCALES = np.empty(0, np.uint16)
 # Indices of the sums.
-STEPS, LIVE, LOADS, READS, DOT, SCALE, MULTIPLY, ACCUMULATOR, PIPELINE, WEIGHT, INPUT = range(11)
-SUMS = 11
+STEPS, LIVE, PRODUCTS, ADDITIONS, LOADS, READS = range(6)
+DOT, SCALE, MULTIPLY, ACCUMULATOR, PIPELINE, WEIGHT, INPUT = range(6, 13)
+SUMS = 13
+# What a zero scale product holds (docs/counts.md, Gating).
+NO_GATING, GATE_MULTIPLY, GATE_DOT = 0, 1, 2
 
 
 class Toggles(NamedTuple):
     """Sums over the steps of all runs.
 
-    steps; live_steps, which are not gated; weight_loads of the weight register, input_reads of the input
-    buffer. Bits that change: dot_product, scale_product, scale_multiply partial products of the multipliers;
-    accumulator in psum and product at the adder; pipeline in the registers behind the multipliers and that of
-    the psum, in live steps; weight_register, input_register in the operand registers.
+    steps; live_steps, whose vectors and scales are not 0; products, of them those that are multiplied by a
+    scale; additions; weight_loads of the weight register, input_reads of the input buffer. Bits that change:
+    dot_product, scale_product, scale_multiply partial products of the multipliers; accumulator in
+    psum and product at the adder; pipeline in the registers behind the multipliers and that of the psum, of
+    products; weight_register, input_register in the operand registers, gating dot products that of the lane.
     """
 
     steps: int
     live_steps: int
+    products: int
+    additions: int
     weight_loads: int
     input_reads: int
     dot_product: int
@@ -90,7 +96,9 @@ def _term(dot, scale, shift):
 
 
 @njit(cache=True, nogil=True)
-def _count(words, wscales, inputs, iscales, channels, part, first, taps, vectors, held, w, limits, sums):
+def _count(
+    words, wscales, inputs, iscales, channels, part, first, taps, vectors, held, w, limits, gating, sums
+):
     """words: int8[K, G, V]; wscales: uint16[K * G] or empty; inputs: int16[n, V]; iscales: uint16[n] or
     empty; w: int64[10], what lane_widths gives; limits: int64[2] of the accumulator."""
     size = words.shape[2]
@@ -149,14 +157,18 @@ def _count(words, wscales, inputs, iscales, channels, part, first, taps, vectors
                     a_live |= bool(inputs[index, v] != 0)
                 a_s = np.int64(iscales[index]) if as_bits else np.int64(1)
                 a_live &= bool(a_s > 0)
-                if a_live:
+                if a_live or gating == GATE_DOT:  # then the scale product is made of what the buffer gives
                     as_new = a_s
+            live = weight_live and a_live
+            scale = _scale(ws_new, as_new, sh, largest) if live else np.int64(0)
+            moves = live and (gating == NO_GATING or scale != 0)
+            takes = moves if gating == GATE_DOT else a_live
             dot = changed = w_changed = a_changed = np.int64(0)
             for v in range(size):
                 x = own_w[v]
                 x_new = (np.int64(words[k, g, v]) if weight_live else np.int64(0)) if load else x
                 y = own_a[v]
-                y_new = np.int64(inputs[index, v]) if a_live else y
+                y_new = np.int64(inputs[index, v]) if takes else y
                 xm, ym, xn, yn = x & w_mask, y & a_mask, x_new & w_mask, y_new & a_mask
                 changed += ones[xm] * ones[ym] + ones[xn] * ones[yn] - 2 * ones[xm & xn] * ones[ym & yn]
                 w_changed += ones[xm ^ xn]
@@ -165,16 +177,14 @@ def _count(words, wscales, inputs, iscales, channels, part, first, taps, vectors
                 own_w[v], own_a[v] = x_new, y_new
             if ws_bits:
                 w_changed += _ones(ws_own ^ ws_new, ws_bits)
-            if as_bits:
+            if as_bits and gating != GATE_DOT:
                 a_changed += _ones(as_own ^ as_new, as_bits)
-            live = weight_live and a_live
             scale_changed = np.int64(0)
             if ws_bits and as_bits:
                 scale_changed = _products(ws_own, ws_new, ws_bits, as_own, as_new, as_bits)
             ws_own, as_own = ws_new, as_new
             multiplied = registers = addend = np.int64(0)
-            if live:
-                scale = _scale(ws_own, as_own, sh, largest)
+            if moves:
                 product = dot * scale
                 registers = _ones(dot ^ dot_own, d_bits)
                 if s_bits:
@@ -184,21 +194,26 @@ def _count(words, wscales, inputs, iscales, channels, part, first, taps, vectors
                     )
                 addend = _term(dot, scale, shift)
                 dot_own, scale_own, product_own = dot, scale, product
-            psum_changed = _ones(psum[d] ^ psum_own, n_bits)
-            added = _ones(addend ^ addend_own, p_bits) + psum_changed
-            psum_own, addend_own = psum[d], addend
+            psum_changed = added = np.int64(0)
+            adds = moves or gating == NO_GATING or j == 0
+            if adds:
+                psum_changed = _ones(psum[d] ^ psum_own, n_bits)
+                added = _ones(addend ^ addend_own, p_bits) + psum_changed
+                psum_own, addend_own = psum[d], addend
             if step < 0:
                 continue
             psum[d] = min(max(psum[d] + addend, limits[0]), limits[1])
             sums[STEPS] += 1
             sums[LIVE] += live
+            sums[PRODUCTS] += moves
+            sums[ADDITIONS] += adds
             sums[LOADS] += load
             sums[READS] += index >= 0
             sums[DOT] += changed
             sums[SCALE] += scale_changed
             sums[MULTIPLY] += multiplied
             sums[ACCUMULATOR] += added
-            sums[PIPELINE] += registers + (psum_changed if live else 0)
+            sums[PIPELINE] += registers + (psum_changed if moves else 0)
             sums[WEIGHT] += w_changed
             sums[INPUT] += a_changed
 
@@ -211,11 +226,13 @@ def toggles(
     runs: Runs,
     spec: LaneSpec,
     operand_bits: int,
+    gating: int = NO_GATING,
 ) -> Toggles:
     """Bits that change in a lane over `runs`, with a saturating accumulator.
 
     weight_words: [K, G, V], weight_scales: [K, G]; activation_words: [n, V], activation_scales: [n];
-    operand_bits: of the multiplier's activation operand, activation_bits or one more.
+    operand_bits: of the multiplier's activation operand, activation_bits or one more; gating: what a scale
+    product of 0 holds, and then whatever makes a product 0 holds the adder too, but for the part's first.
     """
     check_spec(spec)
     check_array("weight words", weight_words, (np.int8,), 3)
@@ -243,6 +260,7 @@ def toggles(
         runs.held,
         np.array(widths, np.int64),
         np.array(accumulator_range(spec), np.int64),
+        gating,
         sums,
     )
     return Toggles(*(int(value) for value in sums))

@@ -60,21 +60,31 @@ class LayerRun:
             return (exact - low) % (1 << self.psum_bits) + low
         return high if exact > high else low
 
-    def multiply(self, weights: list[int], w_scale: int, codes: list[int], a_scale: int) -> int:
-        """The product of one lane, and its counts."""
+    def multiply(self, weights: list[int], w_scale: int, codes: list[int], a_scale: int) -> int | None:
+        """The product of one lane, and its counts; None: nothing is added, where the machine gates that."""
         scheme = self.layer.scheme
         gated = not any(weights) or not any(codes) or w_scale == 0 or a_scale == 0
         scale = w_scale * a_scale
         if scheme.scale_product_bits:
             shift = scheme.weight.scale.bits + scheme.activation.scale.bits - scheme.scale_product_bits
             scale = min((scale + (1 << (shift - 1))) >> shift, (1 << scheme.scale_product_bits) - 1)
-        if gated:
-            self.count("dot_product.gated")
-            return 0
-        self.count("dot_product.op_changing" if self.has_local else "dot_product.op")
-        self.count("pipeline_register.write")
-        if scheme.weight.scale.bits and scheme.activation.scale.bits:
+        gates = self.arch.gate_on_scale_product
+        nothing = None if gates != "none" else 0
+        rounds = scheme.scale_product_bits > 0
+        early = gates == "dot" and rounds  # the scale product comes before the dot product
+        if early:
             self.count("scale_product.op")
+        if gated or (early and scale == 0):
+            self.count("dot_product.gated")
+            return nothing
+        if early:
+            self.count("operand_register.write")
+        self.count("dot_product.op_changing" if self.has_local else "dot_product.op")
+        if scheme.weight.scale.bits and scheme.activation.scale.bits and not early:
+            self.count("scale_product.op")
+        if gates != "none" and scale == 0:
+            return nothing
+        self.count("pipeline_register.write")
         if scheme.weight.scale.bits or scheme.activation.scale.bits:
             self.count("scale_multiply.op")
         product = sum(w * a for w, a in zip(weights, codes, strict=True)) * scale

@@ -27,7 +27,7 @@ class Step:
     run: LayerRun
     order: StepOrder
     tile: PsumTile
-    products: list[int]
+    products: list[int | None]  # None: this lane adds nothing
     source: str  # "zero", "entry" or "local": where the psum comes from
     last_of_tile: bool
     old: list[int] | None = None
@@ -107,21 +107,34 @@ class Pe:
             step.old = list(self.local)
         else:
             step.old = list(self._entry(step.tile, step.order.pixel))
-            step.run.count(f"{step.run.psum_store}.read")
+            self._count_by_lane(step, "read", sum(product is not None for product in step.products))
 
     def _write_psum(self, step: Step, now: int) -> None:
         run = step.run
         assert step.old is not None
-        new = [run.accumulate(step.old[lane], product) for lane, product in enumerate(step.products)]
-        run.count("accumulator.add", len(new))
+        entry = self._entry(step.tile, step.order.pixel)
+        # A psum that starts from zero is written whatever is added to it.
+        new = [
+            entry[lane] if product is None and step.source != "zero" else run.accumulate(old, product or 0)
+            for lane, (old, product) in enumerate(zip(step.old, step.products, strict=False))
+        ]
+        added = sum(product is not None or step.source == "zero" for product in step.products)
+        run.count("accumulator.add", added)
         if run.has_local:
             self.local[: len(new)] = new
             run.count("local_accumulator.write")
         if step.order.stops:
-            self._entry(step.tile, step.order.pixel)[: len(new)] = new
-            run.count(f"{run.psum_store}.write")
+            entry[: len(new)] = new
+            self._count_by_lane(step, "write", added)
         if step.last_of_tile:
             step.tile.last_write = now
+
+    def _count_by_lane(self, step: Step, action: str, lanes: int) -> None:
+        """An entry, or as many psums of it as there are lanes that add, where the machine gates additions."""
+        if self.arch.gate_on_scale_product == "none":
+            step.run.count(f"{step.run.psum_store}.{action}")
+        else:
+            step.run.count(f"{step.run.psum_store}.psum_{action}", lanes)
 
     def read_for_chain(self, piece: Piece) -> list[int]:
         """The next entry of a piece on its way to the next PE."""

@@ -40,6 +40,7 @@ class Configuration:
     sign: str = "both"
     latency: int | None = None
     scale_rounding: str = "up"
+    gating: str = "none"
     fifo: int | None = None  # None: the least that holds two drains
 
     @property
@@ -55,6 +56,7 @@ class Configuration:
             "overflow": self.overflow,
             "accumulator_bits": self.accumulator or "auto",
             "accumulate_latency": self.accumulate_latency,
+            "gate_on_scale_product": self.gating,
             "product_shift": self.product_shift,
             "activation_sign": self.sign,
             "scale_rounding": self.scale_rounding,
@@ -77,6 +79,8 @@ class Configuration:
             parts.append(self.sign)
         if self.scale_rounding != "up":
             parts.append(f"scales-{self.scale_rounding}")
+        if self.gating != "none":
+            parts.append(f"gates-{self.gating}")
         latency = arch.ppu_latency_cycles
         parts.append(f"ppu{latency.static}")
         return " ".join(parts)
@@ -103,6 +107,8 @@ CONFIGURATIONS = (
     Configuration("3/3/4/4", 8, 16, 1, "saturate", 13, 1, latency=6, scale_rounding="nearest"),
     Configuration("3/3/4/4", 32, 16, 16, "wrap", 15, 2, sign="signed", fifo=33),
     Configuration("8/8/-/-", 16, 1, 1, "saturate", 18, 2, fifo=1),
+    Configuration("4/4/4/4:sp4", 16, 16, 16, "saturate", 14, gating="multiply"),
+    Configuration("4/4/4/4:sp4", 16, 16, 16, "wrap", 13, gating="dot"),
 )
 
 

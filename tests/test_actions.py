@@ -74,7 +74,7 @@ def test_who_counts_is_a_module() -> None:
 
 def test_what_prices_is_a_part_with_that_cost() -> None:
     """On a machine that has everything."""
-    arch = load_arch("magnet16", [f"dataflows=[{', '.join(DATAFLOWS)}]", "lanes=8"])
+    arch = load_arch("magnet16", [f"dataflows=[{', '.join(DATAFLOWS)}]", "lanes=8", "ppu_lanes=4"])
     library = CostLibrary(technology_of(arch))
     parts = {part.name: part for part in build_inventory(arch, Scheme.parse("4/4/4/4"), library)}
     for row in ACTIONS.values():

@@ -1,12 +1,14 @@
 `timescale 1ns / 1ps
 // accumulation_collector: two banks of D entries of L psums, each bank with one read and one write port.
 // docs/machine.md and docs/timing.md. A step reads its entry ACCUMULATE_LATENCY - 1 cycles before it writes
-// the entry; the drain reads the same port: the bank reuse rule keeps the two apart.
+// the entry; the drain reads the same port, a slice of an entry a cycle: the bank reuse rule keeps the two apart.
 module accumulation_collector #(
     parameter int DEPTH = 16,
     parameter int WIDTH = 384,  // L psums
+    parameter int SLICES = 1,
     parameter int ACCUMULATE_LATENCY = 2,
-    parameter int ENTRY_BITS = DEPTH > 1 ? $clog2(DEPTH) : 1
+    parameter int ENTRY_BITS = DEPTH > 1 ? $clog2(DEPTH) : 1,
+    parameter int SLICE_BITS = SLICES > 1 ? $clog2(SLICES) : 1
 ) (
     input  logic                  clk,
     input  logic                  step_read,  // not set for g = 0, which adds to zero
@@ -20,7 +22,8 @@ module accumulation_collector #(
     input  logic                  drain_read,
     input  logic                  drain_bank,
     input  logic [ENTRY_BITS-1:0] drain_entry,
-    output logic [     WIDTH-1:0] drain_psums
+    input  logic [SLICE_BITS-1:0] drain_slice,
+    output logic [WIDTH/SLICES-1:0] drain_psums
 );
   logic [2*WIDTH-1:0] bank_psums;
   for (genvar b = 0; b < 2; b++) begin : banks
@@ -33,7 +36,15 @@ module accumulation_collector #(
     end
   end
 
-  assign drain_psums = drain_bank ? bank_psums[WIDTH+:WIDTH] : bank_psums[0+:WIDTH];
+  logic [WIDTH-1:0] drain_now;
+  assign drain_now = drain_bank ? bank_psums[WIDTH+:WIDTH] : bank_psums[0+:WIDTH];
+  if (SLICES == 1) begin : whole
+    assign drain_psums = drain_now;
+    logic unused;
+    assign unused = &{1'b0, drain_slice};
+  end else begin : sliced
+    assign drain_psums = drain_now[drain_slice*(WIDTH/SLICES)+:WIDTH/SLICES];
+  end
 
   logic [WIDTH-1:0] read_now;
   assign read_now = !step_read ? '0 : step_read_bank ? bank_psums[WIDTH+:WIDTH] : bank_psums[0+:WIDTH];

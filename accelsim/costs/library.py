@@ -264,7 +264,7 @@ class CostLibrary:
         stages: str = "coarse",
         period_ps: float | None = None,
     ) -> ComponentCost:
-        """What per-vector outputs add to the PPU, for vectors that come in vector_size / lanes slices: largest
+        """What per-vector outputs add to the PPU, for vectors of vector_size / lanes slices: their largest
         magnitude, the vector's scale and its reciprocal (a table in logic), and in each of `lanes` lanes a
         multiply by it, shift, rounding and clip. Action op = one vector, whose values all pass the lanes,
         however many lanes there are. Stages are pipelined: `delay_ps` is the slowest; `fine` as in `ppu`."""

@@ -88,7 +88,7 @@ class PpuStages:
         )
 
     def maximum(self, values: int, clock: Clock) -> BlockCost:
-        """Of the magnitudes of a slice, then of that and of what came before it: so many comparisons in all. The
+        """Magnitudes, and the maximum of them and of what came before: a comparison for each value. The
         first of log2(values) levels follows the magnitudes in their stage, the others have the next one, and
         what came before the one after it."""
         options = []

@@ -228,7 +228,7 @@ def test_one_component_s_price(component: str, sizes: list[str]) -> None:
     assert said["source"] == cost.source and list(said["scaling"].values()) == list(cost.scaling)
     own = [law for law in library.laws() if str(law["law"]).startswith(component)]
     assert len(said["laws between rows"]) == len(own) and bool(own) == (
-        component not in ("register", "ppu", "ppu_vector_scale", "ppu_select", "dram")
+        component not in ("register", "ppu_vector_scale", "ppu_select", "dram")
     )
 
 

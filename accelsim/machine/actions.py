@@ -83,7 +83,9 @@ PPU_CONSTANTS_READ = _row(
 PPU_HOLD_WRITE = _row(
     "ppu_hold.write", "slices of ppu_lanes values", "drain", "ppu_hold.write", "ppu_hold.read"
 )
-PPU_VECTOR_SCALE_OP = _row("ppu_vector_scale.op", "output vectors", "drain")
+PPU_VECTOR_SCALE_OP = _row(
+    "ppu_vector_scale.op", "output vectors", "drain", "ppu_vector_scale.op", "ppu_vector_register.write"
+)
 PPU_STAGING_READ = _row("ppu_staging.read", "entries of L values", "drain")
 # The largest magnitude of a vector so far is read and written with each of its lane groups.
 PPU_STAGING_WRITE = _row(

@@ -431,7 +431,7 @@ def simulate(
     placed = decide_run(arch, specs, wiring)
     programs = [build_program(arch, *own) for own in zip(specs, mappings, placed.layers, strict=True)]
     computed = [
-        compute(ComputeRequest(arch, layer, mapping.c_split, keep_tensors=True))
+        compute(ComputeRequest(arch, layer, mapping, keep_tensors=True))
         for layer, mapping in zip(layers, mappings, strict=True)
     ]
     timings = time_layers(TimeRequest(arch, programs, placed.prologue))

@@ -78,7 +78,7 @@ def test_who_counts_is_a_module() -> None:
 
 def test_what_prices_is_a_part_with_that_cost() -> None:
     """On a machine that has everything but gating, and one that has that."""
-    arch = load_arch("magnet16", [f"dataflows=[{', '.join(DATAFLOWS)}]", "lanes=8"])
+    arch = load_arch("magnet16", [f"dataflows=[{', '.join(DATAFLOWS)}]", "lanes=8", "ppu_lanes=4"])
     gating = load_arch("magnet16", ["gate_on_scale_product=dot"])
     parts = {}
     for machine in (gating, arch):

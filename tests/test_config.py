@@ -59,7 +59,7 @@ def test_a_derived_machine_has_a_name_of_its_own(tmp_path: Path) -> None:
 
 def test_an_override_leaves_the_preset_alone() -> None:
     load_arch("magnet16", ["ppu_latency_cycles.static=99", "mapping.order=PK"])
-    assert load_arch("magnet16").ppu_latency_cycles.static == 4
+    assert load_arch("magnet16").ppu_latency_cycles.static == 6
     assert load_arch("magnet16").mapping.order is None
 
 
@@ -68,7 +68,7 @@ def test_an_override_leaves_the_preset_alone() -> None:
     [
         (("pes: 16", "pes: 16\npess: 4"), ("unknown key 'pess'", "pes")),
         (("pes: 16", "pes: 16\npes: 4"), ("'pes' is given twice", "line 7")),
-        (("{static: 4, per_vector: 8}", "{static: 4}"), ("ppu_latency_cycles.per_vector", "missing")),
+        (("{static: 6, per_vector: 15}", "{static: 6}"), ("ppu_latency_cycles.per_vector", "missing")),
         (("pes: 16", ""), ("'pes' is missing",)),
         (("pes: 16", "pes: 16.0"), ("pes = 16.0", "integer")),
         (("pes: 16", "pes: '16'"), ("pes = '16'", "integer")),

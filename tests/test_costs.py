@@ -139,9 +139,11 @@ def test_laws_hold_on_their_rows(library):
     for law in laws:
         # Of scales that hardly change little is left to be right about.
         calm = law["law"] in ("scale_product activity, below dnn", "scale_multiply activity, below dnn")
-        assert law["median_error"] <= (0.16 if calm else 0.10), law
-        bound = 0.57 if calm else LARGEST_ERROR.get(str(law["quantity"]), 0.37)
-        assert law["max_error"] <= bound, law
+        # Small blocks, and what is mapped for delay: their netlists scatter most.
+        small = str(law["law"]).startswith(("vector scale", "ppu_quotient", "quick_"))
+        assert law["median_error"] <= (0.16 if calm else 0.13 if small else 0.10), law
+        bound = LARGEST_ERROR.get(str(law["quantity"]), 0.37)
+        assert law["max_error"] <= (0.57 if calm else 0.45 if small else bound), law
     tight = {(law["law"], law["quantity"]): law["max_error"] for law in laws}
     assert tight["dot_product widths, V = 16", "area_um2"] < 0.011
     assert tight["scale_multiply", "area_um2"] < 0.045
@@ -227,7 +229,13 @@ def test_other_blocks_never_get_cheaper_with_size(library):
         rising([library.register(n, data=data) for n in range(1, 100)], "write")
     rising([library.zero_detect(n) for n in (1, 2, 64, 128, 144)], "op")
     rising([library.ppu(16, n, 8) for n in range(16, 64)], "op")
-    rising([library.ppu_vector_scale(size, 8) for size in (1, 16, 64)], "op")
+    rising([library.ppu_vector_scale(size, size, 8, 8) for size in (1, 2, 4, 16, 64)], "op")
+    narrow = [library.ppu_vector_scale(16, lanes, 8, 8) for lanes in (1, 2, 4, 8, 16)]
+    assert [cost.area_um2 for cost in narrow] == sorted(cost.area_um2 for cost in narrow)
+    for code in (3, 4, 6, 8):
+        rising([library.ppu_vector_scale(16, 4, code, scale) for scale in range(1, 11)], "op")
+    rising([library.ppu_select(ways, 96) for ways in (1, 2, 3, 4, 8, 16)], "op")
+    rising([library.ppu_select(4, bits) for bits in (1, 24, 96, 300)], "op")
     for action, kind in itertools.product(("idle", "read", "write"), ("latch", "ff")):
         rising([library.array(64, depth, kind) for depth in range(1, 65)], action)
         rising([library.array(width, 16, kind) for width in (1, 24, 64, 384, 640)], action)
@@ -373,7 +381,7 @@ def test_scales_of_weights_are_held_as_long_as_weights(library):
 def test_registers_of_a_machine_rest_where_nothing_is_stored(library):
     parts = parts_of(library, "8/8/-/-")
     assert parts["input_register"].cost == library.register(128, data="half zero")
-    for name in ("weight_register", "ppu_register", "ppu_constants"):
+    for name in ("weight_register", "ppu_register"):
         cost = parts[name].cost
         assert cost.energy_pj["idle"] < 0.04 * cost.energy_pj["write"], "the clock gates alone"
 

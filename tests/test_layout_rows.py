@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cycle_model.hops import hops_into
+from cycle_model.pe import ppu_steps
 from cycle_model.program import Fetch, LayerProgram, compile_run
 from cycle_model.tiles import Block, output_tile_bits, vectors_of_part
 from machines import Runs, describe, random_run, specs_of
@@ -76,8 +77,11 @@ def check_blocks(
                 piece += len(tile.pieces)
                 if not sends:
                     made = 0 if tile.staged_away else tile.output_channels
-                    assert (row["fifo_entries"], row["values"]) == (tile.cycles_an_entry if made else 0, made)
-                    assert row["spacing"] == tile.cycles_an_entry
+                    assert (row["fifo_entries"], row["values"]) == (tile.fifo_entries, made)
+                    steps = ppu_steps(arch, tile.pieces[0])
+                    assert row["spacing"] * len(tile.pieces[0].pixels) == len(steps)
+                    last_read = max(i for i, step in enumerate(steps) if step.takes_psums)
+                    assert row["after_read"] == len(steps) - 1 - last_read
                     for leaves in tile.pieces:
                         bits = output_tile_bits(layer, program.formats, leaves) if made else 0
                         assert row["output_bits"] * len(leaves.pixels) == bits
@@ -170,8 +174,9 @@ def check_program(
         assert (block.k0, block.k1, block.lanes) == (row["k0"], row["k0"] + row["lanes"], row["lanes"])
         assert (block.first, block.last, block.lane_group) == (row["first"], row["last"], row["lane_group"])
         assert block.unit_k0 == row["k0"] + row["lanes"] - row["channels"]
-        leaves = block.spacing, block.fifo_entries, block.values, block.output_bits
-        assert leaves == tuple(row[["spacing", "fifo_entries", "values", "output_bits"]])
+        leaves = block.spacing, block.after_read, block.fifo_entries, block.values, block.output_bits
+        names = ["spacing", "after_read", "fifo_entries", "values", "output_bits"]
+        assert leaves == tuple(row[names])
         inputs = layout.input_tiles[row["input_tile"] % len(layout.input_tiles)]
         assert len(block.input_tile.word_index) == inputs["words"] == block.input_tile.macro_words
     for operand in ("weight", "input"):

@@ -31,7 +31,8 @@ class Block:
     well. Words are unsigned codes. reference, of a combinational block: output word from the input words.
     sequences, of a clocked one: from all input words the output word at the end of every cycle, None before
     anything is stored; several where more than one behaviour is right. A clock edge begins each cycle and
-    meets the inputs of the one before.
+    meets the inputs of the one before. quick: mapped for delay, at the cost of area. decode: the value of an
+    output word, where several words are right, as of a carry-save pair; the reference is compared with that.
     """
 
     name: str
@@ -41,6 +42,8 @@ class Block:
     verilog: str
     reference: Reference | None = None
     sequences: Sequences | None = None
+    quick: bool = False
+    decode: Callable[[int], int] | None = None
 
     @property
     def clocked(self) -> bool:

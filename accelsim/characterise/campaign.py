@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accelsim.characterise import arithmetic, formats, postprocessing, storage
+from accelsim.characterise import arithmetic, formats, postprocessing, stages, storage
 from accelsim.characterise.block import Block
 from accelsim.characterise.roles import Roles
 
@@ -17,6 +17,7 @@ ADDER_BITS = (16, 20, 24, 28, 32, 40)
 NARROWER_PRODUCTS = (8, 0)
 ARRAY_BITS, ARRAY_DEPTH = (64, 128, 256, 384, 512), 16
 SHALLOW_ARRAY_BITS, SHALLOW_ARRAY_DEPTHS = (64, 256, 512), (4, 8)
+MAXIMUM_SIZES, SELECT_WAYS, VECTOR_SCALE_BITS = (1, 2, 4, 8, 16), (2, 4, 8), (2, 3, 4, 6, 8, 10)
 DETECTORS = ((16, 3), (16, 4), (16, 6), (16, 8), (16, 9), (32, 8), (64, 4), (4, 4))
 
 
@@ -54,4 +55,10 @@ def all_blocks(roles: Roles) -> list[Block]:
             for bits in SHALLOW_ARRAY_BITS
         ),
         *(arithmetic.zero_detect(roles, size, bits) for size, bits in DETECTORS),
+        postprocessing.magnitude(24),
+        *(postprocessing.running_maximum(size, 23) for size in MAXIMUM_SIZES),
+        *(postprocessing.select(ways, bits) for ways in SELECT_WAYS for bits in (24, 96)),
+        *(postprocessing.vector_scale(a, s) for a in (3, 4, 6, 8) for s in VECTOR_SCALE_BITS),
+        *(postprocessing.reciprocal(bits) for bits in VECTOR_SCALE_BITS),
+        *stages.stages(roles, [(a, s) for a in (3, 4, 6, 8) for s in VECTOR_SCALE_BITS], VECTOR_SCALE_BITS),
     ]

@@ -1,4 +1,4 @@
-"""Blocks of the post-processing unit: requantization, shift, clip, maximum, reciprocal."""
+"""Blocks of the post-processing unit: requantization, shift, clip, and the scale of a vector."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from accelsim.characterise.block import (
     clocked,
     combinational,
     elements,
+    index_bits,
     output,
     port,
     saturated,
@@ -167,3 +168,136 @@ def iterative_divider(bits: int) -> Block:
         ],
         sequences,
     )  # fmt: skip
+
+
+def magnitude(bits: int) -> Block:
+    """Of a symmetric signed value."""
+    rest = f"w[{bits - 2}:0]"
+    return combinational(
+        f"ppu_magnitude_{bits}",
+        "ppu_magnitude",
+        {"width_bits": bits},
+        [port("w", bits, "accumulator"), output(bits - 1)],
+        [f"assign y = w[{bits - 1}] ? -{rest} : {rest};"],
+        lambda words: abs(signed(words["w"], bits)) & ((1 << (bits - 1)) - 1),
+    )
+
+
+def running_maximum(size: int, bits: int) -> Block:
+    """Largest of `size` magnitudes and of what came before them, `a`."""
+    lines: list[str] = []
+    values = [f"w[{i * bits + bits - 1}:{i * bits}]" for i in range(size)]
+    while len(values) > 1:
+        winners = []
+        for left, right in zip(values[::2], values[1::2], strict=True):
+            lines.append(f"wire [{bits - 1}:0] m{len(lines)} = ({left} > {right}) ? {left} : {right};")
+            winners.append(f"m{len(lines) - 1}")
+        values = winners
+    return combinational(
+        f"ppu_running_max_v{size}_{bits}",
+        "ppu_running_max",
+        {"vector_size": size, "width_bits": bits},
+        [port("w", size * bits, "magnitude", bits), port("a", bits, "magnitude"), output(bits)],
+        [*lines, f"assign y = ({values[0]} > a) ? {values[0]} : a;"],
+        lambda words: max(words["a"], *elements(words["w"], bits, size)),
+    )
+
+
+def select(ways: int, bits: int) -> Block:
+    """One of `ways` slices of a word, each `bits` wide, of 24-bit psums."""
+    lines: list[str] = []
+    values = [f"w[{(i + 1) * bits - 1}:{i * bits}]" for i in range(ways)]
+    level = 0
+    while len(values) > 1:
+        chosen = []
+        for low, high in zip(values[::2], values[1::2], strict=True):
+            lines.append(f"wire [{bits - 1}:0] s{len(lines)} = a[{level}] ? {high} : {low};")
+            chosen.append(f"s{len(lines) - 1}")
+        values, level = chosen, level + 1
+    return combinational(
+        f"ppu_select_{ways}x{bits}",
+        "ppu_select",
+        {"vector_size": ways, "width_bits": bits},
+        [port("w", ways * bits, "accumulator", 24), port("a", index_bits(ways), "count"), output(bits)],
+        [*lines, f"assign y = {values[0]};"],
+        lambda words: elements(words["w"], bits, ways)[words["a"]],
+    )
+
+
+def vector_scale(output_bits: int, scale_bits: int, added: bool = False) -> Block:
+    """Scale of a vector from its largest magnitude, rounded up, of signed or unsigned codes
+    (docs/numerics.md, PPU, per-vector `s`): the sum that accelsim/rtl/ppu_vector_scale.sv makes. added: from
+    the sum of the magnitude and what rounds it."""
+    width = 23
+    signs = []
+    for unsigned in (False, True):
+        code_bits = output_bits - (not unsigned)
+        fraction = min(8, width - code_bits - scale_bits)
+        signs.append((code_bits, fraction, (((1 << code_bits) - 1) << fraction) - 1))
+    lines = []
+    for name, (code_bits, fraction, round_up) in zip("su", signs, strict=True):
+        terms = (scale_bits + code_bits) // code_bits + 1
+        n_bits, sum_bits = scale_bits + code_bits + 1, scale_bits + code_bits * (terms + 1) + 2
+        copies = " + ".join(f"({{{sum_bits - n_bits}'d0, {name}n}} << {code_bits * i})" for i in range(terms))
+        high = f"{name}w[{width}:{fraction + n_bits - 1}]" if fraction + n_bits - 1 <= width else "1'b0"
+        lines += [
+            f"wire [{width}:0] {name}w = " + ("m;" if added else f"{{1'b0, m}} + {width + 1}'d{round_up};"),
+            f"wire [{width + 8}:0] {name}x = {{8'd0, {name}w}} >> {fraction};",
+            f"wire [{n_bits - 1}:0] {name}n = {{1'b0, {name}x[{n_bits - 2}:0]}} + 1'b1;",
+            f"wire [{sum_bits - 1}:0] {name}t = {copies};",
+            f"wire [{scale_bits}:0] {name}q = {name}t[{code_bits * terms + scale_bits}:{code_bits * terms}];",
+            f"wire {name}b = |{high} | {name}q[{scale_bits}];",
+        ]
+    top = scale_bits - 1
+    lines += [
+        f"wire beyond = g ? sb : ub; wire [{top}:0] q = g ? sq[{top}:0] : uq[{top}:0];",
+        f"assign y = beyond ? {{{scale_bits}{{1'b1}}}} : (q == 0) ? {scale_bits}'d1 : q;",
+    ]
+
+    def reference(words: Mapping[str, int]) -> int:
+        code_bits, fraction, round_up = signs[0 if words["g"] else 1]
+        unit = ((1 << code_bits) - 1) << fraction
+        total = words["m"] + (0 if added else round_up)
+        return min(max(total // unit, 1), (1 << scale_bits) - 1)
+
+    return combinational(
+        f"ppu_{'quotient' if added else 'scale'}_a{output_bits}_s{scale_bits}",
+        f"ppu_{'quotient' if added else 'scale'}",
+        {"output_bits": output_bits, "activation_scale_bits": scale_bits},
+        [port("m", width + added, "magnitude"), port("g", 1, "mode"), output(scale_bits)],
+        lines,
+        reference,
+    )
+
+
+def reciprocal(scale_bits: int) -> Block:
+    """Exponent and reciprocal of a scale: a table in logic of the digits below its leading one
+    (accelsim/rtl/ppu_reciprocal.sv). y = exponent * 2^16 + reciprocal; scale 0 never occurs, and is as 1."""
+    digits = scale_bits - 1
+    entries = 1 << digits
+
+    def word(digit: int) -> int:
+        scale = entries + digit
+        return ((1 << (15 + digits + (digit > 0))) + scale // 2) // scale
+
+    table = ", ".join(f"16'd{word(digit)}" for digit in reversed(range(entries)))
+    leading = "".join(f"a[{i}] ? 4'd{i} : " for i in range(digits, 0, -1)) + "4'd0"
+
+    def reference(words: Mapping[str, int]) -> int:
+        scale = max(1, words["a"])
+        shift = scale.bit_length() - 1
+        digit = (scale << (digits - shift)) - entries
+        return (shift + (digit > 0)) << 16 | word(digit)
+
+    return combinational(
+        f"ppu_reciprocal_{scale_bits}",
+        "ppu_reciprocal",
+        {"activation_scale_bits": scale_bits, "kind": f"table of {entries} words in logic"},
+        [port("a", scale_bits, "scale"), output(20)],
+        [
+            f"wire [3:0] l = {leading}; wire [{digits}:0] n = a << (4'd{digits} - l); "
+            f"wire [{16 * entries - 1}:0] t = {{{table}}};",
+            f"assign y = {{l + (n[{digits - 1}:0] != 0), t[n[{digits - 1}:0] * 16 +: 16]}};",
+        ],
+        reference,
+    )

@@ -135,6 +135,8 @@ def mismatches(block: Block, words: dict[str, list[int]], outputs: np.ndarray) -
     right sequences."""
     packed = np.packbits(outputs, axis=1, bitorder="little")
     got = [int.from_bytes(code.tobytes(), "little") for code in packed]
+    if block.decode is not None:
+        got = [block.decode(code) for code in got]
     if block.sequences is not None:
         return min(
             sum(right is not None and code != right for code, right in zip(got, sequence, strict=True))

@@ -141,6 +141,15 @@ def _accumulator(random: np.random.Generator, port: Port, count: int, stimulus: 
     return _pack(np.clip(np.rint(values), -limit, limit - 1).astype(np.int64), port.element_bits)
 
 
+def _magnitude(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
+    """Magnitudes of values of the PPU."""
+    if stimulus != "dnn":
+        return _pack(_uniform(random, port, count), port.element_bits)
+    shape, limit = (count, port.bits // port.element_bits), 1 << port.element_bits
+    values = np.abs(random.normal(0, limit * SIGMA["accumulator"], shape))
+    return _pack(np.minimum(np.rint(values), limit - 1).astype(np.int64), port.element_bits)
+
+
 def _around(
     random: np.random.Generator, count: int, mean: float, sigma: float, low: int, high: int
 ) -> list[int]:
@@ -222,6 +231,9 @@ _DRIVERS: dict[str, Callable[[np.random.Generator, Port, int, str], list[int]]] 
     "product": _measured(lambda bits, stimulus: STEPS.products(bits)),
     "accumulator": _accumulator,
     "addend": _accumulator,
+    "magnitude": _magnitude,
+    "count": _each(lambda i, port, stimulus: i % (1 << port.bits)),
+    "mode": _each(lambda i, port, stimulus: i >= VECTORS // 2),
     "scale": _scale,
     "e8m0": _ranged(120, 3, 0, 255, 256),
     "e4m3": _ranged(64, 8, 1, 126, 127),

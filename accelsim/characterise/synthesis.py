@@ -21,6 +21,11 @@ ABC_SCRIPT = (
     "strash;{reduce}dc2;strash;&get,-n;&dch,-f;&nf,{{D}};&put;"
     "buffer,-c,-N,{fanout};topo;upsize,{{D}};dnsize,{{D}};stime,-p"
 )
+# Of quick blocks abc keeps the depth that it finds, and sizes up as far as it can.
+ABC_QUICK_SCRIPT = (
+    "strash;&get,-n;&dch;&nf,{{D}};&put;buffer,-c,-N,{fanout};topo;upsize,{{D}};dnsize,{{D}};stime,-p"
+)
+QUICK_TARGET = 1 / 3  # of the others' target
 ABC_REDUCE = "&get,-n;&fraig,-x;&put;scorr;"
 # Without adder cells whole multipliers reach abc, and its SAT-based steps do not finish on them.
 ABC_REDUCE_PLAIN_ADDERS = "ifraig;"
@@ -97,12 +102,13 @@ class Synthesiser:
                 "opt", "dfflibmap -liberty cells.lib", "opt", "techmap -map latches.v", "opt_clean",
             ]  # fmt: skip
         plain = PLAIN_FULL_ADDER in (self.roles.full_adder, self.roles.half_adder)
-        abc = ABC_SCRIPT.format(
+        abc = (ABC_QUICK_SCRIPT if block.quick else ABC_SCRIPT).format(
             reduce=ABC_REDUCE_PLAIN_ADDERS if plain else ABC_REDUCE, fanout=self.recipe.max_fanout
         )
+        target_ps = self.target_ps * (QUICK_TARGET if block.quick else 1)
         return [
             *lines,
-            f"abc -liberty cells.lib -constr abc.constr -D {self.target_ps:g} -script +{abc}",
+            f"abc -liberty cells.lib -constr abc.constr -D {target_ps:g} -script +{abc}",
             "opt_clean -purge",
             f"write_json {block.name}.json",
         ]

@@ -15,6 +15,7 @@ from accelsim.costs.dot import CHANGING, HELD, DotProducts
 from accelsim.costs.listing import list_constants
 from accelsim.costs.logic import ARRAY_DEPTHS, REGISTER_BITS, REGISTER_DATA, LogicBlocks
 from accelsim.costs.own import OwnPrice, OwnPrices
+from accelsim.costs.ppu import Clock, PpuStages
 from accelsim.costs.scaling import LogicScaling, SramScaling
 from accelsim.costs.sram import FITTED_KIB, FITTED_WIDTH_BITS, SramMacros
 from accelsim.costs.tables import Datapath, Row, read_table, sources
@@ -22,13 +23,13 @@ from accelsim.costs.technology import Technology
 from accelsim.errors import AccelsimError
 
 REQUANT_BITS = 16
-MIN_TABLE_WORDS = 64
 UM_PER_MM = 1e3
 SYSTEM_KEYS = (
     "dram_lpddr4",
     "wire_capacitance",
     "wire_activity",
     "clock_wire_capacitance",
+    "register_setup",
     "cacti_cell_area",
     "sram_energy_node_exponent",
     "sram_leakage_node_exponent",
@@ -68,7 +69,8 @@ class CostLibrary:
         self._dots = DotProducts(self._datapath)
         self._activity = ActivityLaws(self._tables["activity"])
         self._logic = LogicBlocks(self._datapath)
-        self._clock = ClockCells(self._tables["clock_cells"])
+        self._clock_cells = ClockCells(self._tables["clock_cells"])
+        self._ppu_stages = PpuStages(self._datapath)
         self._macros = SramMacros(self._tables["sram"], technology.sram_device)
         self._logic_scaling = LogicScaling(self._tables["logic_scaling"], self._system)
         self._sram_scaling = SramScaling(self._tables["bitcell"], self._system, self._logic_scaling)
@@ -214,13 +216,28 @@ class CostLibrary:
         )
 
     # -- post-processing ------------------------------------------------------------------------------------
-    def ppu(self, lanes: int, accumulator_bits: int, output_bits: int) -> ComponentCost:
+    def ppu(
+        self,
+        lanes: int,
+        accumulator_bits: int,
+        output_bits: int,
+        *,
+        stages: str = "coarse",
+        period_ps: float | None = None,
+    ) -> ComponentCost:
         """`lanes` post-processing lanes: requantizing multiply, variable shift, bias add, relu, rounding add
-        and clip. Action op = one output value. Stages are pipelined: `delay_ps` is the slowest."""
+        and clip. Action op = one output value. Stages are pipelined: `delay_ps` is the slowest. `fine`
+        ones have registers inside the multiply, and are mapped for a period: their delays have the registers'
+        times in them."""
         require_count("ppu", "lanes", lanes, 1, 1024)
         require_count("ppu", "accumulator_bits", accumulator_bits, 2, 128)
         require_count("ppu", "output_bits", output_bits, 2, 16)
         value_bits = int(self._logic.single("ppu_relu")["width_bits"])
+        if _is_fine("ppu", stages):
+            lane = self._ppu_stages.lane(accumulator_bits, output_bits, self._clock(period_ps))
+            rows = self._ppu_stages.rows("ppu_partial", "ppu_sum", "ppu_scaled", "ppu_bias", "ppu_round")
+            notes = (f"{lanes} lanes; each stage mapped for area, or for delay where the period wants it",)
+            return self._logic_cost("ppu", _per_action(lane, lanes), rows, notes=notes)
         lane = self._logic.requantizer(accumulator_bits, value_bits)
         for stage in (
             self._logic.shifter(accumulator_bits + REQUANT_BITS, value_bits),
@@ -234,31 +251,68 @@ class CostLibrary:
         notes = (f"{lanes} lanes; widths by the multiplier and shifter laws from the 24-bit rows",)
         return self._logic_cost("ppu", _per_action(lane, lanes), rows, notes=notes)
 
-    def ppu_vector_scale(self, vector_size: int, scale_bits: int) -> ComponentCost:
-        """What per-vector outputs add to the PPU: maximum of the vector, its scale (one multiply), the
-        reciprocal table and one rescaling multiplier per element, so one vector per cycle. Action op = one
-        vector. The table is priced as an SRAM of 16-bit words, at least 64: more than the ROM it could be."""
+    def _clock(self, period_ps: float | None) -> Clock:
+        """The period at the table's node, and what registers take of it."""
+        register = self._logic.register(1).delay_ps + self._system["register_setup"]["value"]
+        if period_ps is None:
+            return Clock(None, register)
+        _require_positive("ppu", "period_ps", period_ps, math.inf)
+        delay = self._logic_scaling.factors(
+            self.technology, self._datapath.node_nm, self._datapath.vdd_v
+        )[3]  # fmt: skip
+        return Clock(period_ps / delay, register)
+
+    def ppu_vector_scale(
+        self,
+        vector_size: int,
+        lanes: int,
+        output_bits: int,
+        scale_bits: int,
+        *,
+        stages: str = "coarse",
+        period_ps: float | None = None,
+    ) -> ComponentCost:
+        """What per-vector outputs add to the PPU, for vectors of vector_size / lanes slices: their largest
+        magnitude, the vector's scale and its reciprocal (a table in logic), and in each of `lanes` lanes a
+        multiply by it, shift, rounding and clip. Action op = one vector, whose values all pass the lanes,
+        however many lanes there are. Stages are pipelined: `delay_ps` is the slowest; `fine` as in `ppu`."""
         require_count("ppu_vector_scale", "vector_size", vector_size, 1, 128)
+        require_count("ppu_vector_scale", "lanes", lanes, 1, vector_size)
+        require_count("ppu_vector_scale", "output_bits", output_bits, 2, 16)
         require_count("ppu_vector_scale", "scale_bits", scale_bits, 1, 10)
-        row = self._logic.single("ppu_vmax")
-        value_bits = int(row["width_bits"])
-        vmax = self._logic.fixed("ppu_vmax").times(vector_size / row["vector_size"])
-        rescale = self._logic.requantizer(value_bits, self._logic.widest_output_bits())
-        block = vmax.then(rescale.times(vector_size + 1), pipelined=True)
-        rows = self._logic.rows("ppu_vmax", "ppu_requant")
-        logic = self._logic_cost("ppu_vector_scale", block, rows)
-        table = self.sram(max(MIN_TABLE_WORDS, 1 << scale_bits), REQUANT_BITS)
-        return ComponentCost(
-            "ppu_vector_scale",
-            logic.area_um2 + table.area_um2,
-            logic.leakage_uw + table.leakage_uw,
-            {"op": logic.energy_pj["op"] + table.energy_pj["read"]},
-            max(logic.delay_ps or 0.0, table.delay_ps or 0.0),
-            f"{logic.source}; {table.source}",
-            "derived",
-            (*logic.scaling, *(f"table: {line}" for line in table.scaling)),
-            logic.stimulus,
+        logic, value_bits = self._logic, int(self._logic.single("ppu_relu")["width_bits"])
+        if _is_fine("ppu_vector_scale", stages):
+            clock, fine = self._clock(period_ps), self._ppu_stages
+            rescale, largest = fine.rescale(output_bits, clock), fine.maximum(lanes, clock)
+            of_vector = fine.vector_scale(output_bits, scale_bits, clock)
+            names = ("ppu_magnitude", "ppu_running_max", "ppu_scale_add", "ppu_quotient", "ppu_reciprocal")
+            rows = fine.rows("ppu_partial", "ppu_sum", "ppu_scaled", "ppu_code", *names)
+        else:
+            code_bits = min(output_bits, logic.widest_output_bits())
+            rescale = logic.requantizer(value_bits, code_bits).then(
+                logic.shifter(value_bits + REQUANT_BITS, code_bits), pipelined=True
+            )
+            largest = logic.running_maximum(lanes)
+            of_vector = logic.vector_scale(output_bits, scale_bits).then(
+                logic.reciprocal(scale_bits), pipelined=True
+            )
+            rows = logic.rows(
+                "ppu_requant", "ppu_shift", "ppu_magnitude", "ppu_running_max", "ppu_scale", "ppu_reciprocal"
+            )  # fmt: skip
+        of_slice = largest.then(rescale.times(lanes), pipelined=True)
+        slices = vector_size / lanes
+        block = of_slice.then(of_vector, pipelined=True)
+        op_fj = slices * of_slice.energy_fj["op"] + of_vector.energy_fj["op"]
+        notes = (f"{lanes} lanes; a vector takes them {slices:g} times",)
+        return self._logic_cost(
+            "ppu_vector_scale", replace(block, energy_fj={"op": op_fj}), rows, notes=notes
         )
+
+    def ppu_select(self, ways: int, bits: int) -> ComponentCost:
+        """Multiplexer that takes one of `ways` slices of `bits` from an entry of psums. Action op."""
+        require_count("ppu_select", "ways", ways, 1, 256)
+        require_count("ppu_select", "bits", bits, 1, 1 << 14)
+        return self._logic_cost("ppu_select", self._logic.select(ways, bits), self._logic.rows("ppu_select"))
 
     # -- system ---------------------------------------------------------------------------------------------
     def noc(
@@ -344,10 +398,10 @@ class CostLibrary:
 
         def priced(block: BlockCost) -> ComponentCost:
             stimulus = "an edge up and one down a cycle"
-            return self._logic_cost("clock_tree", block, self._clock.rows, stimulus=stimulus)
+            return self._logic_cost("clock_tree", block, self._clock_cells.rows, stimulus=stimulus)
 
         wire = ClockWire(self._system["clock_wire_capacitance"], self.technology.voltage_v, utilization)
-        return self._clock.tree(sinks, branches, area_um2, wire, node, priced)
+        return self._clock_cells.tree(sinks, branches, area_um2, wire, node, priced)
 
     def check_delay_law(self) -> None:
         """Raise AccelsimError where the delay law does not hold at this node and supply."""
@@ -360,8 +414,9 @@ class CostLibrary:
 
     def laws(self) -> list[dict[str, object]]:
         """Every law between rows with its formula, row count and relative residuals."""
+        own = self._dots, self._logic, self._ppu_stages
         return [
-            *self._dots.laws(), *self._logic.laws(), *self._activity.describe(), *self._macros.laws()
+            *(law for of in own for law in of.laws()), *self._activity.describe(), *self._macros.laws()
         ]  # fmt: skip
 
     def _logic_cost(
@@ -382,6 +437,12 @@ class CostLibrary:
 def _changing_over_held(block: Callable[[bool], BlockCost]) -> float:
     """Energy where the weight operand changes at every operation over that where it is held."""
     return block(False).energy_fj["op"] / block(True).energy_fj["op"]
+
+
+def _is_fine(component: str, stages: str) -> bool:
+    if stages not in ("coarse", "fine"):
+        raise AccelsimError(f"cost of {component}: stages is '{stages}', expected coarse or fine")
+    return stages == "fine"
 
 
 def _stimulus(held: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from accelsim.costs.ppu import QUICK
 from accelsim.costs.tables import Row
 from accelsim.errors import AccelsimError
 
@@ -15,7 +16,13 @@ FAMILY_COMPONENTS = {
     "scaling_mul": "scale_multiply",
     "accumulator": "accumulator", "acc_add": "adder", "register": "register", "array": "array",
     "zero_detect": "zero_detect", "ppu_requant": "ppu", "ppu_shift": "ppu", "ppu_relu": "ppu",
-    "ppu_clip": "ppu", "ppu_bias_add": "ppu", "ppu_vmax": "ppu_vector_scale", "ppu_recip": "other_blocks",
+    "ppu_clip": "ppu", "ppu_bias_add": "ppu", "ppu_vmax": "other_blocks", "ppu_recip": "other_blocks",
+    "ppu_magnitude": "ppu_vector_scale", "ppu_running_max": "ppu_vector_scale",
+    "ppu_scale": "ppu_vector_scale",
+    "ppu_partial": "ppu", "ppu_sum": "ppu", "ppu_scaled": "ppu", "ppu_bias": "ppu", "ppu_round": "ppu",
+    "ppu_code": "ppu_vector_scale", "ppu_scale_add": "ppu_vector_scale",
+    "ppu_quotient": "ppu_vector_scale",
+    "ppu_reciprocal": "ppu_vector_scale", "ppu_select": "ppu_select",
     "fp4_mul": "other_blocks", "fp4_dot": "other_blocks", "e8m0_add": "other_blocks",
     "e4m3_mul": "other_blocks",
     "align_shift": "other_blocks",
@@ -46,7 +53,7 @@ def _datapath(rows: Sequence[Row]) -> Iterator[dict]:
     listed: set[tuple[str, str]] = set()
     for row in rows:
         block, stimulus = row.text["block"], row.text["stimulus"]
-        component = FAMILY_COMPONENTS.get(row.text["family"], "other_blocks")
+        component = FAMILY_COMPONENTS.get(row.text["family"].removeprefix(QUICK), "other_blocks")
         for quantity, unit in LOGIC_QUANTITIES:
             if quantity == "energy_fj":
                 yield _entry(component, block, f"energy, {stimulus}", row[quantity], unit, row, "synthesis")

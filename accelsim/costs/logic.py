@@ -62,10 +62,25 @@ ADDER_TERMS: Terms = {"n": lambda bits: bits, "n*log2(n)": lambda bits: bits * m
 LINEAR_TERMS: Terms = {"n": lambda bits: bits, "1": lambda bits: 1.0}
 PROPORTIONAL_TERMS: Terms = {"n": lambda bits: bits}
 TREE_DELAY_TERMS: Terms = {"log2(n)": lambda bits: math.log2(bits), "1": lambda bits: 1.0}
+LEVELS_DELAY_TERMS: Terms = {"log2(n)+1": lambda bits: math.log2(bits) + 1, "1": lambda bits: 1.0}
 CLIP_TERMS: Terms = {
     "out": lambda inputs, outputs: outputs,
     "in-out+1": lambda inputs, outputs: inputs - outputs + 1,
 }
+# A vector's scale: a sum of copies of the quotient, each a scale and a code wide.
+VECTOR_SCALE_TERMS: Terms = {
+    "1": lambda code, scale: 1.0,
+    "as": lambda code, scale: scale,
+    "as/A": lambda code, scale: scale / code,
+    "as^2/A": lambda code, scale: scale * scale / code,
+    "as^2/A^2": lambda code, scale: (scale / code) ** 2,
+    "A": lambda code, scale: code,
+}
+SELECT_TERMS: Terms = {
+    "n(S-1)": lambda ways, bits: bits * (ways - 1),
+    "n": lambda ways, bits: bits,
+}
+SELECT_DELAY_TERMS: Terms = {"S": lambda ways, bits: ways, "1": lambda ways, bits: 1.0}
 
 
 class LogicBlocks:
@@ -103,6 +118,18 @@ class LogicBlocks:
         self._requant = self._fit("requant", "ppu_requant", ("output_bits",), LINEAR_TERMS)
         self._detect = self._fit(
             "zero_detect", "zero_detect", ("width_bits",), PROPORTIONAL_TERMS, TREE_DELAY_TERMS
+        )
+        self._maximum = self._fit(
+            "running maximum", "ppu_running_max", ("vector_size",), ADDER_TERMS, LEVELS_DELAY_TERMS
+        )
+        self._vector_scale = self._fit(
+            "vector scale", "ppu_scale", ("output_bits", "activation_scale_bits"), VECTOR_SCALE_TERMS
+        )
+        self._reciprocals = {
+            int(row["activation_scale_bits"]): row for row in datapath.find("ppu_reciprocal", CHANGING)
+        }
+        self._select = self._fit(
+            "select", "ppu_select", ("vector_size", "width_bits"), SELECT_TERMS, SELECT_DELAY_TERMS
         )
         self._arrays = {
             (kind, depth): self._fit_array(kind, depth)
@@ -298,6 +325,35 @@ class LogicBlocks:
         """Variable shift, round, saturate: the 24-bit rows, proportional to the shifted width."""
         row = self._datapath.find("ppu_shift", CHANGING)[0]
         return self._block(self._shift, output_bits).times(bits / row["accumulator_bits"])
+
+    def running_maximum(self, values: int) -> BlockCost:
+        """Of the magnitudes of some values and of what came before them."""
+        return self.fixed("ppu_magnitude").times(values).then(self._block(self._maximum, values))
+
+    def vector_scale(self, output_bits: int, scale_bits: int) -> BlockCost:
+        """A vector's scale from its largest magnitude, for signed and for unsigned codes."""
+        return self._block(self._vector_scale, output_bits, scale_bits)
+
+    def reciprocal(self, scale_bits: int) -> BlockCost:
+        """Of a scale, a table in logic: rows as they are, between them a power law.
+        A scale of one bit is 1."""
+        if scale_bits == 1:
+            return NOTHING
+        low = max(bits for bits in self._reciprocals if bits <= scale_bits)
+        high = min(bits for bits in self._reciprocals if bits >= scale_bits)
+
+        def at(quantity: str) -> float:
+            value = self._reciprocals[low][quantity]
+            if high == low:
+                return value
+            return power_between(value, self._reciprocals[high][quantity], low, high, scale_bits)
+
+        area_um2, leakage_nw, delay_ps, energy_fj = (at(quantity) for quantity in QUANTITIES)
+        return BlockCost(area_um2, leakage_nw, {"op": energy_fj}, delay_ps)
+
+    def select(self, ways: int, bits: int) -> BlockCost:
+        """A multiplexer; one way needs none."""
+        return NOTHING if ways == 1 else self._block(self._select, ways, bits)
 
     def widest_output_bits(self) -> int:
         """Widest activation a requantizer was synthesized for."""

@@ -11,7 +11,7 @@ from accelsim.errors import AccelsimError
 
 COMPONENTS = (
     *("dot_product", "zero_detect", "scale_product", "scale_multiply", "accumulator", "register", "array"),
-    *("sram", "ppu", "ppu_vector_scale", "dram"),
+    *("sram", "ppu", "ppu_vector_scale", "ppu_select", "dram"),
 )
 """Methods of CostLibrary, whose arguments are the sizes."""
 SHORT = {
@@ -78,6 +78,11 @@ def _sizes(component: str, given: Sequence[str]) -> dict[str, Any]:
             if text not in _TRUTH:
                 raise AccelsimError(f"costs {component}: --set {item}: expected true or false")
             sizes[name] = _TRUTH[text]
+        elif kind.startswith("float"):
+            try:
+                sizes[name] = float(text)
+            except ValueError:
+                raise AccelsimError(f"costs {component}: --set {item}: expected a number") from None
         else:
             sizes[name] = text
     missing = [

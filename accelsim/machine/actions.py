@@ -82,7 +82,16 @@ WEIGHT_BUFFER_WRITE = _row("weight_buffer.write", "words", "fetch")
 INPUT_BUFFER_READ = _row("input_buffer.read", "words", "issue")
 INPUT_BUFFER_WRITE = _row("input_buffer.write", "words", "fetch")
 PPU_OP = _row("ppu.op", "outputs", "drain", "ppu.op", "ppu_register.write")
-PPU_VECTOR_SCALE_OP = _row("ppu_vector_scale.op", "output vectors", "drain")
+PPU_CONSTANTS_READ = _row(
+    "ppu_constants.read", "slices of ppu_lanes psums", "drain", "ppu_constants.read", "ppu_select.op"
+)
+# What waits is read once, when it leaves.
+PPU_HOLD_WRITE = _row(
+    "ppu_hold.write", "slices of ppu_lanes values", "drain", "ppu_hold.write", "ppu_hold.read"
+)
+PPU_VECTOR_SCALE_OP = _row(
+    "ppu_vector_scale.op", "output vectors", "drain", "ppu_vector_scale.op", "ppu_vector_register.write"
+)
 PPU_STAGING_READ = _row("ppu_staging.read", "entries of L values", "drain")
 # The largest magnitude of a vector so far is read and written with each of its lane groups.
 PPU_STAGING_WRITE = _row(

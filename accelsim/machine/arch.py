@@ -37,7 +37,8 @@ class _Strict(BaseModel):
 
 
 class PpuLatency(_Strict):
-    """Cycles from a collector read to the out FIFO, by kind of output scale."""
+    """Cycles from a collector read to the out FIFO, by kind of output scale: registers of the PPU's
+    pipeline that are there, with the FIFO's."""
 
     static: int = Field(ge=1, le=1000)
     per_vector: int = Field(ge=1, le=1000)
@@ -79,6 +80,8 @@ class Arch(_Strict):
     gate_on_scale_product: Gating = "none"
     accumulate_latency: int = Field(2, ge=1, le=4)
     local_accumulate_latency: int = Field(1, ge=1, le=4)
+    ppu_lanes: int | None = Field(None, ge=1)
+    ppu_stages: Literal["coarse", "fine"] = "coarse"
     ppu_latency_cycles: PpuLatency
     scale_rounding: Literal["up", "nearest"] = "up"
     out_fifo_words: int = Field(ge=1, le=1 << 16)
@@ -126,6 +129,16 @@ class Arch(_Strict):
         for name in ("weight_buffer_words", "input_buffer_words", "accumulation_buffer_words"):
             if getattr(self, name) % 2:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected an even number (two halves)")
+        if self.ppu_lanes is not None and self.lanes % self.ppu_lanes:
+            raise ValueError(
+                f"ppu_lanes is {self.ppu_lanes}, expected a divisor of lanes = {self.lanes}: the PPU "
+                "takes an entry of the collector in equal slices"
+            )
+        if max(self.vector_size, self.ppu_width) % min(self.vector_size, self.ppu_width):
+            raise ValueError(
+                f"ppu_lanes is {self.ppu_lanes}, expected to divide vector_size = {self.vector_size} or be a "
+                "multiple of it: a vector takes whole slices"
+            )
         if self.out_fifo_words < self.accumulation_collector_depth:
             raise ValueError(
                 f"out_fifo_words is {self.out_fifo_words}, expected at least accumulation_collector_depth "
@@ -166,6 +179,21 @@ class Arch(_Strict):
     def unit_channels(self) -> int:
         """KU: output channels of a unit."""
         return max(self.vector_size, self.lanes)
+
+    @property
+    def ppu_width(self) -> int:
+        """Psums that the PPU takes in a cycle, a slice; all L where `ppu_lanes` is not given."""
+        return self.ppu_lanes or self.lanes
+
+    @property
+    def ppu_slices(self) -> int:
+        """Slices of an entry of L psums."""
+        return self.lanes // self.ppu_width
+
+    @property
+    def ppu_vector_slices(self) -> int:
+        """Slices over which the outputs of one vector are spread within one entry."""
+        return max(1, min(self.vector_size, self.lanes) // self.ppu_width)
 
     @property
     def dram_bits(self) -> int:

@@ -52,10 +52,19 @@ def write_latency(scheme: Scheme) -> int:
     return 4 if scheme.has_scales else 3
 
 
-def ppu_latency(arch: Arch, output_scale_bits: int) -> int:
-    """Cycles from the last read of a drain to its output tile being whole in the out FIFO."""
+def ppu_stages(arch: Arch, output_scale_bits: int) -> int:
+    """Registers of the PPU from a collector read to the out FIFO, the FIFO's included."""
     latency = arch.ppu_latency_cycles
     return latency.per_vector if output_scale_bits else latency.static
+
+
+def ppu_latency(arch: Arch, output_scale_bits: int) -> int:
+    """Cycles from the end of a drain to its output tile being whole in the out FIFO.
+
+    Values of a vector that comes in several slices wait until its last slice has come.
+    """
+    waiting = arch.ppu_vector_slices - 1 if output_scale_bits else 0
+    return ppu_stages(arch, output_scale_bits) + waiting
 
 
 def grid_side(pes: int) -> int:

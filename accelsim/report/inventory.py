@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from accelsim.costs import ComponentCost, CostLibrary, Technology
 from accelsim.costs.component import ClockSinks
@@ -37,11 +38,11 @@ PPU_VALUE_BITS = 24
 _LOOP_COUNTER_BITS = 16
 # The PPU's constants of one channel: multiplier 16, shift 6, bias 24 bits (docs/numerics.md, PPU).
 PPU_CONSTANT_BITS = 46
-# A product of a value and a reciprocal, before its shift (accelsim/rtl/ppu.sv).
-_RESCALED_BITS = 41
 # Where accumulations are not gated, steps move whole entries.
 _BY_LANE = (ACCUMULATION_COLLECTOR_PSUM_READ, ACCUMULATION_COLLECTOR_PSUM_WRITE)
+# Of accelsim/rtl/ppu.sv.
 _RECIPROCAL_BITS, _EXPONENT_BITS, _MAGNITUDE_BITS = 16, 4, 23
+_MULTIPLIER_BITS, _HALF_MULTIPLIER_BITS, _SHIFT_BITS = 16, 8, 6
 
 
 @dataclass(frozen=True)
@@ -237,10 +238,11 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         _LOOP_COUNTER_BITS,
         _LOOP_COUNTER_BITS,
     )
-    # The PPU writes one format after the other, with constants of its own for each.
-    constants = library.register(len(written) * PPU_CONSTANT_BITS)
     output_bits = max(operand.bits for operand in written)
-    pipeline = library.register(_ppu_register_bits(arch, scheme, entry_bits))
+    width, slices = arch.ppu_width, arch.ppu_slices
+    clock: dict[str, Any] = {"stages": arch.ppu_stages, "period_ps": 1e3 / arch.clock_ghz}
+    select = library.ppu_select(slices, width * accumulator)
+    value_register_bits, vector_register_bits = _ppu_register_bits(arch, scheme)
     parts = [
         *_psum_storage(arch, accumulator, arch.gating(scheme), library),
         _sram(
@@ -259,17 +261,23 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             activation.word_bits,
             library,
         ),
-        Part("ppu", "pe", pes, library.ppu(lanes, accumulator, output_bits), charged_to("ppu")),
-        Part("ppu_register", "pe", pes * lanes, pipeline, charged_to("ppu_register"), "idle"),
-        # The constants of the lane group at work; loading them is not counted.
-        Part("ppu_constants", "pe", pes * lanes, constants, {}, "idle"),
+        # Takes a slice of the entry that drains.
+        Part("ppu_select", "pe", pes, select, charged_to("ppu_select")),
+        Part("ppu", "pe", pes, library.ppu(width, accumulator, output_bits, **clock), charged_to("ppu")),
+        _register("ppu_register", "pe", pes * width, value_register_bits, library),
+        # Of the lane group at work, for each format that the PPU writes; loading them is not counted.
+        _array_of_latches("ppu_constants", pes, width * PPU_CONSTANT_BITS, slices * len(written), library),
         _array_of_latches("out_fifo", pes, entry_bits, arch.out_fifo_words, library),
         Part("control", "pe", pes, library.control(addresses), charged_to("control")),
     ]
     if scale_bits:
-        cost = library.ppu_vector_scale(vector, scale_bits)
-        units = pes * max(1, lanes // vector)
+        units = pes * max(1, width // vector)
+        cost = library.ppu_vector_scale(vector, min(vector, width), output_bits, scale_bits, **clock)
         parts.append(Part("ppu_vector_scale", "pe", units, cost, charged_to("ppu_vector_scale")))
+        if vector_register_bits:
+            parts.append(_register("ppu_vector_register", "pe", units, vector_register_bits, library))
+        if (spread := arch.ppu_vector_slices) > 1:
+            parts.append(_array_of_latches("ppu_hold", pes, width * PPU_VALUE_BITS, spread, library))
     if staged:
         # The last lane group of a unit is never staged. Of the earlier ones the z-values are, and for each
         # pixel the largest magnitude so far (ppu_staging_max).
@@ -318,28 +326,43 @@ def _by_lane(whole: ComponentCost, lane: ComponentCost, lanes: int) -> Component
     )
 
 
-def _ppu_register_bits(arch: Arch, scheme: Scheme, entry_bits: int) -> int:
-    """Bits of PPU pipeline registers a lane: the first ppu_latency_cycles stages of accelsim/rtl/ppu.sv."""
-    lanes, value = arch.lanes, PPU_VALUE_BITS
-    after = [
-        0,
-        lanes * (arch.accumulator_width(scheme) + PPU_CONSTANT_BITS),
-        2 * lanes * value,
-        lanes * value,
-    ]
-    scale = max(operand.scale.bits for operand in _written(arch, scheme))
+def _ppu_register_bits(arch: Arch, scheme: Scheme) -> tuple[int, int]:
+    """Bits of the PPU's pipeline registers: (of a lane, written with every value; of a unit that scales
+    vectors, written with every vector). The first ppu_latency_cycles stages of accelsim/rtl/ppu.sv."""
+    value, accumulator = PPU_VALUE_BITS, arch.accumulator_width(scheme)
+    written = _written(arch, scheme)
+    scale = max(operand.scale.bits for operand in written)
+    code_bits = max(operand.bits for operand in written)
+    fine = arch.ppu_stages == "fine"
+
+    def product(bits: int, beside: int) -> list[tuple[int, int]]:
+        """Of a multiply's stages: two carry-save pairs, with what is used later."""
+        return [(4 * (bits + _HALF_MULTIPLIER_BITS + 1) + beside, 0)] if fine else []
+
+    # (of a value, of a vector) in each register.
+    registers = [(accumulator + PPU_CONSTANT_BITS, 0)]
+    if fine:
+        later = value + _SHIFT_BITS
+        registers += [*product(accumulator, later), (accumulator + _MULTIPLIER_BITS + later, 0)]
+    registers += [(2 * value + 1, 0), (value, 0)]
     latency = arch.ppu_latency_cycles.static
     if scale:
         latency = arch.ppu_latency_cycles.per_vector
-        vectors = max(1, lanes // arch.vector_size)
-        after += [
-            vectors * _MAGNITUDE_BITS + lanes * value,
-            vectors * scale + lanes * value,
-            vectors * (scale + _RECIPROCAL_BITS + _EXPONENT_BITS) + lanes * value,
-            vectors * (scale + _EXPONENT_BITS) + lanes * _RESCALED_BITS,
-        ]
-    longer = max(0, latency - len(after)) * entry_bits
-    return max(1, -(-(sum(after[:latency]) + longer) // lanes))
+        if fine:
+            # One of two magnitudes is left.
+            pair = min(2, arch.vector_size, arch.ppu_width)
+            registers += [(value + -(-_MAGNITUDE_BITS // pair), 0), (value, _MAGNITUDE_BITS)]
+        registers.append((value, _MAGNITUDE_BITS))
+        registers += [(value, value)] if fine else []
+        registers += [(value, scale), (value, scale + _RECIPROCAL_BITS + _EXPONENT_BITS)]
+        registers += [(bits, scale + _EXPONENT_BITS) for bits, _ in product(value, 0)]
+        registers.append((value + _RECIPROCAL_BITS, scale + _EXPONENT_BITS))
+        registers += [(code_bits + 3, scale)] if fine else []
+    # The last register is the out FIFO; of a longer latency each keeps a code, and the vector's scale.
+    registers = registers[: latency - 1]
+    longer = latency - 1 - len(registers)
+    of_values, of_vectors = (sum(bits) for bits in zip((0, 0), *registers, strict=True))
+    return max(1, of_values + longer * code_bits), of_vectors + longer * scale
 
 
 def _array(arch: Arch, scheme: Scheme, library: CostLibrary, pe_area_um2: float) -> list[Part]:

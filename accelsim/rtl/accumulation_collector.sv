@@ -1,15 +1,18 @@
 `timescale 1ns / 1ps
 // accumulation_collector: two banks of D entries of L psums, each bank with one read and one write port.
 // docs/machine.md and docs/timing.md. A step reads its entry ACCUMULATE_LATENCY - 1 cycles before it writes
-// the entry; the drain reads the same port: the bank reuse rule keeps the two apart. BY_LANE each lane has
-// enables of its own, and where one does not read its read register holds (docs/counts.md, Gating).
+// the entry; the drain reads the same port, a slice of an entry a cycle: the bank reuse rule keeps the two apart.
+// BY_LANE each lane has enables of its own, and where one does not read its read register holds
+// (docs/counts.md, Gating).
 module accumulation_collector #(
     parameter int DEPTH = 16,
     parameter int WIDTH = 384,  // L psums
+    parameter int SLICES = 1,
     parameter int ACCUMULATE_LATENCY = 2,
     parameter bit BY_LANE = 1'b0,
     parameter int LANES = 1,  // of enables: 1, or L by lane
-    parameter int ENTRY_BITS = DEPTH > 1 ? $clog2(DEPTH) : 1
+    parameter int ENTRY_BITS = DEPTH > 1 ? $clog2(DEPTH) : 1,
+    parameter int SLICE_BITS = SLICES > 1 ? $clog2(SLICES) : 1
 ) (
     input  logic                  clk,
     input  logic                  step_read,  // not set for g = 0, which adds to zero
@@ -25,7 +28,8 @@ module accumulation_collector #(
     input  logic                  drain_read,
     input  logic                  drain_bank,
     input  logic [ENTRY_BITS-1:0] drain_entry,
-    output logic [     WIDTH-1:0] drain_psums
+    input  logic [SLICE_BITS-1:0] drain_slice,
+    output logic [WIDTH/SLICES-1:0] drain_psums
 );
   localparam int LANE_BITS = WIDTH / LANES;
 
@@ -44,7 +48,15 @@ module accumulation_collector #(
     end
   end
 
-  assign drain_psums = drain_bank ? bank_psums[WIDTH+:WIDTH] : bank_psums[0+:WIDTH];
+  logic [WIDTH-1:0] drain_now;
+  assign drain_now = drain_bank ? bank_psums[WIDTH+:WIDTH] : bank_psums[0+:WIDTH];
+  if (SLICES == 1) begin : whole
+    assign drain_psums = drain_now;
+    logic unused;
+    assign unused = &{1'b0, drain_slice};
+  end else begin : sliced
+    assign drain_psums = drain_now[drain_slice*(WIDTH/SLICES)+:WIDTH/SLICES];
+  end
 
   logic [WIDTH-1:0] read_now;
   assign read_now = !step_read ? '0 : step_read_bank ? bank_psums[WIDTH+:WIDTH] : bank_psums[0+:WIDTH];

@@ -2,17 +2,20 @@
 // drain_sequencer: reads finished psum tiles out of the collector; tells the issue side which bank is free.
 // docs/timing.md (Drain, and the bank rule of Issue). A drain starts in the first cycle after the
 // tile's last write and the previous drain in which the out FIFO has all entries it needs; it never stops then.
-// `spacing` is 1, or for the last lane group of a staged unit the unit's lane groups: one psum entry is then
-// read every `spacing` cycles, while the staged values of the same pixel leave.
+// An entry takes a cycle for each of its slices. `spacing` is 1, or for the last lane group of a staged unit the
+// unit's lane groups: the slices of a psum entry are then read every `spacing` entries, while the staged values of
+// the same pixel leave.
 module drain_sequencer #(
     parameter int DEPTH = 16,
     parameter int GROUPS = 1,  // most lane groups of a unit whose outputs are staged
+    parameter int SLICES = 1,  // of an entry
     parameter int FIFO_WORDS = 32,
     parameter int WRITE_LATENCY = 4,
     parameter int TAG_BITS = 8,
     parameter int ENTRY_BITS = DEPTH > 1 ? $clog2(DEPTH) : 1,
     parameter int SPACING_BITS = $clog2(GROUPS + 1),
     parameter int LENGTH_BITS = $clog2(DEPTH * GROUPS + 1),
+    parameter int SLICE_BITS = SLICES > 1 ? $clog2(SLICES) : 1,
     parameter int FREE_BITS = $clog2(FIFO_WORDS + 1)
 ) (
     input  logic                    clk,
@@ -21,8 +24,8 @@ module drain_sequencer #(
     input  logic                    tile_start,
     input  logic                    tile_bank,
     input  logic [SPACING_BITS-1:0] tile_spacing,
-    input  logic [ LENGTH_BITS-1:0] tile_length,   // cycles of its drain: d * spacing
-    input  logic                    tile_output,   // the drain leaves entries in the FIFO, one a cycle
+    input  logic [ LENGTH_BITS-1:0] tile_length,   // entries of its drain: d * spacing
+    input  logic                    tile_output,   // the drain leaves these entries in the FIFO
     input  logic [    TAG_BITS-1:0] tile_tag,      // handed on with every drain step
     output logic [             1:0] bank_free,     // a tile may start in this cycle
     // the last write of the tile in a bank
@@ -33,9 +36,10 @@ module drain_sequencer #(
     output logic [ LENGTH_BITS-1:0] reserve_entries,
     // the drain step of this cycle
     output logic                    step_valid,
-    output logic                    step_read,     // a collector entry is read
+    output logic                    step_read,     // a slice of a collector entry is read
     output logic                    step_bank,
     output logic [  ENTRY_BITS-1:0] step_pixel,
+    output logic [  SLICE_BITS-1:0] step_slice,
     output logic [SPACING_BITS-1:0] step_group,    // lane group whose values leave, if spacing > 1
     output logic                    step_group_last,
     output logic                    step_output,
@@ -51,7 +55,9 @@ module drain_sequencer #(
   logic active, bank, drains_output;
   logic [ENTRY_BITS-1:0] pixel;
   logic [SPACING_BITS-1:0] group, spacing;
-  logic [LENGTH_BITS-1:0] left, reads_left;  // cycles after this one, until the end and until the last read
+  localparam int CYCLE_BITS = $clog2(DEPTH * GROUPS * SLICES + 1);
+  logic [SLICE_BITS-1:0] slice;
+  logic [CYCLE_BITS-1:0] left, reads_left;  // cycles after this one, until the end and until the last read
   logic [TAG_BITS-1:0] tag;
 
   logic next_bank;  // of the next drain
@@ -67,17 +73,21 @@ module drain_sequencer #(
   assign reserve = start && has_output[next_bank];
   assign reserve_entries = next_length;
 
-  logic [LENGTH_BITS-1:0] now_left, now_reads_left;
+  logic [CYCLE_BITS-1:0] now_left, now_reads_left;
+  logic step_slice_last;
   assign step_valid = active || start;
   assign step_bank = active ? bank : next_bank;
   assign step_pixel = active ? pixel : '0;
   assign step_group = active ? group : '0;
+  assign step_slice = active ? slice : '0;
+  assign step_slice_last = 32'(step_slice) == SLICES - 1;
   assign step_read = step_valid && step_group == '0;
   assign step_group_last = step_group == (active ? spacing : next_spacing) - 1'b1;
   assign step_output = active ? drains_output : has_output[next_bank];
   assign step_tag = active ? tag : (next_bank ? bank_tag[TAG_BITS+:TAG_BITS] : bank_tag[0+:TAG_BITS]);
-  assign now_left = active ? left : next_length - 1'b1;
-  assign now_reads_left = active ? reads_left : next_length - LENGTH_BITS'(next_spacing);
+  assign now_left = active ? left : CYCLE_BITS'(32'(next_length) * SLICES - 1);
+  assign now_reads_left = active ? reads_left
+      : CYCLE_BITS'((32'(next_length) - 32'(next_spacing)) * SLICES + SLICES - 1);
   assign step_tile_last = step_valid && now_left == '0;
 
   // A tile may start when the drain of the bank's last tile has started and its last read comes before the
@@ -123,8 +133,14 @@ module drain_sequencer #(
     if (step_valid) begin
       left <= now_left - 1'b1;
       reads_left <= now_reads_left == '0 ? '0 : now_reads_left - 1'b1;
-      group <= step_group_last ? '0 : step_group + 1'b1;
-      pixel <= step_group_last ? step_pixel + 1'b1 : step_pixel;
+      slice <= step_slice_last ? '0 : step_slice + 1'b1;
+      if (step_slice_last) begin
+        group <= step_group_last ? '0 : step_group + 1'b1;
+        pixel <= step_group_last ? step_pixel + 1'b1 : step_pixel;
+      end else begin
+        group <= step_group;
+        pixel <= step_pixel;
+      end
     end
   end
 endmodule

@@ -102,7 +102,9 @@ def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -
         "OUT_BITS": written.bits,
         "OUT_SCALE_BITS": written.scale.bits,
         "SCALES_UP": int(arch.scale_rounding == "up"),
-        "PPU_LATENCY": timing.ppu_latency(arch, written.scale.bits),
+        "PPU_LANES": arch.ppu_width,
+        "PPU_FINE": int(arch.ppu_stages == "fine"),
+        "PPU_LATENCY": timing.ppu_stages(arch, written.scale.bits),
     }
 
 
@@ -151,7 +153,7 @@ def _top(pe: str, values: dict[str, int], what: str) -> str:
     header = pe[pe.index("module pe #(") : pe.index(");\n") + 3]
     header = header.replace("module pe #(", f"module {TOP} #(")
     for name, value in values.items():
-        shown = f"1'b{value}" if name in ("SATURATE", "SCALES_UP") else str(value)
+        shown = f"1'b{value}" if name in ("SATURATE", "SCALES_UP", "PPU_FINE") else str(value)
         header, found = re.subn(rf"(parameter \w+ {name} = )[^,\n]*,", rf"\g<1>{shown},", header)
         assert found == 1, name
     names = re.findall(r"parameter \w+ (\w+) =", header[: header.index("// derived")])

@@ -25,6 +25,8 @@ module pe #(
     parameter int OUT_BITS = 4,
     parameter int OUT_SCALE_BITS = 4,
     parameter bit SCALES_UP = 1'b1,  // 0: to nearest
+    parameter int PPU_LANES = 16,
+    parameter bit PPU_FINE = 1'b0,  // finer stages in the PPU
     parameter int PPU_LATENCY = 8,
     // derived
     parameter int WEIGHT_WORD_BITS = VECTOR_SIZE * WEIGHT_BITS + WEIGHT_SCALE_BITS,
@@ -37,6 +39,8 @@ module pe #(
     parameter int GROUPS = OUT_SCALE_BITS > 0 && VECTOR_SIZE > LANES ? VECTOR_SIZE / LANES : 1,
     parameter int GROUP_BITS = $clog2(GROUPS + 1),
     parameter int LENGTH_BITS = $clog2(DEPTH * GROUPS + 1),
+    parameter int SLICES = LANES / PPU_LANES,
+    parameter int SLICE_BITS = SLICES > 1 ? $clog2(SLICES) : 1,
     parameter int FIFO_WIDTH = LANES * OUT_BITS + VECTORS * OUT_SCALE_BITS
 ) (
     input  logic                              clk,
@@ -75,7 +79,7 @@ module pe #(
     input  logic                              block_weight_release, // its weight half is filled anew afterwards
     input  logic                              block_input_release,
     input  logic [            GROUP_BITS-1:0] block_lane_group,     // in its unit, 0 if not staged
-    input  logic [            GROUP_BITS-1:0] block_spacing,        // cycles from drain read to drain read
+    input  logic [            GROUP_BITS-1:0] block_spacing,        // entries that leave for each entry read
     input  logic [           LENGTH_BITS-1:0] block_length,         // pixels * spacing
     input  logic                              block_output,         // its tile leaves the PE
     input  logic [                      15:0] block_constants,      // which PPU constants
@@ -85,11 +89,12 @@ module pe #(
     output logic [            ENTRY_BITS-1:0] step_pixel,
     input  logic [    INPUT_ADDRESS_BITS-1:0] step_address,
     input  logic                              step_padding,
-    // so do the PPU constants
+    // so do the PPU constants of a slice
     output logic [                      15:0] constants_index,
-    input  logic [              LANES*16-1:0] multiplier,
-    input  logic [               LANES*6-1:0] shift,
-    input  logic [              LANES*24-1:0] bias,
+    output logic [            SLICE_BITS-1:0] constants_slice,
+    input  logic [          PPU_LANES*16-1:0] multiplier,
+    input  logic [           PPU_LANES*6-1:0] shift,
+    input  logic [          PPU_LANES*24-1:0] bias,
     // flags of the accumulations of this cycle
     output logic                              overflow_valid,
     output logic [                 LANES-1:0] overflow,
@@ -239,7 +244,8 @@ module pe #(
       .activation_scale(activation_scale)
   );
 
-  logic [LANES*ACCUMULATOR_BITS-1:0] step_psums, write_psums, drain_psums;
+  logic [LANES*ACCUMULATOR_BITS-1:0] step_psums, write_psums;
+  logic [PPU_LANES*ACCUMULATOR_BITS-1:0] drain_psums;
   logic [LANES-1:0] live_before, live;
   for (genvar lane = 0; lane < LANES; lane++) begin : lanes
     vector_mac #(
@@ -297,9 +303,11 @@ module pe #(
   logic drain_valid, drain_read, drain_bank, drain_group_last, drain_output, drain_tile_last;
   logic [ENTRY_BITS-1:0] drain_pixel;
   logic [GROUP_BITS-1:0] drain_group;
+  logic [SLICE_BITS-1:0] drain_slice;
   accumulation_collector #(
       .DEPTH(DEPTH),
       .WIDTH(LANES * ACCUMULATOR_BITS),
+      .SLICES(SLICES),
       .ACCUMULATE_LATENCY(ACCUMULATE_LATENCY),
       .BY_LANE(GATING > 0),
       .LANES(ENABLES)
@@ -318,6 +326,7 @@ module pe #(
       .drain_read(drain_read),
       .drain_bank(drain_bank),
       .drain_entry(drain_pixel),
+      .drain_slice(drain_slice),
       .drain_psums(drain_psums)
   );
 
@@ -329,6 +338,7 @@ module pe #(
   drain_sequencer #(
       .DEPTH(DEPTH),
       .GROUPS(GROUPS),
+      .SLICES(SLICES),
       .FIFO_WORDS(FIFO_WORDS),
       .WRITE_LATENCY(WRITE_LATENCY),
       .TAG_BITS(TAG_BITS)
@@ -351,6 +361,7 @@ module pe #(
       .step_read(drain_read),
       .step_bank(drain_bank),
       .step_pixel(drain_pixel),
+      .step_slice(drain_slice),
       .step_group(drain_group),
       .step_group_last(drain_group_last),
       .step_output(drain_output),
@@ -358,18 +369,25 @@ module pe #(
       .step_tag(drain_tag)
   );
   assign constants_index = drain_tag[TAG_BITS-1:GROUP_BITS];
+  assign constants_slice = drain_slice;
 
   // PPU and FIFO.
   logic entry_valid, entry_tile_last;
-  logic [FIFO_WIDTH-1:0] entry;
+  localparam int SLICE_VECTORS = PPU_LANES > VECTOR_SIZE ? PPU_LANES / VECTOR_SIZE : 1;
+  localparam int SCALES_WIDTH = OUT_SCALE_BITS > 0 ? SLICE_VECTORS * OUT_SCALE_BITS : 1;
+  logic [SLICE_BITS-1:0] entry_slice;
+  logic [PPU_LANES*OUT_BITS-1:0] entry_codes;
+  logic [SCALES_WIDTH-1:0] entry_scales;
   ppu #(
       .VECTOR_SIZE(VECTOR_SIZE),
-      .LANES(LANES),
+      .ENTRY_LANES(LANES),
+      .LANES(PPU_LANES),
       .DEPTH(DEPTH),
       .ACCUMULATOR_BITS(ACCUMULATOR_BITS),
       .OUT_BITS(OUT_BITS),
       .OUT_SCALE_BITS(OUT_SCALE_BITS),
       .SCALES_UP(SCALES_UP),
+      .FINE(PPU_FINE),
       .LATENCY(PPU_LATENCY)
   ) ppu (
       .clk(clk),
@@ -379,6 +397,7 @@ module pe #(
       .step_valid(drain_valid),
       .step_read(drain_read),
       .step_pixel(drain_pixel),
+      .step_slice(drain_slice),
       .step_group(drain_group),
       .step_group_last(drain_group_last),
       .step_output(drain_output),
@@ -389,12 +408,17 @@ module pe #(
       .shift(shift),
       .bias(bias),
       .entry_valid(entry_valid),
-      .entry(entry),
+      .entry_slice(entry_slice),
+      .entry_codes(entry_codes),
+      .entry_scales(entry_scales),
       .entry_tile_last(entry_tile_last)
   );
   out_fifo #(
       .WORDS(FIFO_WORDS),
-      .WIDTH(FIFO_WIDTH),
+      .SLICES(SLICES),
+      .CODES_WIDTH(PPU_LANES * OUT_BITS),
+      .SCALE_GROUPS(OUT_SCALE_BITS == 0 ? 0 : PPU_LANES > VECTOR_SIZE ? SLICES : VECTORS),
+      .SCALES_WIDTH(SCALES_WIDTH),
       .LENGTH_BITS(LENGTH_BITS)
   ) out_fifo (
       .clk(clk),
@@ -403,7 +427,9 @@ module pe #(
       .reserve_entries(reserve_entries),
       .free(fifo_free),
       .write(entry_valid),
-      .write_data(entry),
+      .write_slice(entry_slice),
+      .write_codes(entry_codes),
+      .write_scales(entry_scales),
       .valid(out_valid),
       .read_data(out_data),
       .pop(out_pop),

@@ -1,24 +1,34 @@
 `timescale 1ns / 1ps
-// ppu: post-processing unit, one collector entry (L psums) a cycle into one FIFO entry (L codes and scales).
-// docs/numerics.md (PPU) and docs/timing.md (Drain): an entry read in cycle c is in the FIFO in
-// cycle c + LATENCY. Registers lie, as far as LATENCY has them, after: A the collector read, B multiply, C bias
-// (z), and per-vector D vector maximum, E scale, F reciprocal, G multiply by it; the last is the FIFO itself.
-// A longer latency adds registers before the FIFO. Static natural latency 4, per-vector 8.
+// ppu: post-processing unit, one slice of a collector entry (PPU_LANES of its L psums) a cycle into one slice of a
+// FIFO entry (their codes and scales).
+// docs/numerics.md (PPU) and docs/timing.md (Drain): a slice read in cycle c is in the FIFO in cycle
+// c + LATENCY, with scales LATENCY + SPREAD - 1, as values wait until the last of their vector's slices has come.
+// Registers lie, as far as LATENCY has them, after: A the collector read, B multiply, C bias (z), and per-vector
+// D vector maximum, E scale, F reciprocal, G multiply by it; the last is the FIFO itself. FINE adds more: after the
+// partial products (M) and the sum (N) of the multiply, the maximum of pairs (X) and of a slice (Y), the
+// addition of the scale (S), the partial products of the other multiply (P) and its shift (Q). A longer latency adds
+// registers before the FIFO. Natural latency: static 4, FINE 6; per-vector 8, FINE 15.
 module ppu #(
     parameter int VECTOR_SIZE = 16,
-    parameter int LANES = 16,
+    parameter int ENTRY_LANES = 16,  // L
+    parameter int LANES = 16,        // of a slice
     parameter int DEPTH = 16,
     parameter int ACCUMULATOR_BITS = 24,
     parameter int OUT_BITS = 4,
     parameter int OUT_SCALE_BITS = 4,  // 0: static
     parameter bit SCALES_UP = 1'b1,
+    parameter bit FINE = 1'b0,
     parameter int LATENCY = 8,
-    // vectors of an entry; lane groups of a unit, more than 1 where outputs are staged
-    parameter int VECTORS = OUT_SCALE_BITS == 0 ? 0 : LANES > VECTOR_SIZE ? LANES / VECTOR_SIZE : 1,
-    parameter int GROUPS = OUT_SCALE_BITS > 0 && VECTOR_SIZE > LANES ? VECTOR_SIZE / LANES : 1,
+    // vectors of a slice; slices of an entry, and of an entry's vector; lane groups of a unit, more than 1 where
+    // outputs are staged
+    parameter int VECTORS = LANES > VECTOR_SIZE ? LANES / VECTOR_SIZE : 1,
+    parameter int SLICES = ENTRY_LANES / LANES,
+    parameter int SPREAD = LANES > VECTOR_SIZE ? 1 : (VECTOR_SIZE < ENTRY_LANES ? VECTOR_SIZE : ENTRY_LANES) / LANES,
+    parameter int GROUPS = OUT_SCALE_BITS > 0 && VECTOR_SIZE > ENTRY_LANES ? VECTOR_SIZE / ENTRY_LANES : 1,
     parameter int ENTRY_BITS = DEPTH > 1 ? $clog2(DEPTH) : 1,
     parameter int GROUP_BITS = $clog2(GROUPS + 1),
-    parameter int FIFO_WIDTH = LANES * OUT_BITS + VECTORS * OUT_SCALE_BITS
+    parameter int SLICE_BITS = SLICES > 1 ? $clog2(SLICES) : 1,
+    parameter int SCALES_WIDTH = OUT_SCALE_BITS > 0 ? VECTORS * OUT_SCALE_BITS : 1
 ) (
     input  logic                              clk,
     input  logic                              reset,
@@ -28,6 +38,7 @@ module ppu #(
     input  logic                              step_valid,
     input  logic                              step_read,         // psums are of this step
     input  logic [            ENTRY_BITS-1:0] step_pixel,
+    input  logic [            SLICE_BITS-1:0] step_slice,
     input  logic [            GROUP_BITS-1:0] step_group,        // lane group whose values leave
     input  logic                              step_group_last,
     input  logic                              step_output,
@@ -38,76 +49,131 @@ module ppu #(
     input  logic [               LANES*6-1:0] shift,
     input  logic [              LANES*24-1:0] bias,
     output logic                              entry_valid,
-    output logic [            FIFO_WIDTH-1:0] entry,             // {scales, code L-1, ..., code 0}
+    output logic [            SLICE_BITS-1:0] entry_slice,
+    output logic [        LANES*OUT_BITS-1:0] entry_codes,
+    output logic [          SCALES_WIDTH-1:0] entry_scales,      // of the slice's vectors
     output logic                              entry_tile_last
 );
-  localparam int TAG_BITS = ENTRY_BITS + 2 * GROUP_BITS + 3;
+  localparam int TAG_BITS = ENTRY_BITS + SLICE_BITS + 2 * GROUP_BITS + 3;
   localparam int Z = LANES * 24;
+  localparam int PRODUCT_BITS = ACCUMULATOR_BITS + 16;
+  // Least latency with each register.
+  localparam int NEVER = 1 << 20;
+  localparam int AT_A = 2;
+  localparam int AT_M = FINE ? 3 : NEVER;
+  localparam int AT_N = FINE ? 4 : NEVER;
+  localparam int AT_B = FINE ? 5 : 3;
+  localparam int AT_C = FINE ? 6 : 4;
+  localparam int AT_X = FINE && OUT_SCALE_BITS > 0 ? 7 : NEVER;
+  localparam int AT_Y = FINE && OUT_SCALE_BITS > 0 ? 8 : NEVER;
+  localparam int AT_D = FINE ? 9 : 5;
+  localparam int AT_S = FINE ? 10 : NEVER;
+  localparam int AT_E = FINE ? 11 : 6;
+  localparam int AT_F = FINE ? 12 : 7;
+  localparam int AT_P = FINE ? 13 : NEVER;
+  localparam int AT_G = FINE ? 14 : 8;
+  localparam int AT_Q = FINE ? 15 : NEVER;
+  localparam int NATURAL = OUT_SCALE_BITS == 0 ? AT_C : FINE ? AT_Q : AT_G;
+  localparam int EXTRA = LATENCY > NATURAL ? LATENCY - NATURAL : 0;
 
   // Tags beside the values: {valid, read} are reset, the rest is not.
-  logic [1:0] go_in, go_a, go_b, go_c;
-  logic [TAG_BITS-1:0] tag_in, tag_a, tag_b, tag_c;
+  logic [1:0] go_in, go_a, go_m, go_n, go_b, go_c;
+  logic [TAG_BITS-1:0] tag_in, tag_a, tag_m, tag_n, tag_b, tag_c;
   assign go_in = {step_valid, step_valid && step_read};
-  assign tag_in = {step_pixel, step_group, step_lane_group, step_group_last, step_output, step_tile_last};
+  assign tag_in = {
+    step_pixel, step_slice, step_group, step_lane_group, step_group_last, step_output, step_tile_last
+  };
 
-  stage #(.WIDTH(2), .REGISTERED(LATENCY >= 2))
+  stage #(.WIDTH(2), .REGISTERED(LATENCY >= AT_A))
       stage_go_a (.clk, .reset, .enable(1'b1), .in(go_in), .out(go_a));
-  stage #(.WIDTH(2), .REGISTERED(LATENCY >= 3))
-      stage_go_b (.clk, .reset, .enable(1'b1), .in(go_a), .out(go_b));
-  stage #(.WIDTH(2), .REGISTERED(LATENCY >= 4))
+  stage #(.WIDTH(2), .REGISTERED(LATENCY >= AT_M))
+      stage_go_m (.clk, .reset, .enable(1'b1), .in(go_a), .out(go_m));
+  stage #(.WIDTH(2), .REGISTERED(LATENCY >= AT_N))
+      stage_go_n (.clk, .reset, .enable(1'b1), .in(go_m), .out(go_n));
+  stage #(.WIDTH(2), .REGISTERED(LATENCY >= AT_B))
+      stage_go_b (.clk, .reset, .enable(1'b1), .in(go_n), .out(go_b));
+  stage #(.WIDTH(2), .REGISTERED(LATENCY >= AT_C))
       stage_go_c (.clk, .reset, .enable(1'b1), .in(go_b), .out(go_c));
-  stage #(.WIDTH(TAG_BITS), .REGISTERED(LATENCY >= 2))
+  stage #(.WIDTH(TAG_BITS), .REGISTERED(LATENCY >= AT_A))
       stage_tag_a (.clk, .reset(1'b0), .enable(go_in[1]), .in(tag_in), .out(tag_a));
-  stage #(.WIDTH(TAG_BITS), .REGISTERED(LATENCY >= 3))
-      stage_tag_b (.clk, .reset(1'b0), .enable(go_a[1]), .in(tag_a), .out(tag_b));
-  stage #(.WIDTH(TAG_BITS), .REGISTERED(LATENCY >= 4))
+  stage #(.WIDTH(TAG_BITS), .REGISTERED(LATENCY >= AT_M))
+      stage_tag_m (.clk, .reset(1'b0), .enable(go_a[1]), .in(tag_a), .out(tag_m));
+  stage #(.WIDTH(TAG_BITS), .REGISTERED(LATENCY >= AT_N))
+      stage_tag_n (.clk, .reset(1'b0), .enable(go_m[1]), .in(tag_m), .out(tag_n));
+  stage #(.WIDTH(TAG_BITS), .REGISTERED(LATENCY >= AT_B))
+      stage_tag_b (.clk, .reset(1'b0), .enable(go_n[1]), .in(tag_n), .out(tag_b));
+  stage #(.WIDTH(TAG_BITS), .REGISTERED(LATENCY >= AT_C))
       stage_tag_c (.clk, .reset(1'b0), .enable(go_b[1]), .in(tag_b), .out(tag_c));
 
   // Up to z.
   logic [LANES*ACCUMULATOR_BITS-1:0] psums_a;
-  logic [LANES*22-1:0] constants_in, constants_a;
-  logic [Z-1:0] bias_a, bias_b, scaled, scaled_b, z, z_c;
-  assign constants_in = {multiplier, shift};
-  stage #(.WIDTH(LANES * ACCUMULATOR_BITS), .REGISTERED(LATENCY >= 2))
+  logic [LANES*16-1:0] multiplier_a;
+  logic [LANES*6-1:0] shift_a, shift_m, shift_n;
+  logic [Z-1:0] bias_a, bias_m, bias_n, bias_b, scaled, scaled_b, z, z_c;
+  logic [LANES-1:0] round, round_b;
+  stage #(.WIDTH(LANES * ACCUMULATOR_BITS), .REGISTERED(LATENCY >= AT_A))
       stage_psums_a (.clk, .reset(1'b0), .enable(go_in[0]), .in(psums), .out(psums_a));
-  stage #(.WIDTH(LANES * 22), .REGISTERED(LATENCY >= 2))
-      stage_constants_a (.clk, .reset(1'b0), .enable(go_in[0]), .in(constants_in), .out(constants_a));
-  stage #(.WIDTH(Z), .REGISTERED(LATENCY >= 2))
+  stage #(.WIDTH(LANES * 16), .REGISTERED(LATENCY >= AT_A))
+      stage_multiplier_a (.clk, .reset(1'b0), .enable(go_in[0]), .in(multiplier), .out(multiplier_a));
+  stage #(.WIDTH(LANES * 6), .REGISTERED(LATENCY >= AT_A))
+      stage_shift_a (.clk, .reset(1'b0), .enable(go_in[0]), .in(shift), .out(shift_a));
+  stage #(.WIDTH(LANES * 6), .REGISTERED(LATENCY >= AT_M))
+      stage_shift_m (.clk, .reset(1'b0), .enable(go_a[0]), .in(shift_a), .out(shift_m));
+  stage #(.WIDTH(LANES * 6), .REGISTERED(LATENCY >= AT_N))
+      stage_shift_n (.clk, .reset(1'b0), .enable(go_m[0]), .in(shift_m), .out(shift_n));
+  stage #(.WIDTH(Z), .REGISTERED(LATENCY >= AT_A))
       stage_bias_a (.clk, .reset(1'b0), .enable(go_in[0]), .in(bias), .out(bias_a));
-  stage #(.WIDTH(Z), .REGISTERED(LATENCY >= 3))
-      stage_bias_b (.clk, .reset(1'b0), .enable(go_a[0]), .in(bias_a), .out(bias_b));
-  stage #(.WIDTH(Z), .REGISTERED(LATENCY >= 3))
-      stage_scaled_b (.clk, .reset(1'b0), .enable(go_a[0]), .in(scaled), .out(scaled_b));
-  stage #(.WIDTH(Z), .REGISTERED(LATENCY >= 4))
+  stage #(.WIDTH(Z), .REGISTERED(LATENCY >= AT_M))
+      stage_bias_m (.clk, .reset(1'b0), .enable(go_a[0]), .in(bias_a), .out(bias_m));
+  stage #(.WIDTH(Z), .REGISTERED(LATENCY >= AT_N))
+      stage_bias_n (.clk, .reset(1'b0), .enable(go_m[0]), .in(bias_m), .out(bias_n));
+  stage #(.WIDTH(Z), .REGISTERED(LATENCY >= AT_B))
+      stage_bias_b (.clk, .reset(1'b0), .enable(go_n[0]), .in(bias_n), .out(bias_b));
+  stage #(.WIDTH(Z), .REGISTERED(LATENCY >= AT_B))
+      stage_scaled_b (.clk, .reset(1'b0), .enable(go_n[0]), .in(scaled), .out(scaled_b));
+  stage #(.WIDTH(LANES), .REGISTERED(LATENCY >= AT_B))
+      stage_round_b (.clk, .reset(1'b0), .enable(go_n[0]), .in(round), .out(round_b));
+  stage #(.WIDTH(Z), .REGISTERED(LATENCY >= AT_C))
       stage_z_c (.clk, .reset(1'b0), .enable(go_b[0]), .in(z), .out(z_c));
 
   for (genvar lane = 0; lane < LANES; lane++) begin : lanes
-    ppu_multiply #(
-        .ACCUMULATOR_BITS(ACCUMULATOR_BITS)
-    ) ppu_multiply (
-        .psum(psums_a[lane*ACCUMULATOR_BITS+:ACCUMULATOR_BITS]),
-        .multiplier(constants_a[LANES*6+lane*16+:16]),
-        .shift(constants_a[lane*6+:6]),
-        .scaled(scaled[lane*24+:24])
+    logic [PRODUCT_BITS-1:0] product;
+    ppu_product #(
+        .A_BITS(ACCUMULATOR_BITS),
+        .FINE(FINE),
+        .ROWS_REGISTERED(LATENCY >= AT_M),
+        .SUM_REGISTERED(LATENCY >= AT_N)
+    ) ppu_product (
+        .clk(clk),
+        .rows_enable(go_a[0]),
+        .sum_enable(go_m[0]),
+        .a(psums_a[lane*ACCUMULATOR_BITS+:ACCUMULATOR_BITS]),
+        .b(multiplier_a[lane*16+:16]),
+        .sum(product)
+    );
+    ppu_shift #(
+        .PRODUCT_BITS(PRODUCT_BITS)
+    ) ppu_shift (
+        .product(product),
+        .shift(shift_n[lane*6+:6]),
+        .value(scaled[lane*24+:24]),
+        .round(round[lane])
     );
     ppu_bias ppu_bias (
         .scaled(scaled_b[lane*24+:24]),
+        .round(round_b[lane]),
         .bias(bias_b[lane*24+:24]),
         .relu(relu),
         .z(z[lane*24+:24])
     );
   end
 
-  logic [ENTRY_BITS-1:0] pixel_c;
-  logic [GROUP_BITS-1:0] group_c, lane_group_c;
-  logic group_last_c, output_c, tile_last_c;
-  assign {pixel_c, group_c, lane_group_c, group_last_c, output_c, tile_last_c} = tag_c;
-
   // Codes.
-  localparam int NATURAL = OUT_SCALE_BITS > 0 ? 8 : 4;
-  localparam int EXTRA = LATENCY > NATURAL ? LATENCY - NATURAL : 0;
+  localparam int OUT_WIDTH = LANES * OUT_BITS + SCALES_WIDTH;
   logic [1:0] go_last;  // {valid and output, last of tile}
-  logic [FIFO_WIDTH-1:0] codes;
+  logic [SLICE_BITS-1:0] slice_last;
+  logic [LANES*OUT_BITS-1:0] codes;
+  logic [SCALES_WIDTH-1:0] scales_last;
 
   if (OUT_SCALE_BITS == 0) begin : static_scale
     for (genvar lane = 0; lane < LANES; lane++) begin : lanes
@@ -119,29 +185,122 @@ module ppu #(
           .code(codes[lane*OUT_BITS+:OUT_BITS])
       );
     end
-    assign go_last = {go_c[1], tile_last_c};
+    assign go_last = {go_c[1], tag_c[0]};
+    assign slice_last = tag_c[TAG_BITS-ENTRY_BITS-1-:SLICE_BITS];
+    assign scales_last = '0;
     logic unused;
-    assign unused = &{1'b0, pixel_c, group_c, lane_group_c, group_last_c, output_c, go_c[0]};
+    assign unused = &{1'b0, tag_c, go_c[0]};
   end else begin : vector_scale
     localparam int AMAG_SIGNED = OUT_BITS - 1;
     localparam int ROOM_SIGNED = 23 - AMAG_SIGNED - OUT_SCALE_BITS;
     localparam int ROOM_UNSIGNED = 23 - OUT_BITS - OUT_SCALE_BITS;
     localparam int SIGNED_FRACTION = ROOM_SIGNED < 8 ? ROOM_SIGNED : 8;
     localparam int UNSIGNED_FRACTION = ROOM_UNSIGNED < 8 ? ROOM_UNSIGNED : 8;
-    localparam int OWN = LANES / VECTORS;  // lanes of a vector in one entry
+    localparam int OWN = LANES / VECTORS;  // lanes of a vector in one slice
+    localparam int PAIRS = (OWN + 1) / 2;
+    localparam int S = VECTORS * OUT_SCALE_BITS;
+    localparam int E = VECTORS * 4;
 
-    logic [VECTORS*23-1:0] own_largest, largest, largest_d;
-    logic [VECTORS*OUT_SCALE_BITS-1:0] scales, scales_e, scales_f, scales_g;
+    logic [1:0] go_x, go_y;
+    logic [TAG_BITS-1:0] tag_x, tag_y;
+    logic [Z-1:0] z_x, z_y, leaving, leaving_d, leaving_s, leaving_e, leaving_f;
+    logic [LANES*23-1:0] magnitudes;
+    logic [VECTORS*PAIRS*23-1:0] pairs, pairs_x;
+    logic [VECTORS*23-1:0] own_largest, own_largest_y, largest, largest_d;
+    // {output, first of its vector, last of tile}
+    logic [2:0] go_out, go_d, go_s, go_e, go_f, go_p, go_g, go_q;
+    logic [SLICE_BITS-1:0] slice_leave, slice_d, slice_s, slice_e, slice_f, slice_p, slice_g;
+    logic [S-1:0] scales, scales_e, scales_f, scales_p, scales_g;
     logic [VECTORS*16-1:0] reciprocals, reciprocals_f;
-    logic [VECTORS*4-1:0] exponents, exponents_f, exponents_g;
-    logic [Z-1:0] leaving, leaving_d, leaving_e, leaving_f;
-    logic [LANES*41-1:0] products, products_g;
+    logic [E-1:0] exponents, exponents_f, exponents_p, exponents_g;
+
+    stage #(.WIDTH(2), .REGISTERED(LATENCY >= AT_X))
+        stage_go_x (.clk, .reset, .enable(1'b1), .in(go_c), .out(go_x));
+    stage #(.WIDTH(2), .REGISTERED(LATENCY >= AT_Y))
+        stage_go_y (.clk, .reset, .enable(1'b1), .in(go_x), .out(go_y));
+    stage #(.WIDTH(TAG_BITS), .REGISTERED(LATENCY >= AT_X))
+        stage_tag_x (.clk, .reset(1'b0), .enable(go_c[1]), .in(tag_c), .out(tag_x));
+    stage #(.WIDTH(TAG_BITS), .REGISTERED(LATENCY >= AT_Y))
+        stage_tag_y (.clk, .reset(1'b0), .enable(go_x[1]), .in(tag_x), .out(tag_y));
+    stage #(.WIDTH(Z), .REGISTERED(LATENCY >= AT_X))
+        stage_z_x (.clk, .reset(1'b0), .enable(go_c[0]), .in(z_c), .out(z_x));
+    stage #(.WIDTH(Z), .REGISTERED(LATENCY >= AT_Y))
+        stage_z_y (.clk, .reset(1'b0), .enable(go_x[0]), .in(z_x), .out(z_y));
+    stage #(.WIDTH(VECTORS * PAIRS * 23), .REGISTERED(LATENCY >= AT_X))
+        stage_pairs_x (.clk, .reset(1'b0), .enable(go_c[0]), .in(pairs), .out(pairs_x));
+    stage #(.WIDTH(VECTORS * 23), .REGISTERED(LATENCY >= AT_Y))
+        stage_own_largest_y (.clk, .reset(1'b0), .enable(go_x[0]), .in(own_largest), .out(own_largest_y));
+    stage #(.WIDTH(3), .REGISTERED(LATENCY >= AT_D))
+        stage_go_d (.clk, .reset, .enable(1'b1), .in(go_out), .out(go_d));
+    stage #(.WIDTH(3), .REGISTERED(LATENCY >= AT_S))
+        stage_go_s (.clk, .reset, .enable(1'b1), .in(go_d), .out(go_s));
+    stage #(.WIDTH(3), .REGISTERED(LATENCY >= AT_E))
+        stage_go_e (.clk, .reset, .enable(1'b1), .in(go_s), .out(go_e));
+    stage #(.WIDTH(3), .REGISTERED(LATENCY >= AT_F))
+        stage_go_f (.clk, .reset, .enable(1'b1), .in(go_e), .out(go_f));
+    stage #(.WIDTH(3), .REGISTERED(LATENCY >= AT_P))
+        stage_go_p (.clk, .reset, .enable(1'b1), .in(go_f), .out(go_p));
+    stage #(.WIDTH(3), .REGISTERED(LATENCY >= AT_G))
+        stage_go_g (.clk, .reset, .enable(1'b1), .in(go_p), .out(go_g));
+    stage #(.WIDTH(3), .REGISTERED(LATENCY >= AT_Q))
+        stage_go_q (.clk, .reset, .enable(1'b1), .in(go_g), .out(go_q));
+    stage #(.WIDTH(SLICE_BITS), .REGISTERED(LATENCY >= AT_D))
+        stage_slice_d (.clk, .reset(1'b0), .enable(go_out[2]), .in(slice_leave), .out(slice_d));
+    stage #(.WIDTH(SLICE_BITS), .REGISTERED(LATENCY >= AT_S))
+        stage_slice_s (.clk, .reset(1'b0), .enable(go_d[2]), .in(slice_d), .out(slice_s));
+    stage #(.WIDTH(SLICE_BITS), .REGISTERED(LATENCY >= AT_E))
+        stage_slice_e (.clk, .reset(1'b0), .enable(go_s[2]), .in(slice_s), .out(slice_e));
+    stage #(.WIDTH(SLICE_BITS), .REGISTERED(LATENCY >= AT_F))
+        stage_slice_f (.clk, .reset(1'b0), .enable(go_e[2]), .in(slice_e), .out(slice_f));
+    stage #(.WIDTH(SLICE_BITS), .REGISTERED(LATENCY >= AT_P))
+        stage_slice_p (.clk, .reset(1'b0), .enable(go_f[2]), .in(slice_f), .out(slice_p));
+    stage #(.WIDTH(SLICE_BITS), .REGISTERED(LATENCY >= AT_G))
+        stage_slice_g (.clk, .reset(1'b0), .enable(go_p[2]), .in(slice_p), .out(slice_g));
+    stage #(.WIDTH(SLICE_BITS), .REGISTERED(LATENCY >= AT_Q))
+        stage_slice_q (.clk, .reset(1'b0), .enable(go_g[2]), .in(slice_g), .out(slice_last));
+    stage #(.WIDTH(VECTORS * 23), .REGISTERED(LATENCY >= AT_D))
+        stage_largest_d (.clk, .reset(1'b0), .enable(go_out[1]), .in(largest), .out(largest_d));
+    stage #(.WIDTH(Z), .REGISTERED(LATENCY >= AT_D))
+        stage_leaving_d (.clk, .reset(1'b0), .enable(go_out[2]), .in(leaving), .out(leaving_d));
+    stage #(.WIDTH(Z), .REGISTERED(LATENCY >= AT_S))
+        stage_leaving_s (.clk, .reset(1'b0), .enable(go_d[2]), .in(leaving_d), .out(leaving_s));
+    stage #(.WIDTH(Z), .REGISTERED(LATENCY >= AT_E))
+        stage_leaving_e (.clk, .reset(1'b0), .enable(go_s[2]), .in(leaving_s), .out(leaving_e));
+    stage #(.WIDTH(Z), .REGISTERED(LATENCY >= AT_F))
+        stage_leaving_f (.clk, .reset(1'b0), .enable(go_e[2]), .in(leaving_e), .out(leaving_f));
+    stage #(.WIDTH(S), .REGISTERED(LATENCY >= AT_E))
+        stage_scales_e (.clk, .reset(1'b0), .enable(go_s[1]), .in(scales), .out(scales_e));
+    stage #(.WIDTH(S), .REGISTERED(LATENCY >= AT_F))
+        stage_scales_f (.clk, .reset(1'b0), .enable(go_e[1]), .in(scales_e), .out(scales_f));
+    stage #(.WIDTH(S), .REGISTERED(LATENCY >= AT_P))
+        stage_scales_p (.clk, .reset(1'b0), .enable(go_f[1]), .in(scales_f), .out(scales_p));
+    stage #(.WIDTH(S), .REGISTERED(LATENCY >= AT_G))
+        stage_scales_g (.clk, .reset(1'b0), .enable(go_p[1]), .in(scales_p), .out(scales_g));
+    stage #(.WIDTH(S), .REGISTERED(LATENCY >= AT_Q))
+        stage_scales_q (.clk, .reset(1'b0), .enable(go_g[1]), .in(scales_g), .out(scales_last));
+    stage #(.WIDTH(VECTORS * 16), .REGISTERED(LATENCY >= AT_F))
+        stage_reciprocals_f (.clk, .reset(1'b0), .enable(go_e[1]), .in(reciprocals), .out(reciprocals_f));
+    stage #(.WIDTH(E), .REGISTERED(LATENCY >= AT_F))
+        stage_exponents_f (.clk, .reset(1'b0), .enable(go_e[1]), .in(exponents), .out(exponents_f));
+    stage #(.WIDTH(E), .REGISTERED(LATENCY >= AT_P))
+        stage_exponents_p (.clk, .reset(1'b0), .enable(go_f[1]), .in(exponents_f), .out(exponents_p));
+    stage #(.WIDTH(E), .REGISTERED(LATENCY >= AT_G))
+        stage_exponents_g (.clk, .reset(1'b0), .enable(go_p[1]), .in(exponents_p), .out(exponents_g));
 
     for (genvar i = 0; i < VECTORS; i++) begin : vectors
+      for (genvar p = 0; p < PAIRS; p++) begin : pair
+        localparam int VALUES = OWN - 2 * p < 2 ? 1 : 2;
+        ppu_vector_max #(
+            .VALUES(VALUES)
+        ) ppu_vector_max (
+            .magnitudes(magnitudes[(i*OWN+2*p)*23+:VALUES*23]),
+            .largest(pairs[(i*PAIRS+p)*23+:23])
+        );
+      end
       ppu_vector_max #(
-          .VALUES(OWN)
+          .VALUES(PAIRS)
       ) ppu_vector_max (
-          .z(z_c[i*OWN*24+:OWN*24]),
+          .magnitudes(pairs_x[i*PAIRS*23+:PAIRS*23]),
           .largest(own_largest[i*23+:23])
       );
       ppu_vector_scale #(
@@ -149,8 +308,11 @@ module ppu #(
           .OUT_SCALE_BITS(OUT_SCALE_BITS),
           .SCALES_UP(SCALES_UP),
           .SIGNED_FRACTION(SIGNED_FRACTION),
-          .UNSIGNED_FRACTION(UNSIGNED_FRACTION)
+          .UNSIGNED_FRACTION(UNSIGNED_FRACTION),
+          .WHOLE_REGISTERED(LATENCY >= AT_S)
       ) ppu_vector_scale (
+          .clk(clk),
+          .enable(go_d[1]),
           .largest(largest_d[i*23+:23]),
           .out_signed(out_signed),
           .scale(scales[i*OUT_SCALE_BITS+:OUT_SCALE_BITS])
@@ -164,87 +326,74 @@ module ppu #(
       );
     end
 
-    if (GROUPS > 1) begin : staged
-      logic [Z-1:0] staged_values;
-      logic [22:0] largest_before;
-      ppu_staging #(
-          .DEPTH (DEPTH),
-          .GROUPS(GROUPS),
-          .LANES (LANES)
-      ) ppu_staging (
-          .clk(clk),
-          .write(go_c[1] && !output_c),
-          .pixel(pixel_c),
-          .write_group(lane_group_c),
-          .write_values(z_c),
-          .write_largest(largest),
-          .read_group(group_c),
-          .read_values(staged_values),
-          .read_largest(largest_before)
-      );
-      assign largest = (lane_group_c != '0 && largest_before > own_largest) ? largest_before : own_largest;
-      assign leaving = group_last_c ? z_c : staged_values;
-    end else begin : whole
-      assign largest = own_largest;
-      assign leaving = z_c;
-      logic unused;
-      assign unused = &{1'b0, pixel_c, group_c, lane_group_c, group_last_c};
-    end
-
-    // {output, first of its pixel, last of tile}
-    logic [2:0] go_out, go_d, go_e, go_f, go_g;
-    assign go_out = {go_c[1] && output_c, go_c[0] && output_c, tile_last_c};
-    stage #(.WIDTH(3), .REGISTERED(LATENCY >= 5))
-        stage_go_d (.clk, .reset, .enable(1'b1), .in(go_out), .out(go_d));
-    stage #(.WIDTH(3), .REGISTERED(LATENCY >= 6))
-        stage_go_e (.clk, .reset, .enable(1'b1), .in(go_d), .out(go_e));
-    stage #(.WIDTH(3), .REGISTERED(LATENCY >= 7))
-        stage_go_f (.clk, .reset, .enable(1'b1), .in(go_e), .out(go_f));
-    stage #(.WIDTH(3), .REGISTERED(LATENCY >= 8))
-        stage_go_g (.clk, .reset, .enable(1'b1), .in(go_f), .out(go_g));
-    stage #(.WIDTH(VECTORS * 23), .REGISTERED(LATENCY >= 5))
-        stage_largest_d (.clk, .reset(1'b0), .enable(go_out[1]), .in(largest), .out(largest_d));
-    stage #(.WIDTH(VECTORS * OUT_SCALE_BITS), .REGISTERED(LATENCY >= 6))
-        stage_scales_e (.clk, .reset(1'b0), .enable(go_d[1]), .in(scales), .out(scales_e));
-    stage #(.WIDTH(VECTORS * OUT_SCALE_BITS), .REGISTERED(LATENCY >= 7))
-        stage_scales_f (.clk, .reset(1'b0), .enable(go_e[1]), .in(scales_e), .out(scales_f));
-    stage #(.WIDTH(VECTORS * OUT_SCALE_BITS), .REGISTERED(LATENCY >= 8))
-        stage_scales_g (.clk, .reset(1'b0), .enable(go_f[1]), .in(scales_f), .out(scales_g));
-    stage #(.WIDTH(VECTORS * 16), .REGISTERED(LATENCY >= 7))
-        stage_reciprocals_f (.clk, .reset(1'b0), .enable(go_e[1]), .in(reciprocals), .out(reciprocals_f));
-    stage #(.WIDTH(VECTORS * 4), .REGISTERED(LATENCY >= 7))
-        stage_exponents_f (.clk, .reset(1'b0), .enable(go_e[1]), .in(exponents), .out(exponents_f));
-    stage #(.WIDTH(VECTORS * 4), .REGISTERED(LATENCY >= 8))
-        stage_exponents_g (.clk, .reset(1'b0), .enable(go_f[1]), .in(exponents_f), .out(exponents_g));
-    stage #(.WIDTH(Z), .REGISTERED(LATENCY >= 5))
-        stage_leaving_d (.clk, .reset(1'b0), .enable(go_out[2]), .in(leaving), .out(leaving_d));
-    stage #(.WIDTH(Z), .REGISTERED(LATENCY >= 6))
-        stage_leaving_e (.clk, .reset(1'b0), .enable(go_d[2]), .in(leaving_d), .out(leaving_e));
-    stage #(.WIDTH(Z), .REGISTERED(LATENCY >= 7))
-        stage_leaving_f (.clk, .reset(1'b0), .enable(go_e[2]), .in(leaving_e), .out(leaving_f));
-    stage #(.WIDTH(LANES * 41), .REGISTERED(LATENCY >= 8))
-        stage_products_g (.clk, .reset(1'b0), .enable(go_f[2]), .in(products), .out(products_g));
+    ppu_gather #(
+        .DEPTH(DEPTH),
+        .LANES(LANES),
+        .VECTORS(VECTORS),
+        .SLICES(SLICES),
+        .SPREAD(SPREAD),
+        .GROUPS(GROUPS)
+    ) ppu_gather (
+        .clk(clk),
+        .reset(reset),
+        .go_in(go_y),
+        .tag_in(tag_y),
+        .z_in(z_y),
+        .own_largest(own_largest_y),
+        .go_out(go_out),
+        .slice_leave(slice_leave),
+        .leaving(leaving),
+        .largest(largest)
+    );
 
     for (genvar lane = 0; lane < LANES; lane++) begin : lanes
       localparam int VECTOR = lane / OWN;
-      logic signed [23:0] value;
-      assign value = leaving_f[lane*24+:24];
-      assign products[lane*41+:41] = 41'(value) * $signed(41'(reciprocals_f[VECTOR*16+:16]));
+      logic [5:0] shift_g;
+      logic [39:0] product;
+      logic [OUT_BITS+1:0] shifted, shifted_q;
+      logic round_g, round_q;
+      ppu_magnitude ppu_magnitude (
+          .z(z_c[lane*24+:24]),
+          .magnitude(magnitudes[lane*23+:23])
+      );
+      assign shift_g = 6'd15 + 6'(exponents_g[VECTOR*4+:4])
+          + (out_signed ? 6'(SIGNED_FRACTION) : 6'(UNSIGNED_FRACTION));
+      ppu_product #(
+          .A_BITS(24),
+          .FINE(FINE),
+          .ROWS_REGISTERED(LATENCY >= AT_P),
+          .SUM_REGISTERED(LATENCY >= AT_G)
+      ) ppu_product (
+          .clk(clk),
+          .rows_enable(go_f[2]),
+          .sum_enable(go_p[2]),
+          .a(leaving_f[lane*24+:24]),
+          .b(reciprocals_f[VECTOR*16+:16]),
+          .sum(product)
+      );
+      ppu_shift #(
+          .PRODUCT_BITS(40),
+          .OUT_BITS(OUT_BITS + 2)
+      ) ppu_shift (
+          .product(product),
+          .shift(shift_g),
+          .value(shifted),
+          .round(round_g)
+      );
+      stage #(.WIDTH(OUT_BITS + 3), .REGISTERED(LATENCY >= AT_Q))
+          stage_q (.clk, .reset(1'b0), .enable(go_g[2]), .in({shifted, round_g}), .out({shifted_q, round_q}));
       ppu_quantize #(
-          .OUT_BITS(OUT_BITS),
-          .SIGNED_FRACTION(SIGNED_FRACTION),
-          .UNSIGNED_FRACTION(UNSIGNED_FRACTION)
+          .OUT_BITS(OUT_BITS)
       ) ppu_quantize (
-          .product(products_g[lane*41+:41]),
-          .exponent(exponents_g[VECTOR*4+:4]),
+          .value(shifted_q),
+          .round(round_q),
           .out_signed(out_signed),
           .code(codes[lane*OUT_BITS+:OUT_BITS])
       );
     end
-    assign codes[FIFO_WIDTH-1:LANES*OUT_BITS] = scales_g;
-    assign go_last = {go_g[2], go_g[0]};
+    assign go_last = {go_q[2], go_q[0]};
     logic unused_first;
-    assign unused_first = &{1'b0, go_g[1]};
+    assign unused_first = &{1'b0, go_q[1]};
   end
 
   // Registers of a longer latency.
@@ -258,11 +407,11 @@ module ppu #(
     assign entry_valid = valid_line[EXTRA-1];
   end
   delay #(
-      .WIDTH (FIFO_WIDTH + 1),
+      .WIDTH (OUT_WIDTH + SLICE_BITS + 1),
       .CYCLES(EXTRA)
   ) entry_delay (
       .clk(clk),
-      .in ({go_last[0], codes}),
-      .out({entry_tile_last, entry})
+      .in ({go_last[0], slice_last, scales_last, codes}),
+      .out({entry_tile_last, entry_slice, entry_scales, entry_codes})
   );
 endmodule

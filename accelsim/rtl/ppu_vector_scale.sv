@@ -1,45 +1,56 @@
 `timescale 1ns / 1ps
 // ppu_vector_scale: s = clip((vmax + added) // (qmax * 2^F), 1, 2^as - 1), added = qmax * 2^F // 2, or with
-// SCALES_UP qmax * 2^F - 1; combinational, by restoring division.
-// docs/numerics.md (PPU, per-vector `s`). // nests: first by 2^F, then by qmax.
+// SCALES_UP qmax * 2^F - 1; combinational, but for a register after the addition (WHOLE_REGISTERED).
+// docs/numerics.md (PPU, per-vector `s`). // nests: first by 2^F, then by qmax = 2^b - 1. For n < 2^(b k) - 1
+//   n // (2^b - 1) = ((n + 1) * (1 + 2^b + ... + 2^(b (k-1)))) >> (b k),
+// as the sum falls short of (n + 1) / (2^b - 1) by less than 1 / (2^b - 1), and by more than nothing: a division is
+// a few additions.
 module ppu_vector_scale #(
     parameter int OUT_BITS = 4,
     parameter int OUT_SCALE_BITS = 4,
     parameter bit SCALES_UP = 1'b1,
     parameter int SIGNED_FRACTION = 8,
-    parameter int UNSIGNED_FRACTION = 8
+    parameter int UNSIGNED_FRACTION = 8,
+    parameter bit WHOLE_REGISTERED = 1'b0
 ) (
+    input  logic                      clk,
+    input  logic                      enable,
     input  logic [              22:0] largest,
     input  logic                      out_signed,
     output logic [OUT_SCALE_BITS-1:0] scale
 );
-  localparam int WIDTH = 24 + OUT_BITS + OUT_SCALE_BITS;
-  localparam int SIGNED_MAX = (1 << (OUT_BITS - 1)) - 1;
-  localparam int UNSIGNED_MAX = (1 << OUT_BITS) - 1;
-  localparam int SIGNED_UNIT = SIGNED_MAX << SIGNED_FRACTION;  // below 2^16
-  localparam int UNSIGNED_UNIT = UNSIGNED_MAX << UNSIGNED_FRACTION;
+  localparam int SIGNED_UNIT = ((1 << (OUT_BITS - 1)) - 1) << SIGNED_FRACTION;  // below 2^16
+  localparam int UNSIGNED_UNIT = ((1 << OUT_BITS) - 1) << UNSIGNED_FRACTION;
   localparam int SIGNED_ADDED = SCALES_UP ? SIGNED_UNIT - 1 : SIGNED_UNIT / 2;
   localparam int UNSIGNED_ADDED = SCALES_UP ? UNSIGNED_UNIT - 1 : UNSIGNED_UNIT / 2;
+  // n of at most as + b bits below the limit of s; its sum with 1 has as many, or is 2^(as + b).
+  localparam int NARROW = OUT_BITS - 1;  // b; a code of one bit and sign has none
+  localparam int SIGNED_TERMS = (OUT_SCALE_BITS + NARROW) / NARROW + 1;
+  localparam int UNSIGNED_TERMS = (OUT_SCALE_BITS + OUT_BITS) / OUT_BITS + 1;
+  localparam int WIDTH = OUT_SCALE_BITS + 1 + OUT_BITS * UNSIGNED_TERMS > OUT_SCALE_BITS + 1 + NARROW * SIGNED_TERMS
+      ? OUT_SCALE_BITS + 1 + OUT_BITS * UNSIGNED_TERMS : OUT_SCALE_BITS + 1 + NARROW * SIGNED_TERMS;
 
-  logic [23:0] whole;
-  assign whole = out_signed ? ({1'b0, largest} + 24'(SIGNED_ADDED)) >> SIGNED_FRACTION
+  logic [23:0] whole_now, whole;  // n
+  assign whole_now = out_signed ? ({1'b0, largest} + 24'(SIGNED_ADDED)) >> SIGNED_FRACTION
                             : ({1'b0, largest} + 24'(UNSIGNED_ADDED)) >> UNSIGNED_FRACTION;
 
-  logic [WIDTH-1:0] qmax, rest;
-  logic [OUT_SCALE_BITS-1:0] quotient;
-  logic beyond;
-  assign qmax = out_signed ? WIDTH'(SIGNED_MAX) : WIDTH'(UNSIGNED_MAX);
+  stage #(.WIDTH(24), .REGISTERED(WHOLE_REGISTERED))
+      stage_whole (.clk, .reset(1'b0), .enable, .in(whole_now), .out(whole));
 
+  logic [WIDTH-1:0] next, signed_sum, unsigned_sum;
+  logic [OUT_SCALE_BITS:0] quotient;
+  logic beyond;
+  assign beyond = out_signed ? 32'(whole) >> (OUT_SCALE_BITS + NARROW) != 0
+                             : 32'(whole) >> (OUT_SCALE_BITS + OUT_BITS) != 0;
+  assign next = WIDTH'(whole[(OUT_SCALE_BITS+OUT_BITS < 24?OUT_SCALE_BITS+OUT_BITS : 24)-1:0]) + 1'b1;
   always_comb begin
-    rest = WIDTH'(whole);
-    beyond = rest >= (qmax << OUT_SCALE_BITS);
-    quotient = '0;
-    for (int b = OUT_SCALE_BITS - 1; b >= 0; b--) begin
-      if (rest >= (qmax << b)) begin
-        rest = rest - (qmax << b);
-        quotient[b] = 1'b1;
-      end
-    end
-    scale = beyond ? '1 : quotient == '0 ? OUT_SCALE_BITS'(1) : quotient;
+    signed_sum = '0;
+    unsigned_sum = '0;
+    for (int i = 0; i < SIGNED_TERMS; i++) signed_sum = signed_sum + (next << (NARROW * i));
+    for (int i = 0; i < UNSIGNED_TERMS; i++) unsigned_sum = unsigned_sum + (next << (OUT_BITS * i));
+    quotient = (OUT_SCALE_BITS+1)'(out_signed ? signed_sum >> (NARROW * SIGNED_TERMS)
+                                              : unsigned_sum >> (OUT_BITS * UNSIGNED_TERMS));
+    scale = beyond || quotient[OUT_SCALE_BITS] ? '1
+        : quotient == '0 ? OUT_SCALE_BITS'(1) : quotient[OUT_SCALE_BITS-1:0];
   end
 endmodule

@@ -50,6 +50,7 @@ module tb_pe_top;
   logic [WEIGHT_ADDRESS_BITS-1:0] weight_address;
   logic [INPUT_ADDRESS_BITS-1:0] input_address;
   logic [15:0] step_vector, constants_index;
+  logic [SLICE_BITS-1:0] constants_slice;
   logic [ENTRY_BITS-1:0] step_pixel;
   logic [LANES-1:0] overflow;
   logic [FIFO_WIDTH-1:0] out_data;
@@ -108,9 +109,10 @@ module tb_pe_top;
       .step_address(step[INPUT_ADDRESS_BITS-1:0]),
       .step_padding(step[31]),
       .constants_index(constants_index),
-      .multiplier(constant[0+:LANES*16]),
-      .shift(constant[LANES*16+:LANES*6]),
-      .bias(constant[LANES*22+:LANES*24]),
+      .constants_slice(constants_slice),
+      .multiplier(constant[constants_slice*PPU_LANES*16+:PPU_LANES*16]),
+      .shift(constant[LANES*16+constants_slice*PPU_LANES*6+:PPU_LANES*6]),
+      .bias(constant[LANES*22+constants_slice*PPU_LANES*24+:PPU_LANES*24]),
       .overflow_valid(overflow_valid),
       .overflow(overflow),
       .out_valid(out_valid),

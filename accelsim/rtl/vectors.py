@@ -140,8 +140,8 @@ class _Builder:
                     sum(int(flag) << i for i, flag in enumerate(flags)),
                     (block.k0 - tile.k0) // arch.lanes * n_g,
                     block.lane_group if staged else 0,
-                    block.spacing,
-                    block.pixels * block.spacing,
+                    block.spacing // arch.ppu_slices,
+                    block.pixels * block.spacing // arch.ppu_slices,
                     self.constants[block.k0],
                     0,
                     base,
@@ -255,7 +255,10 @@ class _Builder:
             if not block.last:
                 continue
             tile = next(tiles)
-            drains += [tile.drain_start + i * tile.spacing for i in range(block.pixels)]
+            slices = self.arch.ppu_slices
+            drains += [
+                tile.drain_start + i * tile.spacing + j for i in range(block.pixels) for j in range(slices)
+            ]
             self.unit.append(psums)
             if tile.makes_output:
                 entries += self._entries(block, tile.drain_start, tile.spacing)
@@ -327,10 +330,11 @@ class _Builder:
             )
         else:
             codes = ppu_static_reference(*common)
-        first_cycle = start + self.run.layer_run.ppu_latency
+        slices = arch.ppu_slices
+        first_cycle = start + slices - 1 + self.run.layer_run.ppu_latency
         return [
             [
-                first_cycle + i * spacing + j,
+                first_cycle + i * spacing + j * slices,
                 *codes[i, j * arch.lanes : (j + 1) * arch.lanes].tolist(),
                 *scales[i].tolist(),
             ]

@@ -175,7 +175,7 @@ class Drain:
         if self.recorder is not None:
             self.recorder.drain(self.index, run.index, start, pixels * shape.spacing, shape.entries)
         if self._piece == len(tile.pieces) - 1:
-            self.tile_leaves(tile, start, start + (pixels - 1) * shape.spacing)
+            self.tile_leaves(tile, start, self._end - shape.after_read)
         if shape.makes_output:
             output_tile = OutputTile(self._made, shape.values, shape.bits, shape.entries)
             if run.stages_outputs:

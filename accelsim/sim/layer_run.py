@@ -43,12 +43,17 @@ class BlockShape:
 class DrainShape:
     """What drains into the PPU of one shape have in common. times: drains done.
 
-    spacing: cycles from one read to the next; entries, values, bits: of the output tile, 0 where none comes.
+    spacing: cycles of an entry; after_read: cycles at the end without reads; slices: that pass the PPU; held:
+    of them, that wait there for the rest of their vector; entries, values, bits: of the output tile, 0 where
+    none comes.
     """
 
     pixels: int
     lanes: int
     spacing: int
+    after_read: int
+    slices: int
+    held: int
     makes_output: bool
     entries: int
     values: int
@@ -172,10 +177,14 @@ class LayerRun:
         if shape is None:
             scaled = sum(bits > 0 for _, bits in self.layer.written_bits)
             vectors = scaled * -(-channels // self.layer.vector_size)
+            held = block.makes_output and self.arch.ppu_vector_slices > 1
             shape = DrainShape(
                 pixels=pixels,
                 lanes=lanes,
                 spacing=block.spacing,
+                after_read=block.after_read,
+                slices=pixels * self.arch.ppu_slices * len(self.layer.written_bits),
+                held=pixels * self.arch.ppu_slices * scaled if held else 0,
                 makes_output=block.makes_output,
                 entries=pixels * block.fifo_entries,
                 values=pixels * block.values,
@@ -231,7 +240,9 @@ class LayerRun:
             if not drain.makes_output:
                 counts[actions.PPU_STAGING_WRITE] += drain.pixels * drain.times * formats
             elif self.staged:
-                counts[actions.PPU_STAGING_READ] += drain.pixels * (drain.spacing - formats) * drain.times
+                counts[actions.PPU_STAGING_READ] += (drain.entries - drain.pixels * formats) * drain.times
+            counts[actions.PPU_CONSTANTS_READ] += drain.slices * drain.times
+            counts[actions.PPU_HOLD_WRITE] += drain.held * drain.times
             counts[actions.PPU_VECTOR_SCALE_OP] += drain.vectors * drain.times
             counts[actions.OUT_FIFO_WRITE] += drain.entries * drain.times
             counts[actions.OUT_FIFO_READ] += drain.entries * drain.times

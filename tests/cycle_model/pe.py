@@ -20,6 +20,32 @@ class Half:
     words: dict = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class PpuStep:
+    """A cycle of a drain: what leaves the PPU, a slice of a lane group's entry in one format."""
+
+    pixel: int
+    format: int
+    group: int  # of the lane groups that leave together
+    slice: int
+
+    @property
+    def takes_psums(self) -> bool:
+        """The tile's own psums come while the first of the groups leaves."""
+        return self.group == 0
+
+
+def ppu_steps(arch: Arch, piece: Piece) -> list[PpuStep]:
+    tile = piece.tile
+    return [
+        PpuStep(pixel, format, group, part)
+        for pixel in range(len(piece.pixels))
+        for format in range(tile.formats)
+        for group in range(tile.gathers)
+        for part in range(0, arch.lanes, arch.ppu_lanes or arch.lanes)
+    ]
+
+
 @dataclass(eq=False)
 class Step:
     """One step on its way through the pipeline."""
@@ -58,7 +84,7 @@ class Pe:
         self.to_drain: list[Piece] = []  # of tiles begun, their drain into the PPU has not started
         self.to_chain: list[Piece] = []  # of tiles begun, their transfer is not requested
         self.draining: Piece | None = None
-        self.drain_cycle = 0
+        self.ppu_steps: list[PpuStep] = []  # still to come of the drain
         self.fifo_used = 0
         self.in_ppu = Delay()
         self.complete: list[OutputTile] = []  # in the FIFO, not yet requested
@@ -162,48 +188,59 @@ class Pe:
                 return
             piece = self.to_drain[0]
             tile = piece.tile
-            entries = 0 if tile.staged_away else len(piece.pixels) * tile.cycles_an_entry
+            entries = len(piece.pixels) * tile.fifo_entries
             summed = piece.summed is not None and piece.summed < now
             if not summed or self.fifo_used + entries > self.arch.out_fifo_words:
                 return
             self.fifo_used += entries
             self.draining = self.to_drain.pop(0)
             piece.drain_start = now
-            piece.last_read = now + (len(piece.pixels) - 1) * tile.cycles_an_entry
-            self.drain_cycle = 0
+            self.ppu_steps = ppu_steps(self.arch, piece)
+            piece.last_read = now + max(i for i, step in enumerate(self.ppu_steps) if step.takes_psums)
         piece = self.draining
         run = self.runs[piece.tile.layer]
-        pixel, cycle = divmod(self.drain_cycle, piece.tile.cycles_an_entry)
-        if cycle == 0:
-            self._read_into_ppu(run, piece, pixel)
-        self.drain_cycle += 1
-        if self.drain_cycle == len(piece.pixels) * piece.tile.cycles_an_entry:
+        step = self.ppu_steps.pop(0)
+        if step.takes_psums:
+            self._take_slice(run, piece, step)
+        if not self.ppu_steps:
             self.draining = None
             if not piece.tile.staged_away:
                 self._make_output(run, piece, now)
 
-    def _read_into_ppu(self, run: LayerRun, piece: Piece, pixel: int) -> None:
-        tile = piece.tile
-        entry = self._entry(tile, piece.first_entry + pixel)
-        for lane, k in enumerate(tile.channels):
-            assert not run.psum_done[piece.pixels[pixel], k]
-            run.psum_done[piece.pixels[pixel], k] = True
-            run.psums[piece.pixels[pixel], k] = entry[lane]
-        run.count(f"{run.psum_store}.read")
-        for out in run.program.formats:
-            run.count("ppu.op", len(tile.channels))
-            if tile.staged_away:
-                run.count("ppu_staging.write")
-                continue
-            run.count("ppu_staging.read", tile.gathers - 1)
-            if out.scale.bits:
-                run.count("ppu_vector_scale.op", ceil_div(tile.output_channels, run.layer.vector_size))
+    def _take_slice(self, run: LayerRun, piece: Piece, step: PpuStep) -> None:
+        tile, out = piece.tile, run.program.formats[step.format]
+        entry, pixel = self._entry(tile, piece.first_entry + step.pixel), piece.pixels[step.pixel]
+        width = self.arch.ppu_lanes or self.arch.lanes
+        channels = tile.channels[step.slice : step.slice + width]
+        for lane, k in enumerate(channels, step.slice):
+            if step.format == 0:
+                assert not run.psum_done[pixel, k]
+                run.psum_done[pixel, k], run.psums[pixel, k] = True, entry[lane]
+            assert run.psums[pixel, k] == entry[lane]  # nothing wrote to it between two formats
+        run.count("ppu.op", len(channels))
+        run.count("ppu_constants.read")
+        if out.scale.bits and not tile.staged_away and width < min(self.arch.vector_size, self.arch.lanes):
+            run.count("ppu_hold.write")
+        if step.slice:
+            return
+        if step.format == 0:
+            run.count(f"{run.psum_store}.read")  # the entry stays addressed while its slices are taken
+        if tile.staged_away:
+            run.count("ppu_staging.write")
+            return
+        run.count("ppu_staging.read", tile.gathers - 1)
+        if out.scale.bits:
+            run.count("ppu_vector_scale.op", ceil_div(tile.output_channels, run.layer.vector_size))
 
     def _make_output(self, run: LayerRun, piece: Piece, now: int) -> None:
         latency = self.arch.ppu_latency_cycles
         scaled = any(out.scale.bits for out in run.program.formats)
-        cycles = latency.per_vector if scaled else latency.static
-        layer, entries = piece.tile.layer, len(piece.pixels) * piece.tile.cycles_an_entry
+        cycles = latency.static
+        if scaled:
+            # The first slice of a vector waits for its last, and leaves when that has come.
+            together = min(self.arch.vector_size, self.arch.lanes)
+            cycles = latency.per_vector + ceil_div(together, self.arch.ppu_lanes or self.arch.lanes) - 1
+        layer, entries = piece.tile.layer, len(piece.pixels) * piece.tile.fifo_entries
         index, values = self.outputs_made[layer], len(piece.pixels) * piece.tile.output_channels
         first, placement = run.program.first_outputs[self.index][index], run.program.placement
         operands = tuple(run.share(moved.stored, first, values) for moved in placement.spilled)

@@ -108,8 +108,9 @@ class PsumTile:
     last_write: int | None = None
 
     @property
-    def cycles_an_entry(self) -> int:
-        return self.gathers * self.formats
+    def fifo_entries(self) -> int:
+        """Of each pixel."""
+        return 0 if self.staged_away else self.gathers * self.formats
 
 
 @dataclass(eq=False)

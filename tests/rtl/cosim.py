@@ -42,12 +42,15 @@ class Configuration:
     scale_rounding: str = "up"
     gating: str = "none"
     fifo: int | None = None  # None: the least that holds two drains
+    ppu_lanes: int | None = None
+    ppu_stages: str = "coarse"
 
     @property
     def arch(self) -> Arch:
         scheme = Scheme.parse(self.scheme)
         groups = max(1, self.v // self.lanes) if scheme.activation.scale.bits else 1
-        latency = self.latency or (8 if scheme.activation.scale.bits else 4)
+        natural = {"coarse": (4, 8), "fine": (6, 15)}[self.ppu_stages]
+        latency = self.latency or natural[bool(scheme.activation.scale.bits)]
         changes = {
             "vector_size": self.v,
             "lanes": self.lanes,
@@ -60,12 +63,14 @@ class Configuration:
             "product_shift": self.product_shift,
             "activation_sign": self.sign,
             "scale_rounding": self.scale_rounding,
+            "ppu_stages": self.ppu_stages,
             "out_fifo_words": self.fifo or 2 * self.depth * groups,
             "weight_buffer_words": 256,
             "input_buffer_words": 512,
             "global_buffer_kb": 1 << 16,
         }
         overrides = [f"{name}={value}" for name, value in changes.items()]
+        overrides += [f"ppu_lanes={self.ppu_lanes or self.lanes}"]
         overrides += [f"ppu_latency_cycles.{kind}={latency}" for kind in ("static", "per_vector")]
         return load_arch("magnet16", overrides)
 
@@ -83,6 +88,10 @@ class Configuration:
             parts.append(f"gates-{self.gating}")
         latency = arch.ppu_latency_cycles
         parts.append(f"ppu{latency.static}")
+        if self.ppu_stages != "coarse":
+            parts.append(self.ppu_stages)
+        if self.ppu_lanes:
+            parts.append(f"ppu_lanes{self.ppu_lanes}")
         return " ".join(parts)
 
 
@@ -109,6 +118,12 @@ CONFIGURATIONS = (
     Configuration("8/8/-/-", 16, 1, 1, "saturate", 18, 2, fifo=1),
     Configuration("4/4/4/4:sp4", 16, 16, 16, "saturate", 14, gating="multiply"),
     Configuration("4/4/4/4:sp4", 16, 16, 16, "wrap", 13, gating="dot"),
+    # A PPU narrower than the lanes: static, V = L, V > L (staged), V < L, V below the PPU's width.
+    Configuration("8/8/-/-", 16, 16, 2, "wrap", ppu_lanes=4, ppu_stages="fine"),
+    Configuration("4/4/4/4", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine"),
+    Configuration("4/8/6/10", 64, 16, 2, "wrap", 24, latency=12, ppu_lanes=2, ppu_stages="fine"),
+    Configuration("3/3/4/4", 8, 16, 2, "saturate", latency=5, ppu_lanes=1),
+    Configuration("4/8/-/10", 8, 32, 2, "saturate", 24, ppu_lanes=16),
 )
 
 

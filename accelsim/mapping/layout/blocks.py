@@ -191,11 +191,14 @@ def _leaving(s, block):
     """What the psum tile that the block ends leaves as: a staged one waits for its unit's last lane group."""
     last_of_unit = block.lane_group == block.lane_groups - 1
     if s.staged and not last_of_unit:
-        block.spacing, block.fifo_entries, block.values, block.output_bits = s.output_formats, 0, 0, 0
+        block.spacing, block.after_read = s.output_formats * s.slices, 0
+        block.fifo_entries, block.values, block.output_bits = 0, 0, 0
         return
     # With per-vector scales and V <= L a unit is one lane group.
     channels = block.channels if s.output_scale_bits else block.lanes
-    block.spacing = block.fifo_entries = s.output_formats * (block.lane_groups if s.staged else 1)
+    lane_groups = block.lane_groups if s.staged else 1
+    block.fifo_entries = s.output_formats * lane_groups
+    block.spacing, block.after_read = block.fifo_entries * s.slices, (lane_groups - 1) * s.slices
     block.values = channels
     block.output_bits = channels * s.output_bits + s.output_scale_bits * -(-channels // s.vector)
 

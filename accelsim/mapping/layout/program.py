@@ -158,7 +158,7 @@ def _pe_programs(
             *_columns(b, "lane_group"),
             (b["first"] > 0).tolist(),
             (b["last"] > 0).tolist(),
-            *_columns(b, "spacing", "fifo_entries", "values", "output_bits"),
+            *_columns(b, "spacing", "after_read", "fifo_entries", "values", "output_bits"),
             reads.tolist(),
             strict=True,
         )

@@ -24,6 +24,7 @@ class Shape(NamedTuple):
     pes: int
     side: int  # of the grid of PEs
     lanes: int
+    slices: int  # in which the PPU takes an entry of psums
     unit: int  # KU
     depth: int  # Dt, most pixels of a d-tile
     piece: int  # D, most pixels of a piece of a psum tile
@@ -84,11 +85,12 @@ INPUT_TILE = row_type("part", "p0", "p1", "g0", "g1", "words", "dram_bits", "new
 
 # Pixels from p0, vectors of the part from g0, channels from k0. lane_group: which of the unit's lane_groups;
 # channels: of the unit, up to the end of the lane group. What its psum tile leaves as, if it is the last:
-# spacing: cycles from one entry's read to the next; fifo_entries, values, output_bits: of the output for each
-# pixel, all 0 where none is made. weight_position, input_position: rows of `positions`.
+# spacing: cycles from one entry's first read to the next's; after_read: cycles at the end in which only what
+# is staged leaves; fifo_entries, values, output_bits: of the output for each pixel, all 0 where none is made.
+# weight_position, input_position: rows of `positions`.
 BLOCK = row_type(
     "p0", "pixels", "g0", "vectors", "k0", "lanes", "lane_group", "lane_groups", "channels",
-    "first", "last", "spacing", "fifo_entries", "values", "output_bits",
+    "first", "last", "spacing", "after_read", "fifo_entries", "values", "output_bits",
     "weight_tile", "input_tile", "weight_position", "input_position", "context",
 )  # fmt: skip
 

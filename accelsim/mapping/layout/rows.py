@@ -70,8 +70,9 @@ class Block:
     """Pixels [p0, p1) x channels [k0, k1) of one lane group x vectors [g0, g1): issued without a break.
 
     first, last: of its psum tile. unit_k0: the unit's first channel. input_reads: of the input buffer, where
-    taps in padding read nothing. Of the psum tile that the block ends: spacing: cycles from one entry's read
-    to the next; fifo_entries, values, output_bits: of the output, for each pixel, 0 where none is made.
+    taps in padding read nothing. Of the psum tile that the block ends: spacing: cycles from one entry's first
+    read to the next's; after_read: cycles at the end of its drain in which only what is staged leaves;
+    fifo_entries, values, output_bits: of the output, for each pixel, 0 where none is made.
 
     Not frozen: a network has many, and frozen ones take longer to make.
     """
@@ -89,6 +90,7 @@ class Block:
     first: bool
     last: bool
     spacing: int
+    after_read: int
     fifo_entries: int
     values: int
     output_bits: int

@@ -27,6 +27,7 @@ def shape_of(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Res
         pes=arch.pes,
         side=timing.grid_side(arch.pes),
         lanes=arch.lanes,
+        slices=arch.ppu_slices,
         unit=arch.unit_channels,
         depth=timing.tile_pixels(arch, mapping.dataflow, layer.written_scale_bits),
         piece=arch.accumulation_collector_depth,

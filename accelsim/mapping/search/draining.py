@@ -84,7 +84,7 @@ def drain(run, now, number):
             pe.drain_end = now + pixels * block.spacing - 1
             run.counts[COUNT_PSUM_READ] += pixels
             if last_piece:
-                tile_leaves(run, now, number, j, now, now + (pixels - 1) * block.spacing)
+                tile_leaves(run, now, number, j, now, pe.drain_end - block.after_read)
             if entries:
                 output = run.outputs[pe.drained]
                 pe.drained += 1

@@ -82,9 +82,11 @@ def test_the_trees_of_a_machine_by_hand() -> None:
     # Lanes: weights 128, dot product 21 and psum 29 bits; of the PE its input word.
     lanes = 16 * (128 + 21 + 29) / 32 + 128 / 32
     collectors, fifo = 2 * arch.accumulation_collector_depth, arch.out_fifo_words
-    bits = {"ppu": parts["ppu_register"].cost.clock.branch.bits, "constants": 46}
+    registers = [part for name, part in parts.items() if name.startswith("ppu") and part.cost.clock]
+    bits = sum(part.instances / 16 * part.cost.clock.branch.bits for part in registers)
+    assert bits > arch.ppu_width * (29 + 46), "psum and constants of each of its lanes"
     counters = parts["control"].cost.clock.branch.bits
-    pe = collectors + fifo + 16 * sum(bits.values()) / 32 + counters / 32 + 1
+    pe = collectors + fifo + bits / 32 + counters / 32 + 1
     macros = 2 * 16 + 2  # both halves of the weight buffers, the input buffer's
     inner = [
         part for part in parts.values() if part.scope == "datapath" and part.name != CLOCK_TREES["datapath"]

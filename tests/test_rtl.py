@@ -29,8 +29,20 @@ needs_yosys = pytest.mark.skipif(shutil.which("yosys") is None, reason="yosys is
 # Small machines that compile in seconds: each scale kind, staged outputs, all latencies, both limits.
 QUICK = (
     Configuration("4/4/4/4:sp4", 8, 2, 3, "saturate", 13, 2, fifo=12),
-    Configuration("6/6/5/4:sp2", 8, 4, 2, "wrap", 15, 4, product_shift=1, scale_rounding="nearest", fifo=4),
-    Configuration("4/8/-/10", 8, 8, 1, "saturate", 16, 1, latency=2, fifo=1),
+    Configuration(
+        "6/6/5/4:sp2",
+        8,
+        4,
+        2,
+        "wrap",
+        15,
+        4,
+        product_shift=1,
+        scale_rounding="nearest",
+        fifo=4,
+        stages=(3, 2),
+    ),
+    Configuration("4/8/-/10", 8, 8, 1, "saturate", 16, 1, latency=2, fifo=1, stages=(2, 3)),
 )
 SMALL = Configuration("4/4/4/4", 4, 2, 3, "saturate", 14)
 TINY = Configuration("2/2/2/-", 2, 2, 2, "saturate", 8)

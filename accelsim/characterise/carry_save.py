@@ -5,16 +5,24 @@ Signed operands use Baugh-Wooley partial products (C. R. Baugh, B. A. Wooley, IE
 full adders, earliest bits first, as in the three-greedy tree of Stelling et al. (IEEE Trans. Computers 47(3),
 1998). Most full-adder cells complement their outputs, and complementing every input of an adder complements
 both outputs, so bits carry a polarity and few inverters are needed.
+
+A tree may be cut into stages: arrival times then count on from stage to stage, an adder that would end after
+the end of its stage begins in the next one, and a bit that is used in a later stage than its own goes through
+a register for each stage between them. Late cuts cross few bits, so stages are filled from the first on.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from accelsim.characterise.roles import AdderCell, Roles
 
 # Arrival times in units of a plain gate's delay: they only order the bits of a column.
 FULL_ADDER_DELAY, HALF_ADDER_DELAY, CARRY_DELAY, INVERTER_DELAY = 1.8, 1.0, 1.0, 0.3
+# Of a prefix adder of n bits, in the same units: its levels, and the gates before and after them.
+PREFIX_LEVEL_DELAY, PREFIX_END_DELAY = 0.8, 1.6
+ROUNDING = 1e-6
 # A group of equal polarity is preferred if it is complete at most this much later.
 POLARITY_PATIENCE = 1.0
 
@@ -31,8 +39,11 @@ class Bit(NamedTuple):
 class CarrySave:
     """Sum modulo 2^width of everything added to it. `prefix` keeps the names of several trees apart."""
 
-    def __init__(self, width: int, roles: Roles, prefix: str = "") -> None:
+    def __init__(self, width: int, roles: Roles, prefix: str = "", stage: float = math.inf) -> None:
+        """stage: length of a stage, in the units of arrival times."""
         self.width = width
+        self._stage = stage
+        self._stored: dict[tuple[str, int], str] = {}
         self._full, self._half = roles.full_adder, roles.half_adder
         self._prefix = prefix
         self._columns: list[list[Bit]] = [[] for _ in range(width)]
@@ -68,7 +79,7 @@ class CarrySave:
         top = self.width - 1
         operands = [f"{out}_r{k}" for k in (0, 1)]
         lines = [
-            f"wire [{top}:0] {operand} = {{{', '.join(reversed(row))}}};"
+            f"wire [{top}:0] {operand} = {{{', '.join(_text(bit) for bit in reversed(row))}}};"
             for operand, row in zip(operands, rows, strict=True)
         ]
         return [*self._lines, *lines, f"wire [{top}:0] {out} = {' + '.join(operands)};"]
@@ -84,10 +95,29 @@ class CarrySave:
         self._lines.append(f"wire {net} = ~{bit.net};")
         return Bit(bit.arrival + INVERTER_DELAY, bit.age, net, true)
 
-    def _reduce(self) -> list[list[str]]:
-        """Two rows of one net per column, whose sum is the result."""
+    def _met(self, bits: list[Bit], delay: float) -> list[Bit]:
+        """The bits in the first stage in which all are there and what takes `delay` ends in time."""
+        latest = max(bit.arrival for bit in bits)
+        stage = self._stage_of(latest)
+        if latest + delay > (stage + 1) * self._stage + ROUNDING:
+            stage += 1
+        return [self._carried(bit, stage) for bit in bits]
+
+    def _stage_of(self, arrival: float) -> int:
+        return math.floor(arrival / self._stage + ROUNDING)
+
+    def _carried(self, bit: Bit, stage: int) -> Bit:
+        """A bit behind the registers between its stage and another."""
+        for end in range(self._stage_of(bit.arrival), stage):
+            if (bit.net, end) not in self._stored:
+                self._stored[bit.net, end] = self._net()
+            bit = Bit((end + 1) * self._stage, bit.age, self._stored[bit.net, end], bit.true)
+        return bit
+
+    def _reduce(self) -> list[list[Bit | int]]:
+        """Two rows of one bit per column, whose sum is the result."""
         constant = self._constant % (1 << self.width)
-        rows = [["1'b0"] * self.width, ["1'b0"] * self.width]
+        rows: list[list[Bit | int]] = [[0] * self.width, [0] * self.width]
         for column in range(self.width):
             bits = sorted(self._columns[column])
             one = bool(constant >> column & 1)
@@ -99,9 +129,9 @@ class CarrySave:
                     self._add_three(column, bits)
                 bits.sort()
             for row, bit in zip(rows, bits, strict=False):
-                row[column] = bit.net if bit.true else f"~{bit.net}"
+                row[column] = bit
             if one:
-                rows[len(bits)][column] = "1'b1"
+                rows[len(bits)][column] = 1
         return rows
 
     def _add_one(self, column: int, bits: list[Bit]) -> None:
@@ -110,7 +140,7 @@ class CarrySave:
         taken = complemented[:2] if len(complemented) >= 2 else bits[:2]
         for bit in taken:
             bits.remove(bit)
-        x, y = (self._with_polarity(bit, False) for bit in taken)
+        x, y = self._met([self._with_polarity(bit, False) for bit in taken], HALF_ADDER_DELAY)
         arrival = max(x.arrival, y.arrival) + HALF_ADDER_DELAY
         self._adder(self._half, column, bits, (x, y), False, arrival, arrival)
 
@@ -118,7 +148,8 @@ class CarrySave:
         taken, true = self._three_of(bits)
         for bit in taken:
             bits.remove(bit)
-        ordered = sorted((self._with_polarity(bit, true) for bit in taken), key=lambda bit: bit.arrival)
+        met = self._met([self._with_polarity(bit, true) for bit in taken], FULL_ADDER_DELAY)
+        ordered = sorted(met, key=lambda bit: bit.arrival)
         latest = ordered[-1].arrival
         self._adder(
             self._full, column, bits, tuple(ordered), true, latest + FULL_ADDER_DELAY, latest + CARRY_DELAY
@@ -157,3 +188,9 @@ class CarrySave:
         if column + 1 < self.width:
             carried = Bit(carry_arrival, self._nets, carry, true != cell.carry_inverted)
             self._columns[column + 1].append(carried)
+
+
+def _text(bit: Bit | int) -> str:
+    if isinstance(bit, int):
+        return f"1'b{bit}"
+    return bit.net if bit.true else f"~{bit.net}"

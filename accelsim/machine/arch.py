@@ -73,6 +73,8 @@ class Arch(_Strict):
     activation_sign: Literal["both", "signed", "unsigned"] = "both"
     accumulate_latency: int = Field(2, ge=1, le=4)
     local_accumulate_latency: int = Field(1, ge=1, le=4)
+    dot_stages: int = Field(1, ge=1, le=4)
+    scale_stages: int = Field(1, ge=1, le=3)
     ppu_latency_cycles: PpuLatency
     scale_rounding: Literal["up", "nearest"] = "up"
     out_fifo_words: int = Field(ge=1, le=1 << 16)

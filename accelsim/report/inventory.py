@@ -118,7 +118,10 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
     dot = dot_bits(arch, scheme)
     product_bits = dot + scheme.scale_bits
     accumulator = arch.accumulator_width(scheme)
-    pipeline_bits = dot + accumulator + (product_bits + scheme.scale_bits if scheme.has_scales else 0)
+    pipeline_bits = dot + accumulator
+    if scheme.has_scales:
+        # The scale is ready after one stage and waits for the dot product.
+        pipeline_bits += product_bits + arch.dot_stages * scheme.scale_bits
     # A weight vector's scale stays as long as the vector; without scales of activations so does the product.
     held = not _changing(arch)
     held_scale_bits = scheme.scale_bits if held and not activation.scale.bits else 0
@@ -153,7 +156,14 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         ),
         _register("weight_register", "datapath", lanes, weight.word_bits, library),
         _register("input_register", "datapath", arch.pes, activation.word_bits, library, data="half zero"),
-        _register("pipeline_register", "datapath", lanes, pipeline_bits, library, held_bits=held_scale_bits),
+        _register(
+            "pipeline_register",
+            "datapath",
+            lanes,
+            pipeline_bits,
+            library,
+            held_bits=arch.dot_stages * held_scale_bits,
+        ),
     ]
     if scheme.has_scales:
         bits = weight.scale.bits, activation.scale.bits, scheme.scale_product_bits

@@ -97,6 +97,8 @@ def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -
         # `error` stops the simulation; the hardware saturates and raises the same flag.
         "SATURATE": int(arch.overflow != "wrap"),
         "ACCUMULATE_LATENCY": arch.accumulate_latency,
+        "DOT_STAGES": arch.dot_stages,
+        "SCALE_STAGES": arch.scale_stages,
         "OUT_BITS": written.bits,
         "OUT_SCALE_BITS": written.scale.bits,
         "SCALES_UP": int(arch.scale_rounding == "up"),

@@ -21,6 +21,8 @@ module pe #(
     parameter int ACCUMULATOR_BITS = 24,
     parameter bit SATURATE = 1'b1,
     parameter int ACCUMULATE_LATENCY = 2,
+    parameter int DOT_STAGES = 1,
+    parameter int SCALE_STAGES = 1,  // only with scales
     parameter int OUT_BITS = 4,
     parameter int OUT_SCALE_BITS = 4,
     parameter bit SCALES_UP = 1'b1,  // 0: to nearest
@@ -100,7 +102,7 @@ module pe #(
     input  logic                              out_free,             // its entries are free in the next cycle
     input  logic [           LENGTH_BITS-1:0] out_free_entries
 );
-  localparam int WRITE_LATENCY = SCALE_BITS > 0 ? 4 : 3;
+  localparam int WRITE_LATENCY = 2 + DOT_STAGES + (SCALE_BITS > 0 ? SCALE_STAGES : 0);
   localparam int READ_AT = WRITE_LATENCY - (ACCUMULATE_LATENCY - 1);
   localparam int AS_PORT = ACTIVATION_SCALE_BITS > 0 ? ACTIVATION_SCALE_BITS : 1;
   localparam int FREE_BITS = $clog2(FIFO_WORDS + 1);
@@ -249,7 +251,9 @@ module pe #(
         .SCALE_BITS(SCALE_BITS),
         .PRODUCT_SHIFT(PRODUCT_SHIFT),
         .ACCUMULATOR_BITS(ACCUMULATOR_BITS),
-        .SATURATE(SATURATE)
+        .SATURATE(SATURATE),
+        .DOT_STAGES(DOT_STAGES),
+        .SCALE_STAGES(SCALE_STAGES)
     ) vector_mac (
         .clk(clk),
         .weight_load(weight_load),
@@ -257,8 +261,7 @@ module pe #(
         .activations(activations),
         .activation_scale(activation_scale),
         .activation_signed(input_signed),
-        .dot_enable(valid_at[2] && !zero_at[2]),
-        .product_enable(valid_at[3] && !zero_at[3]),
+        .run(valid_at[WRITE_LATENCY-1:2] & ~zero_at[WRITE_LATENCY-1:2]),
         .product_zero(zero_at[WRITE_LATENCY]),
         .psum(step_psums[lane*ACCUMULATOR_BITS+:ACCUMULATOR_BITS]),
         .psum_next(write_psums[lane*ACCUMULATOR_BITS+:ACCUMULATOR_BITS]),

@@ -1,8 +1,8 @@
 `timescale 1ns / 1ps
 // vector_mac: one lane. Weight register, dot_product and scale_product into registers, scale_multiply into a
 // register where the scheme has scales, accumulator.
-// docs/timing.md (Issue): a step issued at t loads the operand registers in t+1, `dot` and `scale`
-// in t+2, `product` in t+3 (with scales), and adds in t+3 or t+4.
+// docs/timing.md (Issue): a step issued at t loads the operand registers in t+1, `dot` and `scale` after
+// DOT_STAGES cycles from t+2 on, `product` SCALE_STAGES later (with scales), and adds in the cycle after.
 // A gated step (docs/counts.md) switches nothing here; its product counts as zero.
 module vector_mac #(
     parameter int VECTOR_SIZE = 16,
@@ -15,6 +15,9 @@ module vector_mac #(
     parameter int PRODUCT_SHIFT = 0,
     parameter int ACCUMULATOR_BITS = 24,
     parameter bit SATURATE = 1'b1,
+    parameter int DOT_STAGES = 1,
+    parameter int SCALE_STAGES = 1,  // only with scales
+    parameter int STAGES = DOT_STAGES + (SCALE_BITS > 0 ? SCALE_STAGES : 0),
     parameter int WEIGHT_WORD_BITS = VECTOR_SIZE * WEIGHT_BITS + WEIGHT_SCALE_BITS,
     parameter int AS_PORT = ACTIVATION_SCALE_BITS > 0 ? ACTIVATION_SCALE_BITS : 1
 ) (
@@ -26,9 +29,8 @@ module vector_mac #(
     input logic [VECTOR_SIZE*ACTIVATION_BITS-1:0] activations,
     input logic [AS_PORT-1:0] activation_scale,
     input logic activation_signed,
-    input logic dot_enable,
-    // t+3, only with scales
-    input logic product_enable,
+    // bit k, in t+2+k: a step that is not gated is in stage k, and its result is stored
+    input logic [STAGES-1:0] run,
     // the cycle of the write
     input logic product_zero,
     input logic signed [ACCUMULATOR_BITS-1:0] psum,
@@ -58,20 +60,26 @@ module vector_mac #(
       .VECTOR_SIZE(VECTOR_SIZE),
       .WEIGHT_BITS(WEIGHT_BITS),
       .ACTIVATION_BITS(ACTIVATION_BITS),
-      .ACTIVATION_SIGN(ACTIVATION_SIGN)
+      .ACTIVATION_SIGN(ACTIVATION_SIGN),
+      .STAGES(DOT_STAGES)
   ) dot_product (
+      .clk(clk),
+      .enable(run[(DOT_STAGES > 1 ? DOT_STAGES - 2 : 0):0]),
       .weights(weight_register[CODE_BITS-1:0]),
       .activations(activations),
       .activation_signed(activation_signed),
       .dot(dot)
   );
   always_ff @(posedge clk) begin
-    if (dot_enable) dot_register <= dot;
+    if (run[DOT_STAGES-1]) dot_register <= dot;
   end
 
   logic signed [PRODUCT_BITS-1:0] product;
   if (SCALE_BITS > 0) begin : scaled
     logic [SCALE_BITS-1:0] scale, scale_register;
+    // Ready after one stage, the scale waits for the dot product.
+    logic [DOT_STAGES*SCALE_BITS-1:0] scale_line;
+    assign scale_register = scale_line[(DOT_STAGES-1)*SCALE_BITS+:SCALE_BITS];
     logic signed [PRODUCT_BITS-1:0] scaled_dot, product_register;
     logic [(WEIGHT_SCALE_BITS > 0 ? WEIGHT_SCALE_BITS : 1)-1:0] weight_scale;
     if (WEIGHT_SCALE_BITS > 0) begin : own
@@ -90,21 +98,29 @@ module vector_mac #(
     );
     scale_multiply #(
         .DOT_BITS(DOT_BITS),
-        .SCALE_BITS(SCALE_BITS)
+        .SCALE_BITS(SCALE_BITS),
+        .STAGES(SCALE_STAGES)
     ) scale_multiply (
+        .clk(clk),
+        .enable(run[DOT_STAGES+(SCALE_STAGES > 1 ? SCALE_STAGES - 2 : 0):DOT_STAGES]),
         .dot(dot_register),
         .scale(scale_register),
         .product(scaled_dot)
     );
+    for (genvar s = 1; s < DOT_STAGES; s++) begin : waiting
+      always_ff @(posedge clk) begin
+        if (run[s]) scale_line[s*SCALE_BITS+:SCALE_BITS] <= scale_line[(s-1)*SCALE_BITS+:SCALE_BITS];
+      end
+    end
     always_ff @(posedge clk) begin
-      if (dot_enable) scale_register <= scale;
-      if (product_enable) product_register <= scaled_dot;
+      if (run[0]) scale_line[SCALE_BITS-1:0] <= scale;
+      if (run[STAGES-1]) product_register <= scaled_dot;
     end
     assign product = product_zero ? '0 : product_register;
   end else begin : unscaled
     assign product = product_zero ? '0 : dot_register;
     logic unused;
-    assign unused = &{1'b0, activation_scale, product_enable};
+    assign unused = &{1'b0, activation_scale};
   end
 
   accumulator #(

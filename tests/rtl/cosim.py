@@ -41,6 +41,7 @@ class Configuration:
     latency: int | None = None
     scale_rounding: str = "up"
     fifo: int | None = None  # None: the least that holds two drains
+    stages: tuple[int, int] = (1, 1)  # of the dot product and of the scaling
 
     @property
     def arch(self) -> Arch:
@@ -55,6 +56,8 @@ class Configuration:
             "overflow": self.overflow,
             "accumulator_bits": self.accumulator or "auto",
             "accumulate_latency": self.accumulate_latency,
+            "dot_stages": self.stages[0],
+            "scale_stages": self.stages[1],
             "product_shift": self.product_shift,
             "activation_sign": self.sign,
             "scale_rounding": self.scale_rounding,
@@ -71,6 +74,8 @@ class Configuration:
         parts = [f"{self.scheme} V{self.v} L{self.lanes} D{self.depth} {self.overflow}"]
         arch = self.arch
         parts.append(f"acc{arch.accumulator_width(Scheme.parse(self.scheme))} al{self.accumulate_latency}")
+        if self.stages != (1, 1):
+            parts.append(f"stages{self.stages[0]}+{self.stages[1]}")
         if self.product_shift:
             parts.append(f"p{self.product_shift}")
         if self.sign != "both":
@@ -103,6 +108,12 @@ CONFIGURATIONS = (
     Configuration("3/3/4/4", 8, 16, 1, "saturate", 13, 1, latency=6, scale_rounding="nearest"),
     Configuration("3/3/4/4", 32, 16, 16, "wrap", 15, 2, sign="signed", fifo=33),
     Configuration("8/8/-/-", 16, 1, 1, "saturate", 18, 2, fifo=1),
+    Configuration("8/8/-/-", 16, 16, 16, "saturate", stages=(2, 1)),
+    Configuration("4/4/4/4", 16, 16, 4, "saturate", stages=(2, 2)),
+    Configuration("4/8/6/10", 8, 4, 2, "wrap", 27, 4, stages=(3, 3), sign="signed"),
+    Configuration("3/3/4/4:sp4", 32, 4, 1, "saturate", 13, 1, stages=(4, 2), sign="unsigned"),
+    Configuration("6/6/-/-", 64, 16, 2, "wrap", stages=(4, 1)),
+    Configuration("4/8/-/10", 4, 4, 3, "saturate", 22, 3, stages=(4, 3)),
 )
 
 

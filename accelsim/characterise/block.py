@@ -31,7 +31,8 @@ class Block:
     well. Words are unsigned codes. reference, of a combinational block: output word from the input words.
     sequences, of a clocked one: from all input words the output word at the end of every cycle, None before
     anything is stored; several where more than one behaviour is right. A clock edge begins each cycle and
-    meets the inputs of the one before.
+    meets the inputs of the one before. fast: mapped for delay, between registers of other blocks: the delay
+    counts the clock-to-output time of the ones and the setup time of the others.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Block:
     verilog: str
     reference: Reference | None = None
     sequences: Sequences | None = None
+    fast: bool = False
 
     @property
     def clocked(self) -> bool:

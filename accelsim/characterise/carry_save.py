@@ -14,13 +14,17 @@ a register for each stage between them. Late cuts cross few bits, so stages are 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
-from accelsim.characterise.roles import AdderCell, Roles
+from accelsim.characterise.block import index_bits
+from accelsim.characterise.roles import BRANCH_BITS, AdderCell, Roles
+from accelsim.characterise.storage import clock_gate
 
 # Arrival times in units of a plain gate's delay: they only order the bits of a column.
 FULL_ADDER_DELAY, HALF_ADDER_DELAY, CARRY_DELAY, INVERTER_DELAY = 1.8, 1.0, 1.0, 0.3
-# Of a prefix adder of n bits, in the same units: its levels, and the gates before and after them.
+# Of the prefix adder behind a tree of stages, in the same units: each level, and the gates before and after.
 PREFIX_LEVEL_DELAY, PREFIX_END_DELAY = 0.8, 1.6
 ROUNDING = 1e-6
 # A group of equal polarity is preferred if it is complete at most this much later.
@@ -42,7 +46,7 @@ class CarrySave:
     def __init__(self, width: int, roles: Roles, prefix: str = "", stage: float = math.inf) -> None:
         """stage: length of a stage, in the units of arrival times."""
         self.width = width
-        self._stage = stage
+        self._stage, self._roles = stage, roles
         self._stored: dict[tuple[str, int], str] = {}
         self._full, self._half = roles.full_adder, roles.half_adder
         self._prefix = prefix
@@ -75,7 +79,7 @@ class CarrySave:
 
     def emit(self, out: str) -> list[str]:
         """Lines that define wire [width-1:0] `out`: the tree and one carry-propagate adder."""
-        rows = self._reduce()
+        rows = self.rows
         top = self.width - 1
         operands = [f"{out}_r{k}" for k in (0, 1)]
         lines = [
@@ -84,6 +88,40 @@ class CarrySave:
         ]
         return [*self._lines, *lines, f"wire [{top}:0] {out} = {' + '.join(operands)};"]
 
+    def stages(self, out: str, count: int) -> list[str]:
+        """Lines that define wires [width-1:0] `out`0 and `out`1, whose sum is the result, in the last of
+        `count` stages: the tree and its registers, which take what comes while `en` is set."""
+        rows = [
+            [self._carried(bit, count - 1) if isinstance(bit, Bit) else bit for bit in row]
+            for row in self.rows
+        ]
+        top = self.width - 1
+        wires = [f"wire {net};" for net in self._stored.values()]
+        results = [
+            f"wire [{top}:0] {out}{k} = {{{', '.join(_text(bit) for bit in reversed(row))}}};"
+            for k, row in enumerate(rows)
+        ]
+        registers = []
+        for end in range(count - 1):
+            nets = [(net, stored) for (net, at), stored in self._stored.items() if at == end]
+            for low in range(0, len(nets), BRANCH_BITS):
+                part, name = nets[low : low + BRANCH_BITS], f"{self._prefix}r{end}_{low}"
+                taken, shown = (", ".join(pair[k] for pair in part) for k in (0, 1))
+                registers += [
+                    f"wire g{name}; {clock_gate(self._roles, f'i{name}', 'en', f'g{name}')}",
+                    f"reg [{len(part) - 1}:0] {name}; always @(posedge g{name}) {name} <= {{{taken}}}; "
+                    f"assign {{{shown}}} = {name};",
+                ]
+        return [*wires, *self._lines, *registers, *results]
+
+    @property
+    def last_stage(self) -> int:
+        """The stage, from 0, in which the adder behind the tree ends in time."""
+        latest = max((bit.arrival for row in self.rows for bit in row if isinstance(bit, Bit)), default=0.0)
+        adder = PREFIX_END_DELAY + PREFIX_LEVEL_DELAY * index_bits(self.width)
+        stage = self._stage_of(latest)
+        return stage + (latest + adder > (stage + 1) * self._stage + ROUNDING)
+
     def _net(self) -> str:
         self._nets += 1
         return f"{self._prefix}t{self._nets}"
@@ -91,20 +129,22 @@ class CarrySave:
     def _with_polarity(self, bit: Bit, true: bool) -> Bit:
         if bit.true == true:
             return bit
+        (bit,) = self._met([bit], INVERTER_DELAY)
         net = self._net()
         self._lines.append(f"wire {net} = ~{bit.net};")
         return Bit(bit.arrival + INVERTER_DELAY, bit.age, net, true)
 
     def _met(self, bits: list[Bit], delay: float) -> list[Bit]:
-        """The bits in the first stage in which all are there and what takes `delay` ends in time."""
+        """The bits in the first stage in which all are there and what takes `delay` ends in time, which is
+        before the next stage begins."""
         latest = max(bit.arrival for bit in bits)
         stage = self._stage_of(latest)
-        if latest + delay > (stage + 1) * self._stage + ROUNDING:
+        if latest + delay > (stage + 1) * self._stage - ROUNDING:
             stage += 1
         return [self._carried(bit, stage) for bit in bits]
 
     def _stage_of(self, arrival: float) -> int:
-        return math.floor(arrival / self._stage + ROUNDING)
+        return math.floor((arrival + ROUNDING / 2) / self._stage)
 
     def _carried(self, bit: Bit, stage: int) -> Bit:
         """A bit behind the registers between its stage and another."""
@@ -114,7 +154,8 @@ class CarrySave:
             bit = Bit((end + 1) * self._stage, bit.age, self._stored[bit.net, end], bit.true)
         return bit
 
-    def _reduce(self) -> list[list[Bit | int]]:
+    @cached_property
+    def rows(self) -> list[list[Bit | int]]:
         """Two rows of one bit per column, whose sum is the result."""
         constant = self._constant % (1 << self.width)
         rows: list[list[Bit | int]] = [[0] * self.width, [0] * self.width]
@@ -188,6 +229,23 @@ class CarrySave:
         if column + 1 < self.width:
             carried = Bit(carry_arrival, self._nets, carry, true != cell.carry_inverted)
             self._columns[column + 1].append(carried)
+
+
+def cut(tree: Callable[[float], CarrySave], stages: int) -> CarrySave:
+    """The tree of the shortest stage of which there are at most `stages`; tree: makes one, given that length.
+
+    In tenths of a unit, by halving, as a longer stage hardly ever takes more of them.
+    """
+    if stages == 1:
+        return tree(math.inf)
+    short, long = math.ceil(10 * FULL_ADDER_DELAY), 1000
+    while short < long:
+        middle = (short + long) // 2
+        if tree(middle / 10).last_stage < stages:
+            long = middle
+        else:
+            short = middle + 1
+    return tree(long / 10)
 
 
 def _text(bit: Bit | int) -> str:

@@ -21,6 +21,12 @@ ABC_SCRIPT = (
     "strash;{reduce}dc2;strash;&get,-n;&dch,-f;&nf,{{D}};&put;"
     "buffer,-c,-N,{fanout};topo;upsize,{{D}};dnsize,{{D}};stime,-p"
 )
+# Of fast blocks the structure is kept (the script above turns prefix adders into ripple adders), and the
+# target is shorter by a factor.
+ABC_FAST_SCRIPT = (
+    "strash;ifraig;{choices}map,{{D}};buffer,-c,-N,{fanout};topo;upsize,{{D}};dnsize,{{D}};stime,-p"
+)
+FAST_TARGET = 1 / 3
 ABC_REDUCE = "&get,-n;&fraig,-x;&put;scorr;"
 # Without adder cells whole multipliers reach abc, and its SAT-based steps do not finish on them.
 ABC_REDUCE_PLAIN_ADDERS = "ifraig;"
@@ -97,12 +103,15 @@ class Synthesiser:
                 "opt", "dfflibmap -liberty cells.lib", "opt", "techmap -map latches.v", "opt_clean",
             ]  # fmt: skip
         plain = PLAIN_FULL_ADDER in (self.roles.full_adder, self.roles.half_adder)
-        abc = ABC_SCRIPT.format(
-            reduce=ABC_REDUCE_PLAIN_ADDERS if plain else ABC_REDUCE, fanout=self.recipe.max_fanout
+        abc = (ABC_FAST_SCRIPT if block.fast else ABC_SCRIPT).format(
+            reduce=ABC_REDUCE_PLAIN_ADDERS if plain else ABC_REDUCE,
+            choices="" if plain else "dch;",
+            fanout=self.recipe.max_fanout,
         )
+        target_ps = self.target_ps * (FAST_TARGET if block.fast else 1)
         return [
             *lines,
-            f"abc -liberty cells.lib -constr abc.constr -D {self.target_ps:g} -script +{abc}",
+            f"abc -liberty cells.lib -constr abc.constr -D {target_ps:g} -script +{abc}",
             "opt_clean -purge",
             f"write_json {block.name}.json",
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -110,8 +111,8 @@ class Rounding:
     def dropped(self) -> int:
         return self.full - self.bits
 
-    def tree(self, roles: Roles) -> CarrySave:
-        tree = CarrySave(self.full + (self.dropped > 0), roles, prefix="q")
+    def tree(self, roles: Roles, stage: float = math.inf) -> CarrySave:
+        tree = CarrySave(self.full + (self.dropped > 0), roles, prefix="q", stage=stage)
         tree.product("w", self.weight_scale_bits, "a", self.activation_scale_bits, False, False)
         if self.dropped:
             tree.constant(1 << (self.dropped - 1))

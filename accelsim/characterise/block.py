@@ -31,8 +31,8 @@ class Block:
     well. Words are unsigned codes. reference, of a combinational block: output word from the input words.
     sequences, of a clocked one: from all input words the output word at the end of every cycle, None before
     anything is stored; several where more than one behaviour is right. A clock edge begins each cycle and
-    meets the inputs of the one before. fast: mapped for delay, between registers of other blocks: the delay
-    counts the clock-to-output time of the ones and the setup time of the others.
+    meets the inputs of the one before. between_registers: its delay counts the clock-to-output time of
+    registers before it and the setup time of those behind. fast: mapped for delay.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Block:
     verilog: str
     reference: Reference | None = None
     sequences: Sequences | None = None
+    between_registers: bool = False
     fast: bool = False
 
     @property

@@ -19,7 +19,7 @@ ARRAY_BITS, ARRAY_DEPTH = (64, 128, 256, 384, 512), 16
 SHALLOW_ARRAY_BITS, SHALLOW_ARRAY_DEPTHS = (64, 256, 512), (4, 8)
 DETECTORS = ((16, 3), (16, 4), (16, 6), (16, 8), (16, 9), (32, 8), (64, 4), (4, 4))
 # The lane for a short clock, in all numbers of stages: the laws between widths need fewer of them.
-STAGES, SCALE_STAGES = (1, 2, 3, 4), (1, 2, 3)
+STAGES, SCALE_STAGES, PRODUCT_STAGES = (1, 2, 3, 4), (1, 2, 3), (1, 2)
 FAST_PAIRS = tuple((weight, operand) for weight in (4, 8) for operand in (4, 5, 9))
 FAST_SIZES = ((4, 4, 5), (4, 8, 9), (64, 4, 5))
 FAST_MULTIPLIES = ((10, 4), (13, 4), (13, 8), (13, 10), (17, 4), (17, 16), (20, 8), (20, 20))
@@ -75,6 +75,6 @@ def fast_blocks(roles: Roles) -> list[Block]:
         fast.register_path(roles),
         *(fast.dot_product(roles, *dot, stages) for stages in STAGES for dot in dots),
         *(fast.scale_multiply(roles, *bits, stages) for stages in SCALE_STAGES for bits in FAST_MULTIPLIES),
-        *(fast.scale_product(roles, *bits) for bits in FAST_SCALES),
+        *(fast.scale_product(roles, *bits, stages) for stages in PRODUCT_STAGES for bits in FAST_SCALES),
         *(fast.accumulator(n - less, n) for n in FAST_ACCUMULATORS for less in NARROWER_PRODUCTS),
     ]

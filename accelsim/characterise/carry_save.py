@@ -14,6 +14,7 @@ a register for each stage between them. Late cuts cross few bits, so stages are 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
@@ -116,10 +117,12 @@ class CarrySave:
 
     @property
     def last_stage(self) -> int:
-        """The stage, from 0, in which the adder behind the tree ends in time."""
+        """The stage, from 0, in which the adder behind the tree ends in time: none where it takes longer."""
         latest = max((bit.arrival for row in self.rows for bit in row if isinstance(bit, Bit)), default=0.0)
         adder = PREFIX_END_DELAY + PREFIX_LEVEL_DELAY * index_bits(self.width)
         stage = self._stage_of(latest)
+        if adder > self._stage:
+            return sys.maxsize
         return stage + (latest + adder > (stage + 1) * self._stage + ROUNDING)
 
     def _net(self) -> str:

@@ -43,14 +43,13 @@ def scale_multiply(roles: Roles, dot_bits: int, scale_bits: int, stages: int) ->
 
 
 def scale_product(
-    roles: Roles, weight_scale_bits: int, activation_scale_bits: int, product_bits: int
+    roles: Roles, weight_scale_bits: int, activation_scale_bits: int, product_bits: int, stages: int
 ) -> Block:
-    """Unsigned product of two scales, rounded, in one stage."""
-    base = arithmetic.scale_product(roles, weight_scale_bits, activation_scale_bits, product_bits)
-    rounding = arithmetic.Rounding(weight_scale_bits, activation_scale_bits, product_bits)
-    return _in_stages(
-        base, 1, [], lambda stage: rounding.tree(roles), [*rounding.lines("r", "s"), "assign y = r;"]
-    )
+    """Unsigned product of two scales, rounded, in `stages` cycles."""
+    bits = weight_scale_bits, activation_scale_bits, product_bits
+    base, rounding = arithmetic.scale_product(roles, *bits), arithmetic.Rounding(*bits)
+    after = [*rounding.lines("r", "s"), "assign y = r;"]
+    return _in_stages(base, stages, [], lambda stage: rounding.tree(roles, stage), after)
 
 
 def accumulator(product_bits: int, bits: int) -> Block:
@@ -70,7 +69,7 @@ def accumulator(product_bits: int, bits: int) -> Block:
     block = combinational(
         FAST + base.name, FAST + base.family, {**base.columns, "kind": "1"}, base.ports, lines, base.reference
     )
-    return replace(block, fast=True)
+    return replace(block, between_registers=True, fast=True)
 
 
 def register_path(roles: Roles) -> Block:
@@ -81,7 +80,7 @@ def register_path(roles: Roles) -> Block:
         name="register_path",
         family="register_path",
         verilog=base.verilog.replace(base.name, "register_path"),
-        fast=True,
+        between_registers=True,
     )
 
 
@@ -120,7 +119,11 @@ def _in_stages(
     reference = base.reference
     assert reference is not None
     if stages == 1:
-        return replace(combinational(name, family, columns, base.ports, lines, reference), fast=True)
+        return replace(
+            combinational(name, family, columns, base.ports, lines, reference),
+            between_registers=True,
+            fast=True,
+        )
 
     def sequences(words: Mapping[str, Sequence[int]]) -> list[list[int | None]]:
         if not words["en"][0]:
@@ -133,4 +136,4 @@ def _in_stages(
         return [[None] * (stages - 1) + values[: len(values) - stages + 1]]
 
     ports = [*base.inputs, port("en", 1, "run"), *base.outputs]
-    return replace(clocked(name, family, columns, ports, lines, sequences), fast=True)
+    return replace(clocked(name, family, columns, ports, lines, sequences), between_registers=True, fast=True)

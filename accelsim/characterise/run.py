@@ -81,7 +81,7 @@ def characterise(
     with table_folder(out) as (tables, work):
         synthesise = Synthesiser(library, roles, rules, work)
         synthesise.prepare()
-        edges = edges_of(synthesise) if any(block.fast for block in blocks) else None
+        edges = edges_of(synthesise) if any(block.between_registers for block in blocks) else None
 
         def one(block: Block) -> BlockRows:
             return characterise_block(block, synthesise, process, edges)
@@ -131,12 +131,12 @@ def _circuit_of(netlist: Netlist, synthesise: Synthesiser) -> Circuit:
 def characterise_block(
     block: Block, synthesise: Synthesiser, process: Process, edges: Edges | None = None
 ) -> BlockRows:
-    """One row per stimulus; edges: for fast blocks. Raises AccelsimError where the netlist computes anything
-    but the reference."""
+    """One row per stimulus; edges: for blocks between registers. Raises AccelsimError where the netlist
+    computes anything but the reference."""
     recipe = synthesise.recipe
     netlist = synthesise(block)
     circuit = _circuit_of(netlist, synthesise)
-    if block.fast:
+    if block.between_registers:
         edges = edges or edges_of(synthesise)
         timing = static_timing(circuit, edges.launch_ps)
         delay_ps = timing.critical_ps + edges.setup_ps

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from accelsim.costs import ComponentCost, CostLibrary, Technology
 from accelsim.costs.component import ClockSinks
@@ -60,6 +61,11 @@ def technology_of(arch: Arch) -> Technology:
 def dot_bits(arch: Arch, scheme: Scheme) -> int:
     """Width of a dot product of V products of weight and activation operands."""
     return scheme.weight.bits + arch.activation_operand_bits(scheme) + (arch.vector_size - 1).bit_length()
+
+
+def period_ps(arch: Arch) -> float:
+    """Of the clock."""
+    return 1e3 / arch.clock_ghz
 
 
 def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
@@ -120,15 +126,13 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
     accumulator = arch.accumulator_width(scheme)
     pipeline_bits = dot + accumulator
     if scheme.has_scales:
-        # The scale is ready after one stage and waits for the dot product.
-        pipeline_bits += product_bits + arch.dot_stages * scheme.scale_bits
+        pipeline_bits += product_bits + scheme.scale_bits
     # A weight vector's scale stays as long as the vector; without scales of activations so does the product.
     held = not _changing(arch)
     held_scale_bits = scheme.scale_bits if held and not activation.scale.bits else 0
     parts = [
-        Part(
+        _staged(
             "dot_product",
-            "datapath",
             lanes,
             _dot_product(arch, scheme, library),
             charged_to("dot_product", but=() if _changing(arch) else (DOT_PRODUCT_OP_CHANGING,)),
@@ -151,7 +155,9 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             "accumulator",
             "datapath",
             lanes,
-            library.accumulator(accumulator, max(2, product_bits - arch.product_shift)),
+            library.accumulator(
+                accumulator, max(2, product_bits - arch.product_shift), period_ps=period_ps(arch)
+            ),
             charged_to("accumulator"),
         ),
         _register("weight_register", "datapath", lanes, weight.word_bits, library),
@@ -162,15 +168,21 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             lanes,
             pipeline_bits,
             library,
-            held_bits=arch.dot_stages * held_scale_bits,
+            held_bits=held_scale_bits,
         ),
     ]
     if scheme.has_scales:
         bits = weight.scale.bits, activation.scale.bits, scheme.scale_product_bits
-        cost = library.scale_product(*bits, held=held)
-        parts.insert(1, Part("scale_product", "datapath", lanes, cost, charged_to("scale_product")))
-        multiply = library.scale_multiply(dot, scheme.scale_bits, held=bool(held_scale_bits))
-        parts.insert(2, Part("scale_multiply", "datapath", lanes, multiply, charged_to("scale_multiply")))
+        cost = library.scale_product(*bits, held=held, stages=arch.dot_stages, period_ps=period_ps(arch))
+        parts.insert(1, _staged("scale_product", lanes, cost, charged_to("scale_product")))
+        multiply = library.scale_multiply(
+            dot,
+            scheme.scale_bits,
+            held=bool(held_scale_bits),
+            stages=arch.scale_stages,
+            period_ps=period_ps(arch),
+        )
+        parts.insert(2, _staged("scale_multiply", lanes, multiply, charged_to("scale_multiply")))
     if any(DATAFLOWS[name].weight_collector for name in arch.dataflows):
         words = arch.weight_collector_depth
         parts.append(
@@ -180,6 +192,11 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         psums = arch.lanes * accumulator
         parts.append(_register("local_accumulator", "datapath", arch.pes, psums, library))
     return parts
+
+
+def _staged(name: str, lanes: int, cost: ComponentCost, actions: Mapping[str, tuple[str, ...]]) -> Part:
+    """Logic of the lanes that may have registers inside, clocked in every cycle."""
+    return Part(name, "datapath", lanes, cost, actions, "idle" if "idle" in cost.energy_pj else None)
 
 
 def _words(arch: Arch, scheme: Scheme) -> tuple[Operand, Operand]:
@@ -200,10 +217,11 @@ def _changing(arch: Arch) -> bool:
 
 def _dot_product(arch: Arch, scheme: Scheme, library: CostLibrary) -> ComponentCost:
     shape = arch.vector_size, scheme.weight.bits, arch.activation_operand_bits(scheme)
-    held = library.dot_product(*shape, held_operand=True)
+    clock: dict[str, Any] = {"stages": arch.dot_stages, "period_ps": period_ps(arch)}
+    held = library.dot_product(*shape, held_operand=True, **clock)
     if not _changing(arch):
         return held
-    changing = library.dot_product(*shape, held_operand=False).energy_pj["op"]
+    changing = library.dot_product(*shape, held_operand=False, **clock).energy_pj["op"]
     return replace(held, energy_pj={**held.energy_pj, "op_changing": changing})
 
 
@@ -263,7 +281,7 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         largest = library.array(_MAGNITUDE_BITS, len(written) * depth)
         parts.append(Part("ppu_staging_max", "pe", pes, largest, charged_to("ppu_staging_max"), "idle"))
     if arch.psum_chain:
-        adder = library.accumulator(accumulator, accumulator)
+        adder = library.accumulator(accumulator, accumulator, period_ps=period_ps(arch))
         parts.append(Part("psum_adder", "pe", pes * lanes, adder, charged_to("psum_adder")))
     return parts
 

@@ -77,9 +77,6 @@ module vector_mac #(
   logic signed [PRODUCT_BITS-1:0] product;
   if (SCALE_BITS > 0) begin : scaled
     logic [SCALE_BITS-1:0] scale, scale_register;
-    // Ready after one stage, the scale waits for the dot product.
-    logic [DOT_STAGES*SCALE_BITS-1:0] scale_line;
-    assign scale_register = scale_line[(DOT_STAGES-1)*SCALE_BITS+:SCALE_BITS];
     logic signed [PRODUCT_BITS-1:0] scaled_dot, product_register;
     logic [(WEIGHT_SCALE_BITS > 0 ? WEIGHT_SCALE_BITS : 1)-1:0] weight_scale;
     if (WEIGHT_SCALE_BITS > 0) begin : own
@@ -90,8 +87,11 @@ module vector_mac #(
     scale_product #(
         .WEIGHT_SCALE_BITS(WEIGHT_SCALE_BITS),
         .ACTIVATION_SCALE_BITS(ACTIVATION_SCALE_BITS),
-        .SCALE_BITS(SCALE_BITS)
+        .SCALE_BITS(SCALE_BITS),
+        .STAGES(DOT_STAGES)
     ) scale_product (
+        .clk(clk),
+        .enable(run[(DOT_STAGES > 1 ? DOT_STAGES - 2 : 0):0]),
         .weight_scale(weight_scale),
         .activation_scale(activation_scale),
         .scale(scale)
@@ -107,13 +107,8 @@ module vector_mac #(
         .scale(scale_register),
         .product(scaled_dot)
     );
-    for (genvar s = 1; s < DOT_STAGES; s++) begin : waiting
-      always_ff @(posedge clk) begin
-        if (run[s]) scale_line[s*SCALE_BITS+:SCALE_BITS] <= scale_line[(s-1)*SCALE_BITS+:SCALE_BITS];
-      end
-    end
     always_ff @(posedge clk) begin
-      if (run[0]) scale_line[SCALE_BITS-1:0] <= scale;
+      if (run[DOT_STAGES-1]) scale_register <= scale;
       if (run[STAGES-1]) product_register <= scaled_dot;
     end
     assign product = product_zero ? '0 : product_register;

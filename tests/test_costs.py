@@ -137,7 +137,7 @@ def test_laws_hold_on_their_rows(library):
     """Stated errors: percents for areas at V = 16, adders and arrays, up to a quarter for small energies."""
     laws = library.laws()
     for law in laws:
-        # Of scales that hardly change little is left to be right about; clock gates come one by one, every 32 bits.
+        # Of scales that hardly change little is left to be right about; clock gates come one by one.
         calm = law["law"] in ("scale_product activity, below dnn", "scale_multiply activity, below dnn")
         gates = law["quantity"] == "energy_fj, idle"
         assert law["median_error"] <= (0.16 if calm else 0.20 if gates else 0.10), law

@@ -280,6 +280,8 @@ def parts_of(
                 if toggles is not None:
                     prices[action] *= law(toggles.by_part[part.name], toggles.weight_changes)
             energy_pj = sum(prices[action] for action in PER_STEP[part.name])
+            if part.cycle_action and part.cycle_action not in PER_STEP[part.name]:
+                energy_pj += prices[part.cycle_action]
             if part.name == "weight_register":
                 energy_pj += loads_a_step * prices["write"]
             found[part.name] = (part.cost.area_um2, energy_pj * 1e3)

@@ -46,6 +46,8 @@ def random_machine(seed: int) -> list[str]:
         "out_fifo_words": 64,
         "accumulate_latency": rng.choice([1, 2, 4]),
         "local_accumulate_latency": rng.choice([1, 2]),
+        "dot_stages": rng.choice([1, 2, 4]),
+        "scale_stages": rng.choice([1, 3]),
         "gb_banks": banks,
         "gb_bank_bits": rng.choice([64, 128, 96]),
         "pe_port_bits": rng.choice([32, 64, 128]),

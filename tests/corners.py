@@ -18,6 +18,7 @@ def see_machine(seen: Counter[str], machine: Machine) -> None:
     seen["V < L"] += arch.vector_size < arch.lanes
     seen["D = 1"] += arch.accumulation_collector_depth == 1
     seen[f"accumulate latency {arch.accumulate_latency}"] += 1
+    seen[f"dot product in {arch.dot_stages} stages, scaling in {arch.scale_stages}"] += 1
 
 
 def see_layer(seen: Counter[str], machine: Machine, program: LayerProgram) -> None:

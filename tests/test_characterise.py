@@ -21,9 +21,10 @@ from accelsim.characterise import run, stimuli
 from accelsim.characterise.block import elements, signed
 from accelsim.characterise.boolean import NotBooleanError, truth_table
 from accelsim.characterise.campaign import all_blocks
-from accelsim.characterise.carry_save import CarrySave
+from accelsim.characterise.carry_save import CarrySave, cut
 from accelsim.characterise.cells import Grid
 from accelsim.characterise.circuit import circuit_of
+from accelsim.characterise.fast import prefix_adder
 from accelsim.characterise.liberty import parse_liberty, read_liberty
 from accelsim.characterise.library import Library, read_library
 from accelsim.characterise.netlist import ONE, UNCONNECTED, ZERO, Instance, Netlist
@@ -230,6 +231,96 @@ def test_carry_save_sums_products(roles, shapes, seed, constant, polarity, rando
         tree.product(f"a{k}", a_bits, f"b{k}", b_bits, a_signed, b_signed)
         expected += (signed(a, a_bits) if a_signed else a) * (signed(b, b_bits) if b_signed else b)
     assert evaluate(tree.emit("s"), words, roles) % (1 << width) == expected % (1 << width)
+
+
+_STORED = re.compile(r"reg .*; always .* <= \{(.*)\}; assign \{(.*)\} = \w+;")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 7), st.integers(1, 7), st.integers(2, 5), st.integers(0, 1 << 30))
+def test_a_cut_tree_sums_what_entered_together(roles, size, a_bits, b_bits, stages, seed) -> None:
+    """Every bit passes as many registers as its column's others: words of different cycles never meet."""
+    bits = a_bits + b_bits + size.bit_length()
+
+    def made(stage: float) -> CarrySave:
+        tree = CarrySave(bits, roles, stage=stage)
+        for k in range(size):
+            tree.product(f"a{k}", a_bits, f"b{k}", b_bits, True, True)
+        return tree
+
+    lines = cut(made, stages).stages("x", stages)
+    random = np.random.default_rng(seed)
+    words = {
+        f"{name}{k}": int(random.integers(1 << n))
+        for k in range(size)
+        for name, n in (("a", a_bits), ("b", b_bits))
+    }
+    stored, age = [], {"1'b0": stages - 1, "1'b1": stages - 1}
+    for line in lines:
+        if found := _STORED.fullmatch(line):
+            stored += list(zip(*(found[k].split(", ") for k in (1, 2)), strict=True))
+    source = {shown: taken for taken, shown in stored}
+    assert len(source) == len(stored)
+    logic = [
+        line
+        for line in lines
+        if _PRODUCT.fullmatch(line) or _INVERTED.fullmatch(line) or _ADDER.fullmatch(line)
+    ]
+
+    def age_of(net: str) -> int:
+        return age_of(source[net]) + 1 if net in source else age[net]
+
+    for line in logic:
+        if found := _ADDER.fullmatch(line):
+            pins = dict(re.findall(r"\.(\w+)\((\w+)\)", found[3]))
+            cell = roles.full_adder if len(pins) == 5 else roles.half_adder
+            ages = {age_of(pins[pin]) for pin in cell.inputs}
+            assert len(ages) == 1
+            age |= dict.fromkeys((pins[cell.sum_pin], pins[cell.carry_pin]), ages.pop())
+        elif found := _INVERTED.fullmatch(line):
+            age[found[1]] = age_of(found[2])
+        else:
+            age[line.split()[1]] = 0
+    for row in lines[-2:]:
+        assert {age_of(net.lstrip("~")) for net in _ROW.fullmatch(row)[1].split(", ")} == {stages - 1}
+
+    def plain(line: str) -> str:
+        """Registers as wires."""
+
+        def origin(found: re.Match) -> str:
+            net = found[0]
+            while net in source:
+                net = source[net]
+            return net
+
+        return re.sub(r"\bt\d+\b", origin, line)
+
+    total = evaluate([plain(line) for line in (*logic, *lines[-2:])], words, roles)
+    products = (signed(words[f"a{k}"], a_bits) * signed(words[f"b{k}"], b_bits) for k in range(size))
+    assert (total - sum(products)) % (1 << bits) == 0
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 8, 13, 24])
+def test_prefix_adder_adds(bits: int) -> None:
+    random = np.random.default_rng(bits)
+    for a, b in random.integers(1 << bits, size=(20, 2)).tolist():
+        values: dict[str, int] = {}
+
+        def bit(net: str, values: dict[str, int] = values) -> int:
+            name, _, index = net.rstrip("]").partition("[")
+            return values[name] >> int(index) & 1 if index else values[name]
+
+        first, *levels, last = prefix_adder("a", "b", bits, "s")
+        assert first == f"wire [{bits - 1}:0] s_p = a ^ b, s_g = a & b;"
+        values |= {"s_p": a ^ b, "s_g": a & b, "1'b0": 0}
+        for line in levels:
+            made, passed = re.findall(r"wire (\S+) = ([^;]*);", line)
+            own, carried, below = re.findall(r"[\w\[\]]+", made[1])
+            values[made[0]] = bit(own) | bit(carried) & bit(below)
+            values[passed[0]] = bit(passed[1].split(" & ")[0]) & bit(passed[1].split(" & ")[1])
+        carries = re.search(r"\{(.*)\}", last)[1].split(", ")
+        total = values["s_p"] ^ sum(bit(net) << i for i, net in enumerate(reversed(carries)))
+        assert total == (a + b) % (1 << bits)
 
 
 def test_blocks_are_those_of_the_shipped_table(roles: Roles) -> None:

@@ -137,11 +137,12 @@ def test_laws_hold_on_their_rows(library):
     """Stated errors: percents for areas at V = 16, adders and arrays, up to a quarter for small energies."""
     laws = library.laws()
     for law in laws:
-        # Of scales that hardly change little is left to be right about.
+        # Of scales that hardly change little is left to be right about; clock gates come one by one.
         calm = law["law"] in ("scale_product activity, below dnn", "scale_multiply activity, below dnn")
-        # Small blocks, and what is mapped for delay: their netlists scatter most.
+        # Small blocks, and what is mapped for depth: their netlists scatter most.
         small = str(law["law"]).startswith(("vector scale", "ppu_quotient", "quick_"))
-        assert law["median_error"] <= (0.16 if calm else 0.13 if small else 0.10), law
+        gates = law["quantity"] == "energy_fj, idle"
+        assert law["median_error"] <= (0.16 if calm else 0.20 if gates else 0.13 if small else 0.10), law
         bound = LARGEST_ERROR.get(str(law["quantity"]), 0.37)
         assert law["max_error"] <= (0.57 if calm else 0.45 if small else bound), law
     tight = {(law["law"], law["quantity"]): law["max_error"] for law in laws}
@@ -161,6 +162,63 @@ def test_readme_states_the_residuals():
             assert (
                 f"| {law['law']} | {law['quantity']} | {law['formula']} | {law['rows']} | {errors} |" in text
             )
+
+
+def test_fast_blocks_meet_their_rows_and_close_where_they_say(unscaled):
+    """Every fast dot product of V = 16 at the period of its own row, in its own stages, is priced by it."""
+    seen = 0
+    for row in table_rows("datapath.csv"):
+        if row["family"] != "fast_dot" or row["vector_size"] != "16" or row["stimulus"] != "dnn_ws16":
+            continue
+        weight, operand, stages = (int(row[c]) for c in ("weight_bits", "activation_bits", "kind"))
+        if stages == 1:
+            continue  # the one for area may do
+        sizes = dict(held_operand=True, stages=stages, period_ps=float(row["delay_ps"]) * (1 + 1e-9))
+        cost = unscaled.dot_product(16, weight, operand, **sizes)
+        assert cost.area_um2 == pytest.approx(float(row["area_um2"]))
+        assert cost.energy_pj["op"] + cost.energy_pj["idle"] == pytest.approx(float(row["energy_fj"]) / 1e3)
+        assert f"netlist: mapped for delay, cut into {stages} stages" in cost.scaling
+        seen += 1
+    assert seen == 18
+
+
+def test_the_smallest_netlist_that_meets_the_period_is_priced(library):
+    """A shorter period never costs less, and is met or priced as the fastest; more cycles never slow it."""
+    calls = {
+        "dot": lambda n, p: library.dot_product(16, 8, 9, held_operand=True, stages=n, period_ps=p),
+        "multiply": lambda n, p: library.scale_multiply(17, 16, held=False, stages=min(n, 3), period_ps=p),
+        "product": lambda n, p: library.scale_product(6, 10, 0, held=True, stages=n, period_ps=p),
+        "accumulator": lambda n, p: library.accumulator(24, 24, period_ps=p),
+    }
+    for price in calls.values():
+        for stages in (1, 2, 3, 4):
+            costs = [price(stages, period) for period in (None, 3000, 1500, 1000, 800, 600, 10)]
+            areas = [cost.area_um2 for cost in costs]
+            assert areas[:-1] == sorted(areas[:-1]) and areas[0] == areas[1]
+            fastest = costs[-1].delay_ps
+            for period, cost in zip((3000, 1500, 1000, 800, 600), costs[1:-1], strict=True):
+                assert cost.delay_ps <= period or cost.delay_ps == fastest > period
+            assert fastest <= price(max(1, stages - 1), 10).delay_ps
+    one, two = (calls["dot"](n, 3000) for n in (1, 2))
+    assert two.area_um2 == pytest.approx(one.area_um2 + library.register(21).area_um2)
+    assert "1 row of registers behind it" in " ".join(two.scaling)
+
+
+@pytest.mark.parametrize("scheme", ["8/8/-/-", "4/4/4/4", "4/4/4/6", "4/8/6/10"])
+def test_lanes_of_magnet16_meet_their_clock(scheme):
+    arch = load_arch("magnet16")
+    library = CostLibrary(Technology(arch.node_nm, arch.voltage_v))
+    parts = {part.name: part for part in build_inventory(arch, Scheme.parse(scheme), library)}
+    lane = [
+        parts[name]
+        for name in ("dot_product", "scale_product", "scale_multiply", "accumulator", "psum_adder")
+        if name in parts
+    ]
+    assert len(lane) == (3 if scheme == "8/8/-/-" else 5)
+    assert all(part.cost.delay_ps <= 1e3 / arch.clock_ghz for part in lane), [
+        (p.name, p.cost.delay_ps) for p in lane
+    ]
+    assert parts["dot_product"].cycle_action == "idle"
 
 
 @pytest.mark.parametrize("held", [True, False])
@@ -361,21 +419,22 @@ def parts_of(library: CostLibrary, scheme: str, *overrides: str) -> dict[str, Pa
 
 def test_scales_of_weights_are_held_as_long_as_weights(library):
     """4/4/4/-: dot 4 + 5 + 4 = 13 bits, scale 4, product 17, psum of 24."""
+    clock = {"period_ps": 1000.0, "stages": 3}
     alone, both = parts_of(library, "4/4/4/-"), parts_of(library, "4/4/4/4")
-    assert alone["scale_multiply"].cost == library.scale_multiply(13, 4, held=True)
+    assert alone["scale_multiply"].cost == library.scale_multiply(13, 4, held=True, **clock)
     assert alone["pipeline_register"].cost == library.register(13 + 4 + 17 + 24, held_bits=4)
-    assert both["scale_multiply"].cost == library.scale_multiply(13, 8, held=False)
-    assert both["scale_product"].cost == library.scale_product(4, 4, 0, held=True)
+    assert both["scale_multiply"].cost == library.scale_multiply(13, 8, held=False, **clock)
+    assert both["scale_product"].cost == library.scale_product(4, 4, 0, held=True, **clock)
     assert both["pipeline_register"].cost == library.register(13 + 8 + 21 + 28)
-    assert both["accumulator"].cost == library.accumulator(28, 21)
+    assert both["accumulator"].cost == library.accumulator(28, 21, period_ps=1000.0)
     assert (
         parts_of(library, "4/4/4/4", "product_shift=5")["accumulator"].cost.energy_pj["add"]
         < (both["accumulator"].cost.energy_pj["add"])
     )
     changing = parts_of(library, "4/4/4/4", "dataflows=[os]")
-    assert changing["scale_product"].cost == library.scale_product(4, 4, 0, held=False)
+    assert changing["scale_product"].cost == library.scale_product(4, 4, 0, held=False, **clock)
     changing = parts_of(library, "4/4/4/-", "dataflows=[os]")
-    assert changing["scale_multiply"].cost == library.scale_multiply(13, 4, held=False)
+    assert changing["scale_multiply"].cost == library.scale_multiply(13, 4, held=False, **clock)
 
 
 def test_registers_of_a_machine_rest_where_nothing_is_stored(library):
@@ -498,6 +557,15 @@ def test_supply_below_the_energy_law_is_refused():
             "weight_bits is 0, expected a whole number 2 to 8",
         ),
         (lambda c: c.dot_product(16, 8, 10, held_operand=True), "activation_operand_bits is 10"),
+        (
+            lambda c: c.dot_product(16, 8, 8, held_operand=True, stages=5),
+            "stages is 5, expected a whole number",
+        ),
+        (
+            lambda c: c.scale_multiply(12, 8, held=True, stages=4),
+            "stages is 4, expected a whole number 1 to 3",
+        ),
+        (lambda c: c.accumulator(24, 20, period_ps=0.0), "period_ps is 0.0, expected a number above 0"),
         (lambda c: c.scale_product(11, 4, 0, held=True), "weight_scale_bits is 11"),
         (
             lambda c: c.scale_product(4, 4, 9, held=True),

@@ -131,7 +131,7 @@ def test_every_part_has_a_name_that_is_known() -> None:
 
 BAD = {
     "component 'flux' is unknown, expected one of accumulation_buffer": 'flux,,"energy, op",1,pJ,,,,\n',
-    "line 2: dot_product has no action 'dnn' on this machine, expected one of op, gated": (
+    "line 2: dot_product has no action 'dnn' on this machine, expected one of op, idle, gated": (
         'dot_product,,"energy, dnn",1,pJ,,,,\n'
     ),
     "quantity is 'energy', expected 'energy, ACTION', area,": "dot_product,,energy,1,pJ,,,,\n",
@@ -238,9 +238,10 @@ def test_one_component_s_price(component: str, sizes: list[str]) -> None:
 
 def test_the_sizes_that_a_machine_has_give_its_price() -> None:
     listed = cost_list(scheme="4/4/4/4").set_index(["component", "quantity"])["value"]
-    found = component_price("dot_product", ["W=4", "activation_operand_bits=5", "V=16"])
+    clock = ["stages=3", "period_ps=1000"]
+    found = component_price("dot_product", ["W=4", "activation_operand_bits=5", "V=16", *clock])
     assert found["energy_pj"]["op"] == listed["dot_product", "energy, op"]
-    found = component_price("dot_product", ["W=4", "A=5", "V=16", "held_operand=false"])
+    found = component_price("dot_product", ["W=4", "A=5", "V=16", "held_operand=false", *clock])
     assert found["energy_pj"]["op"] > listed["dot_product", "energy, op"]
 
 
@@ -254,6 +255,7 @@ def test_the_sizes_that_a_machine_has_give_its_price() -> None:
         ("dot_product", ["W=four"], "costs dot_product: --set W=four: expected a whole number"),
         ("dot_product", ["W=99", "A=4", "V=16"], "weight_bits is 99, expected a whole number 2 to 8"),
         ("scale_multiply", ["held=maybe"], "--set held=maybe: expected true or false"),
+        ("accumulator", ["period_ps=fast"], "costs accumulator: --set period_ps=fast: expected a number"),
         ("dram", ["kind=flux"], "kind 'flux' is unknown"),
         ("register", ["bits=8", "data=flux"], "data is 'flux', expected random or "),
     ],

@@ -29,13 +29,28 @@ needs_yosys = pytest.mark.skipif(shutil.which("yosys") is None, reason="yosys is
 # Small machines that compile in seconds: each scale kind, staged outputs, all latencies, both limits.
 QUICK = (
     Configuration("4/4/4/4:sp4", 8, 2, 3, "saturate", 13, 2, fifo=12),
-    Configuration("6/6/5/4:sp2", 8, 4, 2, "wrap", 15, 4, product_shift=1, scale_rounding="nearest", fifo=4),
     Configuration("4/4/4/4:sp3", 8, 4, 2, "saturate", 12, gating="multiply"),
+    Configuration("4/4/4/4:sp3", 4, 2, 2, "saturate", 12, gating="multiply", stages=(3, 2)),
+    Configuration("4/4/4/4:sp3", 4, 2, 2, "saturate", 12, gating="dot", stages=(2, 3)),
     Configuration("4/4/4/4:sp3", 8, 2, 3, "wrap", 10, gating="dot", fifo=24),
     Configuration("4/4/-/-", 8, 8, 2, "saturate", 10, gating="multiply", fifo=4),
     Configuration("4/8/-/10", 8, 4, 2, "saturate", 16, gating="dot", fifo=8),
     Configuration("4/8/-/10", 8, 8, 1, "saturate", 16, 1, latency=2, fifo=1, ppu_lanes=2),
     Configuration("4/4/4/4", 8, 4, 2, "saturate", 13, ppu_lanes=2, ppu_stages="fine"),
+    Configuration(
+        "6/6/5/4:sp2",
+        8,
+        4,
+        2,
+        "wrap",
+        15,
+        4,
+        product_shift=1,
+        scale_rounding="nearest",
+        fifo=4,
+        stages=(3, 2),
+    ),
+    Configuration("4/8/-/10", 8, 8, 1, "saturate", 16, 1, latency=2, fifo=1, stages=(2, 3)),
 )
 SMALL = Configuration("4/4/4/4", 4, 2, 3, "saturate", 14)
 TINY = Configuration("2/2/2/-", 2, 2, 2, "saturate", 8)

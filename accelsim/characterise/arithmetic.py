@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from accelsim.characterise.block import (
     Block,
@@ -18,20 +20,30 @@ from accelsim.characterise.carry_save import CarrySave
 from accelsim.characterise.roles import WIDEST_OR, Roles
 
 
+def operand_wires(size: int, weight_bits: int, operand_bits: int) -> list[str]:
+    """Lines that name the weights dw0, dw1, ... in `w` and the operands da0, ... in `a`."""
+    return [
+        f"wire [{weight_bits - 1}:0] dw{i} = w[{i * weight_bits + weight_bits - 1}:{i * weight_bits}]; "
+        f"wire [{operand_bits - 1}:0] da{i} = a[{i * operand_bits + operand_bits - 1}:{i * operand_bits}];"
+        for i in range(size)
+    ]
+
+
+def add_products(
+    tree: CarrySave, size: int, weight_bits: int, operand_bits: int, operand_signed: bool
+) -> None:
+    """Add the signed weights times the operands, all partial products, to a tree."""
+    for i in range(size):
+        tree.product(f"dw{i}", weight_bits, f"da{i}", operand_bits, True, operand_signed)
+
+
 def _dot_body(
     roles: Roles, size: int, weight_bits: int, operand_bits: int, operand_signed: bool
 ) -> list[str]:
     """Signed weights `w` times operands `a`, all partial products in one tree."""
     tree = CarrySave(weight_bits + operand_bits + index_bits(size), roles, prefix="d")
-    lines = []
-    for i in range(size):
-        w, a = f"dw{i}", f"da{i}"
-        lines.append(
-            f"wire [{weight_bits - 1}:0] {w} = w[{i * weight_bits + weight_bits - 1}:{i * weight_bits}]; "
-            f"wire [{operand_bits - 1}:0] {a} = a[{i * operand_bits + operand_bits - 1}:{i * operand_bits}];"
-        )
-        tree.product(w, weight_bits, a, operand_bits, True, operand_signed)
-    return [*lines, *tree.emit("s"), "assign y = s;"]
+    add_products(tree, size, weight_bits, operand_bits, operand_signed)
+    return [*operand_wires(size, weight_bits, operand_bits), *tree.emit("s"), "assign y = s;"]
 
 
 def dot_product(
@@ -78,33 +90,56 @@ def multiplier(roles: Roles, weight_bits: int, operand_bits: int) -> Block:
     )
 
 
+@dataclass(frozen=True)
+class Rounding:
+    """Product of two scales, rounded half up to `product_bits` (0: full width), saturating where rounding can
+    overflow."""
+
+    weight_scale_bits: int
+    activation_scale_bits: int
+    product_bits: int
+
+    @property
+    def full(self) -> int:
+        return self.weight_scale_bits + self.activation_scale_bits
+
+    @property
+    def bits(self) -> int:
+        return min(self.product_bits, self.full) or self.full
+
+    @property
+    def dropped(self) -> int:
+        return self.full - self.bits
+
+    def tree(self, roles: Roles, stage: float = math.inf) -> CarrySave:
+        tree = CarrySave(self.full + (self.dropped > 0), roles, prefix="q", stage=stage)
+        tree.product("w", self.weight_scale_bits, "a", self.activation_scale_bits, False, False)
+        if self.dropped:
+            tree.constant(1 << (self.dropped - 1))
+        return tree
+
+    def lines(self, out: str, total: str) -> list[str]:
+        """Lines that define `out` from the tree's sum `total`."""
+        full, bits, dropped = self.full, self.bits, self.dropped
+        largest = ((1 << self.weight_scale_bits) - 1) * ((1 << self.activation_scale_bits) - 1)
+        kept = f"{total}[{full - 1}:{dropped}]"
+        if dropped and (largest + (1 << (dropped - 1))) >> dropped >= 1 << bits:
+            kept = f"{total}[{full}] ? {{{bits}{{1'b1}}}} : {kept}"
+        return [f"wire [{bits - 1}:0] {out} = {kept};"]
+
+    def value(self, words: Mapping[str, int]) -> int:
+        product = words["w"] * words["a"]
+        if not self.dropped:
+            return product
+        return min((product + (1 << (self.dropped - 1))) >> self.dropped, (1 << self.bits) - 1)
+
+
 def scale_product(
     roles: Roles, weight_scale_bits: int, activation_scale_bits: int, product_bits: int
 ) -> Block:
-    """Unsigned product of two scales, rounded half up to `product_bits` (0: full width), saturating where
-    rounding can overflow."""
-    full = weight_scale_bits + activation_scale_bits
-    bits = min(product_bits, full) or full
-    dropped = full - bits
-    largest = ((1 << weight_scale_bits) - 1) * ((1 << activation_scale_bits) - 1)
-    tree = CarrySave(full + (dropped > 0), roles, prefix="q")
-    tree.product("w", weight_scale_bits, "a", activation_scale_bits, False, False)
-    if dropped:
-        tree.constant(1 << (dropped - 1))
-    lines = tree.emit("s_f")
-    if not dropped:
-        lines.append(f"wire [{full - 1}:0] s = s_f[{full - 1}:0];")
-    elif (largest + (1 << (dropped - 1))) >> dropped >= 1 << bits:
-        lines.append(f"wire [{bits - 1}:0] s = s_f[{full}] ? {{{bits}{{1'b1}}}} : s_f[{full - 1}:{dropped}];")
-    else:
-        lines.append(f"wire [{bits - 1}:0] s = s_f[{full - 1}:{dropped}];")
-
-    def reference(words: Mapping[str, int]) -> int:
-        product = words["w"] * words["a"]
-        if not dropped:
-            return product
-        return min((product + (1 << (dropped - 1))) >> dropped, (1 << bits) - 1)
-
+    """Unsigned product of two scales, rounded half up to `product_bits` (0: full width)."""
+    rounding = Rounding(weight_scale_bits, activation_scale_bits, product_bits)
+    bits = rounding.bits
     return combinational(
         f"sprod_w{weight_scale_bits}_a{activation_scale_bits}_sp{product_bits or 'full'}",
         "scale_product",
@@ -116,8 +151,8 @@ def scale_product(
             port("w", weight_scale_bits, "weight_scale"),
             port("a", activation_scale_bits, "activation_scale"), output(bits),
         ],
-        [*lines, "assign y = s;"],
-        reference,
+        [*rounding.tree(roles).emit("s_f"), *rounding.lines("s", "s_f"), "assign y = s;"],
+        rounding.value,
     )  # fmt: skip
 
 

@@ -31,8 +31,10 @@ class Block:
     well. Words are unsigned codes. reference, of a combinational block: output word from the input words.
     sequences, of a clocked one: from all input words the output word at the end of every cycle, None before
     anything is stored; several where more than one behaviour is right. A clock edge begins each cycle and
-    meets the inputs of the one before. quick: mapped for delay, at the cost of area. decode: the value of an
-    output word, where several words are right, as of a carry-save pair; the reference is compared with that.
+    meets the inputs of the one before. between_registers: its delay counts the clock-to-output time of
+    registers before it and the setup time of those behind. mapped_for: area, delay, or depth (synthesis.py).
+    decode: the value of an output word, where several words are right, as of a carry-save pair; the reference
+    is compared with that.
     """
 
     name: str
@@ -42,7 +44,8 @@ class Block:
     verilog: str
     reference: Reference | None = None
     sequences: Sequences | None = None
-    quick: bool = False
+    between_registers: bool = False
+    mapped_for: str = "area"
     decode: Callable[[int], int] | None = None
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accelsim.characterise import arithmetic, formats, postprocessing, stages, storage
+from accelsim.characterise import arithmetic, fast, formats, postprocessing, stages, storage
 from accelsim.characterise.block import Block
 from accelsim.characterise.roles import Roles
 
@@ -19,6 +19,16 @@ ARRAY_BITS, ARRAY_DEPTH = (64, 128, 256, 384, 512), 16
 SHALLOW_ARRAY_BITS, SHALLOW_ARRAY_DEPTHS = (64, 256, 512), (4, 8)
 MAXIMUM_SIZES, SELECT_WAYS, VECTOR_SCALE_BITS = (1, 2, 4, 8, 16), (2, 4, 8), (2, 3, 4, 6, 8, 10)
 DETECTORS = ((16, 3), (16, 4), (16, 6), (16, 8), (16, 9), (32, 8), (64, 4), (4, 4))
+# The lane for a short clock, in all numbers of stages: the laws between widths need fewer of them.
+STAGES, SCALE_STAGES, PRODUCT_STAGES = (1, 2, 3, 4), (1, 2, 3), (1, 2)
+FAST_PAIRS = tuple((weight, operand) for weight in (4, 8) for operand in (4, 5, 9))
+FAST_SIZES = ((4, 4, 5), (4, 8, 9), (64, 4, 5))
+FAST_MULTIPLIES = ((10, 4), (13, 4), (13, 8), (13, 10), (17, 4), (17, 16), (20, 8), (20, 20))
+FAST_SCALES = (
+    *((4, 4, 0), (4, 6, 0), (6, 6, 0), (6, 10, 0), (8, 8, 0), (10, 10, 0)),
+    *((4, 4, 4), (6, 10, 8), (8, 8, 8)),
+)
+FAST_ACCUMULATORS = (20, 24, 28, 32, 40)
 
 
 def all_blocks(roles: Roles) -> list[Block]:
@@ -61,4 +71,17 @@ def all_blocks(roles: Roles) -> list[Block]:
         *(postprocessing.vector_scale(a, s) for a in (3, 4, 6, 8) for s in VECTOR_SCALE_BITS),
         *(postprocessing.reciprocal(bits) for bits in VECTOR_SCALE_BITS),
         *stages.stages(roles, [(a, s) for a in (3, 4, 6, 8) for s in VECTOR_SCALE_BITS], VECTOR_SCALE_BITS),
+        *fast_blocks(roles),
+    ]
+
+
+def fast_blocks(roles: Roles) -> list[Block]:
+    """The lane's arithmetic for a short clock."""
+    dots = [*((16, weight, operand) for weight, operand in FAST_PAIRS), *FAST_SIZES]
+    return [
+        fast.register_path(roles),
+        *(fast.dot_product(roles, *dot, stages) for stages in STAGES for dot in dots),
+        *(fast.scale_multiply(roles, *bits, stages) for stages in SCALE_STAGES for bits in FAST_MULTIPLIES),
+        *(fast.scale_product(roles, *bits, stages) for stages in PRODUCT_STAGES for bits in FAST_SCALES),
+        *(fast.accumulator(n - less, n) for n in FAST_ACCUMULATORS for less in NARROWER_PRODUCTS),
     ]

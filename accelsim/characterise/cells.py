@@ -81,6 +81,24 @@ class LibraryFile:
         loads = _weights([x * self.ff for x in second], grid.loads_ff)
         return slews @ rows @ loads.T * factor
 
+    def constraint(self, group: Group, slew_ps: float) -> float:
+        """A table over two slews where both are `slew_ps`, in the file's unit."""
+        template = self.templates.get(group.argument)
+        axes = [
+            group.numbers(f"index_{k}") or (template.numbers(f"index_{k}") if template else None) or [0.0]
+            for k in (1, 2)
+        ]
+        values = np.array(group.numbers("values") or [0.0])
+        if len(values) == 1:
+            return float(values[0])
+        if len(values) != len(axes[0]) * len(axes[1]):
+            raise AccelsimError(
+                f"liberty {self.name}: table {group.kind} ({group.argument}) has {len(values)} values, "
+                f"expected {len(axes[0])} x {len(axes[1])}"
+            )
+        first, second = (_weights([x * self.ps for x in axis], [slew_ps])[0] for axis in axes)
+        return float(first @ values.reshape(len(first), len(second)) @ second)
+
 
 def _weights(known: Sequence[float], wanted: Sequence[float]) -> np.ndarray:
     """Linear interpolation as a matrix [wanted, known]; held at the low end, extrapolated a little above."""
@@ -167,6 +185,18 @@ class Cell:
                     tables += [self._mean(power, (key, "power"), self.file.fj) for key in ENERGY_TABLES]
                     found[o, i] = five_digits(np.array(tables))
         return found
+
+    def setup_ps(self, slew_ps: float) -> float:
+        """Of a flip-flop's data, the longest of both edges and all conditions, at a slew of data and clock; 0
+        where the library lists none."""
+        found = [0.0]
+        for group in self.pins[self.inputs[self.data_pin]].all("timing"):
+            if group.attributes.get("timing_type", "").startswith("setup"):
+                for key in ("rise_constraint", "fall_constraint"):
+                    table = group.first(key)
+                    if table is not None:
+                        found.append(self.file.constraint(table, slew_ps) * self.file.ps)
+        return max(found)
 
     def delay_ps(self, load_ff: float) -> float:
         """Through the first arc, mean of both edges, at the grid's typical slew."""

@@ -14,9 +14,11 @@ import numpy as np
 from accelsim.characterise import activity, stimuli
 from accelsim.characterise.block import Block
 from accelsim.characterise.campaign import all_blocks
-from accelsim.characterise.circuit import circuit_of
+from accelsim.characterise.circuit import Circuit, circuit_of
 from accelsim.characterise.clock import clock_rows
+from accelsim.characterise.fast import register_path
 from accelsim.characterise.library import Library, read_library
+from accelsim.characterise.netlist import Netlist
 from accelsim.characterise.recipe import Recipe, load_recipe
 from accelsim.characterise.roles import find_roles
 from accelsim.characterise.simulator import simulate
@@ -79,9 +81,10 @@ def characterise(
     with table_folder(out) as (tables, work):
         synthesise = Synthesiser(library, roles, rules, work)
         synthesise.prepare()
+        edges = edges_of(synthesise) if any(block.between_registers for block in blocks) else None
 
         def one(block: Block) -> BlockRows:
-            return characterise_block(block, synthesise, process)
+            return characterise_block(block, synthesise, process, edges)
 
         made = _in_order(blocks, one, jobs, progress)
         rows = [row for own in made for row in own.rows]
@@ -100,16 +103,46 @@ class BlockRows:
     activity: Rows
 
 
-def characterise_block(block: Block, synthesise: Synthesiser, process: Process) -> BlockRows:
-    """One row per stimulus. Raises AccelsimError where the netlist computes anything but the reference."""
-    library, recipe, roles = synthesise.library, synthesise.recipe, synthesise.roles
-    netlist = synthesise(block)
+@dataclass(frozen=True)
+class Edges:
+    """What registers before and after a block take of a clock period: clock-to-output and setup time."""
+
+    launch_ps: float
+    setup_ps: float
+
+
+def edges_of(synthesise: Synthesiser) -> Edges:
+    """Of the library's flip-flop, as the mapper takes it, at the loads and slews of all blocks."""
+    netlist = synthesise(register_path(synthesise.roles))
+    circuit = _circuit_of(netlist, synthesise)
+    cells = [instance.cell for instance in netlist.instances if instance.cell.kind == "flip_flop"]
+    return Edges(static_timing(circuit).critical_ps, cells[0].setup_ps(circuit.input_slew_ps))
+
+
+def _circuit_of(netlist: Netlist, synthesise: Synthesiser) -> Circuit:
+    library, recipe = synthesise.library, synthesise.recipe
     output_load_ff = recipe.output_load_ff
     if output_load_ff is None:
-        output_load_ff = roles.inverter.capacitances_ff[0]
+        output_load_ff = synthesise.roles.inverter.capacitances_ff[0]
     input_slew_ps = recipe.input_slew_ps or library.grid.slews_ps[library.grid.typical]
-    circuit = circuit_of(netlist, library, output_load_ff, input_slew_ps)
-    timing = static_timing(circuit)
+    return circuit_of(netlist, library, output_load_ff, input_slew_ps)
+
+
+def characterise_block(
+    block: Block, synthesise: Synthesiser, process: Process, edges: Edges | None = None
+) -> BlockRows:
+    """One row per stimulus; edges: for blocks between registers. Raises AccelsimError where the netlist
+    computes anything but the reference."""
+    recipe = synthesise.recipe
+    netlist = synthesise(block)
+    circuit = _circuit_of(netlist, synthesise)
+    if block.between_registers:
+        edges = edges or edges_of(synthesise)
+        timing = static_timing(circuit, edges.launch_ps)
+        delay_ps = timing.critical_ps + edges.setup_ps
+    else:
+        timing = static_timing(circuit)
+        delay_ps = timing.critical_ps
     priced, following = stimuli.stimuli_of(block), activity.stimuli_of(block)
     found = BlockRows([], [])
     for stimulus in dict.fromkeys((*priced, *following)):
@@ -123,7 +156,7 @@ def characterise_block(block: Block, synthesise: Synthesiser, process: Process) 
                 "netlist differ from the integer reference, expected none"
             )
         if stimulus in priced:
-            found.rows.append(row(block, stimulus, netlist, timing.critical_ps, switched, process))
+            found.rows.append(row(block, stimulus, netlist, delay_ps, switched, process))
         if stimulus in following:
             toggles = activity.toggles(block, words, warm_up)
             found.activity.append(activity_row(block, stimulus, toggles, switched.total_fj, process))

@@ -24,6 +24,8 @@ from accelsim.characterise.steps import SCALE_BITS, STEPS
 SEED, DETECTOR_SEED = 1234, 1
 VECTORS, WARM_UP = 600, 8
 ARRAY_VECTORS, ARRAY_WARM_UP = 256, 32
+# Before the family of a block of fast.py, whose `kind` is then its number of stages.
+FAST = "fast_"
 # Operations that held weights stay for.
 HOLD = 16
 # Cycles at the start in which every word of an array is written, whatever the stimulus.
@@ -40,15 +42,15 @@ FP4_MAGNITUDES = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
 
 
 def stimuli_of(block: Block) -> tuple[str, ...]:
+    family = block.family.removeprefix(FAST)
     if block.family == "register":
         return REGISTER_STIMULI[1:4] if block.columns["kind"] == "plain" else REGISTER_STIMULI
     if block.family == "array":
         return ("idle", "read", "write", "readwrite")
     # A scale that is held is that of weights alone.
-    held_scale = block.family == "scaling_mul" and int(block.columns["scale_product_bits"]) <= SCALE_BITS
-    if held_scale or block.family in ("dot", "scale_product"):
-        return ("uniform", "dnn", "dnn_ws16")
-    return ("uniform", "dnn")
+    held_scale = family == "scaling_mul" and int(block.columns["scale_product_bits"]) <= SCALE_BITS
+    held = ("dnn_ws16",) if held_scale or family in ("dot", "scale_product") else ()
+    return ("uniform", "dnn", *held, *(("idle",) if family != block.family and block.clocked else ()))
 
 
 def vectors_of(block: Block) -> tuple[int, int]:
@@ -63,7 +65,9 @@ def words(block: Block, stimulus: str) -> dict[str, list[int]]:
     known = (*stimuli_of(block), *activity.stimuli_of(block))
     random = np.random.default_rng(DETECTOR_SEED if detector else SEED + known.index(stimulus))
     driven = {port.name: _DRIVERS[port.role](random, port, count, stimulus) for port in block.inputs}
-    if block.family == "accumulator" and stimulus != "uniform":
+    if block.family.startswith(FAST) and stimulus == "idle":
+        driven = {name: [words[0]] * count for name, words in driven.items()}
+    if block.family.removeprefix(FAST) == "accumulator" and stimulus != "uniform":
         # Sums of products as wide as the block's, whatever the width of the accumulator.
         psum, product_bits = block.inputs[0], int(block.columns["input_bits"])
         driven[psum.name] = _pack(_ordered(STEPS.psums(product_bits), stimulus)[:count, None], psum.bits)
@@ -240,6 +244,7 @@ _DRIVERS: dict[str, Callable[[np.random.Generator, Port, int, str], list[int]]] 
     "shift": _ranged(10, 2, 0, 24, 25),
     "normalised_divisor": _divisor,
     "random": _random,
+    "run": _each(lambda i, port, stimulus: stimulus != "idle"),
     "enable": _each(lambda i, port, stimulus: stimulus.startswith("en1")),
     "write_enable": _each(lambda i, port, stimulus: stimulus in ("write", "readwrite") or i < ARRAY_FILL),
     "write_address": _each(lambda i, port, stimulus: i % (1 << port.bits)),

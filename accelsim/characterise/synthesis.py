@@ -21,11 +21,19 @@ ABC_SCRIPT = (
     "strash;{reduce}dc2;strash;&get,-n;&dch,-f;&nf,{{D}};&put;"
     "buffer,-c,-N,{fanout};topo;upsize,{{D}};dnsize,{{D}};stime,-p"
 )
-# Of quick blocks abc keeps the depth that it finds, and sizes up as far as it can.
-ABC_QUICK_SCRIPT = (
-    "strash;&get,-n;&dch;&nf,{{D}};&put;buffer,-c,-N,{fanout};topo;upsize,{{D}};dnsize,{{D}};stime,-p"
-)
-QUICK_TARGET = 1 / 3  # of the others' target
+# What a block is mapped for. Of one for delay the structure is kept (the script for area turns prefix adders
+# into ripple adders); of one for depth the depth that abc finds, and cells are sized up as far as they can.
+# Both have a target shorter by a factor.
+ABC_SCRIPTS = {
+    "area": ABC_SCRIPT,
+    "delay": (
+        "strash;ifraig;{choices}map,{{D}};buffer,-c,-N,{fanout};topo;upsize,{{D}};dnsize,{{D}};stime,-p"
+    ),
+    "depth": (
+        "strash;&get,-n;&dch;&nf,{{D}};&put;buffer,-c,-N,{fanout};topo;upsize,{{D}};dnsize,{{D}};stime,-p"
+    ),
+}
+SHORTER_TARGET = 1 / 3
 ABC_REDUCE = "&get,-n;&fraig,-x;&put;scorr;"
 # Without adder cells whole multipliers reach abc, and its SAT-based steps do not finish on them.
 ABC_REDUCE_PLAIN_ADDERS = "ifraig;"
@@ -102,10 +110,12 @@ class Synthesiser:
                 "opt", "dfflibmap -liberty cells.lib", "opt", "techmap -map latches.v", "opt_clean",
             ]  # fmt: skip
         plain = PLAIN_FULL_ADDER in (self.roles.full_adder, self.roles.half_adder)
-        abc = (ABC_QUICK_SCRIPT if block.quick else ABC_SCRIPT).format(
-            reduce=ABC_REDUCE_PLAIN_ADDERS if plain else ABC_REDUCE, fanout=self.recipe.max_fanout
+        abc = ABC_SCRIPTS[block.mapped_for].format(
+            reduce=ABC_REDUCE_PLAIN_ADDERS if plain else ABC_REDUCE,
+            choices="" if plain else "dch;",
+            fanout=self.recipe.max_fanout,
         )
-        target_ps = self.target_ps * (QUICK_TARGET if block.quick else 1)
+        target_ps = self.target_ps * (1 if block.mapped_for == "area" else SHORTER_TARGET)
         return [
             *lines,
             f"abc -liberty cells.lib -constr abc.constr -D {target_ps:g} -script +{abc}",

@@ -1,7 +1,7 @@
 """Static timing of a circuit, and the delays and energies each arc has at its slew and load.
 
-No wires, no setup times; conditional arcs averaged. Slews are the worst of a net's drivers, taken at the
-mean of both edges for the simulation.
+No wires; setup times are the caller's; conditional arcs averaged. Slews are the worst of a net's drivers,
+taken at the mean of both edges for the simulation.
 """
 
 from __future__ import annotations
@@ -54,12 +54,17 @@ def _look_up(table, slews, loads, slew, load):
 
 
 @njit(cache=True, nogil=True)
-def static_timing(c):
-    """Timing of a Circuit: arrival times, order of evaluation, delays and energies of its arcs."""
+def static_timing(c, launch_ps=0.0):
+    """Timing of a Circuit: arrival times, order of evaluation, delays and energies of its arcs.
+
+    launch_ps: when inputs change.
+    """
     instances = len(c.type_of)
     # [net, edge]: arrival and slew of the rising and the falling edge
     arrival = np.zeros((c.nets, 2))
     slew = np.full((c.nets, 2), c.input_slew_ps)
+    for net in c.inputs:
+        arrival[net, 0] = arrival[net, 1] = launch_ps
     on_clock = np.zeros(c.nets, np.uint8)
     if c.clock >= 0:
         on_clock[c.clock] = 1

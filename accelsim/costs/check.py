@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 
 from accelsim.costs.dot import DotProducts
+from accelsim.costs.fast import FastLane
 from accelsim.costs.laws import LeftOut
 from accelsim.costs.listing import FAMILY_COMPONENTS
 from accelsim.costs.logic import LogicBlocks
@@ -29,7 +30,8 @@ def check_tables(directory: Path | None = None) -> list[dict[str, object]]:
     directory = TABLES_DIR if directory is None else directory
     rows, macros = read_table(DATAPATH, directory), read_table(SRAM, directory)
     datapath = Datapath(rows)
-    logic = [*DotProducts(datapath).left_out(), *LogicBlocks(datapath).left_out()]
+    parts = DotProducts(datapath), FastLane(datapath), LogicBlocks(datapath)
+    logic = [one for part in parts for one in part.left_out()]
     alone = _alone(rows, {one.row for one in logic})
     found = [*_by_law(logic), *alone, *_by_kind(f"all of {DATAPATH.file}", logic)]
     for device in dict.fromkeys(row.text["device"] for row in macros):

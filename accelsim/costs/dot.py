@@ -74,19 +74,19 @@ class WidthGrid:
 
 
 class SizeLaw:
-    """Exponent of V above the anchor: value(16) * (V / 16)^exponent, least squares in logarithms.
+    """Exponent of V beyond the anchor: value(16) * (V / 16)^exponent, least squares in logarithms.
 
     rows: name -> (V, value over that of the same widths at the anchor).
     """
 
-    def __init__(self, quantity: str, rows: Mapping[str, tuple[float, float]]) -> None:
+    def __init__(self, name: str, quantity: str, rows: Mapping[str, tuple[float, float]]) -> None:
         self._rows = rows
         x = np.log([size / ANCHOR_SIZE for size, _ in rows.values()])
         y = np.log([ratio for _, ratio in rows.values()])
         self.exponent = float((x * y).sum() / (x * x).sum())
         errors = np.abs(np.exp(self.exponent * x - y) - 1)
         self._description = {
-            "law": "dot_product vector size above 16", "quantity": quantity,
+            "law": name, "quantity": quantity,
             "formula": f"value(16) * (V/16)^{self.exponent:.4f}", "rows": len(rows),
             "median_error": float(np.median(errors)), "max_error": float(errors.max()),
         }  # fmt: skip
@@ -102,7 +102,8 @@ class SizeLaw:
         law, quantity = (str(self._description[key]) for key in ("law", "quantity"))
         for name, (size, ratio) in self._rows.items():
             others = {other: row for other, row in self._rows.items() if other != name}
-            yield LeftOut(law, quantity, name, ratio, SizeLaw(quantity, others)(size))
+            predicted = SizeLaw(law, quantity, others)(size) if others else None
+            yield LeftOut(law, quantity, name, ratio, predicted)
 
 
 class DotProducts:
@@ -129,7 +130,7 @@ class DotProducts:
                 for size in LARGER_SIZES
                 for key, row in self._rows("dot", stimulus, size).items()
             }
-            self._sizes[quantity] = SizeLaw(label, ratios)
+            self._sizes[quantity] = SizeLaw("dot_product vector size above 16", label, ratios)
             if quantity != HELD:
                 single = {key: row[column] for key, row in self._rows("mul", stimulus, 1).items()}
                 self._single[quantity] = WidthGrid("dot_product widths, V = 1", label, single, narrowest)

@@ -14,6 +14,8 @@ COLUMNS = (
 FAMILY_COMPONENTS = {
     "mul": "dot_product", "dot": "dot_product", "scale_product": "scale_product",
     "scaling_mul": "scale_multiply",
+    "fast_dot": "dot_product", "fast_scale_product": "scale_product", "fast_scaling_mul": "scale_multiply",
+    "fast_accumulator": "accumulator", "register_path": "register",
     "accumulator": "accumulator", "acc_add": "adder", "register": "register", "array": "array",
     "zero_detect": "zero_detect", "ppu_requant": "ppu", "ppu_shift": "ppu", "ppu_relu": "ppu",
     "ppu_clip": "ppu", "ppu_bias_add": "ppu", "ppu_vmax": "other_blocks", "ppu_recip": "other_blocks",

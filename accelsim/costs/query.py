@@ -74,6 +74,8 @@ def _sizes(component: str, given: Sequence[str]) -> dict[str, Any]:
             if not text.isascii() or not text.isdigit():
                 raise AccelsimError(f"costs {component}: --set {item}: expected a whole number")
             sizes[name] = int(text[:20])
+        elif kind == "float | None":
+            sizes[name] = _number(component, item, text)
         elif kind == "bool":
             if text not in _TRUTH:
                 raise AccelsimError(f"costs {component}: --set {item}: expected true or false")
@@ -94,6 +96,13 @@ def _sizes(component: str, given: Sequence[str]) -> dict[str, Any]:
         wanted = " ".join(f"--set {_short(name) or name}=..." for name in missing)
         raise AccelsimError(f"costs {component}: sizes are missing, expected {wanted}")
     return {name: sizes[name] for name in parameters if name in sizes}
+
+
+def _number(component: str, item: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise AccelsimError(f"costs {component}: --set {item}: expected a number") from None
 
 
 def _short(name: str) -> str:

@@ -80,6 +80,8 @@ class Arch(_Strict):
     gate_on_scale_product: Gating = "none"
     accumulate_latency: int = Field(2, ge=1, le=4)
     local_accumulate_latency: int = Field(1, ge=1, le=4)
+    dot_stages: int = Field(1, ge=1, le=4)
+    scale_stages: int = Field(1, ge=1, le=3)
     ppu_lanes: int | None = Field(None, ge=1)
     ppu_stages: Literal["coarse", "fine"] = "coarse"
     ppu_latency_cycles: PpuLatency

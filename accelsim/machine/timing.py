@@ -47,9 +47,9 @@ def tile_pixels(arch: Arch, dataflow: DataflowName, output_scale_bits: int) -> i
     return min(pixels, arch.accumulation_collector_depth) if is_staged(arch, output_scale_bits) else pixels
 
 
-def write_latency(scheme: Scheme) -> int:
-    """wl: cycles from a step's issue to its psum being written; scaling the product takes one more."""
-    return 4 if scheme.has_scales else 3
+def write_latency(arch: Arch, scheme: Scheme) -> int:
+    """wl: cycles from a step's issue to its psum being written."""
+    return 2 + arch.dot_stages + (arch.scale_stages if scheme.has_scales else 0)
 
 
 def ppu_stages(arch: Arch, output_scale_bits: int) -> int:

@@ -78,8 +78,8 @@ def too_fast(arch: Arch, inventory: Sequence[Part]) -> str | None:
         return None
     period_ps = _PS_PER_NS / arch.clock_ghz
     return (
-        f"slower at {arch.node_nm:g} nm and {arch.voltage_v:g} V than the {period_ps:.0f} ps period, "
-        f"in netlists synthesized for area: {', '.join(slow)}; "
+        f"slower at {arch.node_nm:g} nm and {arch.voltage_v:g} V than the {period_ps:.0f} ps period: "
+        f"{', '.join(slow)}; "
         f"the machine reaches {highest_clock_ghz(inventory):.3g} GHz"
     )
 

@@ -71,6 +71,11 @@ def dot_bits(arch: Arch, scheme: Scheme) -> int:
     return scheme.weight.bits + arch.activation_operand_bits(scheme) + (arch.vector_size - 1).bit_length()
 
 
+def period_ps(arch: Arch) -> float:
+    """Of the clock."""
+    return 1e3 / arch.clock_ghz
+
+
 def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
     """Every part of the array, innermost scope first, with the library's own prices where it has any. Raises
     AccelsimError where no price exists."""
@@ -128,16 +133,18 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
     product_bits = dot + scheme.scale_bits
     accumulator = arch.accumulator_width(scheme)
     gating = arch.gating(scheme)
-    pipeline_bits = dot + accumulator + (product_bits + scheme.scale_bits if scheme.has_scales else 0)
-    if gating == "dot":
-        pipeline_bits += scheme.scale_bits  # the scale product waits for the dot product
+    early = gating == "dot"  # the scale product is made a cycle before the dot product begins
+    pipeline_bits = dot + accumulator
+    if scheme.has_scales:
+        pipeline_bits += product_bits + scheme.scale_bits
+    if early:
+        pipeline_bits += arch.dot_stages * scheme.scale_bits  # and waits for it
     # A weight vector's scale stays as long as the vector; without scales of activations so does the product.
     held = not _changing(arch)
     held_scale_bits = scheme.scale_bits if held and not activation.scale.bits else 0
     parts = [
-        Part(
+        _staged(
             "dot_product",
-            "datapath",
             lanes,
             _dot_product(arch, scheme, library),
             charged_to("dot_product", but=() if _changing(arch) else (DOT_PRODUCT_OP_CHANGING,)),
@@ -160,7 +167,9 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             "accumulator",
             "datapath",
             lanes,
-            library.accumulator(accumulator, max(2, product_bits - arch.product_shift)),
+            library.accumulator(
+                accumulator, max(2, product_bits - arch.product_shift), period_ps=period_ps(arch)
+            ),
             charged_to("accumulator"),
         ),
         _register("weight_register", "datapath", lanes, weight.word_bits, library),
@@ -169,10 +178,17 @@ def _datapath(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
     ]
     if scheme.has_scales:
         bits = weight.scale.bits, activation.scale.bits, scheme.scale_product_bits
-        cost = library.scale_product(*bits, held=held)
-        parts.insert(1, Part("scale_product", "datapath", lanes, cost, charged_to("scale_product")))
-        multiply = library.scale_multiply(dot, scheme.scale_bits, held=bool(held_scale_bits))
-        parts.insert(2, Part("scale_multiply", "datapath", lanes, multiply, charged_to("scale_multiply")))
+        stages = 1 if early else arch.dot_stages
+        cost = library.scale_product(*bits, held=held, stages=stages, period_ps=period_ps(arch))
+        parts.insert(1, _staged("scale_product", lanes, cost, charged_to("scale_product")))
+        multiply = library.scale_multiply(
+            dot,
+            scheme.scale_bits,
+            held=bool(held_scale_bits),
+            stages=arch.scale_stages,
+            period_ps=period_ps(arch),
+        )
+        parts.insert(2, _staged("scale_multiply", lanes, multiply, charged_to("scale_multiply")))
     if gating != "none" and scheme.scale_product_shift:
         detect = library.zero_detect(scheme.scale_bits)
         parts.append(Part("scale_zero_detect", "datapath", lanes, detect, charged_to("scale_zero_detect")))
@@ -198,6 +214,11 @@ def _operand_register(arch: Arch, activation: Operand, gating: Gating, library: 
     return _register("input_register", "datapath", arch.pes, activation.word_bits, library, data="half zero")
 
 
+def _staged(name: str, lanes: int, cost: ComponentCost, actions: Mapping[str, tuple[str, ...]]) -> Part:
+    """Logic of the lanes that may have registers inside, clocked in every cycle."""
+    return Part(name, "datapath", lanes, cost, actions, "idle" if "idle" in cost.energy_pj else None)
+
+
 def _words(arch: Arch, scheme: Scheme) -> tuple[Operand, Operand]:
     """The scheme's operands in the machine's words."""
     return scheme.weight.in_blocks(arch.vector_size), scheme.activation.in_blocks(arch.vector_size)
@@ -216,10 +237,11 @@ def _changing(arch: Arch) -> bool:
 
 def _dot_product(arch: Arch, scheme: Scheme, library: CostLibrary) -> ComponentCost:
     shape = arch.vector_size, scheme.weight.bits, arch.activation_operand_bits(scheme)
-    held = library.dot_product(*shape, held_operand=True)
+    clock: dict[str, Any] = {"stages": arch.dot_stages, "period_ps": period_ps(arch)}
+    held = library.dot_product(*shape, held_operand=True, **clock)
     if not _changing(arch):
         return held
-    changing = library.dot_product(*shape, held_operand=False).energy_pj["op"]
+    changing = library.dot_product(*shape, held_operand=False, **clock).energy_pj["op"]
     return replace(held, energy_pj={**held.energy_pj, "op_changing": changing})
 
 
@@ -286,7 +308,7 @@ def _pe(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         largest = library.array(_MAGNITUDE_BITS, len(written) * depth)
         parts.append(Part("ppu_staging_max", "pe", pes, largest, charged_to("ppu_staging_max"), "idle"))
     if arch.psum_chain:
-        adder = library.accumulator(accumulator, accumulator)
+        adder = library.accumulator(accumulator, accumulator, period_ps=period_ps(arch))
         parts.append(Part("psum_adder", "pe", pes * lanes, adder, charged_to("psum_adder")))
     return parts
 

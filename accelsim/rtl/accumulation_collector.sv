@@ -50,7 +50,7 @@ module accumulation_collector #(
 
   logic [WIDTH-1:0] drain_now;
   assign drain_now = drain_bank ? bank_psums[WIDTH+:WIDTH] : bank_psums[0+:WIDTH];
-  if (SLICES == 1) begin : whole
+  if (SLICES == 1) begin : entry_at_once
     assign drain_psums = drain_now;
     logic unused;
     assign unused = &{1'b0, drain_slice};

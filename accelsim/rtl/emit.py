@@ -99,6 +99,8 @@ def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -
         "SATURATE": int(arch.overflow != "wrap"),
         "ACCUMULATE_LATENCY": arch.accumulate_latency,
         "GATING": get_args(Gating).index(arch.gating(scheme)),
+        "DOT_STAGES": arch.dot_stages,
+        "SCALE_STAGES": arch.scale_stages,
         "OUT_BITS": written.bits,
         "OUT_SCALE_BITS": written.scale.bits,
         "SCALES_UP": int(arch.scale_rounding == "up"),

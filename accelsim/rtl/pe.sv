@@ -22,6 +22,8 @@ module pe #(
     parameter bit SATURATE = 1'b1,
     parameter int ACCUMULATE_LATENCY = 2,
     parameter int GATING = 0,  // gate_on_scale_product: 0 none, 1 multiply, 2 dot
+    parameter int DOT_STAGES = 1,
+    parameter int SCALE_STAGES = 1,  // only with scales
     parameter int OUT_BITS = 4,
     parameter int OUT_SCALE_BITS = 4,
     parameter bit SCALES_UP = 1'b1,  // 0: to nearest
@@ -106,7 +108,7 @@ module pe #(
     input  logic                              out_free,             // its entries are free in the next cycle
     input  logic [           LENGTH_BITS-1:0] out_free_entries
 );
-  localparam int WRITE_LATENCY = SCALE_BITS > 0 ? 4 : 3;
+  localparam int WRITE_LATENCY = 2 + DOT_STAGES + (SCALE_BITS > 0 ? SCALE_STAGES : 0);
   localparam int READ_AT = WRITE_LATENCY - (ACCUMULATE_LATENCY - 1);
   localparam int AS_PORT = ACTIVATION_SCALE_BITS > 0 ? ACTIVATION_SCALE_BITS : 1;
   localparam int FREE_BITS = $clog2(FIFO_WORDS + 1);
@@ -259,7 +261,9 @@ module pe #(
         .PRODUCT_SHIFT(PRODUCT_SHIFT),
         .ACCUMULATOR_BITS(ACCUMULATOR_BITS),
         .SATURATE(SATURATE),
-        .GATING(GATING)
+        .GATING(GATING),
+        .DOT_STAGES(DOT_STAGES),
+        .SCALE_STAGES(SCALE_STAGES)
     ) vector_mac (
         .clk(clk),
         .weight_load(weight_load),
@@ -267,8 +271,8 @@ module pe #(
         .activations(activations),
         .activation_scale(activation_scale),
         .activation_signed(input_signed),
-        .dot_enable(GATING == 2 ? valid_at[1] && !zero : valid_at[2] && !zero_at[2]),
-        .product_enable(valid_at[3] && !zero_at[3]),
+        .word_enable(valid_at[1] && !zero),
+        .run(valid_at[WRITE_LATENCY-1:2] & ~zero_at[WRITE_LATENCY-1:2]),
         .product_zero(GATING > 0 ? from_zero_at[WRITE_LATENCY] : zero_at[WRITE_LATENCY]),
         .psum(step_psums[lane*ACCUMULATOR_BITS+:ACCUMULATOR_BITS]),
         .psum_next(write_psums[lane*ACCUMULATOR_BITS+:ACCUMULATOR_BITS]),

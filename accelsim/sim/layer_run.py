@@ -72,7 +72,7 @@ class LayerRun:
         self.ppu_latency = timing.ppu_latency(arch, layer.written_scale_bits)
         self.passes = timing.passes(arch, program.mapping.dataflow)
         self.dataflow = DATAFLOWS[program.mapping.dataflow]
-        self.write_latency = timing.write_latency(layer.scheme)
+        self.write_latency = timing.write_latency(arch, layer.scheme)
         self.global_pe = global_pe_load(arch, layer)
         self.residency = program.residency
         self.stages_outputs = program.residency.stages_outputs

@@ -23,7 +23,10 @@ class LayerRun:
         self.has_local = self.dataflow in ("os", "ws-los")  # the steps of a psum follow each other
         in_collector = self.dataflow in ("os-lws", "os")
         self.psum_store = "accumulation_collector" if in_collector else "accumulation_buffer"
-        self.write_latency = 4 if scheme.has_scales else 3
+        # Operands, the dot product's stages, the scaling's, and the add.
+        self.write_latency = 1 + arch.dot_stages + 1
+        if scheme.has_scales:
+            self.write_latency += arch.scale_stages
         self.psum_bits = arch.accumulator_width(scheme)
         self.end: int | None = None
         self.stall_cycles = [[0 for _ in STALL_REASONS] for _ in range(arch.pes)]

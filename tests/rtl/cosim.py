@@ -44,6 +44,7 @@ class Configuration:
     fifo: int | None = None  # None: the least that holds two drains
     ppu_lanes: int | None = None
     ppu_stages: str = "coarse"
+    stages: tuple[int, int] = (1, 1)  # of the dot product and of the scaling
 
     @property
     def arch(self) -> Arch:
@@ -60,6 +61,8 @@ class Configuration:
             "accumulator_bits": self.accumulator or "auto",
             "accumulate_latency": self.accumulate_latency,
             "gate_on_scale_product": self.gating,
+            "dot_stages": self.stages[0],
+            "scale_stages": self.stages[1],
             "product_shift": self.product_shift,
             "activation_sign": self.sign,
             "scale_rounding": self.scale_rounding,
@@ -78,6 +81,8 @@ class Configuration:
         parts = [f"{self.scheme} V{self.v} L{self.lanes} D{self.depth} {self.overflow}"]
         arch = self.arch
         parts.append(f"acc{arch.accumulator_width(Scheme.parse(self.scheme))} al{self.accumulate_latency}")
+        if self.stages != (1, 1):
+            parts.append(f"stages{self.stages[0]}+{self.stages[1]}")
         if self.product_shift:
             parts.append(f"p{self.product_shift}")
         if self.sign != "both":
@@ -124,6 +129,18 @@ CONFIGURATIONS = (
     Configuration("4/8/6/10", 64, 16, 2, "wrap", 24, latency=12, ppu_lanes=2, ppu_stages="fine"),
     Configuration("3/3/4/4", 8, 16, 2, "saturate", latency=5, ppu_lanes=1),
     Configuration("4/8/-/10", 8, 32, 2, "saturate", 24, ppu_lanes=16),
+    Configuration("8/8/-/-", 16, 16, 16, "saturate", stages=(2, 1)),
+    Configuration("4/4/4/4", 16, 16, 4, "saturate", stages=(2, 2)),
+    Configuration("4/8/6/10", 8, 4, 2, "wrap", 27, 4, stages=(3, 3), sign="signed"),
+    Configuration("3/3/4/4:sp4", 32, 4, 1, "saturate", 13, 1, stages=(4, 2), sign="unsigned"),
+    Configuration("6/6/-/-", 64, 16, 2, "wrap", stages=(4, 1)),
+    Configuration("4/8/-/10", 4, 4, 3, "saturate", 22, 3, stages=(4, 3)),
+    Configuration("4/4/4/4:sp4", 16, 16, 4, "saturate", 14, gating="multiply", stages=(3, 2)),
+    Configuration("4/4/4/4:sp4", 8, 4, 2, "wrap", 13, gating="dot", stages=(2, 3)),
+    # As magnet16.
+    Configuration("8/8/-/-", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),
+    Configuration("4/4/4/4", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),
+    Configuration("4/8/6/10", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),
 )
 
 

@@ -88,7 +88,7 @@ def _run(
     load = global_pe_load(arch, layer)
     machine = parameters.Machine(
         passes=timing.passes(arch, mapping.dataflow),
-        write_latency=timing.write_latency(layer.scheme),
+        write_latency=timing.write_latency(arch, layer.scheme),
         ppu_latency=timing.ppu_latency(arch, layer.written_scale_bits),
         fifo=arch.out_fifo_words,
         crossbar_bits=arch.crossbar_bits,

@@ -19,7 +19,8 @@ from accelsim.costs.query import price_component
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine import actions
-from accelsim.machine.arch import SIZED_BY_WORKLOAD, Arch, load_arch
+from accelsim.machine.accumulator import SIZED_BY_WORKLOAD
+from accelsim.machine.arch import Arch, load_arch
 from accelsim.network import (
     DATA,
     Progress,

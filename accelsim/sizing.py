@@ -11,7 +11,8 @@ from functools import partial
 
 from accelsim.compute.accumulator import AccumulatorWidth, bits_for_data, bits_for_weights, overflows_at
 from accelsim.errors import AccelsimError
-from accelsim.machine.arch import MAX_ACCUMULATOR_BITS, SIZED_BY_WORKLOAD, Arch
+from accelsim.machine.accumulator import MAX_ACCUMULATOR_BITS, SIZED_BY_WORKLOAD
+from accelsim.machine.arch import Arch
 from accelsim.mapping.planning import plan
 from accelsim.network import Progress, RunRequest
 from accelsim.workload.layer import QuantizedLayer

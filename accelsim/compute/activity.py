@@ -104,13 +104,13 @@ def join(arch: Arch, timing: LayerTiming, computed: Computed) -> LayerActivity:
 
 
 def _access_by_lane(arch: Arch, timing: LayerTiming, counts: Counter[str]) -> None:
-    """The collector's entries that steps read and write, lane by lane: those of additions alone."""
+    """The collector's accesses in psums: those of steps that add, and whole entries in drains and chains."""
     geometry, entries = timing.layer.geometry, int(timing.stall_cycles[:, COMPUTE].sum())
     # The first addition to a psum, in each part of the reduction, starts from zero and reads nothing.
     parts = geometry.pixels * timing.mapping.c_split
     lane_groups = geometry.groups * -(-geometry.outputs_per_group // arch.lanes)
-    counts[actions.ACCUMULATION_COLLECTOR_WRITE] -= entries
-    counts[actions.ACCUMULATION_COLLECTOR_READ] -= entries - parts * lane_groups
+    other_reads = counts.pop(actions.ACCUMULATION_COLLECTOR_READ) - (entries - parts * lane_groups)
+    other_writes = counts.pop(actions.ACCUMULATION_COLLECTOR_WRITE) - entries
     added = counts[actions.ACCUMULATOR_ADD]
-    counts[actions.ACCUMULATION_COLLECTOR_PSUM_WRITE] = added
-    counts[actions.ACCUMULATION_COLLECTOR_PSUM_READ] = added - parts * geometry.K
+    counts[actions.ACCUMULATION_COLLECTOR_PSUM_WRITE] = added + arch.lanes * other_writes
+    counts[actions.ACCUMULATION_COLLECTOR_PSUM_READ] = added - parts * geometry.K + arch.lanes * other_reads

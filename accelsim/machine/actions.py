@@ -71,7 +71,7 @@ LOCAL_ACCUMULATOR_WRITE = _row("local_accumulator.write", "entries of L psums", 
 # PE.
 ACCUMULATION_COLLECTOR_READ = _row("accumulation_collector.read", "entries of L psums", "block drain chain")
 ACCUMULATION_COLLECTOR_WRITE = _row("accumulation_collector.write", "entries of L psums", "block chain")
-# Of steps, in place of entries, on a machine that gates accumulations: each lane reads and writes its own.
+# In place of entries, on a machine that gates accumulations: each lane reads and writes its own.
 ACCUMULATION_COLLECTOR_PSUM_READ = _row("accumulation_collector.psum_read", "psums", "values")
 ACCUMULATION_COLLECTOR_PSUM_WRITE = _row("accumulation_collector.psum_write", "psums", "values")
 ACCUMULATION_BUFFER_READ = _row("accumulation_buffer.read", "entries of L psums", "block drain chain")

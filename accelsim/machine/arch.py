@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,20 +15,15 @@ from accelsim.arguments import expect, texts_of
 from accelsim.errors import AccelsimError
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme, parse_residual
+from accelsim.machine.accumulator import MAX_ACCUMULATOR_BITS, POLICIES, is_known, width_of_sums
 from accelsim.machine.dataflows import DataflowName
 
-# The longest reduction of ResNet-50, 3*3*512 products: what `accumulator_bits: auto` is sized for.
-LONGEST_REDUCTION = 4608
 # What a lane holds still where its scale product is 0 (docs/counts.md, Gating); kernels and RTL go by number.
 Gating = Literal["none", "multiply", "dot"]
 _MAX_FILE_BYTES = 1 << 18
 _MOST_YAML_CHARACTERS = 1 << 19
 _DEEPEST_YAML = 20
 _MAX_NAME = 200
-MIN_ACCUMULATOR_BITS, MAX_ACCUMULATOR_BITS = 24, 62
-# Values of accumulator_bits that a workload makes a number of (sizing.py).
-SIZED_BY_WORKLOAD = ("weights", "data")
-_POLICIES = ("auto", *SIZED_BY_WORKLOAD)
 
 
 class _Strict(BaseModel):
@@ -159,10 +153,9 @@ class Arch(_Strict):
                 f"= {self.global_buffer_kb}: activations live in the rest"
             )
         bits = self.accumulator_bits
-        known = 2 <= bits <= MAX_ACCUMULATOR_BITS if isinstance(bits, int) else bits in _POLICIES
-        if not known:
+        if not is_known(bits):
             raise ValueError(
-                f"accumulator_bits is {_shown(bits)}, expected {', '.join(_POLICIES)} or 2 to "
+                f"accumulator_bits is {_shown(bits)}, expected {', '.join(POLICIES)} or 2 to "
                 f"{MAX_ACCUMULATOR_BITS}"
             )
         if self.gate_on_scale_product != "none" and (
@@ -260,7 +253,7 @@ class Arch(_Strict):
                 f"arch {self.name}: accumulator_bits is {self.accumulator_bits}, which only a workload's "
                 "values tell: expected auto or a number here"
             )
-        width = _width_of_sums(scheme, self.activation_sign, self.product_shift)
+        width = width_of_sums(scheme, self.activation_sign, self.product_shift)
         if width > MAX_ACCUMULATOR_BITS:
             raise AccelsimError(
                 f"arch {self.name}, scheme {scheme}: accumulator_bits auto gives {width}, "
@@ -291,17 +284,6 @@ class Arch(_Strict):
                     f"{where}: out_fifo_words is {self.out_fifo_words}, expected "
                     f"at least {need} (d-tile of {self.accumulation_collector_depth} x vector_size / lanes)"
                 )
-
-
-@cache
-def _width_of_sums(
-    scheme: Scheme, activation_sign: Literal["both", "signed", "unsigned"], product_shift: int
-) -> int:
-    """Bits that hold LONGEST_REDUCTION worst-case products; the mapper asks for every candidate."""
-    signs = {"both": (True, False), "signed": (True,), "unsigned": (False,)}[activation_sign]
-    qmax_a = max(scheme.activation.of_sign(signed).qmax for signed in signs)
-    bound = LONGEST_REDUCTION * scheme.weight.qmax * qmax_a * scheme.max_scale_product
-    return max(MIN_ACCUMULATOR_BITS, (bound >> product_shift).bit_length() + 1)
 
 
 def presets() -> list[str]:

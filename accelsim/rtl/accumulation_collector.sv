@@ -68,7 +68,7 @@ module accumulation_collector #(
       end
     end
     assign step_psums = read_register;
-  end else begin : whole
+  end else begin : together
     delay #(
         .WIDTH (WIDTH),
         .CYCLES(ACCUMULATE_LATENCY - 1)

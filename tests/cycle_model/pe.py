@@ -158,14 +158,20 @@ class Pe:
     def _count_by_lane(self, step: Step, action: str, lanes: int) -> None:
         """An entry, or as many psums of it as there are lanes that add, where the machine gates additions."""
         if self.arch.gate_on_scale_product == "none":
-            step.run.count(f"{step.run.psum_store}.{action}")
+            self._count_entry(step.run, action)
         else:
             step.run.count(f"{step.run.psum_store}.psum_{action}", lanes)
+
+    def _count_entry(self, run: LayerRun, action: str) -> None:
+        if self.arch.gate_on_scale_product == "none":
+            run.count(f"{run.psum_store}.{action}")
+        else:
+            run.count(f"{run.psum_store}.psum_{action}", self.arch.lanes)
 
     def read_for_chain(self, piece: Piece) -> list[int]:
         """The next entry of a piece on its way to the next PE."""
         run = self.runs[piece.tile.layer]
-        run.count(f"{run.psum_store}.read")
+        self._count_entry(run, "read")
         entry = self._entry(piece.tile, piece.first_entry + piece.sent)
         piece.sent += 1
         return entry[: len(piece.tile.channels)]
@@ -176,8 +182,8 @@ class Pe:
         entry = self._entry(piece.tile, piece.first_entry + index)
         for lane, psum in enumerate(psums):
             entry[lane] = run.accumulate(psum, entry[lane])
-        run.count(f"{run.psum_store}.read")
-        run.count(f"{run.psum_store}.write")
+        self._count_entry(run, "read")
+        self._count_entry(run, "write")
         run.count("psum_adder.add", len(psums))
 
     # ------------------------------------------------------------------------------------------------ drain
@@ -224,7 +230,7 @@ class Pe:
         if step.slice:
             return
         if step.format == 0:
-            run.count(f"{run.psum_store}.read")  # the entry stays addressed while its slices are taken
+            self._count_entry(run, "read")  # the entry stays addressed while its slices are taken
         if tile.staged_away:
             run.count("ppu_staging.write")
             return

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelsim.arguments import check_gated, check_progress, expect, list_of, shown, texts_of
+from accelsim.arguments import check_gated, check_progress, expect, list_of, texts_of
 from accelsim.compute.bits import DEFAULT_WIDTHS, check_widths
 from accelsim.costs import CostLibrary, Technology
 from accelsim.costs.check import check_tables
@@ -19,18 +19,14 @@ from accelsim.costs.query import price_component
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine import actions
-from accelsim.machine.accumulator import SIZED_BY_WORKLOAD
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
 from accelsim.network import (
     DATA,
     Progress,
-    RunRequest,
     choose_mapping,
-    float_outputs,
     measure_network,
     run_network,
 )
-from accelsim.open import open_workload
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.workload import Workload
 from accelsim.report.accelergy import tables_of
@@ -38,9 +34,16 @@ from accelsim.report.bits import BitsResult
 from accelsim.report.comparison import comparison_table
 from accelsim.report.explain import accelergy_entries, price_list
 from accelsim.report.frequency import frequencies
-from accelsim.report.inventory import Part, build_inventory
 from accelsim.report.library import Costs, library_of, tables_folder
 from accelsim.report.results import Comparison, RunResult
+from accelsim.request import (
+    inventory_of,
+    machine_of,
+    request_of,
+    scheme_of,
+    sized_machine,
+    workload_of,
+)
 from accelsim.sizing import size_accumulators
 
 if TYPE_CHECKING:
@@ -79,7 +82,7 @@ def run(
     Raises AccelsimError on bad input, with one clear line.
     """
     check_progress(progress)
-    request = _request(
+    request = request_of(
         trace,
         arch,
         scheme,
@@ -110,16 +113,16 @@ def compare(
 ) -> Comparison:
     """Simulate a workload at several schemes; savings are against the first. Raises as `run` does."""
     given = list_of(schemes, "compare: schemes", "schemes such as ['8/8/-/-', '4/4/4/4']")
-    wanted = [_scheme(scheme) for scheme in given]
+    wanted = [scheme_of(scheme) for scheme in given]
     if not wanted:
         raise AccelsimError("compare: no scheme given, expected at least one such as 8/8/-/-")
     if len(set(wanted)) != len(wanted):
         raise AccelsimError(f"compare: a scheme is given twice in {', '.join(map(str, wanted))}")
     check_progress(progress)
-    machine = _machine(arch, overrides)
+    machine = machine_of(arch, overrides)
     for scheme in wanted:
         machine.check_scheme(scheme)  # all of them, before anything is opened or run
-    first = _request(
+    first = request_of(
         trace,
         machine,
         wanted[0],
@@ -157,7 +160,7 @@ def bits(
     """
     wanted = check_widths(widths)
     check_progress(progress)
-    request = _request(trace, arch, scheme, overrides, options, costs)
+    request = request_of(trace, arch, scheme, overrides, options, costs)
     return measure_network(size_accumulators(request, progress), wanted, progress)
 
 
@@ -189,7 +192,7 @@ def cost_table(
     import pandas as pd
 
     expect(component, (str, type(None)), "component", "a name, or None")
-    return pd.DataFrame(library_of(_machine(arch, ()), costs).rows(component))
+    return pd.DataFrame(library_of(machine_of(arch, ()), costs).rows(component))
 
 
 def check_costs(costs: Costs | None = None) -> pd.DataFrame:
@@ -208,7 +211,7 @@ def component_price(
     rests on: scaling, laws with their errors, source (docs/costs.md). Raises AccelsimError."""
     expect(component, str, "component", "a name")
     given = texts_of(sizes, "sizes", "KEY=VALUE")
-    return price_component(library_of(_machine(arch, ()), costs), component, given)
+    return price_component(library_of(machine_of(arch, ()), costs), component, given)
 
 
 def cost_list(
@@ -220,7 +223,7 @@ def cost_list(
 ) -> pd.DataFrame:
     """What one instance of every part of a machine costs at a scheme, in the columns of `cost_table`; written
     to a CSV file, and changed, it is an argument `costs`. Raises AccelsimError."""
-    inventory, library = _inventory(_machine(arch, overrides), _scheme(scheme), costs)
+    inventory, library = inventory_of(machine_of(arch, overrides), scheme_of(scheme), costs)
     return price_list(inventory, library.technology)
 
 
@@ -233,8 +236,8 @@ def clock_table(
 ) -> pd.DataFrame:
     """The highest clock of every part of a machine at its node and supply, the slowest first: that is the
     machine's. Raises AccelsimError, also for a supply outside the delay law's range."""
-    machine = _machine(arch, overrides)
-    inventory, library = _inventory(machine, _scheme(scheme), costs)
+    machine = machine_of(arch, overrides)
+    inventory, library = inventory_of(machine, scheme_of(scheme), costs)
     library.check_delay_law()
     return frequencies(machine, inventory)
 
@@ -247,8 +250,8 @@ def accelergy_tables(
     costs: Costs | None = None,
 ) -> dict[str, str]:
     """The same as Accelergy's tables: the text of ERT.yaml and ART.yaml. Raises AccelsimError."""
-    machine = _machine(arch, overrides)
-    inventory, _ = _inventory(machine, _scheme(scheme), costs)
+    machine = machine_of(arch, overrides)
+    inventory, _ = inventory_of(machine, scheme_of(scheme), costs)
     return tables_of(accelergy_entries(inventory, machine.name), machine.clock_ghz)
 
 
@@ -297,7 +300,7 @@ def explain_mapping(
     import pandas as pd
 
     expect(layer, str, "layer", "a layer's name")
-    request = _request(trace, arch, scheme, overrides, options, costs, gated_fraction=0.0)
+    request = request_of(trace, arch, scheme, overrides, options, costs, gated_fraction=0.0)
     request.workload.layer(layer)
     request = size_accumulators(replace(request, gated_fraction=None))
     residency, choice = choose_mapping(request, layer)
@@ -341,8 +344,8 @@ def emit_rtl(
     """
     from accelsim.rtl.emit import emit
 
-    opened, wanted = _open(trace), _scheme(scheme)
-    machine = _sized(opened, arch, wanted, overrides)
+    opened, wanted = workload_of(trace), scheme_of(scheme)
+    machine = sized_machine(opened, arch, wanted, overrides)
     name = opened.layers[0].name if layer is None else layer
     words = opened.quantized_layer(name, wanted, machine.vector_size)
     return emit(machine, wanted, words, out)
@@ -364,74 +367,8 @@ def synthesise_rtl(
     """
     from accelsim.rtl.synth import compare_area, synth, synth_frame
 
-    wanted = _scheme(scheme)
-    machine = _sized(trace, arch, wanted, overrides)
+    wanted = scheme_of(scheme)
+    machine = sized_machine(trace, arch, wanted, overrides)
     rows = synth(out, liberty)
     library = library_of(machine, costs)
     return synth_frame(rows), compare_area(rows, machine, wanted, library)
-
-
-def _request(
-    trace: str | Path | Workload,
-    arch: str | Path | Arch,
-    scheme: str | Scheme,
-    overrides: Sequence[str],
-    options: QuantizeOptions | None,
-    costs: Costs | None,
-    *,
-    gated_fraction: float | None = None,
-    **kept: Any,
-) -> RunRequest:
-    """What is asked for, opened and read; the same scheme for every layer, `kept` as it is. May raise."""
-    workload, machine, wanted = _open(trace), _machine(arch, overrides), _scheme(scheme)
-    machine.check_scheme(wanted)  # before floats are convolved for the SQNR
-    expect(options, (QuantizeOptions, type(None)), "options", "QuantizeOptions, or None")
-    return RunRequest(
-        workload,
-        machine,
-        (wanted,) * len(workload.layers),
-        library_of(machine, costs),
-        options,
-        float_outputs(workload) if gated_fraction is None else {},
-        gated_fraction=gated_fraction,
-        **kept,
-    )
-
-
-def _open(trace: str | Path | Workload) -> Workload:
-    if isinstance(trace, (str, Path)):
-        return open_workload(trace)
-    if not hasattr(trace, "quantized_layer"):
-        raise AccelsimError(f"trace is {shown(trace)}, expected a path, a name or an open workload")
-    return trace
-
-
-def _machine(arch: str | Path | Arch, overrides: Sequence[str]) -> Arch:
-    changes = texts_of(overrides, "overrides", "KEY=VALUE")
-    if not isinstance(arch, Arch):
-        return load_arch(arch, changes)
-    if changes:
-        raise AccelsimError("overrides apply to an arch given by name or file, not to an Arch object")
-    return arch
-
-
-def _sized(
-    trace: str | Path | Workload, arch: str | Path | Arch, scheme: Scheme, overrides: Sequence[str]
-) -> Arch:
-    """The machine of the trace at a scheme; the trace is opened only where it sizes accumulators."""
-    machine = _machine(arch, overrides)
-    machine.check_scheme(scheme)
-    if machine.accumulator_bits not in SIZED_BY_WORKLOAD:
-        return machine
-    request = _request(trace, machine, scheme, (), None, None, gated_fraction=0.0)
-    return size_accumulators(replace(request, gated_fraction=None)).arch
-
-
-def _inventory(machine: Arch, scheme: Scheme, costs: Costs | None) -> tuple[list[Part], CostLibrary]:
-    machine.check_scheme(scheme)
-    library = library_of(machine, costs)
-    return build_inventory(machine, scheme, library), library
-
-
-def _scheme(scheme: str | Scheme) -> Scheme:
-    return scheme if isinstance(scheme, Scheme) else Scheme.parse(scheme)

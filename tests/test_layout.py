@@ -141,7 +141,7 @@ def test_only_the_report_knows_counts_and_prices() -> None:
 
 
 def test_one_reader_of_yaml_and_one_simpy_clock() -> None:
-    assert {name for name in SOURCES if "yaml" in imports(name)} == {"accelsim.machine.arch"}
+    assert {name for name in SOURCES if "yaml" in imports(name)} == {"accelsim.machine.plain_yaml"}
     simpy_users = {name for name in SOURCES if "simpy" in {module.split(".")[0] for module in imports(name)}}
     assert simpy_users == {"accelsim.sim.clock"}
 

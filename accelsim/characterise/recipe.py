@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from accelsim.errors import AccelsimError
-from accelsim.machine.arch import load_yaml as load_yaml
+from accelsim.machine.plain_yaml import load_yaml
 
 RECIPES = "accelsim.characterise.recipes"
 

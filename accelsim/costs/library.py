@@ -3,44 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from accelsim.costs import tables
-from accelsim.costs.activity import ActivityLaws
 from accelsim.costs.clock import ClockCells, ClockWire
 from accelsim.costs.component import BlockCost, Branch, ClockSinks, ComponentCost, require_count
-from accelsim.costs.dot import CHANGING, HELD, DotProducts
-from accelsim.costs.fast import DOT_STAGES, PRODUCT_STAGES, SCALE_STAGES, FastLane
+from accelsim.costs.lane_prices import LanePrices
 from accelsim.costs.listing import list_constants
-from accelsim.costs.logic import ARRAY_DEPTHS, REGISTER_BITS, REGISTER_DATA, LogicBlocks
-from accelsim.costs.netlists import AREA, FAST, Netlist, choose
+from accelsim.costs.logic import ARRAY_DEPTHS, REGISTER_BITS, REGISTER_DATA
+from accelsim.costs.logic_prices import require_positive
 from accelsim.costs.own import OwnPrice, OwnPrices
-from accelsim.costs.ppu import Clock, PpuStages
-from accelsim.costs.scaling import LogicScaling, SramScaling
+from accelsim.costs.ppu_prices import PpuPrices
+from accelsim.costs.scaling import SramScaling
 from accelsim.costs.sram import FITTED_KIB, FITTED_WIDTH_BITS, SramMacros
-from accelsim.costs.tables import Datapath, Row, read_table, sources
+from accelsim.costs.tables import TABLES_DIR, sources
 from accelsim.costs.technology import Technology
 from accelsim.errors import AccelsimError
 
-REQUANT_BITS = 16
 UM_PER_MM = 1e3
-SYSTEM_KEYS = (
-    "dram_lpddr4",
-    "wire_capacitance",
-    "wire_activity",
-    "clock_wire_capacitance",
-    "cacti_cell_area",
-    "sram_energy_node_exponent",
-    "sram_leakage_node_exponent",
-    "sram_finfet_leakage",
-    "area_exponent_below_7nm",
-    "energy_exponent_below_7nm",
-)
 
 
-class CostLibrary:
+class CostLibrary(LanePrices, PpuPrices):
     """Prices at one technology, from the tables in `tables_dir` (default: those of the package).
 
     own: of parts of a machine, in place of the tables'; `build_inventory` (report/inventory.py) takes them.
@@ -49,191 +33,11 @@ class CostLibrary:
     def __init__(
         self, technology: Technology, tables_dir: Path | None = None, own: Iterable[OwnPrice] = ()
     ) -> None:
-        directory = tables.TABLES_DIR if tables_dir is None else Path(tables_dir)
-        self.technology = technology
+        super().__init__(technology, TABLES_DIR if tables_dir is None else Path(tables_dir))
         self.own = OwnPrices(own, technology)
-        self._tables: dict[str, list[Row]] = {
-            "datapath": read_table(tables.DATAPATH, directory),
-            "activity": read_table(tables.ACTIVITY, directory),
-            "clock_cells": read_table(tables.CLOCK_CELLS, directory),
-            "sram": read_table(tables.SRAM, directory),
-            "sram_area": read_table(tables.SRAM_AREA, directory),
-            "bitcell": read_table(tables.BITCELL, directory),
-            "logic_scaling": read_table(tables.LOGIC_SCALING, directory),
-            "system": read_table(tables.SYSTEM, directory),
-        }
-        self._system = {row.text["key"]: row for row in self._tables["system"]}
-        missing = [key for key in SYSTEM_KEYS if key not in self._system]
-        if missing:
-            raise AccelsimError(f"cost table {directory / tables.SYSTEM.file}: row '{missing[0]}' is missing")
-        self._datapath = Datapath(self._tables["datapath"])
-        self._dots = DotProducts(self._datapath)
-        self._activity = ActivityLaws(self._tables["activity"])
-        self._logic = LogicBlocks(self._datapath)
         self._clock_cells = ClockCells(self._tables["clock_cells"])
-        self._ppu_stages = PpuStages(self._datapath)
-        self._fast = FastLane(self._datapath)
         self._macros = SramMacros(self._tables["sram"], technology.sram_device)
-        self._logic_scaling = LogicScaling(self._tables["logic_scaling"], self._system)
         self._sram_scaling = SramScaling(self._tables["bitcell"], self._system, self._logic_scaling)
-
-    # -- lanes ---------------------------------------------------------------------------------------------
-    # `period_ps`: the clock period at the technology. The netlist mapped for area is priced where it meets it
-    # or there is none, else the smallest that does, or the fastest where none does. Delays are those of the
-    # slowest stage, with the registers around it.
-    def dot_product(
-        self,
-        vector_size: int,
-        weight_bits: int,
-        activation_operand_bits: int,
-        *,
-        held_operand: bool,
-        stages: int = 1,
-        period_ps: float | None = None,
-    ) -> ComponentCost:
-        """Signed vector_size x weight_bits x activation_operand_bits in `stages` cycles. `held_operand`:
-        weights stay for 16 operations. Actions op and gated (operands do not change, nothing switches);
-        with registers between stages also idle, in every cycle."""
-        require_count("dot_product", "vector_size", vector_size, 1, 128)
-        require_count("dot_product", "weight_bits", weight_bits, 2, 8)
-        require_count("dot_product", "activation_operand_bits", activation_operand_bits, 2, 9)
-        require_count("dot_product", "stages", stages, 1, max(DOT_STAGES))
-        sizes = vector_size, weight_bits, activation_operand_bits
-        bits = weight_bits + activation_operand_bits + (vector_size - 1).bit_length()
-        netlists = [
-            Netlist(
-                AREA, 1, self._dots.cost(*sizes, held_operand=held_operand), self._dots.rows(held_operand)
-            )
-        ]
-        for count in range(1, stages + 1):
-            dots = self._fast.dots[count]
-            fast = dots.cost(*sizes, held_operand=held_operand)
-            netlists.append(Netlist(FAST, count, fast, dots.rows(_stimulus(held_operand))))
-        notes = ["widths not synthesized: by the partial-product law through the neighbouring rows"]
-        if min(weight_bits, activation_operand_bits) == 2:
-            notes.append("2-bit operands are mostly zero under this stimulus: energy close to nothing")
-        cost = self._in_stages(
-            "dot_product", netlists, bits, stages, period_ps, notes, _stimulus(held_operand)
-        )
-        over = _changing_over_held(lambda held: self._dots.cost(*sizes, held_operand=held))
-        law = self._activity.dot_product(*sizes, held=held_operand, changing_over_held=over)
-        return replace(cost, activity={"op": law})
-
-    def zero_detect(self, bits: int) -> ComponentCost:
-        """All-zero detect of `bits` bits (an OR tree). Action op."""
-        require_count("zero_detect", "bits", bits, 1, 4096)
-        return self._logic_cost("zero_detect", self._logic.zero_detect(bits), self._logic.rows("zero_detect"))
-
-    def scale_product(
-        self,
-        weight_scale_bits: int,
-        activation_scale_bits: int,
-        scale_product_bits: int,
-        *,
-        held: bool,
-        stages: int = 1,
-        period_ps: float | None = None,
-    ) -> ComponentCost:
-        """Product of the two scales, rounded to `scale_product_bits` (0 = full width). 0 bits = absent side;
-        with one side alone only rounding costs anything (priced as an adder). In `stages` cycles, as the dot
-        product beside it. held: weight scales stay for 16 operations. Action op; with registers also idle."""
-        require_count("scale_product", "weight_scale_bits", weight_scale_bits, 0, 10)
-        require_count("scale_product", "activation_scale_bits", activation_scale_bits, 0, 10)
-        full = weight_scale_bits + activation_scale_bits
-        require_count("scale_product", "scale_product_bits", scale_product_bits, 0, full)
-        require_count("scale_product", "stages", stages, 1, max(DOT_STAGES))
-        bits = weight_scale_bits, activation_scale_bits, scale_product_bits or full
-        block = self._logic.scale_product(*bits, held=held)
-        netlists = [Netlist(AREA, 1, block, self._logic.rows("scale_product"))]
-        if weight_scale_bits and activation_scale_bits:
-            for count in PRODUCT_STAGES[:stages]:
-                fast = self._fast.scale_product(*bits, stages=count, held=held)
-                netlists.append(Netlist(FAST, count, fast, self._fast.rows("scale_product", count)))
-        # A weight's scale alone stays as long as it.
-        data = "held" if held and not activation_scale_bits else "random"
-        cost = self._in_stages(
-            "scale_product", netlists, bits[2], stages, period_ps, (), _stimulus(held), data
-        )
-        if not weight_scale_bits or not activation_scale_bits:
-            return cost
-        over = _changing_over_held(lambda held: self._logic.scale_product(*bits, held=held))
-        law = self._activity.held_or_changing("scale_product", *bits[:2], held=held, changing_over_held=over)
-        return replace(cost, activity={"op": law})
-
-    def scale_multiply(
-        self,
-        dot_bits: int,
-        scale_bits: int,
-        *,
-        held: bool,
-        stages: int = 1,
-        period_ps: float | None = None,
-    ) -> ComponentCost:
-        """Signed dot product times unsigned scale, full product, in `stages` cycles. held: the scale stays
-        for 16 operations, as that of weights alone does. Action op; with stage registers also idle."""
-        require_count("scale_multiply", "dot_bits", dot_bits, 2, 32)
-        require_count("scale_multiply", "scale_bits", scale_bits, 1, 20)
-        require_count("scale_multiply", "stages", stages, 1, max(SCALE_STAGES))
-        block = self._logic.scale_multiply(dot_bits, scale_bits, held=held)
-        netlists = [Netlist(AREA, 1, block, self._logic.rows("scaling_mul"))]
-        for count in range(1, stages + 1):
-            fast = self._fast.scale_multiply(dot_bits, scale_bits, stages=count, held=held)
-            netlists.append(Netlist(FAST, count, fast, self._fast.rows("scaling_mul", count)))
-        cost = self._in_stages(
-            "scale_multiply", netlists, dot_bits + scale_bits, stages, period_ps, (), _stimulus(held)
-        )
-        bits = dot_bits, scale_bits
-        over = _changing_over_held(lambda held: self._logic.scale_multiply(*bits, held=held))
-        law = self._activity.held_or_changing("scale_multiply", *bits, held=held, changing_over_held=over)
-        return replace(cost, activity={"op": law})
-
-    def accumulator(self, bits: int, product_bits: int, *, period_ps: float | None = None) -> ComponentCost:
-        """One partial sum plus a product of `product_bits`, saturated. Action add."""
-        require_count("accumulator", "bits", bits, 2, 128)
-        require_count("accumulator", "product_bits", product_bits, 2, 128)
-        netlists = [
-            Netlist(AREA, 1, self._logic.accumulator(bits, product_bits), self._logic.rows("accumulator")),
-            Netlist(FAST, 1, self._fast.accumulator(bits, product_bits), self._fast.rows("accumulator")),
-        ]
-        cost = self._in_stages("accumulator", netlists, bits, 1, period_ps, (), CHANGING)
-        wider, narrower = max(bits, product_bits), min(bits, product_bits)
-        return replace(cost, activity={"add": self._activity.accumulator(wider, narrower)})
-
-    def _in_stages(
-        self,
-        component: str,
-        netlists: Sequence[Netlist],
-        result_bits: int,
-        stages: int,
-        period_ps: float | None,
-        notes: Sequence[str],
-        stimulus: str,
-        data: str = "random",
-    ) -> ComponentCost:
-        """The chosen one of `netlists` as a component of `stages` cycles."""
-        if period_ps is not None:
-            _require_positive(component, "period_ps", period_ps, math.inf)
-        delay = self._logic_scaling.factors(self.technology, self._datapath.node_nm, self._datapath.vdd_v)[3]
-        whole = [
-            own.in_stages(stages, self._logic.register(result_bits, data), self._fast.registers_ps)
-            for own in netlists
-        ]
-        chosen = choose(whole, None if period_ps is None else period_ps / delay)
-        said = (
-            *notes,
-            chosen.said(stages),
-            f"registers around a stage: {self._fast.registers_ps * delay:.0f} ps",
-        )
-        cost = self._logic_cost(component, chosen.block, chosen.rows, notes=said, stimulus=stimulus)
-        idle_fj = chosen.block.energy_fj.get("idle", 0.0)
-        if not idle_fj:
-            return cost
-        # As many gates as idle like those of a register, each taken for full.
-        one = self._logic.register(REGISTER_BITS)
-        gates = idle_fj / one.energy_fj["idle"]
-        area = one.area_um2 * cost.area_um2 / chosen.block.area_um2
-        branch = Branch(gates * REGISTER_BITS, area / REGISTER_BITS)
-        return replace(cost, clock=ClockSinks(gates=gates, branch=branch, action="op"))
 
     # -- storage of flip-flops and latches ------------------------------------------------------------------
     def register(self, bits: int, *, held_bits: int = 0, data: str = "random") -> ComponentCost:
@@ -304,104 +108,6 @@ class CostLibrary:
             clock=ClockSinks(macros=math.ceil(banks) * math.ceil(width_bits / FITTED_WIDTH_BITS)),
         )
 
-    # -- post-processing ------------------------------------------------------------------------------------
-    def ppu(
-        self,
-        lanes: int,
-        accumulator_bits: int,
-        output_bits: int,
-        *,
-        stages: str = "coarse",
-        period_ps: float | None = None,
-    ) -> ComponentCost:
-        """`lanes` post-processing lanes: requantizing multiply, variable shift, bias add, relu, rounding add
-        and clip. Action op = one output value. Stages are pipelined: `delay_ps` is the slowest. `fine`
-        ones have registers inside the multiply, and are mapped for a period: their delays have the registers'
-        times in them."""
-        require_count("ppu", "lanes", lanes, 1, 1024)
-        require_count("ppu", "accumulator_bits", accumulator_bits, 2, 128)
-        require_count("ppu", "output_bits", output_bits, 2, 16)
-        value_bits = int(self._logic.single("ppu_relu")["width_bits"])
-        if _is_fine("ppu", stages):
-            lane = self._ppu_stages.lane(accumulator_bits, output_bits, self._clock(period_ps))
-            rows = self._ppu_stages.rows("ppu_partial", "ppu_sum", "ppu_scaled", "ppu_bias", "ppu_round")
-            notes = (f"{lanes} lanes; each stage mapped for area, or for delay where the period wants it",)
-            return self._logic_cost("ppu", _per_action(lane, lanes), rows, notes=notes)
-        lane = self._logic.requantizer(accumulator_bits, value_bits)
-        for stage in (
-            self._logic.shifter(accumulator_bits + REQUANT_BITS, value_bits),
-            self._logic.fixed("ppu_bias_add"),
-            self._logic.fixed("ppu_relu"),
-            self._logic.adder(value_bits),
-            self._logic.clip(value_bits, output_bits),
-        ):
-            lane = lane.then(stage, pipelined=True)
-        rows = self._logic.rows("ppu_requant", "ppu_shift", "ppu_bias_add", "ppu_relu", "ppu_clip", "acc_add")
-        notes = (f"{lanes} lanes; widths by the multiplier and shifter laws from the 24-bit rows",)
-        return self._logic_cost("ppu", _per_action(lane, lanes), rows, notes=notes)
-
-    def _clock(self, period_ps: float | None) -> Clock:
-        """The period at the table's node, and what registers take of it."""
-        if period_ps is None:
-            return Clock(None, self._fast.registers_ps)
-        _require_positive("ppu", "period_ps", period_ps, math.inf)
-        delay = self._logic_scaling.factors(
-            self.technology, self._datapath.node_nm, self._datapath.vdd_v
-        )[3]  # fmt: skip
-        return Clock(period_ps / delay, self._fast.registers_ps)
-
-    def ppu_vector_scale(
-        self,
-        vector_size: int,
-        lanes: int,
-        output_bits: int,
-        scale_bits: int,
-        *,
-        stages: str = "coarse",
-        period_ps: float | None = None,
-    ) -> ComponentCost:
-        """What per-vector outputs add to the PPU, for vectors of vector_size / lanes slices: their largest
-        magnitude, the vector's scale and its reciprocal (a table in logic), and in each of `lanes` lanes a
-        multiply by it, shift, rounding and clip. Action op = one vector, whose values all pass the lanes,
-        however many lanes there are. Stages are pipelined: `delay_ps` is the slowest; `fine` as in `ppu`."""
-        require_count("ppu_vector_scale", "vector_size", vector_size, 1, 128)
-        require_count("ppu_vector_scale", "lanes", lanes, 1, vector_size)
-        require_count("ppu_vector_scale", "output_bits", output_bits, 2, 16)
-        require_count("ppu_vector_scale", "scale_bits", scale_bits, 1, 10)
-        logic, value_bits = self._logic, int(self._logic.single("ppu_relu")["width_bits"])
-        if _is_fine("ppu_vector_scale", stages):
-            clock, fine = self._clock(period_ps), self._ppu_stages
-            rescale, largest = fine.rescale(output_bits, clock), fine.maximum(lanes, clock)
-            of_vector = fine.vector_scale(output_bits, scale_bits, clock)
-            names = ("ppu_magnitude", "ppu_running_max", "ppu_scale_add", "ppu_quotient", "ppu_reciprocal")
-            rows = fine.rows("ppu_partial", "ppu_sum", "ppu_scaled", "ppu_code", *names)
-        else:
-            code_bits = min(output_bits, logic.widest_output_bits())
-            rescale = logic.requantizer(value_bits, code_bits).then(
-                logic.shifter(value_bits + REQUANT_BITS, code_bits), pipelined=True
-            )
-            largest = logic.running_maximum(lanes)
-            of_vector = logic.vector_scale(output_bits, scale_bits).then(
-                logic.reciprocal(scale_bits), pipelined=True
-            )
-            rows = logic.rows(
-                "ppu_requant", "ppu_shift", "ppu_magnitude", "ppu_running_max", "ppu_scale", "ppu_reciprocal"
-            )  # fmt: skip
-        of_slice = largest.then(rescale.times(lanes), pipelined=True)
-        slices = vector_size / lanes
-        block = of_slice.then(of_vector, pipelined=True)
-        op_fj = slices * of_slice.energy_fj["op"] + of_vector.energy_fj["op"]
-        notes = (f"{lanes} lanes; a vector takes them {slices:g} times",)
-        return self._logic_cost(
-            "ppu_vector_scale", replace(block, energy_fj={"op": op_fj}), rows, notes=notes
-        )
-
-    def ppu_select(self, ways: int, bits: int) -> ComponentCost:
-        """Multiplexer that takes one of `ways` slices of `bits` from an entry of psums. Action op."""
-        require_count("ppu_select", "ways", ways, 1, 256)
-        require_count("ppu_select", "bits", bits, 1, 1 << 14)
-        return self._logic_cost("ppu_select", self._logic.select(ways, bits), self._logic.rows("ppu_select"))
-
     # -- system ---------------------------------------------------------------------------------------------
     def noc(
         self, pes: int, port_bits: int, pe_area_um2: float, placement_utilization: float
@@ -411,8 +117,8 @@ class CostLibrary:
         not priced (no source)."""
         require_count("noc", "pes", pes, 1, 4096)
         require_count("noc", "port_bits", port_bits, 1, 1 << 14)
-        _require_positive("noc", "pe_area_um2", pe_area_um2, math.inf)
-        _require_positive("noc", "placement_utilization", placement_utilization, 1.0)
+        require_positive("noc", "pe_area_um2", pe_area_um2, math.inf)
+        require_positive("noc", "placement_utilization", placement_utilization, 1.0)
         hop_mm = math.sqrt(pe_area_um2 / placement_utilization) / UM_PER_MM
         capacitance, activity = self._system["wire_capacitance"], self._system["wire_activity"]
         wire_pj_per_mm = self._wire_pj_per_mm()
@@ -479,8 +185,8 @@ class CostLibrary:
         """Buffered H-tree to `sinks` over cells and macros of `area_um2`, with the wires behind clock gates.
         Actions cycle, and one a branch by its name: one that its gates open for. Pins of clock gates and of
         what is behind them are in the prices of registers and arrays (costs/clock.py)."""
-        _require_positive("clock_tree", "area_um2", area_um2, math.inf)
-        _require_positive("clock_tree", "placement_utilization", utilization, 1.0)
+        require_positive("clock_tree", "area_um2", area_um2, math.inf)
+        require_positive("clock_tree", "placement_utilization", utilization, 1.0)
         at_table = self._datapath.node_nm, self._datapath.vdd_v
         _, node, *_ = self._logic_scaling.factors(self.technology, *at_table)
 
@@ -508,44 +214,3 @@ class CostLibrary:
             *self._activity.describe(),
             *self._macros.laws(),
         ]
-
-    def _logic_cost(
-        self,
-        component: str,
-        block: BlockCost,
-        rows: Sequence[Row],
-        *,
-        notes: Sequence[str] = (),
-        stimulus: str = "dnn",
-    ) -> ComponentCost:
-        return self._logic_scaling.price(
-            component, block, self.technology, self._datapath.node_nm, self._datapath.vdd_v,
-            source=sources(rows), evidence="synthesis", stimulus=stimulus, notes=notes,
-        )  # fmt: skip
-
-
-def _changing_over_held(block: Callable[[bool], BlockCost]) -> float:
-    """Energy where the weight operand changes at every operation over that where it is held."""
-    return block(False).energy_fj["op"] / block(True).energy_fj["op"]
-
-
-def _is_fine(component: str, stages: str) -> bool:
-    if stages not in ("coarse", "fine"):
-        raise AccelsimError(f"cost of {component}: stages is '{stages}', expected coarse or fine")
-    return stages == "fine"
-
-
-def _stimulus(held: bool) -> str:
-    return HELD if held else CHANGING
-
-
-def _per_action(lane: BlockCost, lanes: int) -> BlockCost:
-    """`lanes` lanes whose actions are counted one lane at a time."""
-    whole = lane.times(lanes)
-    return BlockCost(whole.area_um2, whole.leakage_nw, lane.energy_fj, lane.delay_ps)
-
-
-def _require_positive(component: str, name: str, value: float, high: float) -> None:
-    if not math.isfinite(value) or not 0 < value <= high:
-        limit = f" and at most {high:g}" if math.isfinite(high) else ""
-        raise AccelsimError(f"cost of {component}: {name} is {value}, expected a number above 0{limit}")

@@ -1,14 +1,12 @@
-"""Arch files: the machine's parameters (docs/machine.md). The only place that reads YAML."""
+"""Arch files: the machine's parameters (docs/machine.md)."""
 
 from __future__ import annotations
 
 import math
-import re
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from accelsim.arguments import expect, texts_of
@@ -17,12 +15,11 @@ from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme, parse_residual
 from accelsim.machine.accumulator import MAX_ACCUMULATOR_BITS, POLICIES, is_known, width_of_sums
 from accelsim.machine.dataflows import DataflowName
+from accelsim.machine.plain_yaml import load_yaml
 
 # What a lane holds still where its scale product is 0 (docs/counts.md, Gating); kernels and RTL go by number.
 Gating = Literal["none", "multiply", "dot"]
 _MAX_FILE_BYTES = 1 << 18
-_MOST_YAML_CHARACTERS = 1 << 19
-_DEEPEST_YAML = 20
 _MAX_NAME = 200
 
 
@@ -345,47 +342,6 @@ def _file_text(path: Path, where: str) -> str:
     if size is None:
         raise AccelsimError(f"{where}: no such file or preset; presets are {', '.join(presets())}")
     raise AccelsimError(f"{where}: {size} bytes, expected at most {_MAX_FILE_BYTES}")
-
-
-def load_yaml(text: str, where: str) -> Any:
-    """Plain YAML: no anchors, which can make a small file expand without end, no key twice, and nothing so
-    deep or so long that reading it takes longer than anyone waits."""
-    if len(text) > _MOST_YAML_CHARACTERS:
-        raise AccelsimError(f"{where}: {len(text):,} characters, expected at most {_MOST_YAML_CHARACTERS:,}")
-    try:
-        depth = 0
-        for event in yaml.parse(text, Loader=_Loader):
-            if isinstance(event, yaml.AliasEvent):
-                raise AccelsimError(f"{where}: YAML aliases are not allowed, expected plain values")
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > _DEEPEST_YAML:
-                raise AccelsimError(f"{where}: is nested more than {_DEEPEST_YAML} deep")
-        return yaml.load(text, Loader=_Loader)
-    except AccelsimError:
-        raise
-    # PyYAML lets errors of its constructors through as they are: int(''), dates that do not exist, ...
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
-        raise AccelsimError(f"{where}: not valid YAML: {str(error)[:200]}") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is not None and key in seen:
-                raise yaml.YAMLError(f"key '{key}' is given twice, line {key_node.start_mark.line + 1}")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-# YAML 1.1 takes 1e-3 for text because it has no dot.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
 
 
 def _override(data: dict[str, Any], item: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from accelsim.costs.component import ComponentCost
 from accelsim.costs.own import OwnPrice, number
 from accelsim.errors import AccelsimError
-from accelsim.machine.arch import load_yaml
+from accelsim.machine.plain_yaml import load_yaml
 
 LEAK = "leak"
 _VERSION = 0.4

@@ -1,0 +1,90 @@
+"""A part of a machine, and what parts of all scopes are made with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from accelsim.costs import ComponentCost, CostLibrary, Technology
+from accelsim.formats.operand import Operand
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.actions import charged_to
+from accelsim.machine.arch import Arch
+from accelsim.machine.dataflows import DATAFLOWS
+from accelsim.workload.storage import Use, formats_of
+
+# The PPU's internal value z is limited to 24 bits (docs/numerics.md).
+PPU_VALUE_BITS = 24
+
+
+@dataclass(frozen=True)
+class Part:
+    """`instances` of a component in the whole array.
+
+    actions: cost action -> the counts it is charged for (machine/actions.py).
+    cycle_action: cost action charged to every instance in every cycle, or None.
+    """
+
+    name: str
+    scope: str
+    instances: int
+    cost: ComponentCost
+    actions: Mapping[str, tuple[str, ...]]
+    cycle_action: str | None = None
+
+
+def technology_of(arch: Arch) -> Technology:
+    """Raises AccelsimError for a node, supply or SRAM device the tables do not cover."""
+    return Technology(arch.node_nm, arch.voltage_v, arch.sram_device, arch.sram_energy_factor)
+
+
+def dot_bits(arch: Arch, scheme: Scheme) -> int:
+    """Width of a dot product of V products of weight and activation operands."""
+    return scheme.weight.bits + arch.activation_operand_bits(scheme) + (arch.vector_size - 1).bit_length()
+
+
+def period_ps(arch: Arch) -> float:
+    """Of the clock."""
+    return 1e3 / arch.clock_ghz
+
+
+def words_of(arch: Arch, scheme: Scheme) -> tuple[Operand, Operand]:
+    """The scheme's operands in the machine's words."""
+    return scheme.weight.in_blocks(arch.vector_size), scheme.activation.in_blocks(arch.vector_size)
+
+
+def formats_written(arch: Arch, scheme: Scheme) -> tuple[Operand, ...]:
+    """The formats in which PPUs and global PE write tensors."""
+    own = scheme.activation.in_blocks(arch.vector_size)
+    return formats_of(own, arch.residual_operand, Use(by_layers=True, by_nodes=True))
+
+
+def weights_change(arch: Arch) -> bool:
+    """True for a machine with a dataflow whose weight operand changes at every step."""
+    return not all(DATAFLOWS[name].weight_operand_held for name in arch.dataflows)
+
+
+def register_part(
+    name: str,
+    scope: str,
+    instances: int,
+    bits: int,
+    library: CostLibrary,
+    *,
+    held_bits: int = 0,
+    data: str = "random",
+) -> Part:
+    cost = library.register(bits, held_bits=held_bits, data=data)
+    return Part(name, scope, instances, cost, charged_to(name), "idle")
+
+
+def latches_part(
+    name: str, instances: int, width_bits: int, depth: int, library: CostLibrary, scope: str = "pe"
+) -> Part:
+    return Part(name, scope, instances, library.array(width_bits, depth), charged_to(name), "idle")
+
+
+def sram_part(
+    name: str, scope: str, instances: int, words: int, width_bits: int, library: CostLibrary
+) -> Part:
+    return Part(name, scope, instances, library.sram(words, width_bits), charged_to(name))

@@ -77,16 +77,16 @@ def test_buffers_are_those_of_a_tree_that_is_built(gates: int, wire_ff: float) -
 def test_the_trees_of_a_machine_by_hand() -> None:
     """8/8/-/- on magnet16, 7 nm, 0.7 V: clock gates counted from bits, memories' pins from macros."""
     library = CostLibrary(AT_TABLE)
-    arch = load_arch("magnet16", ["node_nm=7", "voltage_v=0.7"])
+    arch = load_arch("magnet16", ["node_nm=7", "voltage_v=0.7", "dot_stages=1", "clock_ghz=0.2"])
     parts = {part.name: part for part in build_inventory(arch, Scheme.parse("8/8/-/-"), library)}
     # Lanes: weights 128, dot product 21 and psum 29 bits; of the PE its input word.
     lanes = 16 * (128 + 21 + 29) / 32 + 128 / 32
     collectors, fifo = 2 * arch.accumulation_collector_depth, arch.out_fifo_words
     registers = [part for name, part in parts.items() if name.startswith("ppu") and part.cost.clock]
-    bits = sum(part.instances / 16 * part.cost.clock.branch.bits for part in registers)
-    assert bits > arch.ppu_width * (29 + 46), "psum and constants of each of its lanes"
+    ppu = sum(part.instances / 16 * part.cost.clock.gates for part in registers)
+    assert 32 * ppu > arch.ppu_width * (29 + 46), "psum and constants of each of its lanes"
     counters = parts["control"].cost.clock.branch.bits
-    pe = collectors + fifo + bits / 32 + counters / 32 + 1
+    pe = collectors + fifo + ppu + counters / 32 + 1
     macros = 2 * 16 + 2  # both halves of the weight buffers, the input buffer's
     inner = [
         part for part in parts.values() if part.scope == "datapath" and part.name != CLOCK_TREES["datapath"]

@@ -79,9 +79,10 @@ MAY_IMPORT = {
     "network": WHAT | WHEN | {"compute", "costs", "report", "version"},
     "sizing": {"errors", "workload", "machine", "mapping", "compute", "network"},
     "validation": WHAT | WHEN | {"open", "synthetic", "costs", "report", "network"},
+    "request": WHAT | {"open", "machine", "costs", "report", "network", "sizing"},
     "api": WHAT
     | {"open", "machine", "mapping", "compute", "costs", "characterise", "report", "rtl", "network"}
-    | {"sizing", "validation"},
+    | {"sizing", "request", "validation"},
     "cli": WHAT | {"synthetic", "open", "report", "api", "version", "torch", "onnx"},
     "__main__": {"cli"},
 }

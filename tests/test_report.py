@@ -219,7 +219,7 @@ def test_a_faster_clock_leaks_less(trace: Path) -> None:
     assert fast.summary["cycles"] == slow.summary["cycles"]
     for key in ("tops_per_mm2", "peak_tops_per_mm2"):
         assert fast.summary[key] == pytest.approx(2 * slow.summary[key])
-    assert "2500 ps" in fast.summary["warnings"][0]
+    assert slow.summary["warnings"] == fast.summary["warnings"] == []
 
 
 @pytest.mark.parametrize("change", ["node_nm=7", "voltage_v=0.6"])

@@ -199,6 +199,8 @@ def test_the_smallest_netlist_that_meets_the_period_is_priced(library):
             for period, cost in zip((3000, 1500, 1000, 800, 600), costs[1:-1], strict=True):
                 assert cost.delay_ps <= period or cost.delay_ps == fastest > period
             assert fastest <= price(max(1, stages - 1), 10).delay_ps
+    narrow = library.dot_product(16, 4, 5, held_operand=True, stages=3, period_ps=1000)
+    assert "cut into 2 stages and 1 row of registers behind it" in " ".join(narrow.scaling)
     one, two = (calls["dot"](n, 3000) for n in (1, 2))
     assert two.area_um2 == pytest.approx(one.area_um2 + library.register(21).area_um2)
     assert "1 row of registers behind it" in " ".join(two.scaling)

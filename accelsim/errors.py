@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_MOST = 300
+_MOST = 2000
 _END = 100  # of a message that is too long: what was expected stands there
 
 
@@ -17,7 +17,7 @@ class AccelsimError(ValueError):
 
 
 def one_line(text: str) -> str:
-    """At most 300 printable characters: a terminal obeys nothing in it, however odd the names in it are."""
+    """At most 2,000 printable characters: a terminal obeys nothing in it, however odd the names in it are."""
     line = printable(" ".join(text[: 100 * _MOST].split()))
     return line if len(line) <= _MOST else f"{line[: _MOST - _END - 5]} ... {line[-_END:]}"
 

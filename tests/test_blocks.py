@@ -17,7 +17,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from accelsim import api
+from accelsim import api, request
 from accelsim.errors import AccelsimError
 from accelsim.formats.catalogue import ELEMENTS, INT, SCHEMES
 from accelsim.formats.operand import Operand
@@ -405,7 +405,7 @@ def test_machines_refuse_what_they_cannot_execute(
     def convolved(*_: object) -> None:
         raise AssertionError("refused too late")
 
-    monkeypatch.setattr(api, "float_outputs", convolved)
+    monkeypatch.setattr(request, "float_outputs", convolved)
     out = tmp_path / "out"
     for call in (
         lambda: api.run(trace, scheme=text),

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.api import cost_table
-from accelsim.characterise import run, stimuli
+from accelsim.characterise import run, stimuli, synthesis
 from accelsim.characterise.block import elements, signed
 from accelsim.characterise.boolean import NotBooleanError, truth_table
 from accelsim.characterise.campaign import all_blocks
@@ -512,7 +512,7 @@ def test_yosys_that_fails_or_a_full_disk_leave_nothing(tmp_path: Path, monkeypat
         run.characterise([TINY], 22, tmp_path / "out", pattern="^mul_w2_a2$")
 
     with monkeypatch.context() as patch:
-        patch.setattr("accelsim.characterise.synthesis.ABC_SCRIPT", "no_such_command{reduce}{fanout}")
+        patch.setitem(synthesis.ABC_SCRIPTS, "area", "no_such_command{reduce}{fanout}{choices}")
         with pytest.raises(AccelsimError, match=r"yosys: mul_w2_a2: .*ERROR|left, no library cell"):
             characterise()
     with monkeypatch.context() as patch:

@@ -51,6 +51,7 @@ def test_one_block_by_hand():
             "accumulation_collector.read": 3 + 3,
             "accumulation_collector.write": 6,
             "ppu.op": 12,
+            "ppu_constants.read": 3,
             "out_fifo.write": 3,
             "out_fifo.read": 3,
             "global_buffer.write": (3 + 4) + 2,

@@ -587,9 +587,8 @@ def test_output_format_without_fraction_bits_is_refused() -> None:
     ],
 )  # fmt: skip
 def test_bad_layers(changes: dict[str, object], message: str) -> None:
-    layer = make_layer(Geometry(1, 4, 1, 3, 2), **changes)
     with pytest.raises(AccelsimError, match=message) as error:
-        quantize_layer(layer, Scheme.parse("4/4/4/4"), 4)
+        quantize_layer(make_layer(Geometry(1, 4, 1, 3, 2), **changes), Scheme.parse("4/4/4/4"), 4)
     assert "\n" not in str(error.value)
 
 

@@ -27,7 +27,7 @@ from accelsim.mapping.residency import RunResidency, decide_run
 from accelsim.network import RunRequest
 from accelsim.open import open_workload
 from accelsim.quantize.layers import with_output
-from accelsim.report.inventory import build_inventory, technology_of
+from accelsim.report.inventory import CLOCK_TREES, build_inventory, technology_of
 from accelsim.workload.graph import Graph, LayerStep
 from accelsim.workload.layer import LayerSpec
 
@@ -219,6 +219,8 @@ def test_the_machine_pays_for_what_it_can_write() -> None:
     before, after = parts
     assert after["global_pe"].instances == 2 * before["global_pe"].instances
     changed = {name for name in before if before[name].cost.area_um2 != after[name].cost.area_um2}
+    # A clock tree's area is a few buffers, which come and go with the area they cover.
+    changed -= set(CLOCK_TREES.values())
     ppu = {"ppu", "ppu_constants", "ppu_register", "ppu_vector_scale"}
     assert changed == {*ppu, "out_fifo", "global_pe"}
     assert all(after[name].cost.area_um2 > before[name].cost.area_um2 for name in changed)

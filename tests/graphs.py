@@ -1,13 +1,17 @@
-"""Random graphs on given layers: branches, residuals, row operations, nodes everywhere."""
+"""Random graphs on layers: branches, residuals, row operations, nodes everywhere."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import hand_graph
+import numpy as np
 from cycle_model.sizes import input_shape, output_shape
+from hand_machine import hand_arch
 from numpy.random import Generator
 from pick import pick
 
+from accelsim.machine.arch import Arch
 from accelsim.workload.graph import Graph, LayerStep, Node, Shape, Unit
 from accelsim.workload.layer import QuantizedLayer
 
@@ -137,3 +141,20 @@ class _Drawing:
 def random_graph(rng: Generator, layers: list[QuantizedLayer]) -> Graph:
     """A graph on these layers, whose sizes need not fit each other: branches, residuals, nodes everywhere."""
     return _Drawing(rng, layers).graph()
+
+
+def placed_layers(seed: int) -> tuple[Arch, list[QuantizedLayer], Graph]:
+    """Layers of all sizes that are only placed, and a graph on them."""
+    rng = np.random.default_rng(seed)
+    arch = hand_arch(
+        pes=int(rng.integers(1, 4)),
+        global_buffer_kb=1,
+        gb_banks=int(rng.integers(4, 17)),
+        gb_weight_banks=1,
+        output_staging_tiles=int(rng.integers(1, 9)),
+    )
+    layers = []
+    for i in range(int(rng.integers(2, 6))):
+        pixels, c, k = (int(rng.integers(*pick(rng, (1, 13), (12, 33)))) for _ in range(3))
+        layers.append(hand_graph.layer(f"layer{i}", c, k, pixels, made_weights=bool(rng.random() < 0.3)))
+    return arch, layers, random_graph(rng, layers)

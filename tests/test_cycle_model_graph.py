@@ -7,16 +7,13 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import islice
 
-import numpy as np
 import pytest
 from cycle_model.placement import Moved, Placement, Placing, place_run, placements_of
 from cycle_model.steps import UnbuildableGraph, walk
-from graphs import random_graph
+from graphs import placed_layers
 from hand_graph import chans, layer, node, step
 from hand_machine import hand_arch
-from pick import pick
 
-from accelsim.machine.arch import Arch
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.graph import Graph
 from accelsim.workload.layer import QuantizedLayer
@@ -246,23 +243,6 @@ def test_weights_that_are_resident():
     placements = placements_of(hand_arch(**small()), layers, graph)
     assert [p.weights for p in placements] == ["cached", "cached", "gb"]
     assert [p.kept // UNIT for p in placements] == [4 + 8, 8 + 1 + 2, 8 + 2]
-
-
-def placed_layers(seed: int) -> tuple[Arch, list[QuantizedLayer], Graph]:
-    """Layers of all sizes that are only placed, and a graph on them."""
-    rng = np.random.default_rng(seed)
-    arch = hand_arch(
-        pes=int(rng.integers(1, 4)),
-        global_buffer_kb=1,
-        gb_banks=int(rng.integers(4, 17)),
-        gb_weight_banks=1,
-        output_staging_tiles=int(rng.integers(1, 9)),
-    )
-    layers = []
-    for i in range(int(rng.integers(2, 6))):
-        pixels, c, k = (int(rng.integers(*pick(rng, (1, 13), (12, 33)))) for _ in range(3))
-        layers.append(layer(f"layer{i}", c, k, pixels, made_weights=bool(rng.random() < 0.3)))
-    return arch, layers, random_graph(rng, layers)
 
 
 @pytest.mark.parametrize("first", [0, 1000, *(pytest.param(i, marks=pytest.mark.slow) for i in (2000, 3000))])

@@ -14,9 +14,12 @@ import pytest
 from corners import see_features, see_graph, see_layer, see_machine, see_residuals
 from cycle_model import LayerResult
 from cycle_model.machine import Machine
-from cycle_model.placement import Placing, placements_of
+from cycle_model.placement import Placing, place_run, placements_of
 from cycle_model.program import Program
-from hand_machine import hand_arch, hand_layer
+from cycle_model.sizes import layer_bits
+from graphs import placed_layers
+from hand_graph import chans, layer, node, step
+from hand_machine import ONE_TILE, hand_arch, hand_layer
 from machines import (
     Runs,
     describe,
@@ -30,6 +33,7 @@ from pick import pick
 from accelsim.compute.activity import LayerActivity
 from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import LayerMapping
+from accelsim.workload.graph import Graph
 from accelsim.workload.layer import QuantizedLayer
 
 SEEDS = 360
@@ -230,6 +234,41 @@ def test_where_data_live_agrees():
             seen[f"weights {placement.weights}"] += 1
             seen[f"input {placement.input}, output to DRAM {bool(placement.written)}"] += 1
     assert len(seen) == 9 and min(seen.values()) > 10, seen
+
+
+def test_where_data_live_agrees_on_graphs():
+    """Inputs of the graph have any number of channels, and the host reads the first of them."""
+    only_host: Counter[str | None] = Counter()
+    for seed in range(600):
+        arch, layers, graph = placed_layers(seed)
+        rng = np.random.default_rng([seed, 1])
+        inputs = tuple((name, (n, int(rng.integers(1, 65)), h, w)) for name, (n, _, h, w) in graph.inputs)
+        first, shape = inputs[0]
+        steps = (*graph.steps, node("far", "gelu", first, shape=shape, unit="none"))
+        graph = Graph(inputs, steps, (*graph.outputs, "far"))
+        residual = pick(rng, None, None, "6/-", "4/4")
+        arch = arch.model_copy(update={"residual": residual})
+        placed = place_run(arch, layers, graph)
+        found = [(p.weights, p.input, bool(p.written), p.kept) for p in placed.layers]
+        assert found == placed_by_mapping(arch, layers, graph), seed
+        if any(first in names for names in placed.residents):
+            own, readers = placed.tensors[first], [s for s in placed.steps if s.reads(first)]
+            taken = [layer_bits(layers[s.layer])[0] for s in readers if s.layer is not None]
+            others = any(first in s.operands for s in readers)
+            only_host[residual] += not others and own.size == own.stored > max(taken)
+    assert len(only_host) == 3 and min(only_host.values()) > 1, only_host
+
+
+def test_what_the_host_reads_counts_in_the_size_of_an_input():
+    """x has 24 channels; a and b read 4. It stays for b where it takes the room of 4, not of 24."""
+    layers = [layer("a", 4, 4), layer("b", 4, 4)]
+    arch, mappings = hand_arch(global_buffer_kb=1), [ONE_TILE] * 2
+    for far, later in (("a", 0), ("x", 32 * 4 * 8)):
+        steps = (step("a", "x"), step("b", "x"), node("far", "gelu", far, shape=chans(4), unit="none"))
+        graph = Graph((("x", chans(24)),), steps, ("b",))
+        stepped = Machine(arch, layers, mappings, graph).run()
+        assert [r.counts["dram.read_bit"] for r in stepped] == [32 * 4 * 8 + 128, later + 128]
+        assert not differences(stepped, simulate(arch, layers, mappings, graph))
 
 
 CORNERS: dict[tuple[int, Runs], Counter[str]] = {}  # that runs have been in

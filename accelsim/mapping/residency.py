@@ -188,7 +188,7 @@ class _Sizes:
         if len(formats) == 1:
             return [(tensor, formats[0])]
         for_layers = replace(tensor, operand_of=())
-        for_nodes = replace(tensor, input_of=(), weights_of=(), output=False)
+        for_nodes = replace(tensor, input_of=(), weights_of=(), for_host=False, output=False)
         copies = zip((for_layers, for_nodes), formats, strict=True)
         return [(copy, operand) for copy, operand in copies if copy.readers or copy.output]
 
@@ -199,7 +199,7 @@ class _Sizes:
         tensor, stored = self.tensors[number], self.stored[number]
         needed = [input_bits(self.layers[step - self.first]) for step in tensor.input_of]
         needed += [weight_bits(self.layers[step - self.first]) for step in tensor.weights_of]
-        if not tensor.in_dram or tensor.operand_of:
+        if not tensor.in_dram or tensor.operand_of or tensor.for_host:
             needed.append(stored)
         return Placed(
             max(needed, default=0),

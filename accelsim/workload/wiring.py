@@ -17,9 +17,10 @@ class Tensor:
     """What is made in one step of a run and read in later ones, or comes from or goes to the outside.
 
     made_in: a step of `Wiring`, -1 before the run; groups: of the channels, which its vectors do not mix;
-    in_dram: it is in DRAM from the start, or put there by the host; output: it has to go to DRAM; input_of,
-    weights_of, operand_of: steps in which it is a layer's input, its weight operand, or read by a node that
-    does not belong to the step that makes it; use: who reads it, in whatever step.
+    in_dram: it is in DRAM from the start, or put there by the host; for_host: a node on the host reads it;
+    output: it has to go to DRAM; input_of, weights_of, operand_of: steps in which it is a layer's input, its
+    weight operand, or read by a node that does not belong to the step that makes it; use: who reads it, in
+    whatever step.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Tensor:
     made_in: int
     groups: int
     in_dram: bool
+    for_host: bool
     output: bool
     input_of: tuple[int, ...]
     weights_of: tuple[int, ...]
@@ -120,6 +122,7 @@ class _Wirer:
                 self.made_in[name],
                 self._groups(name),
                 in_dram,
+                name in to_host,
                 output and not in_dram,
                 tuple(input_of[name]),
                 tuple(weights_of[name]),

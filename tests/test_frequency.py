@@ -14,7 +14,7 @@ from accelsim.costs import CostLibrary, Technology
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import load_arch
-from accelsim.report.frequency import highest_clock_ghz, too_fast
+from accelsim.report.frequency import highest_clock_ghz, stage_delays, too_fast
 from accelsim.report.inventory import build_inventory, technology_of
 
 
@@ -89,3 +89,25 @@ def test_on_the_command_line(cli: Any) -> None:
     assert len(only) == 2
     said = cli("costs", "--frequency")
     assert said.status == 2 and "expected --scheme too" in said.err
+
+
+def test_a_gate_before_the_dot_product_needs_its_time() -> None:
+    """In one cycle: a word from its buffer, the product of the scales, and the detector of zero."""
+    arch = load_arch("magnet16", ["gate_on_scale_product=dot"])
+    inventory = build_inventory(arch, Scheme.parse("4/4/4/4:sp6"), CostLibrary(technology_of(arch)))
+    by_name = {part.name: part.cost.delay_ps for part in inventory}
+    buffers = max(by_name["weight_buffer"], by_name["input_buffer"])
+    needed = buffers + by_name["scale_product"] + by_name["scale_zero_detect"]
+    assert stage_delays(inventory)["scale gate"] == pytest.approx(needed) and buffers > 100
+
+
+def test_an_early_scale_product_waits_in_registers() -> None:
+    """A row of them for every cycle of the dot product."""
+    scheme = Scheme.parse("4/4/4/4:sp6")
+    areas = []
+    for gating in ("none", "dot"):
+        arch = load_arch("magnet16", [f"gate_on_scale_product={gating}", "dot_stages=4"])
+        library = CostLibrary(technology_of(arch))
+        parts = {part.name: part for part in build_inventory(arch, scheme, library)}
+        areas.append(parts["pipeline_register"].cost.area_um2)
+    assert areas[1] - areas[0] == pytest.approx(library.register(4 * 6).area_um2)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from accelsim_kernels import Runs, toggles
+from accelsim_kernels import Runs, Toggles, toggles
 from accelsim_kernels.reference import toggles_reference
 
 import accelsim
@@ -185,3 +186,36 @@ def test_a_price_of_ones_own_does_not_follow_operands(tmp_path: Path) -> None:
     rows = accelsim.run("digits", costs=prices).report.components.set_index(["component", "action"])
     assert (rows.loc[("dot_product", "op"), "energy_per_action_pj"] == 0.05).all()
     assert (rows.loc[("accumulator", "add"), "activity"] != 1).all()
+
+
+def test_toggles_are_for_each_operation_that_is_charged() -> None:
+    sums = Toggles(
+        steps=100, live_steps=50, products=40, additions=80, weight_loads=10, input_reads=20,
+        dot_product=4000, scale_product=200, scale_multiply=400, accumulator=1600, pipeline=600,
+        weight_register=70, input_register=80,
+    )  # fmt: skip
+    same = {"scale_multiply": 10, "pipeline_register": 15, "accumulator": 20, "weight_register": 7}
+    found = sampling._per_operation(sums, gates_dot=False)
+    assert found.by_part == same | {"dot_product": 80, "scale_product": 4, "input_register": 4}
+    assert (found.weight_changes, found.steps) == (0.1, 100)
+    found = sampling._per_operation(sums, gates_dot=True)
+    assert found.by_part == same | {"dot_product": 100, "scale_product": 2, "operand_register": 2}
+
+
+def test_longer_vectors_have_as_many_more_toggles() -> None:
+    laws = [LIBRARY.dot_product(size, 4, 5, held_operand=True).activity["op"] for size in (16, 64)]
+    for changed in (5.0, 40.0, 90.0):
+        assert laws[1](4 * changed, 0.2) == pytest.approx(laws[0](changed, 0.2), rel=0.02)
+
+
+def test_a_sample_sees_all_of_the_image() -> None:
+    layer = open_workload("digits").quantized_layer("conv2", Scheme.parse("8/8/-/-"), 16)
+    mapping = LayerMapping(1, 1, "KP", 16, 1, layer.spec.G)
+    words = layer.input_words.copy()
+    words[: 7 * len(words) // 8] = 0  # something happens in the last rows alone
+    found = sample_toggles(ARCH, replace(layer, input_words=words), mapping)
+    assert (
+        0.03
+        < found.by_part["accumulator"] / sample_toggles(ARCH, layer, mapping).by_part["accumulator"]
+        < 0.5
+    )

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.api import cost_table
-from accelsim.characterise import run, stimuli, synthesis
+from accelsim.characterise import activity, run, stimuli, synthesis
 from accelsim.characterise.block import elements, signed
 from accelsim.characterise.boolean import NotBooleanError, truth_table
 from accelsim.characterise.campaign import all_blocks
@@ -337,6 +337,36 @@ def test_blocks_are_those_of_the_shipped_table(roles: Roles) -> None:
     ]
     assert ours == shipped
     assert tuple(shipped_rows()[0]) == COLUMNS
+
+
+def test_toggles_of_the_table_are_those_of_its_operands(roles: Roles) -> None:
+    """Counted bit by bit: partial products of multipliers, inputs of an adder and of a register."""
+    rows = {
+        (row["block"], row["stimulus"]): row for row in csv.DictReader((TABLES_DIR / ACTIVITY.file).open())
+    }
+    chosen = ("dot_v16_w4_a5_s", "smul_d14_s8", "sprod_w4_a6_spfull", "acc_p16_n24", "ff32_icgen")
+    blocks = {block.name: block for block in all_blocks(roles)}
+    for block in (blocks[name] for name in chosen):
+        for stimulus in activity.stimuli_of(block):
+            words = stimuli.words(block, stimulus)
+            _, warm_up = stimuli.vectors_of(block)
+            found = activity.toggles(block, words, warm_up)
+            assert f"{found:.3f}" == rows[block.name, stimulus]["toggles"], (block.name, stimulus)
+            ports = [port for port in block.inputs if port.name in ("w", "a", "d")]
+            bits = [
+                np.array([[word >> i & 1 for i in range(port.bits)] for word in words[port.name]], np.int8)
+                for port in ports
+            ]
+            if block.family in ("accumulator", "register"):
+                nets = np.concatenate(bits, axis=1)
+            else:
+                w, a = (
+                    own.reshape(len(own), -1, port.element_bits)
+                    for own, port in zip(bits, ports, strict=True)
+                )
+                nets = (w[..., :, None] & a[..., None, :]).reshape(len(w), -1)
+            changed = np.abs(np.diff(nets, axis=0)).sum(axis=1)[warm_up - 1 :]
+            assert found == pytest.approx(changed.mean())
 
 
 def test_stimuli_have_their_distributions(roles: Roles) -> None:

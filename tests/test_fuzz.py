@@ -41,7 +41,7 @@ from accelsim.workload.geometry import Geometry
 from accelsim.workload.graph import Graph
 from accelsim.workload.layer import FloatLayer, Layer
 
-INPUTS = int(os.environ.get("FUZZ_INPUTS", "500"))
+INPUTS = int(os.environ.get("FUZZ_INPUTS", "150"))
 MOST_CHARACTERS, MOST_CPU_S, MOST_BYTES, HANG_S = 300, 2.0, 1 << 30, 60
 
 WORDS = [

@@ -28,6 +28,12 @@ AT_ONCE_S = 10.0  # a machine may be busy
 LIBERTY = ROOT / "tests/data/tiny.lib"
 
 
+def heed_signals() -> None:
+    """In a child: what a test run under nohup or in the background of a shell ignores, its children would."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "accelsim", *map(str, arguments)],
@@ -36,6 +42,7 @@ def start(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_signals,
     )
 
 

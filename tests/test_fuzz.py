@@ -42,7 +42,7 @@ from accelsim.workload.graph import Graph
 from accelsim.workload.layer import FloatLayer, Layer
 
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "150"))
-MOST_CHARACTERS, MOST_CPU_S, MOST_BYTES, HANG_S = 300, 2.0, 1 << 30, 60
+MOST_CHARACTERS, MOST_CPU_S, MOST_BYTES, HANG_S = 2000, 2.0, 1 << 30, 60
 
 WORDS = [
     "", " ", "0", "-1", "1", "2", "1e999", "-1e999", "nan", "inf", "1e-320", "9" * 25, "9" * 5000, "0x10", "1_0", "1.5",

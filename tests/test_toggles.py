@@ -15,6 +15,7 @@ from accelsim.compute import toggles as sampling
 from accelsim.compute.lanes import lane_spec
 from accelsim.compute.toggles import sample_toggles
 from accelsim.costs import CostLibrary, Technology
+from accelsim.costs.activity import ActivityLaws
 from accelsim.costs.tables import ACTIVITY, DATAPATH, TABLES_DIR, Row, read_table
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
@@ -219,3 +220,12 @@ def test_a_sample_sees_all_of_the_image() -> None:
         < found.by_part["accumulator"] / sample_toggles(ARCH, layer, mapping).by_part["accumulator"]
         < 0.5
     )
+
+
+def test_tables_of_activity_that_do_not_fit_together_are_refused() -> None:
+    named = [
+        replace(row, text={**row.text, "block": "other"}) if row.text["stimulus"] == "dnn_calm" else row
+        for row in ROWS
+    ]
+    with pytest.raises(AccelsimError, match="other has no row of stimulus dnn, expected one to compare with"):
+        ActivityLaws(named)

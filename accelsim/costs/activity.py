@@ -153,11 +153,17 @@ class ActivityLaws:
         base = {row.text["block"]: row for row in self._of(family, reference)}
         exponents = []
         for side, stimuli in (("below", below), ("above", above)):
-            pairs = [(row, base[row.text["block"]]) for own in stimuli for row in self._of(family, own)]
+            pairs = [(row, base.get(row.text["block"])) for own in stimuli for row in self._of(family, own)]
+            for row, at in pairs:
+                if at is None:
+                    raise AccelsimError(
+                        f"cost table activity.csv line {row.line}: {row.text['block']} has no row of stimulus "
+                        f"{reference}, expected one to compare with"
+                    )
             ratios = [
                 (math.log(row["toggles"] / at["toggles"]), math.log(row["energy_fj"] / at["energy_fj"]))
                 for row, at in pairs
-                if _widest_enough(row) and min(row["toggles"], row["energy_fj"]) > 0
+                if at is not None and _widest_enough(row) and _positive(row) and _positive(at)
             ]
             if not ratios:
                 raise AccelsimError(
@@ -184,6 +190,10 @@ class ActivityLaws:
                 f"cost table activity.csv: no row of family '{family}' stimulus '{stimulus}', expected some"
             )
         return found
+
+
+def _positive(row: Row) -> bool:
+    return min(row["toggles"], row["energy_fj"]) > 0
 
 
 def _widest_enough(row: Row) -> bool:

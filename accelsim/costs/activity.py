@@ -157,8 +157,8 @@ class ActivityLaws:
             for row, at in pairs:
                 if at is None:
                     raise AccelsimError(
-                        f"cost table activity.csv line {row.line}: {row.text['block']} has no row of stimulus "
-                        f"{reference}, expected one to compare with"
+                        f"cost table activity.csv line {row.line}: {row.text['block']} has no row of "
+                        f"stimulus {reference}, expected one to compare with"
                     )
             ratios = [
                 (math.log(row["toggles"] / at["toggles"]), math.log(row["energy_fj"] / at["energy_fj"]))

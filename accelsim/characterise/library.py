@@ -6,6 +6,7 @@ import fnmatch
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from accelsim.characterise.boolean import NotBooleanError, names_in, truth_table
@@ -23,6 +24,12 @@ class Library:
     files: tuple[str, ...]
     supply_v: float
     grid: Grid
+
+    @cached_property
+    def delays_grow(self) -> bool:
+        """True where the delay of every gate grows with its load."""
+        arcs = [arc for cell in self.usable("gate") for arc in cell.arcs.values()]
+        return all((arc[:2, :, -1] > arc[:2, :, 0]).any() for arc in arcs)
 
     def usable(self, kind: str) -> list[Cell]:
         """Cells that may be chosen, smallest first."""

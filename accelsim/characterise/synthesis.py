@@ -27,13 +27,15 @@ ABC_SCRIPT = (
 ABC_SCRIPTS = {
     "area": ABC_SCRIPT,
     "delay": (
-        "strash;ifraig;{choices}map,{{D}};buffer,-c,-N,{fanout};topo;upsize,{{D}};dnsize,{{D}};stime,-p"
+        "strash;ifraig;{choices}{mapper};buffer,-c,-N,{fanout};topo;upsize,{{D}};dnsize,{{D}};stime,-p"
     ),
     "depth": (
         "strash;&get,-n;&dch;&nf,{{D}};&put;buffer,-c,-N,{fanout};topo;upsize,{{D}};dnsize,{{D}};stime,-p"
     ),
 }
 SHORTER_TARGET = 1 / 3
+# abc's mapper for delay takes delays that grow with the load, and stops at a cell whose delay does not.
+ABC_MAPPER, ABC_MAPPER_WITHOUT_LOADS = "map,{D}", "&get,-n;&nf,{D};&put"
 ABC_REDUCE = "&get,-n;&fraig,-x;&put;scorr;"
 # Without adder cells whole multipliers reach abc, and its SAT-based steps do not finish on them.
 ABC_REDUCE_PLAIN_ADDERS = "ifraig;"
@@ -113,6 +115,7 @@ class Synthesiser:
         abc = ABC_SCRIPTS[block.mapped_for].format(
             reduce=ABC_REDUCE_PLAIN_ADDERS if plain else ABC_REDUCE,
             choices="" if plain else "dch;",
+            mapper=ABC_MAPPER if self.library.delays_grow else ABC_MAPPER_WITHOUT_LOADS,
             fanout=self.recipe.max_fanout,
         )
         target_ps = self.target_ps * (1 if block.mapped_for == "area" else SHORTER_TARGET)

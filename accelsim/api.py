@@ -41,10 +41,10 @@ from accelsim.request import (
     machine_of,
     request_of,
     scheme_of,
+    sized,
     sized_machine,
     workload_of,
 )
-from accelsim.sizing import size_accumulators
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +94,7 @@ def run(
         timeline=timeline,
         activity=activity,
     )
-    return run_network(size_accumulators(request, progress), progress)
+    return run_network(sized(request, progress), progress)
 
 
 def compare(
@@ -136,7 +136,7 @@ def compare(
         activity=activity,
     )
     count = len(first.workload.layers)
-    each = (size_accumulators(replace(first, schemes=(own,) * count), progress) for own in wanted)
+    each = (sized(replace(first, schemes=(own,) * count), progress) for own in wanted)
     runs = tuple(run_network(request, progress) for request in each)
     return Comparison(runs, comparison_table(runs, first.library))
 
@@ -161,7 +161,7 @@ def bits(
     wanted = check_widths(widths)
     check_progress(progress)
     request = request_of(trace, arch, scheme, overrides, options, costs)
-    return measure_network(size_accumulators(request, progress), wanted, progress)
+    return measure_network(sized(request, progress), wanted, progress)
 
 
 def validate(
@@ -302,7 +302,7 @@ def explain_mapping(
     expect(layer, str, "layer", "a layer's name")
     request = request_of(trace, arch, scheme, overrides, options, costs, gated_fraction=0.0)
     request.workload.layer(layer)
-    request = size_accumulators(replace(request, gated_fraction=None))
+    request = sized(replace(request, gated_fraction=None))
     residency, choice = choose_mapping(request, layer)
     rows = [
         {

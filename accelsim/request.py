@@ -13,12 +13,13 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.accumulator import SIZED_BY_WORKLOAD
 from accelsim.machine.arch import Arch, load_arch
-from accelsim.network import RunRequest, float_outputs
+from accelsim.network import Progress, RunRequest, float_outputs
 from accelsim.open import open_workload
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.workload import Workload
 from accelsim.report.inventory import Part, build_inventory
 from accelsim.report.library import Costs, library_of
+from accelsim.report.stages import in_fewest_stages
 from accelsim.sizing import size_accumulators
 
 
@@ -73,15 +74,22 @@ def sized_machine(
     machine = machine_of(arch, overrides)
     machine.check_scheme(scheme)
     if machine.accumulator_bits not in SIZED_BY_WORKLOAD:
-        return machine
+        return in_fewest_stages(machine, scheme, library_of(machine, None))
     request = request_of(trace, machine, scheme, (), None, None, gated_fraction=0.0)
-    return size_accumulators(replace(request, gated_fraction=None)).arch
+    return sized(replace(request, gated_fraction=None)).arch
+
+
+def sized(request: RunRequest, progress: Progress | None = None) -> RunRequest:
+    """The request on a machine of numbers alone: in stages that its clock chooses, and with accumulators as
+    wide as its workload wants. May raise."""
+    arch = in_fewest_stages(request.arch, request.scheme, request.library)
+    return size_accumulators(replace(request, arch=arch), progress)
 
 
 def inventory_of(machine: Arch, scheme: Scheme, costs: Costs | None) -> tuple[list[Part], CostLibrary]:
     machine.check_scheme(scheme)
     library = library_of(machine, costs)
-    return build_inventory(machine, scheme, library), library
+    return build_inventory(in_fewest_stages(machine, scheme, library), scheme, library), library
 
 
 def scheme_of(scheme: str | Scheme) -> Scheme:

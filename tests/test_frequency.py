@@ -16,6 +16,7 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import load_arch
 from accelsim.report.frequency import highest_clock_ghz, stage_delays, too_fast
 from accelsim.report.inventory import build_inventory, technology_of
+from accelsim.report.stages import in_fewest_stages
 
 
 def test_the_slowest_part_is_the_machine_s() -> None:
@@ -48,6 +49,27 @@ def test_a_run_says_what_its_clock_is_too_fast_for() -> None:
             for row in table.itertuples():
                 assert (f" {row.component} " in said) == (row.component == table["component"].iloc[0])
             assert f"the machine reaches {slowest:.3g} GHz" in said
+
+
+def test_the_fewest_stages_that_meet_the_clock() -> None:
+    fewest = ["lane_stages=fewest"]
+    for scheme, stages in (("8/8/-/-", (3, 1)), ("4/4/4/4", (2, 2)), ("4/8/6/10", (2, 3))):
+        given = [f"dot_stages={stages[0]}", f"scale_stages={stages[1]}"]
+        found, same = (
+            accelsim.run("digits", scheme=scheme, overrides=own, gated_fraction=0.0)
+            for own in (fewest, given)
+        )
+        arch = found.report.arch
+        assert (arch.dot_stages, arch.scale_stages) == stages
+        assert found.report.layers["cycles"].equals(same.report.layers["cycles"])
+        assert found.report.components.equals(same.report.components)
+        listed = [cost_list(scheme=scheme, overrides=own) for own in (fewest, given)]
+        assert listed[0].equals(listed[1])
+        assert listed[0].equals(cost_list(scheme=scheme)) == (stages == (3, 1))
+    slow = load_arch("magnet16", [*fewest, "clock_ghz=0.2"])
+    assert accelsim.run("digits", slow, "4/8/6/10", gated_fraction=0.0).report.arch.scale_stages == 1
+    fast = load_arch("magnet16", [*fewest, "clock_ghz=5"])
+    assert in_fewest_stages(fast, Scheme.parse("4/8/6/10"), CostLibrary(technology_of(fast))) == fast
 
 
 def test_clocks_follow_the_supply() -> None:

@@ -73,6 +73,7 @@ class Arch(_Strict):
     local_accumulate_latency: int = Field(1, ge=1, le=4)
     dot_stages: int = Field(1, ge=1, le=4)
     scale_stages: int = Field(1, ge=1, le=3)
+    lane_stages: Literal["given", "fewest"] = "given"
     ppu_lanes: int | None = Field(None, ge=1)
     ppu_stages: Literal["coarse", "fine"] = "coarse"
     ppu_latency_cycles: PpuLatency

@@ -52,7 +52,7 @@ def frequencies(arch: Arch, inventory: Sequence[Part]) -> pd.DataFrame:
             "delay_ps": delay_ps,
             "highest_clock_ghz": _PS_PER_NS / delay_ps,
             "clock_ghz": arch.clock_ghz,
-            "meets": _meets(arch, delay_ps),
+            "meets": meets_clock(arch, delay_ps),
         }
         for name, delay_ps in delays
     ]
@@ -72,7 +72,7 @@ def too_fast(arch: Arch, inventory: Sequence[Part]) -> str | None:
     slow = [
         f"{name} {delay_ps:.0f} ps"
         for name, delay_ps in stage_delays(inventory).items()
-        if not _meets(arch, delay_ps)
+        if not meets_clock(arch, delay_ps)
     ]
     if not slow:
         return None
@@ -84,5 +84,5 @@ def too_fast(arch: Arch, inventory: Sequence[Part]) -> str | None:
     )
 
 
-def _meets(arch: Arch, delay_ps: float) -> bool:
+def meets_clock(arch: Arch, delay_ps: float) -> bool:
     return delay_ps <= _PS_PER_NS / arch.clock_ghz

@@ -14,6 +14,7 @@ from accelsim.quantize.workload import Workload
 from accelsim.report.inventory import technology_of
 from accelsim.report.price import PriceRequest, Report, price
 from accelsim.report.results import RunResult
+from accelsim.report.stages import STAGES, in_fewest_stages
 from accelsim.synthetic.assembly import Assembly
 from accelsim.synthetic.distributions import Distribution
 from accelsim.synthetic.parameters import TRANSFORMER
@@ -49,8 +50,11 @@ class Runs:
     ) -> Report:
         """The tables of a workload at a scheme on a preset. all_gated: every operand vector is zero."""
         arch = load_arch(machine, list(overrides))
+        arch = in_fewest_stages(arch, Scheme.parse(scheme), self.library(technology_of(arch)))
         rest = tuple(item for item in overrides if item.partition("=")[0] not in _TECHNOLOGY)
-        result = self._result(load_arch(machine, list(rest)), workload, scheme, all_gated)
+        stages = {key: getattr(arch, key) for key in STAGES}
+        own = load_arch(machine, list(rest)).model_copy(update=stages)
+        result = self._result(own, workload, scheme, all_gated)
         if result.report.arch == arch:
             return result.report
         activities, wanted = result.activities, Scheme.parse(scheme)

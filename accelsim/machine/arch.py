@@ -172,6 +172,11 @@ class Arch(_Strict):
             )
         if self.dram_bits < 1:
             raise ValueError("dram_bits_per_cycle * dram_efficiency is below 1 bit per cycle")
+        for mode in self.served:
+            try:
+                self.in_mode(mode).check_scheme(mode)
+            except AccelsimError as error:
+                raise ValueError(f"modes: {error}") from None
         return self
 
     def _check_vector_size(self, size: int) -> None:

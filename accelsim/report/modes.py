@@ -59,8 +59,7 @@ def shared(price: Price, sizes: Sizes) -> ComponentCost:
 def separate(price: Price, sizes: Sizes) -> ComponentCost:
     """What modes of different sizes have of their own: all of it is there and clocked, that of the mode that
     runs acts."""
-    costs = [price(*each) for each in dict.fromkeys(sizes)]
-    own = costs[0]
+    own, costs = price(*sizes[0]), [price(*each) for each in sorted(set(sizes))]
     if len(costs) == 1:
         return own
     clock = own.clock

@@ -48,12 +48,13 @@ class Runs:
         all_gated: bool = False,
     ) -> Report:
         """The tables of a workload at a scheme on a preset. all_gated: every operand vector is zero."""
-        arch = load_arch(machine, list(overrides))
-        rest = tuple(item for item in overrides if item.partition("=")[0] not in _TECHNOLOGY)
-        result = self._result(load_arch(machine, list(rest)), workload, scheme, all_gated)
+        wanted = Scheme.parse(scheme)
+        arch = load_arch(machine, list(overrides)).in_mode(wanted)
+        rest = [item for item in overrides if item.partition("=")[0] not in _TECHNOLOGY]
+        result = self._result(load_arch(machine, rest).in_mode(wanted), workload, scheme, all_gated)
         if result.report.arch == arch:
             return result.report
-        activities, wanted = result.activities, Scheme.parse(scheme)
+        activities = result.activities
         return price(PriceRequest(arch, wanted, activities, self.library(technology_of(arch))))
 
     def library(self, technology: Technology) -> CostLibrary:

@@ -77,6 +77,7 @@ class Arch(_Strict):
     overflow: Literal["saturate", "wrap", "error"] = "saturate"
     activation_sign: Literal["both", "signed", "unsigned"] = "both"
     gate_on_scale_product: Gating = "none"
+    operand_wires: bool = False
     accumulate_latency: int = Field(2, ge=1, le=4)
     local_accumulate_latency: int = Field(1, ge=1, le=4)
     dot_stages: int = Field(1, ge=1, le=4)

@@ -17,7 +17,15 @@ from accelsim.machine.actions import ACTIONS, charged_to
 from accelsim.machine.arch import Arch
 from accelsim.report.lane_parts import datapath_parts
 from accelsim.report.modes import Mode, modes_served, shared
-from accelsim.report.part import PPU_VALUE_BITS, Part, dot_bits, formats_written, sram_part, technology_of
+from accelsim.report.part import (
+    PPU_VALUE_BITS,
+    Part,
+    dot_bits,
+    formats_written,
+    sram_part,
+    technology_of,
+    words_of,
+)
 from accelsim.report.pe_parts import pe_parts
 
 __all__ = [
@@ -51,14 +59,27 @@ def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Pa
     def with_tree(parts: list[Part], trees: int, inside: list[Part], roots: int = 0) -> list[Part]:
         return [*inside, *parts, *priced([_clock_tree(arch, library, parts, trees, inside, roots)])]
 
-    lanes = with_tree(priced(datapath_parts(modes, library)), arch.pes, [])
-    pe = with_tree(priced(pe_parts(modes, library)), arch.pes, lanes, 1)
+    own_lanes, own_pe = priced(datapath_parts(modes, library)), priced(pe_parts(modes, library))
+    if arch.operand_wires:
+        own_lanes += priced([_operand_wires(modes[0], library, [*own_lanes, *own_pe])])
+    lanes = with_tree(own_lanes, arch.pes, [])
+    pe = with_tree(own_pe, arch.pes, lanes, 1)
     array = priced(_array(modes, library, _area_um2(pe) / arch.pes))
     return [*with_tree(array, 1, pe, arch.pes), *priced([_dram(arch, library)])]
 
 
 def _area_um2(parts: Iterable[Part]) -> float:
     return sum(part.instances * part.cost.area_um2 for part in parts)
+
+
+def _operand_wires(mode: Mode, library: CostLibrary, parts: Sequence[Part]) -> Part:
+    """To all lanes of a PE, each with its weight buffer beside it."""
+    arch = mode.arch
+    spanned = [part for part in parts if part.scope == "datapath" or part.name == "weight_buffer"]
+    word_bits = words_of(*mode)[1].word_bits
+    area_um2 = _area_um2(spanned) / arch.pes
+    cost = library.operand_wires(word_bits, arch.lanes, area_um2, arch.placement_utilization)
+    return Part("operand_wires", "datapath", arch.pes, cost, charged_to("operand_wires"))
 
 
 def _clock_tree(

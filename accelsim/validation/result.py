@@ -87,7 +87,7 @@ def validate(
         if progress is not None:
             progress("published figures", index + 1, len(published()))
     frame = pd.DataFrame(rows)
-    moved = tornado_table(costs, gated_fraction, progress) if tornado else None
+    moved = tornado_table(runs, progress) if tornado else None
     return ValidationResult(frame, error_table(frame), pd.DataFrame(free_parameters()), moved)
 
 

@@ -22,7 +22,7 @@ from accelsim.synthetic.recipe import Recipe
 from accelsim.synthetic.workload import SyntheticWorkload
 
 # Overrides that change what counts cost, not how often they happen.
-_TECHNOLOGY = ("voltage_v", "clock_ghz", "node_nm", "sram_energy_factor")
+PRICES_ONLY = ("voltage_v", "clock_ghz", "node_nm", "sram_energy_factor", "operand_wires")
 MATMUL = "matmul"
 _MATMUL_ROWS, _MATMUL_REDUCTION, _MATMUL_COLUMNS = 1024, 1024, 1024
 
@@ -43,7 +43,7 @@ class Runs:
         """The tables of a workload at a scheme on a preset."""
         wanted = Scheme.parse(scheme)
         arch = load_arch(machine, list(overrides)).in_mode(wanted)
-        rest = [item for item in overrides if item.partition("=")[0] not in _TECHNOLOGY]
+        rest = [item for item in overrides if item.partition("=")[0] not in PRICES_ONLY]
         result = self._result(load_arch(machine, rest).in_mode(wanted), workload, scheme)
         if result.report.arch == arch:
             return result.report
@@ -70,9 +70,12 @@ class Runs:
 
     def _open(self, name: str) -> Workload:
         if name not in self._workloads:
-            own, _, density = name.partition("@")
-            shares = [share for share in densities(density) if share]
-            self._workloads[name] = matmul(*shares) if own == MATMUL else open_workload(name)
+            own, _, stated = name.partition("@")
+            if own == MATMUL:
+                # Of zeros no values are computed.
+                self._workloads[name] = matmul(*filter(None, densities(stated)))
+            else:
+                self._workloads[name] = open_workload(name)
         return self._workloads[name]
 
 

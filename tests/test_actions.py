@@ -78,8 +78,8 @@ def test_who_counts_is_a_module() -> None:
 
 def test_what_prices_is_a_part_with_that_cost() -> None:
     """On a machine that has everything but gating, and one that has that."""
-    own = "lanes=8", "ppu_lanes=4", "operand_wires=true"
-    arch = load_arch("magnet16", [f"dataflows=[{', '.join(DATAFLOWS)}]", *own])
+    everything = "lanes=8", "ppu_lanes=4", "operand_wires=true"
+    arch = load_arch("magnet16", [f"dataflows=[{', '.join(DATAFLOWS)}]", *everything])
     gating = load_arch("magnet16", ["gate_on_scale_product=dot"])
     parts = {}
     for machine in (gating, arch):

@@ -120,14 +120,14 @@ def _array(modes: Sequence[Mode], library: CostLibrary, pe_area_um2: float) -> l
     )
     # One elementwise unit is priced as a PPU lane: the cost tables have nothing closer.
     written = [formats_written(*mode) for mode in modes]
-    output_bits = [(max(operand.bits for operand in own),) for own in written]
+    formats, output_bits = max(map(len, written)), [(max(own.bits for own in each),) for each in written]
     lane = shared(partial(library.ppu, arch.global_pe_elements_per_cycle, PPU_VALUE_BITS), output_bits)
     global_pe = replace(lane, evidence="assumption")
     return [
         Part("noc", "array", 1, noc, charged_to("noc")),
         sram_part("global_buffer", "array", arch.gb_banks, bank_words, [arch.gb_bank_bits], library),
         # It rounds to all formats at once.
-        Part("global_pe", "array", max(map(len, written)), global_pe, charged_to("global_pe")),
+        Part("global_pe", "array", formats, global_pe, charged_to("global_pe")),
     ]
 
 

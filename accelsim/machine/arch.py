@@ -124,8 +124,6 @@ class Arch(_Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for size in dict.fromkeys([self.vector_size, *(mode.block or 0 for mode in self.served)]):
-            self._check_vector_size(size)
         for name in ("weight_buffer_words", "input_buffer_words", "accumulation_buffer_words"):
             if getattr(self, name) % 2:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected an even number (two halves)")
@@ -134,6 +132,8 @@ class Arch(_Strict):
                 f"ppu_lanes is {self.ppu_lanes}, expected a divisor of lanes = {self.lanes}: the PPU "
                 "takes an entry of the collector in equal slices"
             )
+        for size in dict.fromkeys([self.vector_size, *(mode.block or 0 for mode in self.served)]):
+            self._check_vector_size(size)
         if self.out_fifo_words < self.accumulation_collector_depth:
             raise ValueError(
                 f"out_fifo_words is {self.out_fifo_words}, expected at least accumulation_collector_depth "

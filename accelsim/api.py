@@ -121,7 +121,7 @@ def compare(
     check_progress(progress)
     machine = machine_of(arch, overrides)
     for scheme in wanted:
-        machine.check_scheme(scheme)  # all of them, before anything is opened or run
+        machine.in_mode(scheme).check_scheme(scheme)  # all of them, before anything is opened or run
     first = request_of(
         trace,
         machine,
@@ -136,8 +136,8 @@ def compare(
         activity=activity,
     )
     count = len(first.workload.layers)
-    each = (sized(replace(first, schemes=(own,) * count), progress) for own in wanted)
-    runs = tuple(run_network(request, progress) for request in each)
+    each = (replace(first, arch=machine.in_mode(own), schemes=(own,) * count) for own in wanted)
+    runs = tuple(run_network(sized(request, progress), progress) for request in each)
     return Comparison(runs, comparison_table(runs, first.library))
 
 

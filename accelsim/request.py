@@ -35,7 +35,8 @@ def request_of(
     **kept: Any,
 ) -> RunRequest:
     """What is asked for, opened and read; the same scheme for every layer, `kept` as it is. May raise."""
-    workload, machine, wanted = workload_of(trace), machine_of(arch, overrides), scheme_of(scheme)
+    workload, wanted = workload_of(trace), scheme_of(scheme)
+    machine = machine_of(arch, overrides).in_mode(wanted)
     machine.check_scheme(wanted)  # before floats are convolved for the SQNR
     expect(options, (QuantizeOptions, type(None)), "options", "QuantizeOptions, or None")
     return RunRequest(
@@ -71,7 +72,7 @@ def sized_machine(
     trace: str | Path | Workload, arch: str | Path | Arch, scheme: Scheme, overrides: Sequence[str]
 ) -> Arch:
     """The machine of the trace at a scheme; the trace is opened only where it sizes accumulators."""
-    machine = machine_of(arch, overrides)
+    machine = machine_of(arch, overrides).in_mode(scheme)
     machine.check_scheme(scheme)
     if machine.accumulator_bits not in SIZED_BY_WORKLOAD:
         return in_fewest_stages(machine, scheme, library_of(machine, None))
@@ -87,6 +88,7 @@ def sized(request: RunRequest, progress: Progress | None = None) -> RunRequest:
 
 
 def inventory_of(machine: Arch, scheme: Scheme, costs: Costs | None) -> tuple[list[Part], CostLibrary]:
+    machine = machine.in_mode(scheme)
     machine.check_scheme(scheme)
     library = library_of(machine, costs)
     return build_inventory(in_fewest_stages(machine, scheme, library), scheme, library), library

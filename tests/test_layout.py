@@ -78,7 +78,7 @@ MAY_IMPORT = {
     "rtl": WHEN | {"system", "quantize", "compute", "costs", "characterise", "report"},
     "network": WHAT | WHEN | {"compute", "costs", "report", "version"},
     "sizing": {"errors", "workload", "machine", "mapping", "compute", "network"},
-    "validation": WHAT | WHEN | {"open", "synthetic", "costs", "report", "network"},
+    "validation": WHAT | WHEN | {"open", "synthetic", "compute", "costs", "report", "network"},
     "request": WHAT | {"open", "machine", "costs", "report", "network", "sizing"},
     "api": WHAT
     | {"open", "machine", "mapping", "compute", "costs", "characterise", "report", "rtl", "network"}

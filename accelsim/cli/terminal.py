@@ -181,6 +181,11 @@ def _notes(runs: Sequence[RunResult], compared: bool) -> list[str]:
         )
         notes.append("Cycles also contain the mapper's choices, made for each scheme; see layers.csv.")
         notes += _moved(runs)
+    if modes := runs[0].summary["arch_parameters"]["modes"]:
+        ran = " and ".join(run.summary["scheme"] for run in runs)
+        notes.append(
+            f"A machine of modes {', '.join(modes)}: energy is of {ran}, area and leakage serve all of them."
+        )
     assumed = runs[0].summary["assumed_gated_fraction"]
     if assumed is not None:
         notes.append(

@@ -13,8 +13,15 @@ from accelsim.arguments import expect, texts_of
 from accelsim.errors import AccelsimError
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme, parse_residual
-from accelsim.machine.accumulator import MAX_ACCUMULATOR_BITS, POLICIES, is_known, width_of_sums
+from accelsim.machine.accumulator import (
+    MAX_ACCUMULATOR_BITS,
+    POLICIES,
+    SIZED_BY_WORKLOAD,
+    is_known,
+    width_of_sums,
+)
 from accelsim.machine.dataflows import DataflowName
+from accelsim.machine.modes import MAX_VECTOR_SIZE, mode_of, modes_of
 from accelsim.machine.plain_yaml import load_yaml
 
 # What a lane holds still where its scale product is 0 (docs/counts.md, Gating); kernels and RTL go by number.
@@ -54,7 +61,8 @@ class Arch(_Strict):
     """One machine, in the names of the arch file: depths in words, ports in bits, times in cycles."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.+() -]{1,64}$")
-    vector_size: int = Field(ge=1, le=128)
+    modes: tuple[str, ...] = Field((), max_length=16, strict=False)
+    vector_size: int = Field(ge=1, le=MAX_VECTOR_SIZE)
     lanes: int = Field(ge=1, le=256)
     pes: int = Field(ge=1, le=1024)
     weight_buffer_words: int = Field(ge=2, le=1 << 20)
@@ -69,6 +77,7 @@ class Arch(_Strict):
     overflow: Literal["saturate", "wrap", "error"] = "saturate"
     activation_sign: Literal["both", "signed", "unsigned"] = "both"
     gate_on_scale_product: Gating = "none"
+    operand_wires: bool = False
     accumulate_latency: int = Field(2, ge=1, le=4)
     local_accumulate_latency: int = Field(1, ge=1, le=4)
     dot_stages: int = Field(1, ge=1, le=4)
@@ -116,10 +125,6 @@ class Arch(_Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if max(self.vector_size, self.lanes) % min(self.vector_size, self.lanes):
-            raise ValueError(
-                f"vector_size {self.vector_size} and lanes {self.lanes}: expected one to divide the other"
-            )
         for name in ("weight_buffer_words", "input_buffer_words", "accumulation_buffer_words"):
             if getattr(self, name) % 2:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected an even number (two halves)")
@@ -128,11 +133,8 @@ class Arch(_Strict):
                 f"ppu_lanes is {self.ppu_lanes}, expected a divisor of lanes = {self.lanes}: the PPU "
                 "takes an entry of the collector in equal slices"
             )
-        if max(self.vector_size, self.ppu_width) % min(self.vector_size, self.ppu_width):
-            raise ValueError(
-                f"ppu_lanes is {self.ppu_lanes}, expected to divide vector_size = {self.vector_size} or be a "
-                "multiple of it: a vector takes whole slices"
-            )
+        for size in dict.fromkeys([self.vector_size, *(mode.block or 0 for mode in self.served)]):
+            self._check_vector_size(size)
         if self.out_fifo_words < self.accumulation_collector_depth:
             raise ValueError(
                 f"out_fifo_words is {self.out_fifo_words}, expected at least accumulation_collector_depth "
@@ -164,9 +166,43 @@ class Arch(_Strict):
                 f"accumulate_latency 2: expected those, not [{', '.join(self.dataflows)}] and "
                 f"{self.accumulate_latency}, or none"
             )
+        if self.modes and self.gate_on_scale_product == "dot":
+            raise ValueError("gate_on_scale_product is dot, expected none or multiply on a machine of modes")
+        if self.modes and bits in SIZED_BY_WORKLOAD:
+            raise ValueError(
+                f"accumulator_bits is {bits}, expected auto or a number where modes share accumulators"
+            )
         if self.dram_bits < 1:
             raise ValueError("dram_bits_per_cycle * dram_efficiency is below 1 bit per cycle")
+        for mode in self.served:
+            try:
+                self.in_mode(mode).check_scheme(mode)
+            except AccelsimError as error:
+                raise ValueError(f"modes: {error}") from None
         return self
+
+    def _check_vector_size(self, size: int) -> None:
+        """Of the machine or one of its modes. Raises ValueError."""
+        if max(size, self.lanes) % min(size, self.lanes):
+            raise ValueError(f"vector_size {size} and lanes {self.lanes}: expected one to divide the other")
+        if max(size, self.ppu_width) % min(size, self.ppu_width):
+            raise ValueError(
+                f"ppu_lanes is {self.ppu_lanes}, expected to divide vector_size = {size} or be a "
+                "multiple of it: a vector takes whole slices"
+            )
+
+    @property
+    def served(self) -> tuple[Scheme, ...]:
+        """`modes` as schemes with their vector sizes; none: a machine made for the scheme that it runs."""
+        return modes_of(self.modes, self.vector_size)
+
+    def in_mode(self, scheme: Scheme) -> Arch:
+        """The machine as it runs a scheme: with the vector size of that mode; one without modes as it is.
+        Raises AccelsimError for a scheme that is not among the modes."""
+        if not self.modes:
+            return self
+        size = mode_of(scheme, self.served, self.name).block
+        return self.model_copy(update={"vector_size": size, "modes": tuple(map(str, self.served))})
 
     @property
     def unit_channels(self) -> int:
@@ -241,8 +277,9 @@ class Arch(_Strict):
         return self.gate_on_scale_product
 
     def accumulator_width(self, scheme: Scheme) -> int:
-        """accumulator_bits, or for `auto` the width that holds LONGEST_REDUCTION worst-case products. Raises
-        AccelsimError when that is more than MAX_ACCUMULATOR_BITS, and for SIZED_BY_WORKLOAD.
+        """accumulator_bits, or for `auto` the width that holds LONGEST_REDUCTION worst-case products, of all
+        modes where the machine has some. Raises AccelsimError when that is more than MAX_ACCUMULATOR_BITS,
+        and for SIZED_BY_WORKLOAD.
         """
         if isinstance(self.accumulator_bits, int):
             return self.accumulator_bits
@@ -251,7 +288,10 @@ class Arch(_Strict):
                 f"arch {self.name}: accumulator_bits is {self.accumulator_bits}, which only a workload's "
                 "values tell: expected auto or a number here"
             )
-        width = width_of_sums(scheme, self.activation_sign, self.product_shift)
+        sums = (
+            width_of_sums(own, self.activation_sign, self.product_shift) for own in self.served or (scheme,)
+        )
+        width = max(sums)
         if width > MAX_ACCUMULATOR_BITS:
             raise AccelsimError(
                 f"arch {self.name}, scheme {scheme}: accumulator_bits auto gives {width}, "
@@ -265,6 +305,10 @@ class Arch(_Strict):
         Lanes multiply integers in words of vector_size; staged outputs have to pass the out FIFO.
         """
         where = f"arch {self.name}, scheme {scheme}"
+        if self.modes and (size := mode_of(scheme, self.served, self.name).block) != self.vector_size:
+            raise AccelsimError(
+                f"{where}: this mode has vectors of {size}, expected {self.vector_size} as those beside it"
+            )
         for side, operand in (("weights", scheme.weight), ("activations", scheme.activation)):
             if not operand.is_integer:
                 raise AccelsimError(

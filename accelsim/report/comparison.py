@@ -19,12 +19,11 @@ def comparison_table(runs: Sequence[RunResult], library: CostLibrary) -> pd.Data
     """One row a scheme; `saved_percent` columns are against the first."""
     import pandas as pd
 
-    arch = runs[0].report.arch
-    narrow = arch.model_copy(update={"accumulator_bits": PUBLISHED_ACCUMULATOR_BITS})
     base = runs[0].summary
     rows: list[dict[str, Any]] = []
     for run in runs:
         summary, scheme = run.summary, run.report.scheme
+        narrow = run.report.arch.model_copy(update={"accumulator_bits": PUBLISHED_ACCUMULATOR_BITS})
         row: dict[str, Any] = {
             key: summary[key] for key in ("scheme", "macs", "cycles", "utilization", "sqnr_db", "overflows")
         }

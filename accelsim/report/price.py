@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _PJ_PER_UW_NS = 1e-3
+# What changes in a part is counted at another one.
+_SWITCHES_WITH = {"operand_wires": "input_register"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,9 +150,10 @@ def _component_rows(
 def _switching(part: Part, action: str, activity: LayerActivity) -> float:
     """Energy of an action over its price: by the bits that change in the layer, where they were counted."""
     law, toggles = part.cost.activity.get(action), activity.computed.toggles
-    if law is None or toggles is None or part.name not in toggles.by_part:
+    name = _SWITCHES_WITH.get(part.name, part.name)
+    if law is None or toggles is None or name not in toggles.by_part:
         return 1.0
-    return law(toggles.by_part[part.name], toggles.weight_changes)
+    return law(toggles.by_part[name], toggles.weight_changes)
 
 
 def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd.DataFrame) -> pd.DataFrame:

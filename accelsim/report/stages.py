@@ -8,6 +8,7 @@ from accelsim.machine.accumulator import MAX_ACCUMULATOR_BITS
 from accelsim.machine.arch import Arch
 from accelsim.report.frequency import meets_clock
 from accelsim.report.lane_parts import datapath_parts
+from accelsim.report.modes import modes_served
 
 # Of parts that take so many cycles: one that is made early takes one in any case.
 STAGES = {"dot_stages": ("dot_product", "scale_product"), "scale_stages": ("scale_multiply",)}
@@ -24,8 +25,8 @@ def in_fewest_stages(arch: Arch, scheme: Scheme, library: CostLibrary) -> Arch:
             arch = arch.model_copy(update={key: stages})
             # Their width is no matter here, and may not be known yet.
             wide = arch.model_copy(update={"accumulator_bits": MAX_ACCUMULATOR_BITS})
-            parts = {part.name: part for part in datapath_parts(wide, scheme, library)}
-            delays_ps = [parts[name].cost.delay_ps or 0.0 for name in names if name in parts]
+            parts = datapath_parts(modes_served(wide, scheme), library)
+            delays_ps = [part.cost.delay_ps or 0.0 for part in parts if part.name in names]
             if all(meets_clock(arch, delay_ps) for delay_ps in delays_ps):
                 break
     return arch

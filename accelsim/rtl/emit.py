@@ -76,8 +76,18 @@ def check_target(out: Path) -> None:
         )
 
 
+def check_one_scheme(arch: Arch) -> None:
+    """Raises AccelsimError for a machine of modes."""
+    if arch.modes:
+        raise AccelsimError(
+            f"arch {arch.name}: RTL is of a machine made for one scheme, not of {len(arch.modes)} modes, "
+            "expected --set modes=[]"
+        )
+
+
 def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -> dict[str, int]:
     """Parameters of the module `pe`; without an output format the PPU writes the scheme's activations."""
+    check_one_scheme(arch)
     arch.check_scheme(scheme)
     written = output.operand if output else scheme.activation
     return {

@@ -162,6 +162,7 @@ def simulate(
         parse_residual(residual)
         machine = machine.model_copy(update={"residual": residual})
     if not fake_quantization:
+        machine = machine.in_mode(scheme)
         for each in (scheme, *own.values()):
             machine.check_scheme(each)
     elif chained:

@@ -19,6 +19,8 @@ from accelsim.machine.plain_yaml import load_yaml
 
 # What a lane holds still where its scale product is 0 (docs/counts.md, Gating); kernels and RTL go by number.
 Gating = Literal["none", "multiply", "dot"]
+# Registers in what a lane computes with have netlists of so many stages.
+MOST_DOT_STAGES, MOST_SCALE_STAGES = 4, 3
 _MAX_FILE_BYTES = 1 << 18
 _MAX_NAME = 200
 
@@ -71,8 +73,8 @@ class Arch(_Strict):
     gate_on_scale_product: Gating = "none"
     accumulate_latency: int = Field(2, ge=1, le=4)
     local_accumulate_latency: int = Field(1, ge=1, le=4)
-    dot_stages: int = Field(1, ge=1, le=4)
-    scale_stages: int = Field(1, ge=1, le=3)
+    dot_stages: int = Field(1, ge=1, le=MOST_DOT_STAGES)
+    scale_stages: int = Field(1, ge=1, le=MOST_SCALE_STAGES)
     ppu_lanes: int | None = Field(None, ge=1)
     ppu_stages: Literal["coarse", "fine"] = "coarse"
     ppu_latency_cycles: PpuLatency

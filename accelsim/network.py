@@ -134,7 +134,7 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
     started = time.perf_counter()
     arch, scheme, count = request.arch, request.scheme, len(request.workload.layers)
     # What has its price in the end is refused now.
-    check_clock(arch, scheme, request.inventory)
+    check_clock(arch, scheme, request.inventory, request.library)
 
     def tell(what: str, done: int) -> None:
         if progress is not None:

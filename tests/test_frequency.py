@@ -34,8 +34,8 @@ def test_the_slowest_part_is_the_machine_s() -> None:
     assert highest_clock_ghz(inventory) == pytest.approx(table["highest_clock_ghz"].iloc[0])
 
 
-def test_a_clock_that_a_part_misses_is_refused(tmp_path: Path) -> None:
-    """With the part, its delay, a clock that the machine reaches, and what would help; nothing is written."""
+def test_a_clock_that_a_part_misses_is_refused() -> None:
+    """With the part, its delay, a clock that the machine reaches, and what would help."""
     table = clock_table(scheme="4/4/4/4")
     slowest, next_one = table["highest_clock_ghz"].iloc[:2]
     for clock_ghz, refused in (((slowest + next_one) / 2, True), (slowest * 0.999, False)):
@@ -49,8 +49,14 @@ def test_a_clock_that_a_part_misses_is_refused(tmp_path: Path) -> None:
             f"{first.delay_ps:.0f} ps, at 4/4/4/4, 16 nm and 0.8 V; expected at most clock_ghz="
         )
         with pytest.raises(AccelsimError, match=re.escape(said)) as caught:
-            accelsim.run("digits", arch, "4/4/4/4", gated_fraction=0.0, out=tmp_path / "run")
-        assert not (tmp_path / "run").exists() and "\n" not in str(caught.value)
+            accelsim.run("digits", arch, "4/4/4/4", gated_fraction=0.0)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_refused_run_writes_nothing(cli: Any) -> None:
+    said = cli("run", "digits", "--scheme", "4/4/4/4", "--set", "voltage_v=0.6", "--out", "run")
+    assert said.status == 2 and "expected at most clock_ghz=0.7" in said.err and said.err.count("\n") == 1
+    assert not list(Path.cwd().iterdir())
 
 
 @pytest.mark.parametrize(
@@ -73,7 +79,8 @@ def test_what_a_refusal_says_is_true(
     def check(*more: str) -> None:
         arch = load_arch("magnet16", [*overrides, *more])
         own = Scheme.parse(scheme)
-        check_clock(arch, own, build_inventory(arch, own, CostLibrary(technology_of(arch))))
+        library = CostLibrary(technology_of(arch))
+        check_clock(arch, own, build_inventory(arch, own, library), library)
 
     with pytest.raises(AccelsimError, match=f"and {part}.* takes .*{help_for_it}") as caught:
         check()

@@ -82,7 +82,7 @@ def price(request: PriceRequest) -> Report:
         request.library,
     )
     inventory = build_inventory(arch, scheme, library)
-    check_clock(arch, scheme, inventory)
+    check_clock(arch, scheme, inventory, library)
     components = pd.DataFrame(
         [row for activity in activities for row in _component_rows(arch, inventory, activity)]
     )

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -38,7 +39,8 @@ from accelsim.quantize.layers import with_output
 from accelsim.quantize.reference import float_output
 from accelsim.quantize.workload import Workload
 from accelsim.report.bits import BitsResult
-from accelsim.report.inventory import action_prices_pj, build_inventory
+from accelsim.report.frequency import check_clock
+from accelsim.report.inventory import Part, action_prices_pj, build_inventory
 from accelsim.report.price import PriceRequest, price
 from accelsim.report.results import RunResult
 from accelsim.report.summary import at_published_width, summary_of
@@ -105,6 +107,11 @@ class RunRequest:
         decided = asked.on_machine(self.arch.fold, self.arch.scale_rounding)
         return self.options if decided == asked else decided
 
+    @cached_property
+    def inventory(self) -> list[Part]:
+        """The machine's parts with their prices. Raises AccelsimError where no price exists."""
+        return build_inventory(self.arch, self.scheme, self.library)
+
     def planned(self) -> PlanRequest:
         """What the first stage needs of it. Raises AccelsimError for a scheme that the machine cannot run."""
         arch, names = self.arch, [layer.name for layer in self.workload.layers]
@@ -114,10 +121,9 @@ class RunRequest:
             self.workload.outline(name, scheme, arch.vector_size, self.quantize_options)
             for name, scheme in zip(names, self.schemes, strict=True)
         )
-        inventory = build_inventory(arch, self.scheme, self.library)
         wiring = wire(self.workload.graph, self.workload.layers)
         stored = in_stored_formats(arch, outlines, wiring)
-        return PlanRequest(arch, stored, wiring, action_prices_pj(inventory, arch.clock_ghz))
+        return PlanRequest(arch, stored, wiring, action_prices_pj(self.inventory, arch.clock_ghz))
 
 
 def run_network(request: RunRequest, progress: Progress | None = None) -> RunResult:
@@ -127,6 +133,8 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
     """
     started = time.perf_counter()
     arch, scheme, count = request.arch, request.scheme, len(request.workload.layers)
+    # What has its price in the end is refused now.
+    check_clock(arch, scheme, request.inventory, request.library)
 
     def tell(what: str, done: int) -> None:
         if progress is not None:

@@ -195,7 +195,6 @@ def _notes(runs: Sequence[RunResult], compared: bool) -> list[str]:
         shares = sorted(run.summary["energy_evidence"].items(), key=lambda item: -item[1])
         rests = ", ".join(f"{share:.0%} {evidence}" for evidence, share in shares)
         notes.append(f"{run.summary['scheme']}: system energy rests on {rests}.")
-        notes += [f"{run.summary['scheme']}: warning: {warning}." for warning in run.summary["warnings"]]
     return notes
 
 

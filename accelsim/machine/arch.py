@@ -26,6 +26,8 @@ from accelsim.machine.plain_yaml import load_yaml
 
 # What a lane holds still where its scale product is 0 (docs/counts.md, Gating); kernels and RTL go by number.
 Gating = Literal["none", "multiply", "dot"]
+# Registers in what a lane computes with have netlists of so many stages.
+MOST_DOT_STAGES, MOST_SCALE_STAGES = 4, 3
 _MAX_FILE_BYTES = 1 << 18
 _MAX_NAME = 200
 
@@ -80,8 +82,8 @@ class Arch(_Strict):
     operand_wires: bool = False
     accumulate_latency: int = Field(2, ge=1, le=4)
     local_accumulate_latency: int = Field(1, ge=1, le=4)
-    dot_stages: int = Field(1, ge=1, le=4)
-    scale_stages: int = Field(1, ge=1, le=3)
+    dot_stages: int = Field(1, ge=1, le=MOST_DOT_STAGES)
+    scale_stages: int = Field(1, ge=1, le=MOST_SCALE_STAGES)
     lane_stages: Literal["given", "fewest"] = "given"
     ppu_lanes: int | None = Field(None, ge=1)
     ppu_stages: Literal["coarse", "fine"] = "coarse"

@@ -15,7 +15,7 @@ from accelsim.machine import actions
 from accelsim.machine.arch import Arch
 from accelsim.mapping.bounds import layer_bound
 from accelsim.mapping.global_pe import global_pe_load
-from accelsim.report.frequency import too_fast
+from accelsim.report.frequency import check_clock
 from accelsim.report.inventory import SCOPES, Part, build_inventory
 from accelsim.sim.layer_run import STALL_REASONS
 
@@ -41,7 +41,6 @@ class Report:
     components: pd.DataFrame
     area: pd.DataFrame
     stalls: pd.DataFrame
-    warnings: tuple[str, ...]
 
     def __repr__(self) -> str:
         return f"<Report of {len(self.layers)} layers at {self.scheme} on {self.arch.name}>"
@@ -74,7 +73,8 @@ class PriceRequest:
 
 
 def price(request: PriceRequest) -> Report:
-    """Price, the last stage of a run. Raises AccelsimError where the tables have no price for a component."""
+    """Price, the last stage of a run. Raises AccelsimError where the tables have no price for a component, or
+    one of them is too slow for the clock."""
     import pandas as pd
 
     arch, scheme, activities, library = (
@@ -84,6 +84,7 @@ def price(request: PriceRequest) -> Report:
         request.library,
     )
     inventory = build_inventory(arch, scheme, library)
+    check_clock(arch, scheme, inventory, library)
     components = pd.DataFrame(
         [row for activity in activities for row in _component_rows(arch, inventory, activity)]
     )
@@ -94,7 +95,6 @@ def price(request: PriceRequest) -> Report:
         components,
         pd.DataFrame([_area_row(arch, part) for part in inventory]),
         _stall_frame(activities),
-        (slow,) if (slow := too_fast(arch, inventory)) else (),
     )
 
 

@@ -71,7 +71,6 @@ def summary_of(
         "overflows_one_bit_less": about["accumulator"].overflows_one_bit_less,
         "arch_parameters": arch.model_dump(),
         "energy_evidence": report.evidence_share(),
-        "warnings": list(report.warnings),
         "wall_s": wall_s,
     }
 

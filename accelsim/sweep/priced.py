@@ -1,0 +1,41 @@
+"""A run at prices: the figures of a point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from accelsim.machine import actions
+from accelsim.machine.arch import Arch
+from accelsim.report.frequency import highest_clock_ghz, too_fast
+from accelsim.report.inventory import SCOPES, Part, action_prices_pj
+from accelsim.sweep.record import RunRecord
+
+
+def figures(arch: Arch, inventory: Sequence[Part], record: RunRecord) -> dict[str, Any]:
+    """As summary.json has them (docs/results.md), flat: scopes contain those inside them."""
+    cycles, counts, macs = record.cycles, record.counts, record.macs
+    energy_pj, area_um2 = {}, {}
+    for number, scope in enumerate(SCOPES):
+        parts = [part for part in inventory if part.scope in SCOPES[: number + 1]]
+        prices = action_prices_pj(parts, arch.clock_ghz)
+        energy_pj[scope] = prices["cycle"] * cycles + sum(
+            price * counts[name] for name, price in prices.items() if name != "cycle"
+        )
+        placed = sum(part.instances * part.cost.area_um2 for part in parts) / arch.placement_utilization
+        area_um2[scope] = placed if scope == "array" else placed / arch.pes
+    array_mm2 = area_um2["array"] / 1e6
+    return {
+        "macs": macs,
+        "cycles": cycles,
+        "latency_ms": cycles / (arch.clock_ghz * 1e6),
+        "utilization": macs / (cycles * arch.pes * arch.lanes * arch.vector_size),
+        **{f"energy_{scope}_pj": energy_pj[scope] for scope in SCOPES},
+        **{f"area_{scope}_um2": area_um2[scope] for scope in SCOPES[:-1]},
+        "fj_per_op_system": energy_pj["system"] / (2 * macs) * 1e3,
+        "tops_per_mm2": 2 * macs / cycles * arch.clock_ghz * 1e9 / 1e12 / array_mm2,
+        "dram_read_bits": counts[actions.DRAM_READ_BIT],
+        "dram_write_bits": counts[actions.DRAM_WRITE_BIT],
+        "highest_clock_ghz": highest_clock_ghz(inventory),
+        "warning": too_fast(arch, inventory) or "",
+    }

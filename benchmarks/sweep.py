@@ -1,7 +1,7 @@
 """Times a sweep of 1,000 points of ResNet-50: 20 schemes x 10 machines x 5 prices, without values.
 
-    python benchmarks/sweep.py                 1,000 points on all cores, then what a million would take
-    python benchmarks/sweep.py --scaling       50 of its runs with 1 worker and with 2
+python benchmarks/sweep.py                 1,000 points on all cores, then what a million would take
+python benchmarks/sweep.py --scaling       50 of its runs with 1 worker and with 2
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ SCHEMES = [
     for weight, activation in ((4, 4), (4, 8), (8, 8), (6, 6), (6, 8))
     for scales in ("-/-", "4/4", "4/6", "6/8")
 ]
-MACHINES = [
-    {"pes": pes, "global_buffer_kb": kb} for pes in (4, 8, 16, 24, 32) for kb in (512, 1024)
-]
+MACHINES = [{"pes": pes, "global_buffer_kb": kb} for pes in (4, 8, 16, 24, 32) for kb in (512, 1024)]
 PRICES = [
     {},
     {"voltage_v": 0.7},
@@ -63,14 +61,18 @@ def timed(own: Space, workers: int | None) -> tuple[Swept, float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--scaling", action="store_true", help="1 worker against 2")
     parser.add_argument("--workers", type=int, help="processes [default: one a core]")
     given = parser.parse_args()
     if given.scaling:
         few = space(SCHEMES[:10], MACHINES[:5])
         seconds = {workers: timed(few, workers)[0].seconds for workers in (1, 2)}
-        print(f"1 worker {seconds[1]:.1f} s, 2 workers {seconds[2]:.1f} s: {seconds[1] / seconds[2]:.2f} times")
+        print(
+            f"1 worker {seconds[1]:.1f} s, 2 workers {seconds[2]:.1f} s: {seconds[1] / seconds[2]:.2f} times"
+        )
         return
     done, run_s, point_s = timed(space(), given.workers)
     workers_s = done.counts.simulated * run_s + done.counts.computed * point_s

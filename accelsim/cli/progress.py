@@ -58,7 +58,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def sweep_progress() -> Iterator[Callable[[Counts], None]]:
-    """Yields `progress(counts)`, which says rate and time left: on a terminal always, elsewhere now and then."""
+    """Yields `progress(counts)`; it says rate and time left, on a terminal always, elsewhere now and then."""
     from rich.console import Console
 
     console, begun, told = Console(stderr=True), time.monotonic(), time.monotonic()

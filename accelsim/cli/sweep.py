@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,7 +38,7 @@ def sweep_command(
     out: TableOption = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Only say how many points are known, and how long the rest takes."),
+        typer.Option("--dry-run", help="Only say how many points are known, and what the rest takes."),
     ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also points that failed before.")
@@ -80,13 +81,8 @@ def check_table(target: Path) -> None:
         raise AccelsimError(f"--out {target}: suffix is '{target.suffix}', expected .csv or .parquet")
     if target.is_dir():
         raise AccelsimError(f"--out {target}: is a folder, expected a file")
-    if target.suffix == ".parquet":
-        try:
-            import pyarrow  # noqa: F401
-        except ImportError:
-            raise AccelsimError(
-                "--out: .parquet needs pyarrow: expected `pip install pyarrow`, or .csv"
-            ) from None
+    if target.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise AccelsimError("--out: .parquet needs pyarrow: expected `pip install pyarrow`, or .csv")
 
 
 def write_table(frame: pd.DataFrame, target: Path) -> None:

@@ -22,8 +22,8 @@ Done = tuple[int, dict[str, int]]
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run of a network. layers: one a layer, as `layer_facts` has it; macs: of the network; prices_pj: those
-    it was planned at.
+    """One run of a network. layers: one a layer, as `layer_facts` has it; macs: of the network; prices_pj:
+    those it was planned at.
 
     What the mapper's choices need of other prices, so as to be the same. more: counts of which a mapping has
     more than one before it, and less of none: not all of these are free. pairs: of two that each have more of

@@ -61,7 +61,9 @@ class Swept:
         and what was measured of its accuracy."""
         import pandas as pd
 
-        return pd.DataFrame(list(rows(self.space, self.store)))
+        frame = pd.DataFrame(list(rows(self.space, self.store)))
+        whole = [name for name in ("macs", "cycles", "dram_read_bits", "dram_write_bits") if name in frame]
+        return frame.astype(dict.fromkeys(whole, "Int64"))  # also where a point has none
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ from accelsim.machine.arch import Arch, presets
 from accelsim.machine.plain_yaml import load_yaml
 
 PRICE_KEYS = frozenset(
-    ("name", "clock_ghz", "voltage_v", "node_nm", "placement_utilization", "ppu_stages")
-    + ("sram_device", "sram_energy_factor", "dram_kind")
+    (
+        *("clock_ghz", "dram_kind", "name", "node_nm", "placement_utilization", "ppu_stages"),
+        *("sram_device", "sram_energy_factor", "voltage_v"),
+    )
 )
 """Parameters of an arch that no count and no cycle depends on: a machine that differs in them alone is
 simulated once."""

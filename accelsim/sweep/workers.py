@@ -133,8 +133,8 @@ def _begin(parent: int) -> None:
 
 @contextmanager
 def dask_workers(address: str) -> Iterator[Workers]:
-    """Those of a running cluster, `tcp://host:port`. A task whose worker ends is done again by another. Raises
-    AccelsimError where dask.distributed is not installed or no scheduler answers."""
+    """Those of a running cluster, `tcp://host:port`. A task whose worker ends is done again by another.
+    Raises AccelsimError where dask.distributed is not installed or no scheduler answers."""
     try:
         from distributed import Client
     except ImportError:

@@ -7,6 +7,7 @@ python benchmarks/sweep.py --scaling       50 of its runs with 1 worker and with
 from __future__ import annotations
 
 import argparse
+import resource
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,22 +43,35 @@ def space(schemes: Sequence[str] = SCHEMES, machines: Sequence[dict] = MACHINES)
 
 
 def timed(own: Space, workers: int | None) -> tuple[Swept, float, float]:
-    """In a new store: what was done, and mean seconds of a run and of a point."""
+    """In a new store: what was done, and mean seconds of a run and of a point.
+
+    CPU seconds are those of the workers and their start: divided by them they are what a machine with nothing
+    else to do takes.
+    """
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "store") as store:
+        before_s = cpu_s()
         with sweep_progress() as progress:
             done = sweep(own, store, workers=workers, progress=progress)
+        used_s = cpu_s() - before_s
         again = sweep(own, store, workers=workers)
         assert again.counts.computed == 0, again.counts
         pace = store.pace("resnet50")
-        bytes_ = sum(path.stat().st_size for path in (Path(folder) / "store").glob("store.sqlite*"))
-        counts = done.counts
-        print(
-            f"{counts.computed:,} points ({counts.failed} failed) from {counts.simulated:,} runs in "
-            f"{done.seconds:.1f} s; a run {pace.run_s or 0:.2f} s, a point {1e3 * (pace.point_s or 0):.0f} ms of a "
-            f"worker; the store holds {bytes_ / counts.computed:,.0f} bytes a point; all of it again, known: "
-            f"{again.seconds:.2f} s"
-        )
-        return done, pace.run_s or 0.0, pace.point_s or 0.0
+        size = sum(path.stat().st_size for path in (Path(folder) / "store").glob("store.sqlite*"))
+    counts, run_s, point_s = done.counts, pace.run_s or 0.0, pace.point_s or 0.0
+    print(f"{counts.computed:,} points ({counts.failed} failed) from {counts.simulated:,} runs", end=" ")
+    print(
+        f"in {done.seconds:.1f} s, {used_s:.1f} s of CPU; a run {run_s:.2f} s, a point {1e3 * point_s:.0f} ms"
+    )
+    print(
+        f"{size / counts.computed:,.0f} bytes a point in the store; again, all known: {again.seconds:.2f} s"
+    )
+    return done, run_s, point_s
+
+
+def cpu_s() -> float:
+    """Of this process and of its children that have ended."""
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in both)
 
 
 def main() -> None:
@@ -65,6 +79,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--scaling", action="store_true", help="1 worker against 2")
+    parser.add_argument("--points", type=int, default=1000, help="only about so many of them")
     parser.add_argument("--workers", type=int, help="processes [default: one a core]")
     given = parser.parse_args()
     if given.scaling:
@@ -74,7 +89,7 @@ def main() -> None:
             f"1 worker {seconds[1]:.1f} s, 2 workers {seconds[2]:.1f} s: {seconds[1] / seconds[2]:.2f} times"
         )
         return
-    done, run_s, point_s = timed(space(), given.workers)
+    done, run_s, point_s = timed(space(SCHEMES[: max(1, given.points // 50)]), given.workers)
     workers_s = done.counts.simulated * run_s + done.counts.computed * point_s
     beside = done.seconds / workers_s  # what workers wait for, and do beside
     for points_a_run in (5, 50):

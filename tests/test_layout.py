@@ -80,7 +80,7 @@ MAY_IMPORT = {
     "sizing": {"errors", "workload", "machine", "mapping", "compute", "network"},
     "validation": WHAT | WHEN | {"open", "synthetic", "costs", "report", "network"},
     "request": WHAT | {"open", "machine", "costs", "report", "network", "sizing"},
-    "sweep": WHAT | WHEN | {"open", "compute", "costs", "report", "network", "sizing"},
+    "sweep": WHAT | WHEN | {"open", "compute", "report", "network", "sizing"},
     "api": WHAT
     | {"open", "machine", "mapping", "compute", "costs", "characterise", "report", "rtl", "network"}
     | {"sizing", "request", "validation"},

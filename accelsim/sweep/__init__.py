@@ -2,7 +2,7 @@
 
 space     a YAML file as points                              space.py
 identity  what a point's figures depend on, as keys          identity.py
-evaluate  simulate what is not known, price the rest         evaluate.py, record.py, priced.py
+evaluate  simulate what is not known, price the rest         evaluate.py, record.py
 store     what is known, on disk, and who is at work on it   store.py, claims.py
 sweep     hands tasks to workers and keeps what comes back   run.py, groups.py, workers.py
 """

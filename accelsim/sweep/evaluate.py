@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 from accelsim.compute.activity import join
 from accelsim.compute.values import assume
-from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError, one_line
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.planning import plan
 from accelsim.network import RunRequest
-from accelsim.report.inventory import action_prices_pj, build_inventory, technology_of
-from accelsim.report.library import library_of
+from accelsim.report.figures import figures
+from accelsim.report.inventory import action_prices_pj, build_inventory
+from accelsim.report.library import Libraries
 from accelsim.sim.run import TimeRequest, no_cyclic_gc, time_layers
 from accelsim.sizing import size_accumulators
 from accelsim.sweep.identity import code_digests, workload_of
-from accelsim.sweep.priced import figures
 from accelsim.sweep.record import RunRecord
+
+_libraries = Libraries()
 
 
 @dataclass(frozen=True)
@@ -101,20 +100,20 @@ class _Run:
         return Evaluated(point.key, found, error, seconds)
 
     def _figures(self, point: Priced) -> dict[str, Any]:
-        library = _library(point)
+        library = _libraries.of(point.arch, point.costs, point.costs_digest)
         inventory = build_inventory(point.arch, self.scheme, library)
         prices_pj = action_prices_pj(inventory, point.arch.clock_ghz)
         record = next((own for own in self.known if own.holds_at(prices_pj)), None)
         if record is None:
-            record = self._simulated(point.arch, library)
-        return figures(point.arch, inventory, record)
+            record = self._simulated(point)
+        return figures(point.arch, inventory, macs=record.macs, cycles=record.cycles, counts=record.counts)
 
-    def _simulated(self, arch: Arch, library: CostLibrary) -> RunRecord:
+    def _simulated(self, point: Priced) -> RunRecord:
         if self.failure is not None:  # what does not fit the machine does not at other prices
             raise self.failure
         started = time.perf_counter()
         try:
-            record = _simulate(self.task, self.scheme, arch, library)
+            record = _simulate(self.task, self.scheme, point)
         except AccelsimError as error:
             self.failure = error
             raise
@@ -123,12 +122,11 @@ class _Run:
         return record
 
 
-def _simulate(task: Task, scheme: Scheme, arch: Arch, library: CostLibrary) -> RunRecord:
+def _simulate(task: Task, scheme: Scheme, point: Priced) -> RunRecord:
     """Plan and time the network as `run` without values does (accelsim/network.py)."""
-    workload = workload_of(task.network, task.workload_digest)
-    request = RunRequest(
-        workload, arch, (scheme,) * len(workload.layers), library, gated_fraction=task.gated_fraction
-    )
+    workload, arch = workload_of(task.network, task.workload_digest), point.arch
+    library, schemes = _libraries.of(arch, point.costs, point.costs_digest), (scheme,) * len(workload.layers)
+    request = RunRequest(workload, arch, schemes, library, gated_fraction=task.gated_fraction)
     planned = size_accumulators(request).planned()
     with no_cyclic_gc():
         whole = plan(planned)
@@ -138,19 +136,3 @@ def _simulate(task: Task, scheme: Scheme, arch: Arch, library: CostLibrary) -> R
     activities = [join(arch, *parts) for parts in zip(times, computed, strict=True)]
     choices = [layer.choice for layer in whole.layers]
     return RunRecord.of(activities, choices, planned.prices_pj, arch.mapping.objective)
-
-
-_MOST_LIBRARIES = 32
-_libraries: OrderedDict[Hashable, CostLibrary] = OrderedDict()
-
-
-def _library(point: Priced) -> CostLibrary:
-    """Reading and fitting tables takes as long as pricing ten points: those of a technology are kept."""
-    # Only prices of a user's own may depend on the clock (report/accelergy.py).
-    own = (point.costs, point.costs_digest, point.arch.clock_ghz) if point.costs else ()
-    key = technology_of(point.arch), own
-    if key not in _libraries:
-        _libraries[key] = library_of(point.arch, point.costs or None)
-        while len(_libraries) > _MOST_LIBRARIES:
-            _libraries.popitem(last=False)
-    return _libraries[key]

@@ -50,7 +50,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some points of a space, in order. known: how many of them are; refused: those that cannot be run."""
+    """Some points of a space, in order. known: how many of them are, or come twice; refused: those that
+    cannot be run."""
 
     points: int
     known: int
@@ -63,12 +64,10 @@ def batches(space: Space, store: Store, retry_failed: bool = False) -> Iterator[
     for some in in_batches(resolve(space.points()), _AT_ONCE):
         known = store.known((own.key for own in some), failed=not retry_failed)
         unknown = [own for own in some if own.key not in known]
-        yield Batch(
-            len(some),
-            len(some) - len(unknown),
-            [own for own in unknown if own.error],
-            list(_grouped(own for own in unknown if not own.error)),
-        )
+        refused = [own for own in unknown if own.error]
+        groups = list(_grouped(own for own in unknown if not own.error))
+        new = len(refused) + sum(len(group.points) for group in groups)
+        yield Batch(len(some), len(some) - new, refused, groups)
 
 
 def _grouped(points: Iterable[Resolved]) -> Iterator[Group]:

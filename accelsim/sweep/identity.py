@@ -14,7 +14,6 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-import accelsim
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch, changed, load_arch
@@ -25,7 +24,6 @@ from accelsim.sweep.space import PRICE_KEYS, Point
 _RUN = ("compute", "formats", "machine", "mapping", "quantize", "sim", "synthetic", "trace", "workload")
 _RUN_FILES = ("network.py", "sizing.py", "sweep/evaluate.py", "sweep/record.py")
 _PRICES = ("costs", "report")
-_PRICE_FILES = ("sweep/priced.py",)
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,9 @@ def resolve(points: Iterable[Point]) -> Iterable[Resolved]:
 @cache
 def code_digests() -> tuple[str, str]:
     """Of what simulates, and of what prices with its tables."""
-    root = Path(accelsim.__file__).parent
+    root = Path(__file__).parents[1]
     digests = []
-    for folders, files in ((_RUN, _RUN_FILES), (_PRICES, _PRICE_FILES)):
+    for folders, files in ((_RUN, _RUN_FILES), (_PRICES, ())):
         paths = [
             path
             for name in folders

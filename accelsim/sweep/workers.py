@@ -115,7 +115,7 @@ class _Local:
         self._pool = self._started()
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _begin(parent: int) -> None:

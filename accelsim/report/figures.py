@@ -1,26 +1,29 @@
-"""A run at prices: the figures of a point."""
+"""A run in a few numbers, from its counts: as summary.json has them, without tables in between."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from accelsim.machine import actions
 from accelsim.machine.arch import Arch
 from accelsim.report.frequency import highest_clock_ghz, too_fast
 from accelsim.report.inventory import SCOPES, Part, action_prices_pj
-from accelsim.sweep.record import RunRecord
 
 
-def figures(arch: Arch, inventory: Sequence[Part], record: RunRecord) -> dict[str, Any]:
-    """As summary.json has them (docs/results.md), flat: scopes contain those inside them."""
-    cycles, counts, macs = record.cycles, record.counts, record.macs
+def figures(
+    arch: Arch, inventory: Sequence[Part], *, macs: int, cycles: int, counts: Mapping[str, int]
+) -> dict[str, Any]:
+    """Of a run with the energy of the tables' operands. Scopes contain those inside them (docs/sweep.md).
+
+    macs, cycles, counts: of all layers. Raises AccelsimError where no part of the machine has a delay.
+    """
     energy_pj, area_um2 = {}, {}
     for number, scope in enumerate(SCOPES):
         parts = [part for part in inventory if part.scope in SCOPES[: number + 1]]
         prices = action_prices_pj(parts, arch.clock_ghz)
         energy_pj[scope] = prices["cycle"] * cycles + sum(
-            price * counts[name] for name, price in prices.items() if name != "cycle"
+            price * counts.get(name, 0) for name, price in prices.items() if name != "cycle"
         )
         placed = sum(part.instances * part.cost.area_um2 for part in parts) / arch.placement_utilization
         area_um2[scope] = placed if scope == "array" else placed / arch.pes
@@ -34,8 +37,8 @@ def figures(arch: Arch, inventory: Sequence[Part], record: RunRecord) -> dict[st
         **{f"area_{scope}_um2": area_um2[scope] for scope in SCOPES[:-1]},
         "fj_per_op_system": energy_pj["system"] / (2 * macs) * 1e3,
         "tops_per_mm2": 2 * macs / cycles * arch.clock_ghz * 1e9 / 1e12 / array_mm2,
-        "dram_read_bits": counts[actions.DRAM_READ_BIT],
-        "dram_write_bits": counts[actions.DRAM_WRITE_BIT],
+        "dram_read_bits": counts.get(actions.DRAM_READ_BIT, 0),
+        "dram_write_bits": counts.get(actions.DRAM_WRITE_BIT, 0),
         "highest_clock_ghz": highest_clock_ghz(inventory),
         "warning": too_fast(arch, inventory) or "",
     }

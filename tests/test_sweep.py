@@ -17,6 +17,7 @@ from conftest import Said
 
 import accelsim
 from accelsim.errors import AccelsimError
+from accelsim.machine.plain_yaml import load_yaml
 from accelsim.mapping.planning import plan
 from accelsim.request import request_of
 from accelsim.sweep import Space, Store, outlook, sweep
@@ -458,3 +459,11 @@ def test_an_outlook_counts_by_what_was_measured(trace: Path, tmp_path: Path) -> 
     assert (found.points, found.known, found.runs) == (8, 2, 2)
     assert pace.run_s and pace.point_s
     assert found.seconds == pytest.approx(2 * pace.run_s + 6 * pace.point_s)
+
+
+def test_the_pages_space_is_one() -> None:
+    page = (Path(__file__).parents[1] / "docs/sweep.md").read_text("utf-8")
+    space = Space.of(load_yaml(page.partition("```yaml\n")[2].partition("```")[0], "docs/sweep.md"))
+    assert space.size == len(list(space.points())) == 144 and "x 4 x 3 = 144" in page
+    for key in PRICE_KEYS - {"name"}:
+        assert f"`{key}`" in page

@@ -310,20 +310,19 @@ def test_a_worker_with_other_code_is_refused(
             },
             "prices: node_nm is in set or machines as well",
         ),
-        (
-            {
-                "networks": ["digits"],
-                "schemes": ["4/4/4/4"],
-                "set": {k: [*range(99)] for k in ("pes", "lanes", "gb_banks", "fold")},
-            },
-            "96,059,601 points, expected at most 10,000,000",
-        ),
     ],
 )
 def test_spaces_that_are_none(data: Any, said: str) -> None:
     with pytest.raises(AccelsimError) as raised:
         Space.of(data)
     assert said in str(raised.value)
+
+
+def test_a_space_without_end(tmp_path: Path) -> None:
+    space = space_of("digits", set={key: [*range(99)] for key in ("pes", "lanes", "gb_banks", "fold")})
+    for refuse in (sweep, outlook):
+        with pytest.raises(AccelsimError, match="192,119,202 points, expected at most 10,000,000"):
+            refuse(space, tmp_path / "store")
 
 
 # --- the store ----------------------------------------------------------------------------------------------

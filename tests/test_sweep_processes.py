@@ -232,7 +232,7 @@ def test_a_cluster_that_ends(space: Path) -> None:
         wait_for(lambda: len(stored(space)) >= 2, process, 180)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 2, (out, err)
-    assert err.splitlines()[-1].startswith(f"error: --dask {address}: the scheduler is gone"), err
+    assert err.splitlines()[-1].startswith(f"error: --dask {address}: the cluster is gone"), err
     assert stored(space)
 
 

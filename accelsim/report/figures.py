@@ -10,6 +10,21 @@ from accelsim.machine.arch import Arch
 from accelsim.report.frequency import highest_clock_ghz, too_fast
 from accelsim.report.inventory import SCOPES, Part, action_prices_pj
 
+NAMES = (
+    "macs",
+    "cycles",
+    "latency_ms",
+    "utilization",
+    *(f"energy_{scope}_pj" for scope in SCOPES),
+    *(f"area_{scope}_um2" for scope in SCOPES[:-1]),
+    "fj_per_op_system",
+    "tops_per_mm2",
+    "dram_read_bits",
+    "dram_write_bits",
+    "highest_clock_ghz",
+)
+"""Of figures that are numbers."""
+
 
 def figures(
     arch: Arch, inventory: Sequence[Part], *, macs: int, cycles: int, counts: Mapping[str, int]

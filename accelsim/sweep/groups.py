@@ -8,7 +8,7 @@ from itertools import groupby
 
 from accelsim.sweep.evaluate import Priced, Task
 from accelsim.sweep.identity import Resolved, code_digests, resolve
-from accelsim.sweep.space import Space
+from accelsim.sweep.space import Point
 from accelsim.sweep.store import Store, in_batches
 
 _AT_ONCE = 2000
@@ -59,9 +59,9 @@ class Batch:
     groups: list[Group]
 
 
-def batches(space: Space, store: Store, retry_failed: bool = False) -> Iterator[Batch]:
-    """All points of a space, some at a time: a million would not fit in memory at once."""
-    for some in in_batches(resolve(space.points()), _AT_ONCE):
+def batches(points: Iterable[Point], store: Store, retry_failed: bool = False) -> Iterator[Batch]:
+    """All of them, some at a time: a million would not fit in memory at once."""
+    for some in in_batches(resolve(points), _AT_ONCE):
         known = store.known((own.key for own in some), failed=not retry_failed)
         unknown = [own for own in some if own.key not in known]
         refused = [own for own in unknown if own.error]

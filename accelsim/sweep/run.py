@@ -95,14 +95,15 @@ def sweep(
     """
     check_progress(progress)
     expect(space, Space, "space", "a Space")
+    space.check_size()
     begun = time.monotonic()
     own = store if isinstance(store, Store) else Store(store)
     owner = own.owner()
     try:
-        with _workers(workers, dask) as pool:
+        with open_workers(workers, dask) as pool:
             counts = Counts(space.size)
-            found = batches(space, own, retry_failed)
-            _Sweep(own, owner, pool, counts, retry_failed).run(found, progress)
+            found = batches(space.points(), own, retry_failed)
+            Session(own, owner, pool, counts, retry_failed).run(found, progress)
     finally:
         owner.close()
     return Swept(space, own, counts, time.monotonic() - begun)
@@ -110,11 +111,12 @@ def sweep(
 
 def outlook(space: Space, store: str | Path | Store, *, retry_failed: bool = False) -> Outlook:
     """How many points there are, how many are known, and how long the others take. Raises as `sweep`."""
+    space.check_size()
     own = store if isinstance(store, Store) else Store(store)
     points = known = refused = runs = 0
     seconds: float | None = 0.0
     paces: dict[str, Pace] = {}
-    for batch in batches(space, own, retry_failed):
+    for batch in batches(space.points(), own, retry_failed):
         points, known, refused = points + batch.points, known + batch.known, refused + len(batch.refused)
         for group in batch.groups:
             new = not own.has_run(group.run_key)
@@ -150,7 +152,8 @@ def _labels(own: Resolved, axes: Sequence[str]) -> dict[str, Any]:
     return labels
 
 
-def _workers(count: int | None, dask: str | None) -> AbstractContextManager[Workers]:
+def open_workers(count: int | None, dask: str | None) -> AbstractContextManager[Workers]:
+    """Those of a cluster, or so many processes, None for one a core. Raises AccelsimError."""
     if dask is not None:
         expect(dask, str, "dask", "the address of a scheduler")
         return dask_workers(dask)
@@ -160,8 +163,8 @@ def _workers(count: int | None, dask: str | None) -> AbstractContextManager[Work
     return local_workers(number)
 
 
-class _Sweep:
-    """One sweep under way."""
+class Session:
+    """Evaluates points with workers, and keeps them: a sweep under way, or one batch of a tuner."""
 
     def __init__(self, store: Store, owner: Owner, pool: Workers, counts: Counts, retry_failed: bool) -> None:
         self.store, self.owner, self.pool = store, owner, pool

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -26,6 +27,8 @@ PRICE_KEYS = frozenset(
 simulated once."""
 MOST_POINTS = 10_000_000
 _MOST_FILE_BYTES = 1 << 19
+
+_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 Changes = tuple[tuple[str, Any], ...]
 
@@ -54,15 +57,34 @@ class Point:
         }
 
 
+class Limits(BaseModel):
+    """What a figure may be."""
+
+    model_config = _STRICT
+
+    min: float | None = None
+    max: float | None = None
+
+
+class Tune(BaseModel):
+    """What a tuner looks for: directions of figures, or of what `accuracy` has, and limits of any of them."""
+
+    model_config = _STRICT
+
+    objectives: dict[str, Literal["min", "max"]] = Field(min_length=1)
+    constraints: dict[str, Limits] = {}
+
+
 class Space(BaseModel):
     """Networks x schemes x archs x machines x set x prices.
 
     networks, archs: as `run` takes them; machines: changes to an arch that go together; set: values of one
     parameter each, of which every combination is a point; prices: changes of parameters that only prices
-    depend on, and `costs`; accuracy: of networks, of schemes, what was measured, {"top-1 (%)": 89.8}.
+    depend on, and `costs`; accuracy: of networks, of schemes, what was measured, {"top-1 (%)": 89.8}; tune:
+    what `accelsim tune` looks for.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = _STRICT
 
     networks: tuple[str, ...] = Field(min_length=1, strict=False)
     schemes: tuple[str, ...] = Field(min_length=1, strict=False)
@@ -72,6 +94,7 @@ class Space(BaseModel):
     prices: tuple[dict[str, Any], ...] = Field(({},), min_length=1, strict=False)
     gated_fraction: float = Field(0.0, ge=0, le=1)
     accuracy: dict[str, dict[str, dict[str, float]]] = {}
+    tune: Tune | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -100,8 +123,6 @@ class Space(BaseModel):
                     continue
                 if not isinstance(value, (str, list)) or not all(isinstance(own, str) for own in value):
                     raise ValueError("prices: costs is no text or list of texts, expected paths")
-        if self.size > MOST_POINTS:
-            raise ValueError(f"{self.size:,} points, expected at most {MOST_POINTS:,}")
         return self
 
     @classmethod
@@ -142,8 +163,14 @@ class Space(BaseModel):
     @property
     def size(self) -> int:
         """How many points there are."""
-        sides = [self.networks, self.schemes, self.archs, self.machines, *self.set.values(), self.prices]
-        return math.prod(len(side) for side in sides)
+        return math.prod(len(side) for side in self.sides.values())
+
+    def check_size(self) -> None:
+        """Raises AccelsimError for one that cannot be swept."""
+        if self.size > MOST_POINTS:
+            raise AccelsimError(
+                f"space: {self.size:,} points, expected at most {MOST_POINTS:,}: `accelsim tune` takes more"
+            )
 
     @property
     def axes(self) -> list[str]:
@@ -151,17 +178,30 @@ class Space(BaseModel):
         changed = [key for own in (*self.machines, *self.prices) for key in own if key != "costs"]
         return list(dict.fromkeys([*changed, *self.set]))
 
-    def points(self) -> Iterator[Point]:
-        """All of them, what only prices depend on fastest: points of one run follow each other."""
+    @cached_property
+    def sides(self) -> dict[str, Sequence[Any]]:
+        """What a point takes one of each of; what only prices depend on comes last."""
         keys = sorted(self.set, key=lambda key: key in PRICE_KEYS)
-        choices = list(product(*(self.set[key] for key in keys)))
-        for network, scheme, arch in product(self.networks, self.schemes, self.archs):
-            for machine, chosen, price in product(self.machines, choices, self.prices):
-                priced = {key: value for key, value in price.items() if key != "costs"}
-                changes = {**machine, **dict(zip(keys, chosen, strict=True)), **priced}
-                yield Point(
-                    network, scheme, arch, tuple(changes.items()), _costs_of(price), self.gated_fraction
-                )
+        return {
+            "network": self.networks,
+            "scheme": self.schemes,
+            "arch": self.archs,
+            "machine": self.machines,
+            **{f"set {key}": self.set[key] for key in keys},
+            "price": self.prices,
+        }
+
+    def points(self) -> Iterator[Point]:
+        """All of them, the last side fastest: points of one run follow each other."""
+        return (self.point(chosen) for chosen in product(*self.sides.values()))
+
+    def point(self, chosen: Sequence[Any]) -> Point:
+        """The one that takes these, one of each of `sides`."""
+        network, scheme, arch, machine, *values, price = chosen
+        names = [name.removeprefix("set ") for name in list(self.sides)[4:-1]]
+        priced = {key: value for key, value in price.items() if key != "costs"}
+        changes = {**machine, **dict(zip(names, values, strict=True)), **priced}
+        return Point(network, scheme, arch, tuple(changes.items()), _costs_of(price), self.gated_fraction)
 
     def accuracy_of(self, point: Point) -> dict[str, float]:
         """What was measured of its network at its scheme."""

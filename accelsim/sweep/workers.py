@@ -9,11 +9,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from accelsim.errors import AccelsimError, one_line
 from accelsim.sweep.evaluate import Outcome, Task, evaluate
@@ -148,20 +148,22 @@ def dask_workers(address: str) -> Iterator[Workers]:
 
 
 class _Dask:
-    def __init__(self, client: object, address: str) -> None:
+    def __init__(self, client: Any, address: str) -> None:
         self._client, self._address = client, address
-        self._pool = client.get_executor(pure=False)  # type: ignore[attr-defined]
+        self._pool = client.get_executor(pure=False)
         self._running: dict[Future[Outcome], Task] = {}
 
     def room(self) -> int:
-        threads = sum(self._client.nthreads().values())  # type: ignore[attr-defined]
+        with self._reached():
+            threads = sum(self._client.nthreads().values())
         return max(0, _QUEUED * max(1, threads) - len(self._running))
 
     def busy(self) -> bool:
         return bool(self._running)
 
     def submit(self, task: Task) -> None:
-        self._running[self._pool.submit(evaluate, task)] = task
+        with self._reached():
+            self._running[self._pool.submit(evaluate, task)] = task
 
     def wait(self, timeout_s: float) -> list[Ended]:
         from distributed import KilledWorker
@@ -170,14 +172,17 @@ class _Dask:
         ended = []
         for future in done:
             task = self._running.pop(future)
-            if future.cancelled():
-                raise AccelsimError(f"--dask {self._address}: the scheduler is gone")
             try:
-                ended.append(Ended(task, future.result()))
-            except AccelsimError:
-                raise
+                with self._reached():
+                    ended.append(Ended(task, future.result()))
             except KilledWorker as error:
                 ended.append(Ended(task, None, one_line(f"its workers were ended: {error}")))
-            except (OSError, ImportError, AttributeError) as error:
-                raise AccelsimError(f"--dask {self._address}: {type(error).__name__}: {error}") from None
         return ended
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, CancelledError, ImportError) as error:
+            said = f"{type(error).__name__}: {error}"
+            raise AccelsimError(f"--dask {self._address}: the cluster is gone: {said[:300]}") from None

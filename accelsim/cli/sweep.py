@@ -1,4 +1,4 @@
-"""`accelsim sweep`: every point of a space."""
+"""`accelsim sweep` and `accelsim tune`: every point of a space, and the best of one that has too many."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ TableOption = Annotated[
 ]
 STORE = Path("results/store")
 _MOST_ERRORS = 5
+_MOST_ROWS = 30
 
 
 def sweep_command(
@@ -73,6 +74,46 @@ def sweep_command(
     if len(errors) > _MOST_ERRORS:
         typer.echo(f"and {len(errors) - _MOST_ERRORS:,} other errors, see the table")
     typer.echo(f"results in {printable(target)}")
+
+
+def tune_command(
+    space: SpaceArgument,
+    store: StoreOption = STORE,
+    trials: Annotated[
+        int, typer.Option("--trials", min=1, help="Points to look at, with earlier ones.")
+    ] = 200,
+    seed: Annotated[int, typer.Option("--seed", help="Of what is drawn.")] = 0,
+    workers: WorkersOption = None,
+    dask: DaskOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Table, .csv or .parquet [default: results/SPACE-tune.csv].")
+    ] = None,
+) -> None:
+    """Search a space that is too large to sweep for the Pareto front that its `tune` asks for."""
+    from accelsim.cli.progress import sweep_progress
+    from accelsim.cli.terminal import print_frame
+    from accelsim.sweep import Space, Store
+    from accelsim.sweep.tuner import tune, tune_of
+
+    if dask is not None and workers is not None:
+        raise AccelsimError("--workers is of this machine, --dask of a cluster: expected one of them")
+    wanted, target = Space.read(space), out or Path("results") / f"{space.stem}-tune.csv"
+    objectives = list(tune_of(wanted).objectives)
+    check_table(target)
+    with Store(store) as own:
+        with sweep_progress() as progress:
+            done = tune(wanted, own, trials=trials, seed=seed, workers=workers, dask=dask, progress=progress)
+        frame = done.to_frame()
+    write_table(frame, target)
+    best = frame[frame["front"]].sort_values(objectives)
+    varied = [name for name in ("scheme", "arch", *wanted.axes, "costs") if name in best]
+    shown = [name for name in varied if best[name].nunique() > 1]
+    print_frame(best[[*shown, *objectives]].head(_MOST_ROWS))
+    failed, feasible = (frame["error"] != "").sum(), frame["feasible"].sum()
+    typer.echo(
+        f"{len(frame):,} of {wanted.size:,} points: {failed:,} failed, {feasible:,} keep the constraints,"
+    )
+    typer.echo(f"{len(best):,} on the front, see column front of {printable(target)}")
 
 
 def check_table(target: Path) -> None:

@@ -10,5 +10,6 @@ sweep     hands tasks to workers and keeps what comes back   run.py, groups.py, 
 from accelsim.sweep.run import Swept, outlook, sweep
 from accelsim.sweep.space import Space
 from accelsim.sweep.store import Store
+from accelsim.sweep.tune import Tuned, tune
 
-__all__ = ["Space", "Store", "Swept", "outlook", "sweep"]
+__all__ = ["Space", "Store", "Swept", "Tuned", "outlook", "sweep", "tune"]

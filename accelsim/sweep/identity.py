@@ -48,7 +48,7 @@ def resolve(points: Iterable[Point]) -> Iterable[Resolved]:
             yield _resolved(point, files)
         except AccelsimError as error:
             facts = ["refused", *code_digests(), point.labels(), point.gated_fraction, str(error)]
-            yield Resolved(point, _digest(facts), error=str(error))
+            yield Resolved(point, digest_of(facts), error=str(error))
 
 
 @cache
@@ -103,9 +103,9 @@ def _resolved(point: Point, files: _Files) -> Resolved:
     parameters = arch.model_dump(mode="json", exclude={"name"})
     timed = {key: value for key, value in parameters.items() if key not in PRICE_KEYS}
     prices = {key: value for key, value in parameters.items() if key in PRICE_KEYS}
-    run_key = _digest([run_code, sha256, str(scheme), timed, point.gated_fraction])
+    run_key = digest_of([run_code, sha256, str(scheme), timed, point.gated_fraction])
     costs_digest = files.costs(point.costs)
-    key = _digest([run_key, price_code, prices, costs_digest])
+    key = digest_of([run_key, price_code, prices, costs_digest])
     return Resolved(point, key, run_key, sha256, costs_digest, arch)
 
 
@@ -122,6 +122,7 @@ def _costs_digest(costs: tuple[str, ...]) -> str:
     return digest.hexdigest() if costs else ""
 
 
-def _digest(facts: list[Any]) -> str:
+def digest_of(facts: list[Any]) -> str:
+    """32 hex digits of plain values."""
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

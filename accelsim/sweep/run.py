@@ -136,10 +136,10 @@ def rows(space: Space, store: Store) -> Iterator[dict[str, Any]]:
         for own in some:
             if (found := known.get(own.key)) is not None:
                 figures, accuracy = found.figures or {}, space.accuracy_of(own.point)
-                yield {**_labels(own, space.axes), **figures, **accuracy, "error": found.error}
+                yield {**labels_of(own, space.axes), **figures, **accuracy, "error": found.error}
 
 
-def _labels(own: Resolved, axes: Sequence[str]) -> dict[str, Any]:
+def labels_of(own: Resolved, axes: Sequence[str]) -> dict[str, Any]:
     """Where in the space a point is, with the machine's own value of what the point leaves as it is."""
     labels = own.point.labels()
     if own.arch is not None:

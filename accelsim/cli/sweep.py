@@ -79,9 +79,7 @@ def sweep_command(
 def tune_command(
     space: SpaceArgument,
     store: StoreOption = STORE,
-    trials: Annotated[
-        int, typer.Option("--trials", min=1, help="Points to look at, with earlier ones.")
-    ] = 200,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Points to look at in all.")] = 200,
     seed: Annotated[int, typer.Option("--seed", help="Of what is drawn.")] = 0,
     workers: WorkersOption = None,
     dask: DaskOption = None,

@@ -22,6 +22,7 @@ NAMES = (
     "dram_read_bits",
     "dram_write_bits",
     "highest_clock_ghz",
+    "clock_margin",
 )
 """Of figures that are numbers."""
 
@@ -42,6 +43,7 @@ def figures(
         )
         placed = sum(part.instances * part.cost.area_um2 for part in parts) / arch.placement_utilization
         area_um2[scope] = placed if scope == "array" else placed / arch.pes
+    highest_ghz = highest_clock_ghz(inventory)
     array_mm2 = area_um2["array"] / 1e6
     return {
         "macs": macs,
@@ -54,6 +56,7 @@ def figures(
         "tops_per_mm2": 2 * macs / cycles * arch.clock_ghz * 1e9 / 1e12 / array_mm2,
         "dram_read_bits": counts.get(actions.DRAM_READ_BIT, 0),
         "dram_write_bits": counts.get(actions.DRAM_WRITE_BIT, 0),
-        "highest_clock_ghz": highest_clock_ghz(inventory),
+        "highest_clock_ghz": highest_ghz,
+        "clock_margin": highest_ghz / arch.clock_ghz - 1,
         "warning": too_fast(arch, inventory) or "",
     }

@@ -49,15 +49,15 @@ class Tuned:
     trials: list[tuple[Point, Known]]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a point: where it is, figures, accuracy, error; `feasible`: it keeps the constraints;
-        `front`: no other feasible point is better in one objective and as good in all."""
+        """One row a point: where it is, figures, accuracy, error; `feasible`: it reaches its clock and keeps the
+        constraints; `front`: no other feasible point is better in one objective and as good in all."""
         import pandas as pd
 
         wanted = tune_of(self.space)
         rows = []
         for own, (_, known) in zip(resolve(point for point, _ in self.trials), self.trials, strict=True):
             figures = {**(known.figures or {}), **self.space.accuracy_of(own.point)}
-            feasible = bool(known.figures) and max(violations(wanted, figures).values(), default=0.0) <= 0
+            feasible = bool(known.figures) and max(violations(wanted, figures).values()) <= 0
             rows.append(
                 {**labels_of(own, self.space.axes), **figures, "feasible": feasible, "error": known.error}
             )
@@ -131,8 +131,9 @@ def tune_of(space: Space) -> Tune:
 
 
 def violations(wanted: Tune, figures: Mapping[str, Any]) -> dict[str, float]:
-    """By how much a point is beyond each limit, as a share of it; 0 or less within."""
-    found = {}
+    """By how much a point is beyond each limit, as a share of it; 0 or less within. A machine that does not
+    reach its clock is beyond one too."""
+    found = {"clock": -figures["clock_margin"]}
     for name, limits in wanted.constraints.items():
         for side, limit, sign in (("max", limits.max, 1), ("min", limits.min, -1)):
             if limit is not None:

@@ -107,11 +107,9 @@ def tune_command(
     varied = [name for name in ("scheme", "arch", *wanted.axes, "costs") if name in best]
     shown = [name for name in varied if best[name].nunique() > 1]
     print_frame(best[[*shown, *objectives]].head(_MOST_ROWS))
-    failed, feasible = (frame["error"] != "").sum(), frame["feasible"].sum()
-    typer.echo(
-        f"{len(frame):,} of {wanted.size:,} points: {failed:,} failed, {feasible:,} keep the constraints,"
-    )
-    typer.echo(f"{len(best):,} on the front, see column front of {printable(target)}")
+    failed, kept = (frame["error"] != "").sum(), frame["feasible"].sum()
+    typer.echo(f"{len(frame):,} of {wanted.size:,} points, {failed:,} failed, {kept:,} keep all constraints")
+    typer.echo(f"{len(best):,} on the front: column front of {printable(target)}")
 
 
 def check_table(target: Path) -> None:

@@ -49,8 +49,8 @@ class Tuned:
     trials: list[tuple[Point, Known]]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a point: where it is, figures, accuracy, error; `feasible`: it reaches its clock and keeps the
-        constraints; `front`: no other feasible point is better in one objective and as good in all."""
+        """One row a point: where it is, figures, accuracy, error. `feasible`: it reaches its clock and keeps
+        all constraints; `front`: no other feasible point is better in one objective and as good in all."""
         import pandas as pd
 
         wanted = tune_of(self.space)
@@ -263,6 +263,7 @@ def _optuna() -> Iterator[Any]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", "The constraint value is ignored")  # told again, after a kill
         try:
             yield optuna
         except optuna.exceptions.StorageInternalError as error:

@@ -84,7 +84,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--trials", type=int, nargs="*", default=[50, 100, 200])
+    parser.add_argument("--trials", type=int, nargs="*", default=[50, 100])
     given = parser.parse_args()
     own = space()
     with Store(Path("results/tune")) as store:

@@ -466,3 +466,14 @@ def test_the_pages_space_is_one() -> None:
     assert space.size == len(list(space.points())) == 144 and "x 4 x 3 = 144" in page
     for key in PRICE_KEYS - {"name"}:
         assert f"`{key}`" in page
+
+
+def test_free_prices_decide_nothing() -> None:
+    """Two mappings of which one only has more of something are alike where that is free."""
+    record = RunRecord([], 0, {"a": 1.0, "b": 1.0}, [["a", "b"]], [], False)
+    assert record.holds_at({"a": 0.0, "b": 0.1}) and not record.holds_at({"a": 0.0, "b": 0.0})
+
+
+def test_other_workloads_have_other_keys(trace: Path) -> None:
+    (own, *_), (other, *_) = (list(resolve(space_of(name).points())) for name in (trace, BUNDLED))
+    assert own.key != other.key and own.run_key != other.run_key

@@ -80,10 +80,11 @@ MAY_IMPORT = {
     "sizing": {"errors", "workload", "machine", "mapping", "compute", "network"},
     "validation": WHAT | WHEN | {"open", "synthetic", "compute", "costs", "report", "network"},
     "request": WHAT | {"open", "machine", "costs", "report", "network", "sizing"},
+    "sweep": WHAT | WHEN | {"open", "compute", "report", "network", "sizing"},
     "api": WHAT
     | {"open", "machine", "mapping", "compute", "costs", "characterise", "report", "rtl", "network"}
     | {"sizing", "request", "validation"},
-    "cli": WHAT | {"synthetic", "open", "report", "api", "version", "torch", "onnx"},
+    "cli": WHAT | {"synthetic", "open", "report", "sweep", "api", "version", "torch", "onnx"},
     "__main__": {"cli"},
 }
 

@@ -33,6 +33,7 @@ from accelsim.cli.options import (
     quantize_options_of,
     read_accuracy,
 )
+from accelsim.cli.sweep import sweep_command, tune_command
 from accelsim.cli.trace import trace_app
 from accelsim.cli.validate import validate_command
 from accelsim.errors import AccelsimError, one_line, printable
@@ -55,6 +56,8 @@ app.add_typer(trace_app, name="trace")
 app.add_typer(costs_app, name="costs")
 app.command("bits")(bits_command)
 app.command("export")(export_command)
+app.command("sweep")(sweep_command)
+app.command("tune")(tune_command)
 app.command("validate")(validate_command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -347,6 +348,18 @@ def load_arch(name: str | Path, overrides: list[str] | None = None) -> Arch:
     data = _read(name, where, depth=0)
     for item in texts_of(overrides or [], "overrides", "KEY=VALUE"):
         _override(data, item)
+    return _checked(data, where)
+
+
+def changed(arch: Arch, changes: Mapping[str, Any]) -> Arch:
+    """The machine with other values of parameters (nested: `mapping.order`). Raises AccelsimError."""
+    data, where = arch.model_dump(), f"arch {arch.name}"
+    for key, value in changes.items():
+        _put(data, key, value, where)
+    return _checked(data, where)
+
+
+def _checked(data: dict[str, Any], where: str) -> Arch:
     try:
         return Arch.model_validate(data)
     except ValidationError as error:
@@ -396,8 +409,11 @@ def _override(data: dict[str, Any], item: str) -> None:
     key, equals, text = item.partition("=")
     if not equals or not key.strip() or not text.strip():
         raise AccelsimError(f"{where}: expected KEY=VALUE")
-    value = load_yaml(text, where)
-    *parents, leaf = key.strip().split(".")
+    _put(data, key.strip(), load_yaml(text, where), where)
+
+
+def _put(data: dict[str, Any], key: str, value: Any, where: str) -> None:
+    *parents, leaf = key.split(".")
     for parent in parents:
         nested = data.get(parent) or {}
         if not isinstance(nested, dict):

@@ -105,7 +105,15 @@ def test_a_point_has_the_figures_of_a_run(trace: Path, tmp_path: Path, objective
             expected[name] = int(run.layers[name].sum())
         assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-12)
         assert row["latency_ms"] == pytest.approx(said["cycles"] / run.report.arch.clock_ghz / 1e6)
-        assert row["warning"] == "".join(run.report.warnings)
+        assert row["warning"] == ""
+
+
+def test_a_point_that_misses_its_clock_says_what_a_run_does(trace: Path, tmp_path: Path) -> None:
+    space = space_of(trace, schemes=["4/4/4/4"], prices=[{"clock_ghz": 5.0}])
+    (row,) = sweep(space, tmp_path / "store").to_frame().to_dict("records")
+    with pytest.raises(AccelsimError) as refused:
+        accelsim.run(trace, overrides=["clock_ghz=5.0"], gated_fraction=0.0)
+    assert row["warning"] == str(refused.value) and row["clock_margin"] < 0
 
 
 def test_layers_of_a_run_are_kept(trace: Path, tmp_path: Path) -> None:
@@ -132,7 +140,7 @@ def test_what_differs_in_prices_alone_is_simulated_once(trace: Path, tmp_path: P
 
 
 OTHER_PRICES = {
-    "clock_ghz": 0.3, "dram_kind": "hbm2", "name": "other", "node_nm": 40.0, "placement_utilization": 0.5,
+    "clock_ghz": 0.3, "dram_kind": "hbm2", "name": "other", "node_nm": 40.0, "operand_wires": True, "placement_utilization": 0.5,
     "ppu_stages": "coarse", "sram_device": "itrs-lop", "sram_energy_factor": 3.0, "voltage_v": 0.9,
 }  # fmt: skip
 

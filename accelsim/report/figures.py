@@ -7,7 +7,7 @@ from typing import Any
 
 from accelsim.machine import actions
 from accelsim.machine.arch import Arch
-from accelsim.report.frequency import highest_clock_ghz, too_fast
+from accelsim.report.frequency import highest_clock_ghz
 from accelsim.report.inventory import SCOPES, Part, action_prices_pj
 
 NAMES = (
@@ -58,5 +58,4 @@ def figures(
         "dram_write_bits": counts.get(actions.DRAM_WRITE_BIT, 0),
         "highest_clock_ghz": highest_ghz,
         "clock_margin": highest_ghz / arch.clock_ghz - 1,
-        "warning": too_fast(arch, inventory) or "",
     }

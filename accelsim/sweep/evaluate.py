@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from accelsim.compute.activity import join
@@ -14,6 +14,7 @@ from accelsim.machine.arch import Arch
 from accelsim.mapping.planning import plan
 from accelsim.network import RunRequest
 from accelsim.report.figures import figures
+from accelsim.report.frequency import check_clock
 from accelsim.report.inventory import action_prices_pj, build_inventory
 from accelsim.report.library import Libraries
 from accelsim.sim.run import TimeRequest, no_cyclic_gc, time_layers
@@ -100,13 +101,23 @@ class _Run:
         return Evaluated(point.key, found, error, seconds)
 
     def _figures(self, point: Priced) -> dict[str, Any]:
+        point = replace(point, arch=point.arch.in_mode(self.scheme))
+        if point.arch.lane_stages != "given":
+            raise AccelsimError(
+                "lane_stages is fewest, which depends on the prices; expected given in a sweep"
+            )
         library = _libraries.of(point.arch, point.costs, point.costs_digest)
         inventory = build_inventory(point.arch, self.scheme, library)
         prices_pj = action_prices_pj(inventory, point.arch.clock_ghz)
         record = next((own for own in self.known if own.holds_at(prices_pj)), None)
         if record is None:
             record = self._simulated(point)
-        return figures(point.arch, inventory, macs=record.macs, cycles=record.cycles, counts=record.counts)
+        found = figures(point.arch, inventory, macs=record.macs, cycles=record.cycles, counts=record.counts)
+        try:
+            check_clock(point.arch, self.scheme, inventory, library)
+        except AccelsimError as error:  # a run would be refused; how much it misses guides a tuner
+            return {**found, "warning": str(error)}
+        return {**found, "warning": ""}
 
     def _simulated(self, point: Priced) -> RunRecord:
         if self.failure is not None:  # what does not fit the machine does not at other prices

@@ -19,7 +19,15 @@ from accelsim.machine.plain_yaml import load_yaml
 
 PRICE_KEYS = frozenset(
     (
-        *("clock_ghz", "dram_kind", "name", "node_nm", "placement_utilization", "ppu_stages"),
+        *(
+            "clock_ghz",
+            "dram_kind",
+            "name",
+            "node_nm",
+            "operand_wires",
+            "placement_utilization",
+            "ppu_stages",
+        ),
         *("sram_device", "sram_energy_factor", "voltage_v"),
     )
 )

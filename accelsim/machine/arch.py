@@ -67,6 +67,7 @@ class Arch(_Strict):
     accumulator_bits: int | str = "auto"
     product_shift: int = Field(0, ge=0, le=32)
     overflow: Literal["saturate", "wrap", "error"] = "saturate"
+    alignment_rounding: Literal["nearest", "floor"] = "nearest"
     activation_sign: Literal["both", "signed", "unsigned"] = "both"
     gate_on_scale_product: Gating = "none"
     accumulate_latency: int = Field(2, ge=1, le=4)
@@ -167,10 +168,9 @@ class Arch(_Strict):
             raise ValueError("dram_bits_per_cycle * dram_efficiency is below 1 bit per cycle")
         return self
 
-    @property
-    def unit_channels(self) -> int:
-        """KU: output channels of a unit."""
-        return max(self.vector_size, self.lanes)
+    def unit_channels(self, written_block: int) -> int:
+        """KU: output channels of a unit. written_block: outputs that share a scale, 0 without scales."""
+        return max(self.vector_size, self.lanes, written_block)
 
     @property
     def ppu_width(self) -> int:
@@ -182,10 +182,9 @@ class Arch(_Strict):
         """Slices of an entry of L psums."""
         return self.lanes // self.ppu_width
 
-    @property
-    def ppu_vector_slices(self) -> int:
-        """Slices over which the outputs of one vector are spread within one entry."""
-        return max(1, min(self.vector_size, self.lanes) // self.ppu_width)
+    def ppu_vector_slices(self, written_block: int) -> int:
+        """Slices over which the outputs of one block are spread within one entry."""
+        return max(1, min(written_block, self.lanes) // self.ppu_width)
 
     @property
     def dram_bits(self) -> int:
@@ -261,7 +260,7 @@ class Arch(_Strict):
     def check_scheme(self, scheme: Scheme) -> None:
         """Refuse a scheme that the machine cannot execute. Raises AccelsimError.
 
-        Lanes multiply integers in words of vector_size; staged outputs have to pass the out FIFO.
+        Lanes take whole blocks or whole parts of them; staged outputs have to pass the out FIFO.
         """
         where = f"arch {self.name}, scheme {scheme}"
         for side, operand in (("weights", scheme.weight), ("activations", scheme.activation)):
@@ -270,16 +269,31 @@ class Arch(_Strict):
                     f"{where}: {side} are {operand.element} with {operand.scale} scales, which is quantized "
                     "and stored but not executed; expected integers W/A/ws/as"
                 )
-        if scheme.block not in (None, self.vector_size):
+        block = scheme.block or self.vector_size
+        for name, size in (
+            ("vector_size", self.vector_size),
+            ("lanes", self.lanes),
+            ("ppu_lanes", self.ppu_width),
+        ):
+            if max(block, size) % min(block, size):
+                raise AccelsimError(
+                    f"{where}: block is {block}, expected to divide {name} = {size} or be a multiple of it"
+                )
+        if block != self.vector_size and self.residual_operand is not None and self.residual_operand.scale.bits:
             raise AccelsimError(
-                f"{where}: block is {scheme.block}, expected the machine's vector_size = {self.vector_size}"
+                f"{where}: residual is {self.residual}, expected A/- where block is not vector_size"
             )
-        if scheme.activation.scale.bits and self.vector_size > self.lanes:
-            need = self.accumulation_collector_depth * self.vector_size // self.lanes
+        if block < self.vector_size and scheme.scale_product_bits:
+            raise AccelsimError(
+                f"{where}: rounds the scale product, expected none where several blocks of {block} share a "
+                f"step of vector_size = {self.vector_size}"
+            )
+        if scheme.activation.scale.bits and block > self.lanes:
+            need = self.accumulation_collector_depth * block // self.lanes
             if self.out_fifo_words < need:
                 raise AccelsimError(
                     f"{where}: out_fifo_words is {self.out_fifo_words}, expected "
-                    f"at least {need} (d-tile of {self.accumulation_collector_depth} x vector_size / lanes)"
+                    f"at least {need} (d-tile of {self.accumulation_collector_depth} x {block} / lanes)"
                 )
 
 

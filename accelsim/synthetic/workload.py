@@ -96,7 +96,7 @@ class SyntheticWorkload:
     ) -> LayerSpec:
         """Sizes and formats of the layer at a scheme; draws nothing."""
         layer, fold = self.layer(name), (options or QuantizeOptions()).fold
-        return LayerSpec(
+        spec = LayerSpec(
             layer=layer,
             scheme=scheme,
             vector_size=scheme.block or vector_size,
@@ -104,6 +104,7 @@ class SyntheticWorkload:
             output=output_format(layer, scheme),
             global_pe=self._wiring.work[name],
         )
+        return spec.in_vectors(vector_size)
 
     def quantized_layer(
         self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
@@ -111,6 +112,7 @@ class SyntheticWorkload:
         """Drawn and quantized, with `output_gamma` for its output; nothing of it is kept."""
         gamma = self.output_gamma(name, scheme)
         words = quantize_layer(self.drawn_layer(name), scheme, vector_size, options, output_gamma=gamma)
+        words = words.in_vectors(vector_size)
         return replace(words, spec=self.outline(name, scheme, vector_size, options))
 
     def output_gamma(self, name: str, scheme: Scheme) -> float:

@@ -20,6 +20,7 @@ from accelsim_kernels import (
     add_psums,
     live_products,
     ppu_static,
+    ppu_values,
     ppu_vector,
     weight_profile,
 )
@@ -29,6 +30,8 @@ from accelsim.compute.operands import LaneOperands, align_spec, live_codes, psum
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
+from accelsim.quantize.arrays import cut_vectors
+from accelsim.quantize.blocks import quantize_blocks
 from accelsim.quantize.reference import ppu_constants
 from accelsim.workload.layer import QuantizedLayer
 
@@ -189,6 +192,8 @@ def post_process(
     multiplier, shift, bias = ppu_constants(layer, psum_shift(arch, layer))
     relu = layer.activation == "relu"
     common = (relu, layer.output.fraction_bits, output.qmin, output.qmax)
+    if output.scale.kind in ("e8m0", "e4m3"):
+        return _block_outputs(layer, ppu_values(psums, multiplier, shift, bias, relu))
     if not output.scale.bits:
         return ppu_static(psums, multiplier, shift, bias, *common), None
     codes, scales = [], []
@@ -206,6 +211,26 @@ def post_process(
         codes.append(code)
         scales.append(scale)
     return np.concatenate(codes, axis=1), np.concatenate(scales, axis=1)
+
+
+def _block_outputs(
+    layer: QuantizedLayer, z: NDArray[np.int64]
+) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
+    """Codes and scales of z int64[pixels, K] in a block format: what its rule makes of the exact values."""
+    output, geometry = layer.spec.output_operand, layer.geometry
+    assert output.block is not None
+    exponent = -layer.output.fraction_bits
+    if output.scale.kind == "e8m0":
+        assert layer.sum_exponent is not None
+        exponent += layer.sum_exponent
+    by_group = np.ldexp(z.astype(np.float64), exponent).reshape(geometry.pixels * geometry.groups, -1)
+    blocks = cut_vectors(by_group, output.block)
+    codes, scales = quantize_blocks(blocks, output, 1.0)
+    codes = codes.reshape(len(by_group), -1)[:, : by_group.shape[1]]
+    return (
+        codes.reshape(geometry.pixels, geometry.K).astype(np.int16),
+        scales.reshape(geometry.pixels, -1).astype(np.uint16),
+    )
 
 
 def _vector_runs(layer: QuantizedLayer) -> list[slice]:

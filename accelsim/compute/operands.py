@@ -12,6 +12,7 @@ import numpy as np
 from accelsim_kernels import AlignSpec, LaneSpec, Scales, accumulate, accumulate_aligned, pack_aligned, pack_weights
 from numpy.typing import NDArray
 
+from accelsim.errors import AccelsimError
 from accelsim.formats.element import Element
 from accelsim.formats.operand import Operand
 from accelsim.formats.scale import E4M3
@@ -26,7 +27,10 @@ def psum_shift(arch: Arch, layer: QuantizedLayer, accumulator_bits: int | None =
     """Exponent of what a psum is worth, but for gammas and `:spN`: p, or of block formats q."""
     if layer.scheme.is_integer:
         return arch.product_shift
-    assert layer.sum_exponent is not None, layer.name
+    if layer.sum_exponent is None:
+        raise AccelsimError(
+            f"layer {layer.name}: is stored at {layer.scheme} without sum_exponent, expected words quantized anew"
+        )
     bits = accumulator_bits or arch.accumulator_width(layer.scheme)
     return layer.sum_exponent + HEADROOM_BITS + 1 - bits
 

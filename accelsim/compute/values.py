@@ -69,9 +69,10 @@ def compute(request: ComputeRequest) -> Computed:
     if reference is not None:
         y = dequantize_output(values.psums, layer, psum_shift(arch, layer))
         own_sqnr = sqnr_db(reference, y)
-        codes = values.output.astype(np.float64) * layer.output_gamma
+        output = layer.spec.output_operand
+        codes = output.element.decode(values.output) * layer.output_gamma
         if values.output_scales is not None:
-            codes *= _scales_by_channel(layer, values.output_scales)
+            codes *= output.scale.decode(_scales_by_channel(layer, values.output_scales))
         ppu_sqnr = sqnr_db(apply_activation(reference, layer.activation), codes)
     narrow_overflows = 0
     if request.narrow:

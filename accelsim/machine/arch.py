@@ -13,7 +13,7 @@ from accelsim.arguments import expect, texts_of
 from accelsim.errors import AccelsimError
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme, parse_residual
-from accelsim.machine.accumulator import MAX_ACCUMULATOR_BITS, POLICIES, is_known, width_of_sums
+from accelsim.machine.accumulator import MAX_ACCUMULATOR_BITS, MAX_ALIGNED_BITS, POLICIES, is_known, width_of_sums
 from accelsim.machine.dataflows import DataflowName
 from accelsim.machine.plain_yaml import load_yaml
 
@@ -263,11 +263,13 @@ class Arch(_Strict):
         Lanes take whole blocks or whole parts of them; staged outputs have to pass the out FIFO.
         """
         where = f"arch {self.name}, scheme {scheme}"
+        if scheme.is_aligned:
+            self._check_aligned(where, scheme)
         for side, operand in (("weights", scheme.weight), ("activations", scheme.activation)):
-            if not operand.is_integer:
+            if not operand.is_integer and not scheme.is_aligned:
                 raise AccelsimError(
                     f"{where}: {side} are {operand.element} with {operand.scale} scales, which is quantized "
-                    "and stored but not executed; expected integers W/A/ws/as"
+                    "and stored but not executed; expected integers W/A/ws/as or a block format"
                 )
         block = scheme.block or self.vector_size
         for name, size in (
@@ -295,6 +297,29 @@ class Arch(_Strict):
                     f"{where}: out_fifo_words is {self.out_fifo_words}, expected "
                     f"at least {need} (d-tile of {self.accumulation_collector_depth} x {block} / lanes)"
                 )
+
+
+    def _check_aligned(self, where: str, scheme: Scheme) -> None:
+        """What a block format cannot be executed with."""
+        for name, own, expected in (
+            ("product_shift", self.product_shift, 0),
+            ("gate_on_scale_product", self.gate_on_scale_product, "none"),
+            ("residual", self.residual, None),
+        ):
+            if own != expected:
+                shown = "null" if expected is None else expected
+                raise AccelsimError(f"{where}: {name} is {own}, expected {shown} with a block format")
+        if self.overflow == "wrap":
+            raise AccelsimError(f"{where}: overflow is wrap, expected saturate or error with a block format")
+        bits = self.accumulator_bits
+        if bits != "auto" and not (isinstance(bits, int) and bits <= MAX_ALIGNED_BITS):
+            raise AccelsimError(
+                f"{where}: accumulator_bits is {bits}, expected auto or at most {MAX_ALIGNED_BITS} with a block "
+                "format"
+            )
+        for operand in (scheme.weight, scheme.activation):
+            if operand.qmax >= 1 << 20:
+                raise AccelsimError(f"{where}: one product of {operand.element} takes 64 bits; not executed")
 
 
 def presets() -> list[str]:

@@ -218,6 +218,7 @@ class Trace:
             input_gamma=variant.input_gamma,
             output_gamma=variant.output_gamma,
             bias=bias,
+            sum_exponent=variant.sum_exponent,
             provenance={} if variant.options is None else {"options": asdict(variant.options)},
         )
         return words.in_vectors(vector_size)

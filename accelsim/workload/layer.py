@@ -158,7 +158,13 @@ class OutputFormat:
 
     @property
     def fraction_bits(self) -> int:
-        """F = min(8, 23 - Amag - as) of integers; negative when the format does not fit the PPU."""
+        """F = min(8, 23 - Amag - as) of integers; negative when the format does not fit the PPU. Of scales
+        with an exponent as many as the largest value leaves of 23, and one less where that is a power of two
+        (docs/numerics.md, Block formats)."""
+        if self.operand.scale.kind == "e8m0":
+            return 22
+        if self.operand.scale.kind == "e4m3":
+            return 23 - int(self.operand.largest).bit_length()
         magnitude = self.operand.bits - self.operand.element.signed
         return min(8, 23 - magnitude - self.operand.scale.bits)
 
@@ -326,7 +332,8 @@ class QuantizedLayer(HasLayer):
     input_words: uint8 or int8 [words, V]; input_scales: uint16[words] or None; input_gamma: float;
     Scales of words with several blocks have one more dimension, the blocks of a word; words of a larger block
     all have its scale.
-    output_gamma: what a unit of the PPU's codes (with scales: of code times scale) is worth.
+    output_gamma: what a unit of the PPU's codes (with scales: of code times scale) is worth. sum_exponent: of
+    block formats that lanes execute the e of numerics.md, else None.
     y = psum * 2^(sh+p) * weight_gamma[k] * input_gamma + bias[k]. Of formats other than integers codes are
     uint8 and scales what their kind is stored as (formats/element.py, scale.py); where a format has no gamma,
     gammas are 1, and where it has one a tensor, all weight_gamma[k] are equal.

@@ -13,7 +13,7 @@ from accelsim_kernels.counts import (
     weight_profile,
     zero_operand_macs,
 )
-from accelsim_kernels.ppu import ppu_static, ppu_vector
+from accelsim_kernels.ppu import ppu_static, ppu_values, ppu_vector
 from accelsim_kernels.scan import Scan, scan
 from accelsim_kernels.spec import ERROR, SATURATE, WRAP, AlignSpec, LaneSpec
 from accelsim_kernels.toggles import Runs, Toggles, toggles
@@ -40,6 +40,7 @@ __all__ = [
     "pack_aligned",
     "pack_weights",
     "ppu_static",
+    "ppu_values",
     "ppu_vector",
     "scan",
     "toggles",

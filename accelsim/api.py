@@ -68,6 +68,7 @@ def run(
     gated_fraction: float | None = None,
     timeline: bool = False,
     activity: str = DATA,
+    prices: bool = True,
 ) -> RunResult:
     """Simulate a workload at one scheme on one machine.
 
@@ -79,6 +80,7 @@ def run(
     that this share of the lane steps is gated (those in the image's padding are anyway). timeline: record
     what happens when, for `write` to put into timeline.json; activity: energy of the lanes by the bits that
     change in them (`data`; without values as `tables`), or by the operands of the cost tables (`tables`).
+    prices: False leaves out energy and area, which not every scheme has.
     Raises AccelsimError on bad input, with one clear line.
     """
     check_progress(progress)
@@ -93,6 +95,7 @@ def run(
         gated_fraction=gated_fraction,
         timeline=timeline,
         activity=activity,
+        prices=prices,
     )
     return run_network(size_accumulators(request, progress), progress)
 
@@ -110,6 +113,7 @@ def compare(
     gated_fraction: float | None = None,
     timeline: bool = False,
     activity: str = DATA,
+    prices: bool = True,
 ) -> Comparison:
     """Simulate a workload at several schemes; savings are against the first. Raises as `run` does."""
     given = list_of(schemes, "compare: schemes", "schemes such as ['8/8/-/-', '4/4/4/4']")
@@ -134,6 +138,7 @@ def compare(
         gated_fraction=gated_fraction,
         timeline=timeline,
         activity=activity,
+        prices=prices,
     )
     count = len(first.workload.layers)
     each = (size_accumulators(replace(first, schemes=(own,) * count), progress) for own in wanted)

@@ -31,9 +31,16 @@ def request_of(
     costs: Costs | None,
     *,
     gated_fraction: float | None = None,
+    prices: bool = True,
     **kept: Any,
 ) -> RunRequest:
-    """What is asked for, opened and read; the same scheme for every layer, `kept` as it is. May raise."""
+    """What is asked for, opened and read; the same scheme for every layer, `kept` as it is. May raise.
+
+    prices: False for none.
+    """
+    expect(prices, bool, "prices", "True or False")
+    if costs is not None and not prices:
+        raise AccelsimError("costs are given, expected none where nothing is priced")
     workload, machine, wanted = workload_of(trace), machine_of(arch, overrides), scheme_of(scheme)
     machine.check_scheme(wanted)  # before floats are convolved for the SQNR
     expect(options, (QuantizeOptions, type(None)), "options", "QuantizeOptions, or None")
@@ -41,7 +48,7 @@ def request_of(
         workload,
         machine,
         (wanted,) * len(workload.layers),
-        library_of(machine, costs),
+        library_of(machine, costs) if prices else None,
         options,
         float_outputs(workload) if gated_fraction is None else {},
         gated_fraction=gated_fraction,

@@ -26,6 +26,7 @@ from accelsim.cli.options import (
     GatedOption,
     OutOption,
     PlotOption,
+    PricesOption,
     QuantizeOption,
     SetOption,
     TimelineOption,
@@ -71,6 +72,7 @@ def run_command(
     data: DataOption = True,
     gated_fraction: GatedOption = None,
     activity: ActivityOption = "data",
+    prices: PricesOption = True,
     timeline: TimelineOption = False,
     plots: PlotOption = True,
     explain: Annotated[
@@ -86,6 +88,8 @@ def run_command(
 
     target = _target(out, trace, scheme)
     check_target(target)
+    if explain and not prices:
+        raise AccelsimError("--explain needs prices, which --no-prices leaves out")
     with progress_bar() as progress:
         result = api.run(
             trace,
@@ -99,6 +103,7 @@ def run_command(
             gated_fraction=_gated(data, gated_fraction, dump),
             timeline=timeline,
             activity=activity,
+            prices=prices,
         )
         result.write(target, plots=plots, dump=dump, explained=explain)
     _print_run(result)
@@ -126,6 +131,7 @@ def compare_command(
     data: DataOption = True,
     gated_fraction: GatedOption = None,
     activity: ActivityOption = "data",
+    prices: PricesOption = True,
     timeline: TimelineOption = False,
     plots: PlotOption = True,
     accuracy: Annotated[
@@ -148,6 +154,8 @@ def compare_command(
 
     target = _target(out, trace)
     check_target(target)
+    if sensitive and not prices:
+        raise AccelsimError("--sensitivity needs prices, which --no-prices leaves out")
     if sensitive and scheme and len(scheme) < 2:
         raise AccelsimError("--sensitivity: of one scheme nothing is saved, expected --scheme twice")
     measured = None if accuracy is None else read_accuracy(accuracy, scheme or api.DEFAULT_SCHEMES)
@@ -164,6 +172,7 @@ def compare_command(
             gated_fraction=_gated(data, gated_fraction, dump),
             timeline=timeline,
             activity=activity,
+            prices=prices,
         )
         if measured is not None:
             comparison = comparison.with_accuracy(measured)
@@ -332,7 +341,7 @@ def _print_run(result: RunResult) -> None:
         "sqnr_db",
         "overflows",
     ]
-    print_frame(result.layers[columns])
+    print_frame(result.layers[[name for name in columns if name in result.layers]])
     summary_table([result])
 
 

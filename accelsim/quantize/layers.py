@@ -144,8 +144,9 @@ def quantize_layer(
             f"{output.operand.scale.bits}-bit scales "
             f"leaves the PPU {output.fraction_bits} fraction bits, expected at least 0"
         )
-    if output_gamma is None and scheme.is_aligned:
-        output_gamma, output_range = _calibrated_output(layer, output)
+    if scheme.is_aligned and output_range is None:
+        gamma, output_range = _calibrated_output(layer, output)
+        output_gamma = output_gamma or gamma
     elif output_gamma is None:
         output_gamma = calibrated_output_gamma(layer, output, vector_size, options)
     weight, activation = scheme.weight, scheme.activation.of_sign(layer.input_signed)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from accelsim.costs import CostLibrary
 from accelsim.costs.component import ClockSinks
+from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.actions import ACTIONS, charged_to
 from accelsim.machine.arch import Arch
@@ -42,6 +43,8 @@ def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Pa
     """Every part of the array, innermost scope first, with the library's own prices where it has any. Raises
     AccelsimError where no price exists."""
 
+    check_priced(arch, scheme)
+
     def priced(parts: Iterable[Part]) -> list[Part]:
         return [replace(part, cost=library.own.applied(part.name, part.cost)) for part in parts]
 
@@ -52,6 +55,20 @@ def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Pa
     pe = with_tree(priced(pe_parts(arch, scheme, library)), arch.pes, lanes, 1)
     array = priced(_array(arch, scheme, library, _area_um2(pe) / arch.pes))
     return [*with_tree(array, 1, pe, arch.pes), *priced([_dram(arch, library)])]
+
+
+def check_priced(arch: Arch, scheme: Scheme) -> None:
+    """Refuse what the tables know no parts for. Raises AccelsimError."""
+    missing = None
+    if scheme.is_aligned:
+        missing = "what aligns products to an accumulator"
+    elif scheme.has_scales and (scheme.block or arch.vector_size) < arch.vector_size:
+        missing = f"{arch.vector_size // (scheme.block or 1)} scaled products a step"
+    if missing:
+        raise AccelsimError(
+            f"arch {arch.name}, scheme {scheme}: no price for {missing}; expected run or compare with "
+            "--no-prices (prices=False), which leave out energy and area"
+        )
 
 
 def _area_um2(parts: Iterable[Part]) -> float:

@@ -36,12 +36,14 @@ _MULTIPLIER_BITS, _HALF_MULTIPLIER_BITS, _SHIFT_BITS = 16, 8, 6
 
 
 def pe_parts(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
-    vector, lanes, pes, depth = arch.vector_size, arch.lanes, arch.pes, arch.accumulation_collector_depth
+    lanes, pes, depth = arch.lanes, arch.pes, arch.accumulation_collector_depth
     accumulator = arch.accumulator_width(scheme)
     weight, activation = words_of(arch, scheme)
     written = formats_written(arch, scheme)
     scale_bits = max(operand.scale.bits for operand in written)
-    staged = bool(scale_bits) and vector > lanes
+    # Outputs that share a scale.
+    vector = max((own.block or 0) if own.scale.bits else 0 for own in written)
+    staged = vector > lanes
     entry_bits = max(operand.bits_of(lanes) for operand in written)
     addresses = (
         (arch.weight_buffer_words - 1).bit_length(),
@@ -88,7 +90,7 @@ def pe_parts(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         parts.append(Part("ppu_vector_scale", "pe", units, cost, charged_to("ppu_vector_scale")))
         if vector_register_bits:
             parts.append(register_part("ppu_vector_register", "pe", units, vector_register_bits, library))
-        if (spread := arch.ppu_vector_slices) > 1:
+        if (spread := arch.ppu_vector_slices(vector)) > 1:
             parts.append(latches_part("ppu_hold", pes, width * PPU_VALUE_BITS, spread, library))
     if staged:
         # The last lane group of a unit is never staged. Of the earlier ones the z-values are, and for each
@@ -162,7 +164,7 @@ def _ppu_register_bits(arch: Arch, scheme: Scheme) -> tuple[int, int]:
         latency = arch.ppu_latency_cycles.per_vector
         if fine:
             # One of two magnitudes is left.
-            pair = min(2, arch.vector_size, arch.ppu_width)
+            pair = min(2, scheme.block or arch.vector_size, arch.ppu_width)
             registers += [(value + -(-_MAGNITUDE_BITS // pair), 0), (value, _MAGNITUDE_BITS)]
         registers.append((value, _MAGNITUDE_BITS))
         registers += [(value, value)] if fine else []

@@ -34,6 +34,7 @@ from accelsim.report.bits import BitsResult
 from accelsim.report.comparison import comparison_table
 from accelsim.report.explain import accelergy_entries, price_list
 from accelsim.report.frequency import frequencies
+from accelsim.report.inventory import check_priced
 from accelsim.report.library import Costs, library_of, tables_folder
 from accelsim.report.results import Comparison, RunResult
 from accelsim.request import (
@@ -126,6 +127,8 @@ def compare(
     machine = machine_of(arch, overrides)
     for scheme in wanted:
         machine.check_scheme(scheme)  # all of them, before anything is opened or run
+        if prices:
+            check_priced(machine, scheme)
     first = request_of(
         trace,
         machine,
@@ -347,10 +350,11 @@ def emit_rtl(
 
     layer: a layer's name, or None for the first. Raises AccelsimError on bad input.
     """
-    from accelsim.rtl.emit import emit
+    from accelsim.rtl.emit import check_lanes, emit
 
     opened, wanted = workload_of(trace), scheme_of(scheme)
     machine = sized_machine(opened, arch, wanted, overrides)
+    check_lanes(machine, wanted)
     name = opened.layers[0].name if layer is None else layer
     words = opened.quantized_layer(name, wanted, machine.vector_size)
     return emit(machine, wanted, words, out)
@@ -370,10 +374,12 @@ def synthesise_rtl(
 
     trace: as for `emit_rtl`. Raises AccelsimError when Yosys is absent or fails.
     """
+    from accelsim.rtl.emit import check_lanes
     from accelsim.rtl.synth import compare_area, synth, synth_frame
 
     wanted = scheme_of(scheme)
     machine = sized_machine(trace, arch, wanted, overrides)
+    check_lanes(machine, wanted)
     rows = synth(out, liberty)
     library = library_of(machine, costs)
     return synth_frame(rows), compare_area(rows, machine, wanted, library)

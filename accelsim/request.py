@@ -17,7 +17,7 @@ from accelsim.network import RunRequest, float_outputs
 from accelsim.open import open_workload
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.workload import Workload
-from accelsim.report.inventory import Part, build_inventory
+from accelsim.report.inventory import Part, build_inventory, check_priced
 from accelsim.report.library import Costs, library_of
 from accelsim.sizing import size_accumulators
 
@@ -43,6 +43,8 @@ def request_of(
         raise AccelsimError("costs are given, expected none where nothing is priced")
     workload, machine, wanted = workload_of(trace), machine_of(arch, overrides), scheme_of(scheme)
     machine.check_scheme(wanted)  # before floats are convolved for the SQNR
+    if prices:
+        check_priced(machine, wanted)
     expect(options, (QuantizeOptions, type(None)), "options", "QuantizeOptions, or None")
     return RunRequest(
         workload,

@@ -10,7 +10,8 @@ from accelsim.formats.scheme import Scheme
 # The longest reduction of ResNet-50, 3*3*512 products: what `auto` is sized for.
 LONGEST_REDUCTION = 4608
 MIN_ACCUMULATOR_BITS, MAX_ACCUMULATOR_BITS = 24, 62
-MAX_ALIGNED_BITS = 48  # of block formats
+# Of block formats: fewer leave the PPU no multiplier.
+ALIGNED_BITS = 14, 48
 # Of block formats: the significand of float32, a sign, and what partial sums may exceed the largest output by.
 HEADROOM_BITS = 3
 BLOCK_FORMAT_BITS = 24 + 1 + HEADROOM_BITS

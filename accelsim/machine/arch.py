@@ -13,7 +13,7 @@ from accelsim.arguments import expect, texts_of
 from accelsim.errors import AccelsimError
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme, parse_residual
-from accelsim.machine.accumulator import MAX_ACCUMULATOR_BITS, MAX_ALIGNED_BITS, POLICIES, is_known, width_of_sums
+from accelsim.machine.accumulator import ALIGNED_BITS, MAX_ACCUMULATOR_BITS, POLICIES, is_known, width_of_sums
 from accelsim.machine.dataflows import DataflowName
 from accelsim.machine.plain_yaml import load_yaml
 
@@ -312,10 +312,10 @@ class Arch(_Strict):
         if self.overflow == "wrap":
             raise AccelsimError(f"{where}: overflow is wrap, expected saturate or error with a block format")
         bits = self.accumulator_bits
-        if bits != "auto" and not (isinstance(bits, int) and bits <= MAX_ALIGNED_BITS):
+        least, most = ALIGNED_BITS
+        if bits != "auto" and not (isinstance(bits, int) and least <= bits <= most):
             raise AccelsimError(
-                f"{where}: accumulator_bits is {bits}, expected auto or at most {MAX_ALIGNED_BITS} with a block "
-                "format"
+                f"{where}: accumulator_bits is {bits}, expected auto or {least} to {most} with a block format"
             )
         for operand in (scheme.weight, scheme.activation):
             if operand.qmax >= 1 << 20:

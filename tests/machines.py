@@ -266,9 +266,7 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
             node_work(pick(rng, *GLOBAL_PE_WORK), int(rng.integers(1, pick(rng, 100, 1000))))
             for _ in range(pick(rng, 0, 0, 1, 2, 3))
         ),
-        output=OutputFormat(
-            integer_operand(out_bits, out_scale_bits, signed=out_signed, block=scheme.block)
-        ),
+        output=OutputFormat(integer_operand(out_bits, out_scale_bits, signed=out_signed, block=scheme.block)),
     )
     layer = QuantizedLayer(
         spec=spec,
@@ -347,7 +345,9 @@ def _drawn_run(seed: int, features: Runs) -> Run:
     rng = np.random.default_rng(seed)
     is_graph = features in ("graph", "residual")
     while True:
-        arch = _arch_of_graph(rng) if is_graph else random_arch(rng, "plain" if features == "plain" else "all")
+        arch = (
+            _arch_of_graph(rng) if is_graph else random_arch(rng, "plain" if features == "plain" else "all")
+        )
         if features == "residual":
             arch = _with_residuals(rng, arch)
         schemes: Sequence[str] = SCHEMES

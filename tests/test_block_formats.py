@@ -160,7 +160,9 @@ def test_outputs(name: str, index: int) -> None:
                 else:
                     factor = Fraction(2) ** (scale - 127)
                     emax = 0 if name == "mxint8" else 2
-                    assert scale == 0 if not largest else factor * 2**emax <= largest < factor * 2 ** (emax + 1)
+                    assert (
+                        scale == 0 if not largest else factor * 2**emax <= largest < factor * 2 ** (emax + 1)
+                    )
                 for value, code in zip(values, found.output[pixel, k0:k1].tolist(), strict=True):
                     ratio = abs(value) / factor if factor else Fraction(0)
                     if name == "mxint8":
@@ -228,7 +230,9 @@ def test_words_without_an_exponent_are_not_executed() -> None:
     from dataclasses import replace
 
     layer = replace(words_on(machine(16), 0, "mxfp4"), sum_exponent=None)
-    with pytest.raises(AccelsimError, match="is stored at mxfp4 without sum_exponent, expected words quantized"):
+    with pytest.raises(
+        AccelsimError, match="is stored at mxfp4 without sum_exponent, expected words quantized"
+    ):
         compute_values(machine(16), layer)
 
 

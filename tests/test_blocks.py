@@ -427,7 +427,9 @@ def test_what_cannot_be_priced_or_executed_is_refused_before_anything_is_done(
             call()
         message = str(error.value)
         assert message.startswith(f"arch magnet16, scheme {text}: ") and "\n" not in message
-        assert ("not executed" if "fp/" in text else "no price for", "the RTL has")["RTL" in message] in message
+        assert ("not executed" if "fp/" in text else "no price for", "the RTL has")[
+            "RTL" in message
+        ] in message
     assert not out.exists()
 
 

@@ -45,10 +45,7 @@ def parts_of_reduction(layer: QuantizedLayer, parts: int) -> list[list[int]]:
     words = layer.spec.G if layer.spec.packed_im2col else layer.spec.words_per_position
     together = layer.spec.words_per_block
     part_of_word = np.concatenate(
-        [
-            np.full(len(a) * together, i)
-            for i, a in enumerate(np.array_split(range(words // together), parts))
-        ]
+        [np.full(len(a) * together, i) for i, a in enumerate(np.array_split(range(words // together), parts))]
     )
     return [[g for g in range(layer.spec.G) if part_of_word[g % words] == part] for part in range(parts)]
 
@@ -331,12 +328,12 @@ def test_models_agree_on_blocks_that_are_no_words(first: int):
         except Exception as error:
             error.add_note(f"seed {seed}\n{describe(arch, layers, mappings)}")
             raise
-        for layer, mapping in zip(layers, mappings, strict=True):
-            seen["larger"] += layer.spec.words_per_block > 1
-            seen["smaller"] += layer.spec.blocks_per_word > 1
-            seen["staged"] += layer.spec.written_block > max(arch.lanes, arch.vector_size)
-            seen["chains"] += mapping.c_split > 1 and layer.spec.words_per_block > 1
-            seen["chunks"] += 0 < mapping.chunk_vectors < layer.spec.G and layer.spec.words_per_block > 1
+        for own, mapping in zip([drawn.spec for drawn in layers], mappings, strict=True):
+            seen["larger"] += own.words_per_block > 1
+            seen["smaller"] += own.blocks_per_word > 1
+            seen["staged"] += own.written_block > max(arch.lanes, arch.vector_size)
+            seen["chains"] += mapping.c_split > 1 and own.words_per_block > 1
+            seen["chunks"] += 0 < mapping.chunk_vectors < own.G and own.words_per_block > 1
     assert len(seen) == 5 and (first > 0 or min(seen.values()) > 0), seen
 
 

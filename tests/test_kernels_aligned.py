@@ -32,7 +32,9 @@ def exact(weights, weight_scales, codes, scales, gather, spec, initial, blocks):
             for g, tap in enumerate(taps):
                 if tap >= 0:
                     dot = sum(int(w) * int(a) for w, a in zip(weights[k, g], codes[tap], strict=True))
-                    value = Fraction(dot * int(weight_scales.significand[k, g]) * int(scales.significand[tap]))
+                    value = Fraction(
+                        dot * int(weight_scales.significand[k, g]) * int(scales.significand[tap])
+                    )
                     value *= Fraction(2) ** int(
                         weight_scales.exponent[k, g] + scales.exponent[tap] - spec.lsb
                     )
@@ -94,7 +96,7 @@ def check(case, blocks=1, *, plain=False):
 @pytest.mark.parametrize("bits", [8, 16, 24, 29, 30, 36, 48])
 @pytest.mark.parametrize("largest, significands", [(12, 1), (12, 15), (60, 1), (127, 1), (127, 15)])
 def test_against_rationals(bits: int, nearest: bool, largest: int, significands: int) -> None:
-    """int8, e2m1 and e2m3 with e8m0 and e4m3 scales, in accumulators that often saturate and in others that never do."""
+    """int8, e2m1 and e2m3 with e8m0 and e4m3 scales, in accumulators that saturate and that never do."""
     spec = AlignSpec(bits, -2, nearest)
     case = draw(bits, spec, largest, significands=significands, with_initial=bits % 16 == 0)
     _, overflows = check(case, plain=True)

@@ -55,7 +55,8 @@ GatedOption = Annotated[
 PricesOption = Annotated[
     bool,
     typer.Option(
-        "--prices/--no-prices", help="Energy and area, or only cycles and values: not every scheme has prices."
+        "--prices/--no-prices",
+        help="Energy and area, or only cycles and values: not every scheme has prices.",
     ),
 ]
 ActivityOption = Annotated[

@@ -55,7 +55,8 @@ def bits_for_weights(arch: Arch, layer: QuantizedLayer) -> int:
 def _weight_sums(
     layer: QuantizedLayer, k: slice
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """int64[k, G] each (of words with several blocks, of each block): sums of a vector's positive and of its negative weights, its scale (1 without).
+    """int64[k, G] each: sums of a vector's positive and of its negative weights, its scale (1 without); of
+    words with several blocks of each block.
 
     Of weights that are activations two channels stand for all: one of the largest, one of the least.
     """

@@ -206,8 +206,8 @@ def scan_layer(arch: Arch, layer: QuantizedLayer, c_split: int) -> Sums:
     """
     if not layer.scheme.is_integer or layer.spec.blocks_per_word > 1:
         raise AccelsimError(
-            f"layer {layer.name}: bits are counted of integers with a scale a vector, not of {layer.scheme} in "
-            f"vectors of {layer.vector_size}"
+            f"layer {layer.name}: bits are counted of integers with a scale a vector, not of {layer.scheme} "
+            f"in vectors of {layer.vector_size}"
         )
     spec, geometry = lane_spec(arch, layer.scheme), layer.geometry
     shape = (geometry.pixels, geometry.K)

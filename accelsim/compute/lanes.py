@@ -118,7 +118,9 @@ def accumulate_layer(
     limited every time.
     """
     spec = lane_spec(arch, layer.scheme, accumulator_bits)
-    operands = LaneOperands(layer, spec if layer.scheme.is_integer else align_spec(arch, layer, accumulator_bits))
+    operands = LaneOperands(
+        layer, spec if layer.scheme.is_integer else align_spec(arch, layer, accumulator_bits)
+    )
     geometry = layer.geometry
     parts = reduction_parts(layer, c_split)
     psums = np.empty((geometry.pixels, geometry.K), dtype=np.int64)

@@ -1,7 +1,7 @@
 """What a machine's lanes take of a layer: code values, and scales block by block (docs/numerics.md).
 
-A step of the lanes is one word. A larger block is so many words with the same scale; in a larger word there are
-several blocks, which the kernels see as so many vectors.
+A step of the lanes is one word. A larger block is so many words with the same scale; in a larger word there
+are several blocks, which the kernels see as so many vectors.
 """
 
 from __future__ import annotations
@@ -9,7 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from accelsim_kernels import AlignSpec, LaneSpec, Scales, accumulate, accumulate_aligned, pack_aligned, pack_weights
+from accelsim_kernels import (
+    AlignSpec,
+    LaneSpec,
+    Scales,
+    accumulate,
+    accumulate_aligned,
+    pack_aligned,
+    pack_weights,
+)
 from numpy.typing import NDArray
 
 from accelsim.errors import AccelsimError
@@ -29,7 +37,8 @@ def psum_shift(arch: Arch, layer: QuantizedLayer, accumulator_bits: int | None =
         return arch.product_shift
     if layer.sum_exponent is None:
         raise AccelsimError(
-            f"layer {layer.name}: is stored at {layer.scheme} without sum_exponent, expected words quantized anew"
+            f"layer {layer.name}: is stored at {layer.scheme} without sum_exponent, expected words quantized "
+            "anew"
         )
     bits = accumulator_bits or arch.accumulator_width(layer.scheme)
     return layer.sum_exponent + HEADROOM_BITS + 1 - bits
@@ -55,8 +64,8 @@ def code_values(codes: NDArray[Any], element: Element) -> NDArray[Any]:
     return table[codes]
 
 
-def scale_values(scales: NDArray[Any], operand: Operand) -> Scales:
-    """significand * 2^exponent of stored e8m0 or e4m3 scales; of a subnormal e4m3 the significand is below 8."""
+def scale_values(scales: Any, operand: Operand) -> Scales:
+    """significand * 2^exponent of stored e8m0 or e4m3 scales; that of a subnormal e4m3 is below 8."""
     codes = scales.astype(np.int32)
     if operand.scale.kind == "e8m0":
         return Scales(np.ones_like(codes), codes - 127)
@@ -92,7 +101,7 @@ class LaneOperands:
         return pack_aligned(words, scales, self.spec, blocks=self.blocks)
 
     def accumulate(self, packed: Any, gather: NDArray[np.int32]) -> Sums:
-        """(psums int64[P, K], overflows int32[P, K]). gather: int32[P, words], the input word under each tap."""
+        """(psums int64[P, K], overflows int32[P, K]). gather: int32[P, words], the input word of each tap."""
         if self.blocks > 1:
             own = gather[:, :, None] * self.blocks + np.arange(self.blocks, dtype=np.int32)
             gather = np.where(gather[:, :, None] < 0, np.int32(-1), own).reshape(len(gather), -1)
@@ -113,5 +122,7 @@ def live_codes(
         return values, None
     if blocks == 1:
         return values, scales.astype(np.uint16)
-    by_block = values.reshape(*scales.shape, -1) * (scales > 0)[..., None].astype(values.dtype)
-    return by_block.reshape(values.shape), (scales > 0).any(axis=-1).astype(np.uint16)
+    live = scales > 0
+    by_block: NDArray[Any] = values.reshape(*scales.shape, -1) * live[..., None].astype(values.dtype)
+    some: NDArray[np.uint16] = np.any(live, axis=-1).astype(np.uint16)
+    return by_block.reshape(values.shape), some

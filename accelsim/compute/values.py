@@ -79,7 +79,10 @@ def compute(request: ComputeRequest) -> Computed:
         psums, overflow_map = accumulate_layer(arch, layer, PUBLISHED_ACCUMULATOR_BITS, request.c_split)
         narrow_overflows = int(overflow_map.sum())
         if reference is not None:
-            narrow_sqnr = sqnr_db(reference, dequantize_output(psums, layer, psum_shift(arch, layer, PUBLISHED_ACCUMULATOR_BITS)))
+            narrow_sqnr = sqnr_db(
+                reference,
+                dequantize_output(psums, layer, psum_shift(arch, layer, PUBLISHED_ACCUMULATOR_BITS)),
+            )
     return Computed(
         values.zeros,
         values.overflows,

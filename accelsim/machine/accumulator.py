@@ -12,7 +12,7 @@ LONGEST_REDUCTION = 4608
 MIN_ACCUMULATOR_BITS, MAX_ACCUMULATOR_BITS = 24, 62
 # Of block formats: fewer leave the PPU no multiplier.
 ALIGNED_BITS = 14, 48
-# Of block formats: the significand of float32, a sign, and what partial sums may exceed the largest output by.
+# Of block formats: float32's significand, a sign, and what partial sums may exceed the largest output by.
 HEADROOM_BITS = 3
 BLOCK_FORMAT_BITS = 24 + 1 + HEADROOM_BITS
 # Values that a workload makes a number of (sizing.py).

@@ -281,7 +281,11 @@ class Arch(_Strict):
                 raise AccelsimError(
                     f"{where}: block is {block}, expected to divide {name} = {size} or be a multiple of it"
                 )
-        if block != self.vector_size and self.residual_operand is not None and self.residual_operand.scale.bits:
+        if (
+            block != self.vector_size
+            and self.residual_operand is not None
+            and self.residual_operand.scale.bits
+        ):
             raise AccelsimError(
                 f"{where}: residual is {self.residual}, expected A/- where block is not vector_size"
             )
@@ -297,7 +301,6 @@ class Arch(_Strict):
                     f"{where}: out_fifo_words is {self.out_fifo_words}, expected "
                     f"at least {need} (d-tile of {self.accumulation_collector_depth} x {block} / lanes)"
                 )
-
 
     def _check_aligned(self, where: str, scheme: Scheme) -> None:
         """What a block format cannot be executed with."""

@@ -30,7 +30,7 @@ def passes(arch: Arch, dataflow: DataflowName) -> Passes:
 
 
 def is_staged(arch: Arch, written_block: int) -> bool:
-    """More outputs share a scale than there are lanes: lane groups are gathered in the PPU before it is known.
+    """More outputs share a scale than there are lanes: the PPU gathers lane groups before it is known.
 
     written_block: outputs that share a scale, here and below; 0 without scales.
     """

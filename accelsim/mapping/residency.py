@@ -224,7 +224,9 @@ class _Sizes:
             return StepNeeds(operands=operands, made=made)
         g = layer.geometry
         outputs = g.pixels * g.K
-        tile = min(outputs, self.arch.accumulation_collector_depth * self.arch.unit_channels(layer.written_block))
+        tile = min(
+            outputs, self.arch.accumulation_collector_depth * self.arch.unit_channels(layer.written_block)
+        )
         slots = self.arch.output_staging_tiles * self.arch.pes
         words = self.arch.pes * self.arch.lanes * self.arch.weight_buffer_words
         words -= words % layer.words_per_block

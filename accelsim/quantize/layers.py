@@ -312,7 +312,7 @@ def calibrated_output_gamma(
 
 
 def _calibration_operands(layer: FloatLayer) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """(inputs, weight) that say what a layer's outputs are like: its calibration operands where it has them."""
+    """(inputs, weight) that tell what outputs are like: the calibration operands where the layer has them."""
     if layer.calibration_input is not None:
         if not layer.weight_is_activation:
             return layer.calibration_input, layer.weight

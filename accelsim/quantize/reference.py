@@ -94,7 +94,7 @@ def apply_activation(y: NDArray[np.float64], activation: str) -> NDArray[np.floa
 def dequantize_output(
     psums: NDArray[np.int64], layer: QuantizedLayer, psum_shift: int = 0
 ) -> NDArray[np.float64]:
-    """y = psum * 2^(sh+psum_shift) * gamma_w[k] * gamma_a + bias[k], before the activation (docs/numerics.md).
+    """y = psum * 2^(sh+psum_shift) * gamma_w[k] * gamma_a + bias[k], before the activation (numerics.md).
 
     psums: int64[pixels, K] (or any leading shape); psum_shift: p, of block formats q; returns float64 of the
     same shape.

@@ -42,7 +42,8 @@ def plot_run(summary: Summary, report: Report, folder: Path) -> None:
 def plot_comparison(first: Summary, reports: Sequence[Report], table: pd.DataFrame, folder: Path) -> None:
     """energy.* and area.* of all schemes side by side, and savings.* against the first.
 
-    Nothing where nothing is priced. first: summary of the first scheme's run; table: one row a scheme, as `Comparison.to_frame` gives it.
+    Nothing where nothing is priced. first: summary of the first scheme's run; table: one row a scheme, as
+    `Comparison.to_frame` gives it.
     """
     if not reports[0].priced:
         return

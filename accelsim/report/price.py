@@ -30,8 +30,8 @@ class Report:
     """Tables of one run on one machine and scheme.
 
     layers: one row a layer; components: one row a (layer, component, action) with its energy; area: one row a
-    component; stalls: one row a (layer, pe, stall reason). Energies are of the whole array, in pJ. Where nothing
-    is priced, components and area are empty and layers have no energies.
+    component; stalls: one row a (layer, pe, stall reason). Energies are of the whole array, in pJ. Where
+    nothing is priced, components and area are empty and layers have no energies.
     """
 
     arch: Arch

@@ -57,7 +57,8 @@ def title_of(summary: dict[str, Any]) -> str:
 def shown_run(summary: dict[str, Any], layers: pd.DataFrame) -> Shown:
     """A line a layer, the first of them where they are many, and one for the whole run."""
     keys = ("layer", "macs", "cycles", "utilization", "energy_system_pj", "sqnr_db")
-    rows = [_row(*(own.get(key) for key in keys)) for own in layers.head(_MOST_LAYERS).to_dict("records")]
+    records: list[dict[str, Any]] = layers.head(_MOST_LAYERS).to_dict("records")  # type: ignore[assignment]
+    rows = [_row(*[own.get(key) for key in keys]) for own in records]  # type: ignore[arg-type]
     left_out = len(layers) - len(rows)
     if left_out:
         rows.append([f"... {left_out} more layers", *[""] * 5])

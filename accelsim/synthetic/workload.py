@@ -132,8 +132,9 @@ class SyntheticWorkload:
         return keep_24_bits(self._output_range(name) / operand.largest)
 
     def _output_range(self, name: str) -> float:
-        """Range of a layer's output: the standard deviation of the widest channel, times
-        sqrt(2 ln(2 pixels)), about where the largest of a channel's values would lie if they were Gaussian."""
+        """Range of a layer's output: the standard deviation of the widest channel times sqrt(2 ln(2 pixels)),
+        about where the largest of a channel's values would lie if they were Gaussian.
+        """
         layer, own = self._recipe_layer(name), self.recipe.distributions
         g = layer.geometry
         fan_in = g.R * g.S * g.channels_per_group

@@ -78,7 +78,9 @@ class Executor:
     def _count(self, layer: HardwareLayer, filled: QuantizedLayer, overflows: int) -> None:
         counts, steps = self.coverage.overflows, self.coverage.accumulations
         pixels = filled.geometry.pixels * filled.geometry.K
-        vectors = filled.spec.G if layer.fake_quantization else filled.spec.in_vectors(self.arch.vector_size).G
+        vectors = (
+            filled.spec.G if layer.fake_quantization else filled.spec.in_vectors(self.arch.vector_size).G
+        )
         counts[filled.name] = counts.get(filled.name, 0) + overflows
         steps[filled.name] = steps.get(filled.name, 0) + pixels * vectors
 

@@ -67,8 +67,8 @@ class TensorSpec:
 class Variant:
     """One stored quantization of a layer.
 
-    sum_exponent: as in QuantizedLayer; options: how its words were made, None where another program made them; tensors: name -> SHA-256 of its
-    bytes. Among them is "bias" where the variant's is not the layer's own.
+    options: how its words were made, None where another program made them; tensors: name -> SHA-256 of its
+    bytes. Among them is "bias" where the variant's is not the layer's own. sum_exponent: as in QuantizedLayer.
     """
 
     scheme: Scheme

@@ -229,7 +229,7 @@ class LayerSpec(HasLayer):
 
     @cached_property
     def written_block(self) -> int:
-        """Outputs that share a scale in what the PPU writes, the most of its formats; 0: it writes no scales."""
+        """Outputs that share a scale in what the PPU writes, the most of its formats; 0: no scales."""
         return max(own.block or 0 if own.scale.bits else 0 for own in self.written_operands)
 
     @cached_property
@@ -394,7 +394,7 @@ class QuantizedLayer(HasLayer):
 def _cut(
     words: NDArray[Any], scales: NDArray[Any] | None, spec: LayerSpec, runs: int
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Words [..., n, block] and their scales [..., n], in `runs` that no word crosses, in words of the spec."""
+    """Words [..., n, block] and scales [..., n], in `runs` that no word crosses, in words of the spec."""
     lead, block = words.shape[:-2], words.shape[-1]
     if spec.words_per_block > 1:
         words = words.reshape(*lead, -1, spec.vector_size)

@@ -1,7 +1,7 @@
 """Vector MACs of blocks whose scales are numbers of their own, aligned into a fixed-point accumulator.
 
-docs/numerics.md (Block formats) defines every bit. Codes come decoded, as integers; a scale as significand and
-exponent. Codes of 8 bits go through the tiles of `accumulate`: the dot product of a block is an exact integer
+docs/numerics.md (Block formats) defines every bit. Codes come decoded, as integers; a scale as significand
+and exponent. Codes of 8 bits go through the tiles of `accumulate`: the dot product of a block is an exact integer
 below 2^24, so that its product with scales kept in float32 is exact too. All else, wider codes and scales too
 far apart for float32, goes through a plain loop in int64.
 """
@@ -106,8 +106,8 @@ def pack_aligned(
 ) -> AlignedWeights:
     """Check and pack the weights of one tile, to be used by many calls of `accumulate_aligned`.
 
-    weight_codes: decoded, int8 or int32[K, G, B]; weight_scales: [K, G]; path as in `pack_weights`; blocks: so
-    many consecutive blocks are added before they are accumulated, a divisor of G.
+    weight_codes: decoded, int8 or int32[K, G, B]; weight_scales: [K, G]; path as in `pack_weights`; blocks:
+    so many consecutive blocks are added before they are accumulated, a divisor of G.
     """
     _check_spec(spec)
     check_array("weight codes", weight_codes, (np.int8, np.int32), 3)

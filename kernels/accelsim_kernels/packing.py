@@ -86,7 +86,7 @@ def pack_scales(scales, words, limit, gather, vectors, block, first, pixels, out
 
 @njit(cache=True, nogil=True)
 def pack_factors(scales, words, gather, vectors, block, first, pixels, out):
-    """float32[blocks, vectors, block] scale of every tap, 0 under padding, from float32[words]. Error bits."""
+    """float32[blocks, vectors, block] scale of every tap, of float32[words]; 0 under padding. Error bits."""
     source = carray(_void_pointer(scales), (words,), np.float32)
     taps = carray(_void_pointer(gather), (first + pixels, vectors), np.int32)
     blocks = (pixels + block - 1) // block

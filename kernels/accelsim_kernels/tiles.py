@@ -36,8 +36,8 @@ PLAIN, SHORT, MULTIPLY, GENERAL, MULTIPLY64, GENERAL64, WRAP32, WRAP64, ALIGN32,
 
 class _Mode(NamedTuple):
     bits: int  # width of an accumulator lane
-    # "none": no scales; "short": 16 x 16 bits into 32; "product": exact in 32 bits; "wide"; "align": scales are
-    # float32, which are exact (aligned.py)
+    # "none": no scales; "short": 16 x 16 bits into 32; "product": exact in 32 bits; "wide"; "align": scales
+    # in float32, exact (aligned.py)
     multiply: str
     shifts: bool  # scale product rounding and product shift may be non-zero
     wrap: bool

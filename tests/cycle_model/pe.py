@@ -21,7 +21,6 @@ def scales_of(layer: QuantizedLayer, scales: np.ndarray | None, word: object) ->
     return [1] * blocks if scales is None else np.reshape(scales[word], blocks).tolist()
 
 
-
 @dataclass(eq=False)
 class Half:
     """One half of an operand buffer: the tile it holds and the words in it."""
@@ -235,7 +234,11 @@ class Pe:
             assert run.psums[pixel, k] == entry[lane]  # nothing wrote to it between two formats
         run.count("ppu.op", len(channels))
         run.count("ppu_constants.read")
-        if out.scale.bits and not tile.staged_away and width < min(block_written(self.arch, run.program.formats), self.arch.lanes):
+        if (
+            out.scale.bits
+            and not tile.staged_away
+            and width < min(block_written(self.arch, run.program.formats), self.arch.lanes)
+        ):
             run.count("ppu_hold.write")
         if step.slice:
             return
@@ -246,7 +249,10 @@ class Pe:
             return
         run.count("ppu_staging.read", tile.gathers - 1)
         if out.scale.bits:
-            run.count("ppu_vector_scale.op", ceil_div(tile.output_channels, block_written(self.arch, run.program.formats)))
+            run.count(
+                "ppu_vector_scale.op",
+                ceil_div(tile.output_channels, block_written(self.arch, run.program.formats)),
+            )
 
     def _make_output(self, run: LayerRun, piece: Piece, now: int) -> None:
         latency = self.arch.ppu_latency_cycles

@@ -35,7 +35,9 @@ def lay_out(
     if (w_tiles["half_words"] > s.weight_half).any():
         return Refused("weight half", _first_above(w_tiles["half_words"], s.weight_half))
     if s.weight_mode != GB and (w_tiles["words"] // s.run * s.weight_bits > s.weight_region).any():
-        return Refused("weight region", _first_above(w_tiles["words"] // s.run * s.weight_bits, s.weight_region))
+        return Refused(
+            "weight region", _first_above(w_tiles["words"] // s.run * s.weight_bits, s.weight_region)
+        )
     runs, first_run = pixel_runs(s, c)
     i_tiles, input_chunks = input_tiles(s, c, taps, runs)
     if (i_tiles["words"] > s.input_half).any():

@@ -20,7 +20,7 @@ def split(count, parts, index):
 
 @inlined
 def words_of(s, c, part):
-    """(first, one past the last) of a part of what is cut over a chain; what shares a scale stays together."""
+    """(first, one past the last) of a part of what is cut over a chain; what shares a scale is not torn."""
     start, stop = split(s.words // s.run, c.c_split, part)
     return start * s.run, stop * s.run
 

@@ -312,12 +312,13 @@ def test_numpy_the_cycle_model_and_the_event_model_agree(first: int, features: R
 
 
 @pytest.mark.parametrize(
-    "first", [0, *(pytest.param(first, marks=pytest.mark.slow) for first in range(BATCH, 200, BATCH))]
+    "first, count",
+    [(0, 8), *(pytest.param(first, BATCH, marks=pytest.mark.slow) for first in range(0, 200, BATCH))],
 )
-def test_models_agree_on_blocks_that_are_no_words(first: int):
+def test_models_agree_on_blocks_that_are_no_words(first: int, count: int):
     """Blocks of several words, which share a scale, and words of several blocks."""
     seen: Counter[str] = Counter()
-    for seed in range(first, first + BATCH):
+    for seed in range(first, first + count):
         arch, layers, mappings, _ = random_run(seed, "blocks")
         try:
             machine = Machine(arch, layers, mappings)
@@ -334,7 +335,7 @@ def test_models_agree_on_blocks_that_are_no_words(first: int):
             seen["staged"] += own.written_block > max(arch.lanes, arch.vector_size)
             seen["chains"] += mapping.c_split > 1 and own.words_per_block > 1
             seen["chunks"] += 0 < mapping.chunk_vectors < own.G and own.words_per_block > 1
-    assert len(seen) == 5 and (first > 0 or min(seen.values()) > 0), seen
+    assert len(seen) == 5 and (count < BATCH or (seen["larger"] and seen["smaller"])), seen
 
 
 @pytest.mark.parametrize("features", ["plain", "all"])

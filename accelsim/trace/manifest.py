@@ -68,7 +68,7 @@ class Variant:
     """One stored quantization of a layer.
 
     options: how its words were made, None where another program made them; tensors: name -> SHA-256 of its
-    bytes. Among them is "bias" where the variant's is not the layer's own. sum_exponent: as in QuantizedLayer.
+    bytes. Among them is "bias" where the variant's is not the layer's own. sum_exponent: QuantizedLayer's.
     """
 
     scheme: Scheme

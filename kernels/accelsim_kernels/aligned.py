@@ -1,9 +1,9 @@
 """Vector MACs of blocks whose scales are numbers of their own, aligned into a fixed-point accumulator.
 
 docs/numerics.md (Block formats) defines every bit. Codes come decoded, as integers; a scale as significand
-and exponent. Codes of 8 bits go through the tiles of `accumulate`: the dot product of a block is an exact integer
-below 2^24, so that its product with scales kept in float32 is exact too. All else, wider codes and scales too
-far apart for float32, goes through a plain loop in int64.
+and exponent. Codes of 8 bits go through the tiles of `accumulate`: the dot product of a block is an exact
+integer below 2^24, so that its product with scales kept in float32 is exact too. All else, wider codes and
+scales too far apart for float32, goes through a plain loop in int64.
 """
 
 from __future__ import annotations

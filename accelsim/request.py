@@ -17,7 +17,7 @@ from accelsim.network import Progress, RunRequest, float_outputs
 from accelsim.open import open_workload
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.workload import Workload
-from accelsim.report.inventory import Part, build_inventory
+from accelsim.report.inventory import Part, build_inventory, check_priced
 from accelsim.report.library import Costs, library_of
 from accelsim.report.stages import in_fewest_stages
 from accelsim.sizing import size_accumulators
@@ -32,18 +32,27 @@ def request_of(
     costs: Costs | None,
     *,
     gated_fraction: float | None = None,
+    prices: bool = True,
     **kept: Any,
 ) -> RunRequest:
-    """What is asked for, opened and read; the same scheme for every layer, `kept` as it is. May raise."""
+    """What is asked for, opened and read; the same scheme for every layer, `kept` as it is. May raise.
+
+    prices: False for none.
+    """
+    expect(prices, bool, "prices", "True or False")
+    if costs is not None and not prices:
+        raise AccelsimError("costs are given, expected none where nothing is priced")
     workload, wanted = workload_of(trace), scheme_of(scheme)
     machine = machine_of(arch, overrides).in_mode(wanted)
     machine.check_scheme(wanted)  # before floats are convolved for the SQNR
+    if prices:
+        check_priced(machine, wanted)
     expect(options, (QuantizeOptions, type(None)), "options", "QuantizeOptions, or None")
     return RunRequest(
         workload,
         machine,
         (wanted,) * len(workload.layers),
-        library_of(machine, costs),
+        library_of(machine, costs) if prices else None,
         options,
         float_outputs(workload) if gated_fraction is None else {},
         gated_fraction=gated_fraction,
@@ -83,7 +92,13 @@ def sized_machine(
 def sized(request: RunRequest, progress: Progress | None = None) -> RunRequest:
     """The request on a machine of numbers alone: in stages that its clock chooses, and with accumulators as
     wide as its workload wants. May raise."""
-    arch = in_fewest_stages(request.arch, request.scheme, request.library)
+    arch = request.arch
+    if request.library is not None:
+        arch = in_fewest_stages(arch, request.scheme, request.library)
+    elif arch.lane_stages != "given":
+        raise AccelsimError(
+            f"arch {arch.name}: lane_stages is fewest, expected given where nothing is priced"
+        )
     return size_accumulators(replace(request, arch=arch), progress)
 
 

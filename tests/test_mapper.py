@@ -110,7 +110,7 @@ def test_events_come_in_the_order_of_heapq() -> None:
 
 def every_mapping(arch: Arch, layer: LayerSpec) -> list[LayerMapping]:
     g, found = layer.geometry, []
-    units = -(-g.outputs_per_group // arch.unit_channels) * g.groups
+    units = -(-g.outputs_per_group // arch.unit_channels(0)) * g.groups
     counts = range(1, arch.pes + 1)
     tilings = [(n, layer.G, False) for n in range(1, units + 1)]
     tilings += [(0, n, chunked) for n in range(1, layer.G + 1) for chunked in (False, True)]

@@ -159,7 +159,7 @@ def every_mapping(arch: Arch, layer: LayerSpec) -> Iterator[LayerMapping]:
     """All of them: splits, orders, tiles and chunks, also those that leave PEs idle or do not fit."""
     units, pixels = unit_count(arch, layer), layer.geometry.pixels
     parts = (layer.G if layer.packed_im2col else layer.words_per_position) if arch.psum_chain else 1
-    per_group = -(-layer.geometry.outputs_per_group // arch.unit_channels)
+    per_group = -(-layer.geometry.outputs_per_group // arch.unit_channels(0))
     for k, c in product(range(1, min(arch.pes, units) + 1), range(1, parts + 1)):
         vectors = max(len(part) for part in layer.parts(c))
         weights = [(n, layer.G, False) for n in range(1, min(per_group, -(-units // k)) + 1)]

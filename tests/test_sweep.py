@@ -140,7 +140,8 @@ def test_what_differs_in_prices_alone_is_simulated_once(trace: Path, tmp_path: P
 
 
 OTHER_PRICES = {
-    "clock_ghz": 0.3, "dram_kind": "hbm2", "name": "other", "node_nm": 40.0, "operand_wires": True, "placement_utilization": 0.5,
+    "clock_ghz": 0.3, "dram_kind": "hbm2", "name": "other", "node_nm": 40.0, "operand_wires": True,
+    "placement_utilization": 0.5,
     "ppu_stages": "coarse", "sram_device": "itrs-lop", "sram_energy_factor": 3.0, "voltage_v": 0.9,
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme, parse_residual
 from accelsim.machine.accumulator import (
+    ALIGNED_BITS,
     MAX_ACCUMULATOR_BITS,
     POLICIES,
     SIZED_BY_WORKLOAD,
@@ -78,6 +79,7 @@ class Arch(_Strict):
     accumulator_bits: int | str = "auto"
     product_shift: int = Field(0, ge=0, le=32)
     overflow: Literal["saturate", "wrap", "error"] = "saturate"
+    alignment_rounding: Literal["nearest", "floor"] = "nearest"
     activation_sign: Literal["both", "signed", "unsigned"] = "both"
     gate_on_scale_product: Gating = "none"
     operand_wires: bool = False
@@ -207,10 +209,9 @@ class Arch(_Strict):
         size = mode_of(scheme, self.served, self.name).block
         return self.model_copy(update={"vector_size": size, "modes": tuple(map(str, self.served))})
 
-    @property
-    def unit_channels(self) -> int:
-        """KU: output channels of a unit."""
-        return max(self.vector_size, self.lanes)
+    def unit_channels(self, written_block: int) -> int:
+        """KU: output channels of a unit. written_block: outputs that share a scale, 0 without scales."""
+        return max(self.vector_size, self.lanes, written_block)
 
     @property
     def ppu_width(self) -> int:
@@ -222,10 +223,9 @@ class Arch(_Strict):
         """Slices of an entry of L psums."""
         return self.lanes // self.ppu_width
 
-    @property
-    def ppu_vector_slices(self) -> int:
-        """Slices over which the outputs of one vector are spread within one entry."""
-        return max(1, min(self.vector_size, self.lanes) // self.ppu_width)
+    def ppu_vector_slices(self, written_block: int) -> int:
+        """Slices over which the outputs of one block are spread within one entry."""
+        return max(1, min(written_block, self.lanes) // self.ppu_width)
 
     @property
     def dram_bits(self) -> int:
@@ -305,30 +305,73 @@ class Arch(_Strict):
     def check_scheme(self, scheme: Scheme) -> None:
         """Refuse a scheme that the machine cannot execute. Raises AccelsimError.
 
-        Lanes multiply integers in words of vector_size; staged outputs have to pass the out FIFO.
+        Lanes take whole blocks or whole parts of them; staged outputs have to pass the out FIFO.
         """
         where = f"arch {self.name}, scheme {scheme}"
         if self.modes and (size := mode_of(scheme, self.served, self.name).block) != self.vector_size:
             raise AccelsimError(
                 f"{where}: this mode has vectors of {size}, expected {self.vector_size} as those beside it"
             )
+        if scheme.is_aligned:
+            self._check_aligned(where, scheme)
         for side, operand in (("weights", scheme.weight), ("activations", scheme.activation)):
-            if not operand.is_integer:
+            if not operand.is_integer and not scheme.is_aligned:
                 raise AccelsimError(
                     f"{where}: {side} are {operand.element} with {operand.scale} scales, which is quantized "
-                    "and stored but not executed; expected integers W/A/ws/as"
+                    "and stored but not executed; expected integers W/A/ws/as or a block format"
                 )
-        if scheme.block not in (None, self.vector_size):
+        block = scheme.block or self.vector_size
+        for name, size in (
+            ("vector_size", self.vector_size),
+            ("lanes", self.lanes),
+            ("ppu_lanes", self.ppu_width),
+        ):
+            if max(block, size) % min(block, size):
+                raise AccelsimError(
+                    f"{where}: block is {block}, expected to divide {name} = {size} or be a multiple of it"
+                )
+        if (
+            block != self.vector_size
+            and self.residual_operand is not None
+            and self.residual_operand.scale.bits
+        ):
             raise AccelsimError(
-                f"{where}: block is {scheme.block}, expected the machine's vector_size = {self.vector_size}"
+                f"{where}: residual is {self.residual}, expected A/- where block is not vector_size"
             )
-        if scheme.activation.scale.bits and self.vector_size > self.lanes:
-            need = self.accumulation_collector_depth * self.vector_size // self.lanes
+        if block < self.vector_size and scheme.scale_product_bits:
+            raise AccelsimError(
+                f"{where}: rounds the scale product, expected none where several blocks of {block} share a "
+                f"step of vector_size = {self.vector_size}"
+            )
+        if scheme.activation.scale.bits and block > self.lanes:
+            need = self.accumulation_collector_depth * block // self.lanes
             if self.out_fifo_words < need:
                 raise AccelsimError(
                     f"{where}: out_fifo_words is {self.out_fifo_words}, expected "
-                    f"at least {need} (d-tile of {self.accumulation_collector_depth} x vector_size / lanes)"
+                    f"at least {need} (d-tile of {self.accumulation_collector_depth} x {block} / lanes)"
                 )
+
+    def _check_aligned(self, where: str, scheme: Scheme) -> None:
+        """What a block format cannot be executed with."""
+        for name, own, expected in (
+            ("product_shift", self.product_shift, 0),
+            ("gate_on_scale_product", self.gate_on_scale_product, "none"),
+            ("residual", self.residual, None),
+        ):
+            if own != expected:
+                shown = "null" if expected is None else expected
+                raise AccelsimError(f"{where}: {name} is {own}, expected {shown} with a block format")
+        if self.overflow == "wrap":
+            raise AccelsimError(f"{where}: overflow is wrap, expected saturate or error with a block format")
+        bits = self.accumulator_bits
+        least, most = ALIGNED_BITS
+        if bits != "auto" and not (isinstance(bits, int) and least <= bits <= most):
+            raise AccelsimError(
+                f"{where}: accumulator_bits is {bits}, expected auto or {least} to {most} with a block format"
+            )
+        for operand in (scheme.weight, scheme.activation):
+            if operand.qmax >= 1 << 20:
+                raise AccelsimError(f"{where}: one product of {operand.element} takes 64 bits; not executed")
 
 
 def presets() -> list[str]:

@@ -44,7 +44,7 @@ def layer_bound(arch: Arch, layer: LayerSpec, residency: Residency) -> Bound:
     load = global_pe_load(arch, layer)
     sent = inputs
     if layer.packed_im2col:
-        sent = geometry.pixels * geometry.groups * layer.G * layer.input_operand.word_bits
+        sent = geometry.pixels * geometry.groups * layer.run_bits(layer.input_operand, layer.G)
     parts = {
         "compute": -(-geometry.pixels * lane_groups * layer.G // arch.pes),
         "dram": -(-dram // arch.dram_bits),

@@ -12,6 +12,7 @@ from functools import partial
 
 from accelsim.costs import CostLibrary
 from accelsim.costs.component import ClockSinks
+from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.actions import ACTIONS, charged_to
 from accelsim.machine.arch import Arch
@@ -51,6 +52,7 @@ PART_NAMES = {
 def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
     """Every part of the array, innermost scope first, with the library's own prices where it has any. On a
     machine of modes `scheme` is the one that runs. Raises AccelsimError where no price exists."""
+    check_priced(arch, scheme)
     modes = modes_served(arch, scheme)
 
     def priced(parts: Iterable[Part]) -> list[Part]:
@@ -66,6 +68,20 @@ def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Pa
     pe = with_tree(own_pe, arch.pes, lanes, 1)
     array = priced(_array(modes, library, _area_um2(pe) / arch.pes))
     return [*with_tree(array, 1, pe, arch.pes), *priced([_dram(arch, library)])]
+
+
+def check_priced(arch: Arch, scheme: Scheme) -> None:
+    """Refuse what the tables know no parts for. Raises AccelsimError."""
+    missing = None
+    if scheme.is_aligned:
+        missing = "what aligns products to an accumulator"
+    elif scheme.has_scales and (scheme.block or arch.vector_size) < arch.vector_size:
+        missing = f"{arch.vector_size // (scheme.block or 1)} scaled products a step"
+    if missing:
+        raise AccelsimError(
+            f"arch {arch.name}, scheme {scheme}: no price for {missing}; expected run or compare with "
+            "--no-prices (prices=False), which leave out energy and area"
+        )
 
 
 def _area_um2(parts: Iterable[Part]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from accelsim.costs import ComponentCost, CostLibrary, Technology
@@ -51,8 +51,9 @@ def period_ps(arch: Arch) -> float:
 
 
 def words_of(arch: Arch, scheme: Scheme) -> tuple[Operand, Operand]:
-    """The scheme's operands in the machine's words."""
-    return scheme.weight.in_blocks(arch.vector_size), scheme.activation.in_blocks(arch.vector_size)
+    """The scheme's operands in the machine's words: a word of a larger block has its scale too."""
+    vector = arch.vector_size
+    return replace(scheme.weight, block=vector), replace(scheme.activation, block=vector)
 
 
 def formats_written(arch: Arch, scheme: Scheme) -> tuple[Operand, ...]:

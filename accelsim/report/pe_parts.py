@@ -112,7 +112,8 @@ def _vector_scales(modes: Sequence[Mode], library: CostLibrary, clock: Mapping[s
     pes, lanes, depth = arch.pes, arch.lanes, arch.accumulation_collector_depth
     written = [formats_written(*mode) for mode in modes]
     formats = max(map(len, written))
-    vectors = [mode.arch.vector_size for mode in modes]
+    # Outputs that share a scale.
+    vectors = [max((own.block or 0) if own.scale.bits else 0 for own in each) for each in written]
     sizes = [
         (vector, min(vector, width), max(operand.bits for operand in own), _scale_bits(own))
         for vector, own in zip(vectors, written, strict=True)
@@ -123,7 +124,8 @@ def _vector_scales(modes: Sequence[Mode], library: CostLibrary, clock: Mapping[s
     register_bits = [_ppu_register_bits(mode)[1] for mode in modes]
     if max(register_bits):
         parts.append(register_part("ppu_vector_register", "pe", units, register_bits, library))
-    if (spread := max(mode.arch.ppu_vector_slices for mode in modes)) > 1:
+    slices = [mode.arch.ppu_vector_slices(own) for mode, own in zip(modes, vectors, strict=True)]
+    if (spread := max(slices)) > 1:
         parts.append(latches_part("ppu_hold", pes, [width * PPU_VALUE_BITS], spread, library))
     if max(vectors) > lanes:
         # The last lane group of a unit is never staged. Of the earlier ones the z-values are, and for each
@@ -195,7 +197,7 @@ def _ppu_register_bits(mode: Mode) -> tuple[int, int]:
         latency = arch.ppu_latency_cycles.per_vector
         if fine:
             # One of two magnitudes is left.
-            pair = min(2, arch.vector_size, arch.ppu_width)
+            pair = min(2, scheme.block or arch.vector_size, arch.ppu_width)
             registers += [(value + -(-_MAGNITUDE_BITS // pair), 0), (value, _MAGNITUDE_BITS)]
         registers.append((value, _MAGNITUDE_BITS))
         registers += [(value, value)] if fine else []

@@ -32,7 +32,8 @@ class Report:
     """Tables of one run on one machine and scheme.
 
     layers: one row a layer; components: one row a (layer, component, action) with its energy; area: one row a
-    component; stalls: one row a (layer, pe, stall reason). Energies are of the whole array, in pJ.
+    component; stalls: one row a (layer, pe, stall reason). Energies are of the whole array, in pJ. Where
+    nothing is priced, components and area are empty and layers have no energies.
     """
 
     arch: Arch
@@ -41,6 +42,7 @@ class Report:
     components: pd.DataFrame
     area: pd.DataFrame
     stalls: pd.DataFrame
+    priced: bool = True
 
     def __repr__(self) -> str:
         return f"<Report of {len(self.layers)} layers at {self.scheme} on {self.arch.name}>"
@@ -64,12 +66,12 @@ class Report:
 
 @dataclass(frozen=True, eq=False)
 class PriceRequest:
-    """What was counted, on what, and the prices."""
+    """What was counted, on what, and the prices; library: None for none."""
 
     arch: Arch
     scheme: Scheme
     activities: Sequence[LayerActivity]
-    library: CostLibrary
+    library: CostLibrary | None
 
 
 def price(request: PriceRequest) -> Report:
@@ -83,6 +85,11 @@ def price(request: PriceRequest) -> Report:
         request.activities,
         request.library,
     )
+    if library is None:
+        layers = _layer_frame(arch, activities, None)
+        return Report(
+            arch, scheme, layers, pd.DataFrame(), pd.DataFrame(), _stall_frame(activities), priced=False
+        )
     inventory = build_inventory(arch, scheme, library)
     check_clock(arch, scheme, inventory, library)
     components = pd.DataFrame(
@@ -156,10 +163,14 @@ def _switching(part: Part, action: str, activity: LayerActivity) -> float:
     return law(toggles.by_part[name], toggles.weight_changes)
 
 
-def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd.DataFrame) -> pd.DataFrame:
+def _layer_frame(
+    arch: Arch, activities: Sequence[LayerActivity], components: pd.DataFrame | None
+) -> pd.DataFrame:
     import pandas as pd
 
-    by_scope = components.groupby(["layer", "scope"])["energy_pj"].sum().to_dict()
+    by_scope = (
+        {} if components is None else components.groupby(["layer", "scope"])["energy_pj"].sum().to_dict()
+    )
     peak = arch.pes * arch.lanes * arch.vector_size
     rows = []
     for activity in activities:
@@ -171,6 +182,7 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
         for scope in SCOPES:
             total += by_scope.get((layer.name, scope), 0.0)
             energy[f"energy_{scope}_pj"] = total
+        energy["fj_per_op"] = total / (2 * macs) * 1e3
         rows.append(
             {
                 "layer": layer.name,
@@ -208,8 +220,7 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
                         strict=True,
                     )
                 },
-                **energy,
-                "fj_per_op": total / (2 * macs) * 1e3,
+                **({} if components is None else energy),
             }
         )
     errors = {

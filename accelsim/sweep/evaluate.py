@@ -146,4 +146,5 @@ def _simulate(task: Task, scheme: Scheme, point: Priced) -> RunRecord:
         computed = [assume(own.layer, task.gated_fraction, own.mapping.c_split) for own in programs]
     activities = [join(arch, *parts) for parts in zip(times, computed, strict=True)]
     choices = [layer.choice for layer in whole.layers]
+    assert planned.prices_pj is not None  # with a library
     return RunRecord.of(activities, choices, planned.prices_pj, arch.mapping.objective)

@@ -165,6 +165,13 @@ def simulate(
         machine = machine.in_mode(scheme)
         for each in (scheme, *own.values()):
             machine.check_scheme(each)
+            if chained and (each.is_aligned or each.block not in (None, machine.vector_size)):
+                raise AccelsimError(
+                    f"simulate: {each} with chained=True, expected integers in blocks of vector_size = "
+                    f"{machine.vector_size} to be handed on, or chained=False"
+                )
+            if each.is_aligned and quantize not in (None, "plain"):
+                raise AccelsimError(f"simulate: quantize is {quantize!r}, expected plain at {each}")
     elif chained:
         raise AccelsimError("simulate: fake_quantization hands floats on, expected chained=False")
     if not isinstance(model, Calibrated):
@@ -186,7 +193,8 @@ def simulate(
     if fake_quantization and quantize not in (None, "plain"):
         raise AccelsimError(f"simulate: quantize is {quantize!r}, expected plain with fake_quantization")
     simulated = Simulated(model, design)
-    usual: Preset = "plain" if fake_quantization else usual_preset(model.first, model.given)
+    by_rule = fake_quantization or any(each.is_aligned for each in (scheme, *own.values()))
+    usual: Preset = "plain" if by_rule else usual_preset(model.first, model.given)
     methods = METHODS[quantize or usual]
     if methods is not None:
         simulated.refine(methods)

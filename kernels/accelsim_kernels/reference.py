@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim_kernels.spec import WRAP, LaneSpec, accumulator_range
+from accelsim_kernels.aligned import Scales
+from accelsim_kernels.spec import WRAP, AlignSpec, LaneSpec, accumulator_range
 from accelsim_kernels.toggles import GATE_DOT, NO_GATING, Runs, Toggles, lane_widths
 
 _Z_MAX = (1 << 23) - 1
@@ -50,12 +51,14 @@ def accumulate_reference(
     gather: NDArray[np.int32],
     spec: LaneSpec,
     initial: NDArray[np.int64] | None = None,
+    blocks: int = 1,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Twin of `accumulate` over all g: (psums int64[P, K], overflows int32[P, K])."""
     outputs, vectors, _ = weight_words.shape
     pixels = len(gather)
     psums = np.zeros((pixels, outputs), np.int64) if initial is None else initial.astype(np.int64)
     overflows = np.zeros((pixels, outputs), np.int32)
+    total = psums
     for g in range(vectors):
         dot = _tap(activation_words, gather[:, g], 0) @ weight_words[:, g].astype(np.int64).T
         ws = np.ones(outputs, np.int64) if weight_scales is None else weight_scales[:, g].astype(np.int64)
@@ -66,9 +69,65 @@ def accumulate_reference(
         product = dot * scale_products(ws, scale_of_pixel, spec)
         if spec.product_shift:
             product = (product + (1 << (spec.product_shift - 1))) >> spec.product_shift
-        total = psums + product
-        psums = limit(total, spec)
-        overflows += psums != total
+        total = total + product
+        if (g + 1) % blocks == 0:
+            psums = limit(total, spec)
+            overflows += psums != total
+            total = psums
+    return psums, overflows
+
+
+def aligned_terms(
+    dots: NDArray[np.int64],
+    significands: NDArray[np.int64],
+    exponents: NDArray[np.int64],
+    spec: AlignSpec,
+) -> NDArray[np.int64]:
+    """Dot products times significand * 2^exponent in units of the accumulator's lsb; all of one shape.
+
+    Rounded where they are below it, and limited to +-2^accumulator_bits, one bit more than psums have.
+    """
+    limit = np.int64(1) << spec.accumulator_bits
+    x, shift = dots * significands, exponents - spec.lsb
+    left = np.clip(shift, 0, spec.accumulator_bits)
+    right = np.clip(-shift, 0, 62)
+    raised = np.clip(x, -(limit >> left), limit >> left) << left
+    below = x >> right
+    if spec.nearest:
+        below = np.where(right > 0, ((x >> np.maximum(right - 1, 0)) + 1) >> 1, x)
+    return np.clip(np.where(shift >= 0, raised, below), -limit, limit)
+
+
+def accumulate_aligned_reference(
+    weight_codes: NDArray[np.integer],
+    weight_scales: Scales,
+    activation_codes: NDArray[np.integer],
+    activation_scales: Scales,
+    gather: NDArray[np.int32],
+    spec: AlignSpec,
+    initial: NDArray[np.int64] | None = None,
+    blocks: int = 1,
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Twin of `accumulate_aligned`: (psums int64[P, K], overflows int32[P, K])."""
+    outputs, vectors, _ = weight_codes.shape
+    pixels = len(gather)
+    psums = np.zeros((pixels, outputs), np.int64) if initial is None else initial.astype(np.int64)
+    overflows = np.zeros((pixels, outputs), np.int32)
+    low, high = accumulator_range(spec)
+    total = psums
+    for g in range(vectors):
+        dots = _tap(activation_codes, gather[:, g], 0) @ weight_codes[:, g].astype(np.int64).T
+        significand, exponent = (
+            _tap(own, gather[:, g], 0)[:, None]
+            for own in (activation_scales.significand, activation_scales.exponent)
+        )
+        significand = significand * weight_scales.significand[:, g].astype(np.int64)
+        exponent = exponent + weight_scales.exponent[:, g].astype(np.int64)
+        total = total + aligned_terms(dots, significand, exponent, spec)
+        if (g + 1) % blocks == 0:
+            psums = np.clip(total, low, high)
+            overflows += psums != total
+            total = psums
     return psums, overflows
 
 

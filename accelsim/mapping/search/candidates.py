@@ -58,14 +58,15 @@ def candidates(arch: Arch, layer: LayerSpec, residency: Residency) -> Iterator[L
 
 
 def unit_count(arch: Arch, layer: LayerSpec) -> int:
-    return layer.geometry.groups * -(-layer.geometry.outputs_per_group // arch.unit_channels)
+    channels = arch.unit_channels(layer.written_block)
+    return layer.geometry.groups * -(-layer.geometry.outputs_per_group // channels)
 
 
 def splits(arch: Arch, layer: LayerSpec) -> list[tuple[int, int, int]]:
     """(k_split, c_split, pixel_split) that use as many PEs as the layer allows, at least half of them."""
     pins, pixels = arch.mapping, layer.geometry.pixels
     units = unit_count(arch, layer)
-    parts = (layer.G if layer.packed_im2col else layer.words_per_position) if arch.psum_chain else 1
+    parts = layer.pieces if arch.psum_chain else 1
     found = []
     for k in [pins.k_split] if pins.k_split else range(1, min(arch.pes, units) + 1):
         for c in [pins.c_split] if pins.c_split else range(1, max(1, min(arch.pes // k, parts)) + 1):
@@ -80,9 +81,8 @@ def splits(arch: Arch, layer: LayerSpec) -> list[tuple[int, int, int]]:
 
 def _part_vectors(layer: LayerSpec, c_split: int) -> int:
     """Vectors of the longest part."""
-    if layer.packed_im2col:
-        return -(-layer.G // c_split)
-    return -(-layer.words_per_position // c_split) * (layer.G // layer.words_per_position)
+    words = -(-layer.pieces // c_split) * layer.words_per_block
+    return words if layer.packed_im2col else words * (layer.G // layer.words_per_position)
 
 
 def _weight_tiles(
@@ -91,15 +91,16 @@ def _weight_tiles(
     """(units_per_tile, chunk_vectors, chunk_inputs); 0 units: chunked weights."""
     pins, vectors = arch.mapping, _part_vectors(layer, c_split)
     # A tile has to fit its half, and the global buffer's weight region.
-    word = min(arch.lanes, layer.geometry.outputs_per_group) * layer.weight_operand.word_bits
-    half = max(1, min(arch.weight_buffer_words // 2, arch.weight_region_bits // word))
-    lane_groups = -(-min(arch.unit_channels, layer.geometry.outputs_per_group) // arch.lanes)
+    run, channels = layer.words_per_block, arch.unit_channels(layer.written_block)
+    bits = min(arch.lanes, layer.geometry.outputs_per_group) * layer.run_bits(layer.weight_operand, run)
+    half = max(1, min(arch.weight_buffer_words // 2, arch.weight_region_bits // bits * run))
+    lane_groups = -(-min(channels, layer.geometry.outputs_per_group) // arch.lanes)
     own_units = -(-unit_count(arch, layer) // k_split)
     chunk_inputs = (False, True) if pins.chunk_inputs is None else (pins.chunk_inputs,)
     chunked = pins.units_per_tile == 0 or pins.chunk_vectors is not None or pins.chunk_inputs
     if pins.units_per_tile or (vectors * lane_groups <= half and not chunked):
         # A run of units ends at a group boundary.
-        per_group = -(-layer.geometry.outputs_per_group // arch.unit_channels)
+        per_group = -(-layer.geometry.outputs_per_group // channels)
         fit = max(1, min(own_units, per_group, half // (vectors * lane_groups)))
         sizes = {fit, *(1 << power for power in range(fit.bit_length()))}
         for size in [pins.units_per_tile] if pins.units_per_tile else sorted(sizes):
@@ -109,14 +110,18 @@ def _weight_tiles(
             return
         if pins.chunk_inputs is False or vectors <= arch.input_buffer_words // 2:
             # A PE's only unit comes sooner in halves than whole.
-            if own_units == 1 and vectors > 1:
-                yield 0, -(-vectors // 2), False
+            if own_units == 1 and vectors > run:
+                yield 0, -(-vectors // (2 * run)) * run, False
             return
         chunk_inputs = (True,)
     sizes = {-(-vectors // parts) for parts in (-(-vectors // half), 2 * -(-vectors // half))}
     # Small enough that a d-tile's input words of one chunk fit their half as well, and for tight machines.
     for pixels in (arch.accumulation_collector_depth, 4, 1):
         sizes.add(max(1, min(vectors, half, arch.input_buffer_words // 2 // pixels)))
+    # Of whole blocks: up where parts are counted, which then still fit, but for a half too small for a block.
+    sizes = {max(1, size // run) * run for size in sizes} | {
+        size for size in (-(-size // run) * run for size in sizes) if size <= half
+    }
     for size in [pins.chunk_vectors] if pins.chunk_vectors else sorted(sizes):
         for inputs in chunk_inputs:
             yield 0, size, inputs
@@ -138,18 +143,18 @@ def _pixel_tiles(
     if arch.mapping.tile_pixels:
         return [arch.mapping.tile_pixels]
     depth = arch.accumulation_collector_depth
-    if not timing.is_staged(arch, layer.written_scale_bits):
+    if not timing.is_staged(arch, layer.written_block):
         depth = timing.psum_store_pixels(arch, dataflow)
     half = arch.input_buffer_words // 2
     own = -(-layer.geometry.pixels // pixel_split)
-    word = layer.input_operand.word_bits
+    run, bits = layer.words_per_block, layer.run_bits(layer.input_operand, layer.words_per_block)
     streams = c_split * pixel_split if layer.geometry.groups == 1 else arch.pes
     room = arch.activation_region_bits - residency.kept_bits
 
     def fit(size: int) -> bool:
         words, staging = input_words(layer, c_split, size, vectors), 0
         if residency.input == "streamed":
-            staging += timing.INPUT_PREFETCH_DEPTH * streams * words * word
+            staging += timing.INPUT_PREFETCH_DEPTH * streams * words * bits // run
         if residency.stages_outputs:
             staging += output_staging_bits(arch, layer, residency, size)
         return words <= 1.1 * half and staging <= room
@@ -172,7 +177,7 @@ def input_words(layer: LayerSpec, c_split: int, tile_pixels: int, vectors: int |
     part = _part_vectors(layer, c_split)
     if layer.packed_im2col:
         return tile_pixels * (vectors or part)
-    geometry, words = layer.geometry, -(-layer.words_per_position // c_split)
+    geometry, words = layer.geometry, -(-layer.pieces // c_split) * layer.words_per_block
     taps = geometry.R * geometry.S
     if vectors is None or vectors >= part:
         return _positions(geometry, tile_pixels, taps) * words
@@ -213,7 +218,8 @@ def roofline(arch: Arch, layer: LayerSpec, residency: Residency, mapping: LayerM
     passes, depth = timing.passes(arch, mapping.dataflow), timing.psum_store_pixels(arch, mapping.dataflow)
     pixels = -(-geometry.pixels // mapping.pixel_split)
     units = -(-unit_count(arch, layer) // mapping.k_split)
-    lane_groups = -(-min(arch.unit_channels, geometry.outputs_per_group) // arch.lanes)
+    channels, run = arch.unit_channels(layer.written_block), layer.words_per_block
+    lane_groups = -(-min(channels, geometry.outputs_per_group) // arch.lanes)
     vectors = _part_vectors(layer, mapping.c_split)
     chunk = min(mapping.chunk_vectors, vectors) if not mapping.units_per_tile else vectors
     chunks = -(-vectors // chunk)
@@ -239,8 +245,10 @@ def roofline(arch: Arch, layer: LayerSpec, residency: Residency, mapping: LayerM
         inputs_sent = units * lane_groups
     elif mapping.order == "KP" and pixel_tiles > 2:
         inputs_sent = unit_tiles
-    word_w, word_i = layer.weight_operand.word_bits, layer.input_operand.word_bits
-    weights = min(units * arch.unit_channels, geometry.K) * vectors * word_w * weights_sent
+    word_w, word_i = (
+        layer.run_bits(operand, run) / run for operand in (layer.weight_operand, layer.input_operand)
+    )
+    weights = min(units * channels, geometry.K) * vectors * word_w * weights_sent
     span = chunk if mapping.chunk_inputs else None
     tile = input_words(layer, mapping.c_split, min(mapping.tile_pixels, pixels), span) * word_i
     groups = 1 if geometry.groups == 1 else -(-geometry.groups // mapping.k_split)

@@ -13,7 +13,7 @@ import pytest
 from conftest import contents
 
 import accelsim
-from accelsim.api import compare
+from accelsim.api import clock_table, compare
 from accelsim.cli.main import app
 from accelsim.costs import tables
 from accelsim.formats.scheme import Scheme
@@ -423,7 +423,7 @@ def test_ends_of_free_parameters(runs: Runs, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tornado_module, "published", lambda: rows)
     ends = [
         ("scope", "scope=datapath", ""), ("activity", "", "gated_fraction=0.5"),
-        ("lanes", "lanes=8", "lanes=32"), ("voltage_v", "voltage_v=0.7", "voltage_v=0.9"),
+        ("lanes", "lanes=8", "lanes=32"), ("voltage_v", "voltage_v=0.7 clock_ghz=0.8", "voltage_v=0.9"),
         ("workload", "", "workload=resnet50@batch=2"),
     ]  # fmt: skip
     parameters = [{"parameter": name, "low": low, "high": high} for name, low, high in ends]
@@ -447,7 +447,7 @@ def test_ends_of_free_parameters(runs: Runs, monkeypatch: pytest.MonkeyPatch) ->
     for end in ("low", "high"):
         for name in ("lanes", "voltage_v"):
             setting = next(own[end] for own in parameters if own["parameter"] == name)
-            assert energies.loc[name, f"at_{end}"] == pytest.approx(ratio(runs, "pe", setting))
+            assert energies.loc[name, f"at_{end}"] == pytest.approx(ratio(runs, "pe", *setting.split()))
     assert energies.loc["activity", "at_high"] == pytest.approx(ratio(Runs(None, 0.5), "pe"))
     assert energies.loc["workload", "moves"] == 0, "of another network"
     errors = [
@@ -459,15 +459,20 @@ def test_ends_of_free_parameters(runs: Runs, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_every_end_is_a_machine() -> None:
-    """And moves what it says; what publications state has no ends."""
+    """That reaches its clock, and moves what it says; what publications state has no ends."""
     for row in varied_parameters():
         assert row["machine"] == "magnet16" and not row["set_by"]
         for end in filter(None, (row["low"], row["high"])):
-            for setting in end.split():
-                key = setting.partition("=")[0]
-                if key not in ("scope", "workload", "gated_fraction"):
-                    assert key == row["parameter"]
-                    assert load_arch("magnet16", [setting]) != load_arch("magnet16")
+            settings = dict(item.split("=") for item in end.split())
+            # Another node or supply may need another clock.
+            moved = row["parameter"] in ("node_nm", "voltage_v")
+            own = settings.keys() - ({"clock_ghz"} if moved else set())
+            assert own in ({row["parameter"]}, {"gated_fraction"}, {"scope"}, {"workload"})
+            if own <= {"scope", "workload", "gated_fraction"}:
+                continue
+            assert load_arch("magnet16", end.split()) != load_arch("magnet16")
+            for scheme in ("8/8/-/-", "4/8/6/10"):
+                assert clock_table(scheme=scheme, overrides=end.split())["meets"].all(), (end, scheme)
 
 
 @pytest.mark.usefixtures("light")

@@ -12,7 +12,8 @@ from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.accumulator import SIZED_BY_WORKLOAD
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.network import Progress, RunRequest, float_outputs
 from accelsim.open import open_workload
 from accelsim.quantize.arrays import QuantizeOptions

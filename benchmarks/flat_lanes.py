@@ -39,7 +39,8 @@ from accelsim.costs import CostLibrary, Technology
 from accelsim.costs.netlists import FAST
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.open import open_workload
 from accelsim.report.inventory import Part, build_inventory, dot_bits
 

@@ -33,7 +33,8 @@ from accelsim.characterise.synthesis import (
 from accelsim.costs import CostLibrary, Technology
 from accelsim.costs.tables import DATAPATH, TABLES_DIR, Row, read_table
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.report.inventory import CLOCK_TREES, Part, build_inventory
 from accelsim.rtl.emit import TESTBENCH, TOP
 from accelsim.rtl.synth import MEMORY, Synthesised, compare_area, rows_of_stat

@@ -21,7 +21,7 @@ import accelsim
 from accelsim.compute.activity import join
 from accelsim.compute.lanes import ZeroCounts, channels_of, pixel_blocks
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.open import open_workload
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.report.library import library_of

@@ -13,7 +13,7 @@ from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.actions import ACTIONS, COUNTED_BY, charged_to, named
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.search.parameters import count_names
 from accelsim.report.inventory import CLOCK_TREES, build_inventory, technology_of

@@ -20,7 +20,7 @@ from accelsim.api import DEFAULT_SCHEMES, compare, cost_table, run
 from accelsim.compute.values import Computed, ComputeRequest
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.program import LayerProgram
 from accelsim.mapping.residency import Residency
 from accelsim.mapping.search.mapper import Choice, Mapper

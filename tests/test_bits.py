@@ -20,7 +20,7 @@ from accelsim.compute.bits import LayerBits, bits_of, measure_bits
 from accelsim.compute.lanes import accumulate_layer, compute_values
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.layers import quantize_layer
 from accelsim.quantize.reference import dequantize_output, float_output, sqnr_db

@@ -21,7 +21,8 @@ from accelsim.compute.lanes import compute_values
 from accelsim.compute.operands import psum_shift, scale_values
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.quantize.layers import quantize_layer
 from accelsim.quantize.reference import (
     dequantize_output,

@@ -23,7 +23,7 @@ from accelsim.formats.catalogue import ELEMENTS, INT, SCHEMES
 from accelsim.formats.operand import Operand
 from accelsim.formats.scale import Scale
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.open import open_workload
 from accelsim.quantize.blocks import block_gamma, block_scales, dequantize_words, quantize_blocks
 from accelsim.quantize.layers import input_vectors, quantize_layer, weight_vectors

@@ -11,7 +11,8 @@ import pytest
 
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch, presets
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch, presets
 
 PRESET = (resources.files("accelsim.machine.presets") / "magnet16.yaml").read_text("utf-8")
 

@@ -50,7 +50,7 @@ def test_blocks_are_what_the_lanes_compute(benchmarks: Any) -> None:
     measure_steps, _ = benchmarks
     from accelsim.compute.lanes import accumulate_layer
     from accelsim.formats.scheme import Scheme
-    from accelsim.machine.arch import load_arch
+    from accelsim.machine.arch_file import load_arch
     from accelsim.open import open_workload
 
     arch, trace = load_arch("magnet16"), open_workload("digits")

@@ -15,7 +15,7 @@ from accelsim.api import clock_table, cost_list
 from accelsim.costs import CostLibrary, Technology
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.report.frequency import check_clock, highest_clock_ghz, stage_delays
 from accelsim.report.inventory import build_inventory, technology_of
 from accelsim.report.stages import in_fewest_stages

@@ -13,7 +13,7 @@ import accelsim
 from accelsim.cli.terminal import summary_table
 from accelsim.compute.lanes import compute_values, lane_spec
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.quantize.layers import quantize_layer
 from accelsim.quantize.reference import ppu_constants
 from accelsim.workload.geometry import Geometry

@@ -11,7 +11,8 @@ from machines import describe, random_run
 
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.program import build_program, check_mapping
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import decide_residency

@@ -14,7 +14,8 @@ from accelsim.costs import CostLibrary
 from accelsim.costs.clock import h_tree_mm
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.report.inventory import CLOCK_TREES, Part, build_inventory, technology_of
 from accelsim.report.price import area_um2_at
 from accelsim.rtl.emit import parameters
@@ -164,7 +165,7 @@ def test_compared_modes_have_one_area(tmp_path: Path, capsys: pytest.CaptureFixt
         (["modes=[4/4/-/-, 4/4/-/-@32]"], "modes: 4/4/-/- is there twice, expected each once"),
         (["modes=[4/4/-/-@24]"], "vector_size 24 and lanes 16: expected one to divide the other"),
         (["modes=[4/4/-/-@256]"], "modes: 4/4/-/-@256 has vectors of 256, expected at most 128"),
-        (["modes=[8/8/-/-, mxint8]"], "weights are"),
+        (["modes=[8/8/-/-, mxint8]"], "modes: mxint8 has no prices, expected integers"),
         (["modes=[4/4/4/4@128]"], "out_fifo_words is 32, expected at least 128"),
         (["modes=[4/4/4/4:sp6]", "gate_on_scale_product=dot"], "expected none or multiply on a machine of"),
         (["modes=[4/4/4/4]", "accumulator_bits=data"], "accumulator_bits is data, expected auto or a number"),

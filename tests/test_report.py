@@ -13,7 +13,7 @@ from conftest import GEOMETRIES
 from accelsim.api import compare, run
 from accelsim.costs import CostLibrary
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.residency import decide_residency
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.quantize.layers import quantize_layer

@@ -17,7 +17,7 @@ from accelsim.api import clock_table, compare
 from accelsim.cli.main import app
 from accelsim.costs import tables
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch, presets
+from accelsim.machine.arch_file import load_arch, presets
 from accelsim.network import RunRequest, run_network
 from accelsim.report.inventory import CLOCK_TREES, SCOPES, build_inventory, dot_bits, technology_of
 from accelsim.validation import result as result_module

@@ -16,7 +16,8 @@ from typing import Any
 
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, changed, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import changed, load_arch
 from accelsim.open import open_workload
 from accelsim.quantize.workload import Workload
 from accelsim.sweep.space import PRICE_KEYS, Point

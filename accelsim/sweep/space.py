@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from accelsim.arguments import path_of
 from accelsim.errors import AccelsimError
-from accelsim.machine.arch import Arch, presets
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import presets
 from accelsim.machine.plain_yaml import load_yaml
 
 PRICE_KEYS = frozenset(

@@ -18,7 +18,8 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme, parse_residual
 from accelsim.inference.layer import HardwareLayer, TensorFormat
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.quantize.arrays import (
     PRESETS,
     Preset,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.report.inventory import build_inventory, technology_of
 from accelsim.report.price import Report
 from accelsim.validation.published import Published, published

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from accelsim.costs import Technology
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.report.inventory import SCOPES
 from accelsim.report.price import Report
 from accelsim.validation.keller import clock_mhz, keller_share, timed_report

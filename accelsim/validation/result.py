@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.network import Progress
 from accelsim.report.folder import VALIDATION_TABLES, result_folder
 from accelsim.report.inventory import SCOPES

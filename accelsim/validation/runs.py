@@ -8,7 +8,8 @@ from pathlib import Path
 from accelsim.compute.toggles import StepToggles
 from accelsim.costs import CostLibrary, Technology
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.network import RunRequest, run_network
 from accelsim.open import open_workload
 from accelsim.quantize.workload import Workload

@@ -20,6 +20,7 @@ from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.storage import UNREAD, Use
+from accelsim.workload.words import cut_words
 
 OPS = ("conv", "linear", "matmul")
 ACTIVATIONS = ("none", "relu")
@@ -377,10 +378,10 @@ class QuantizedLayer(HasLayer):
         if vector_size == self.vector_size:
             return self
         per_tap = 1 if spec.packed_im2col else self.geometry.R * self.geometry.S
-        weights = _cut(self.weight_words, self.weight_scales, spec, per_tap)
+        weights = cut_words(self.weight_words, self.weight_scales, vector_size, per_tap)
         per_position = self.spec.G if spec.packed_im2col else self.spec.words_per_position
         positions = len(self.input_words) // per_position
-        inputs = _cut(self.input_words, self.input_scales, spec, positions)
+        inputs = cut_words(self.input_words, self.input_scales, vector_size, positions)
         return replace(
             self,
             spec=spec,
@@ -389,22 +390,3 @@ class QuantizedLayer(HasLayer):
             input_words=inputs[0],
             input_scales=inputs[1],
         )
-
-
-def _cut(
-    words: NDArray[Any], scales: NDArray[Any] | None, spec: LayerSpec, runs: int
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Words [..., n, block] and scales [..., n], in `runs` that no word crosses, in words of the spec."""
-    lead, block = words.shape[:-2], words.shape[-1]
-    if spec.words_per_block > 1:
-        words = words.reshape(*lead, -1, spec.vector_size)
-        return words, None if scales is None else np.repeat(scales, spec.words_per_block, axis=-1)
-    inside = words.shape[-2] // runs
-    filled = -(-inside // spec.blocks_per_word) * spec.blocks_per_word - inside
-    words = words.reshape(*lead, runs, inside, block)
-    none = [(0, 0)] * (len(lead) + 1)
-    words = np.pad(words, [*none, (0, filled), (0, 0)]).reshape(*lead, -1, spec.vector_size)
-    if scales is None:
-        return words, None
-    scales = np.pad(scales.reshape(*lead, runs, inside), [*none, (0, filled)])
-    return words, scales.reshape(*lead, -1, spec.blocks_per_word)

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow-test lint lowest notebooks benchmarks traces-extra torch-extra onnx-extra clean
+.PHONY: demo test slow-test lint lowest notebooks benchmarks traces-extra torch-extra onnx-extra sweep-extra clean
 
 demo: $(VENV)/.installed
 	$(BIN)/accelsim compare digits --scheme 8/8/-/- --scheme 4/4/4/4 --scheme 4/4/4/6 --scheme 4/8/6/10 --out results/digits
@@ -51,6 +51,9 @@ torch-extra: $(VENV)/.installed
 # What accelsim.onnx needs, and what its tests make models with; without it its tests skip.
 onnx-extra: $(VENV)/.installed-onnx
 	$(BIN)/python -m pip install --quiet onnxscript==0.7.2 skl2onnx==1.20.0
+
+# Dask's scheduler and workers, and Optuna; without them the tests of clusters and of the tuner skip.
+sweep-extra: $(VENV)/.installed-dask $(VENV)/.installed-tune
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -463,7 +463,7 @@ def test_every_end_is_a_machine() -> None:
     for row in varied_parameters():
         assert row["machine"] == "magnet16" and not row["set_by"]
         for end in filter(None, (row["low"], row["high"])):
-            settings = dict(item.split("=") for item in end.split())
+            settings = dict(item.split("=", 1) for item in end.split())
             # Another node or supply may need another clock.
             moved = row["parameter"] in ("node_nm", "voltage_v")
             own = settings.keys() - ({"clock_ghz"} if moved else set())

@@ -193,8 +193,8 @@ def _quantize_weight(
     if not operand.is_integer:
         gamma = block_gamma([seen], operand)
         if not layer.weight_is_activation:
-            codes, scales = quantize_blocks(vectors, operand, gamma, options.block_scales)
-            return codes, scales, np.full(layer.geometry.K, gamma)
+            chosen = quantize_blocks(vectors, operand, gamma, options.block_scales)
+            return *chosen, np.full(layer.geometry.K, gamma)
     elif operand.scale.kind == "none":
         gamma = tensor_scale([seen], operand, options)
     else:

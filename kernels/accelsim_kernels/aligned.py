@@ -8,6 +8,7 @@ scales too far apart for float32, goes through a plain loop in int64.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -51,26 +52,61 @@ class AlignedWeights:
     def __init__(self, codes: NDArray, scales: Scales, spec: AlignSpec, path: str, blocks: int) -> None:
         self.codes, self.scales, self.spec, self.blocks = codes, scales, spec, blocks
         self.outputs, self.vectors, self.vector_size = codes.shape
-        self.largest = int(np.abs(codes.astype(np.int64)).max())
-        # A block of zeros may have any scale, such as the smallest there is; 0 keeps it out of the range.
-        significand = np.where(codes.any(axis=2), scales.significand, 0).astype(np.int32)
-        self.low, self.high = _range(significand, scales.exponent)
+        words = codes.reshape(-1, self.vector_size)
+        self.largest, _, self.low, self.high = _ranges(words, scales)
         self.middle = (self.low + self.high) // 2
         self.packed: PackedWeights | None = None
         if codes.dtype == np.int8 and self.high - self.low <= _FLOAT_EXPONENT:
-            factors = _float_scales(Scales(significand, scales.exponent), -self.middle)
+            factors = _float_scales(words, scales, -self.middle).reshape(codes.shape[:2])
             self.packed = PackedWeights(codes, factors, spec, path, blocks)
 
 
-def _range(significand: NDArray[np.int32], exponent: NDArray[np.int32]) -> tuple[int, int]:
-    """Least and largest exponent of the scales that are not 0; (0, 0) where all are."""
-    used = exponent[significand > 0]
-    return (int(used.min()), int(used.max())) if used.size else (0, 0)
+def _ranges(words: NDArray, scales: Scales) -> tuple[int, int, int, int]:
+    """Largest magnitude of a code; of blocks that are not zeros and have a scale that is not 0, the largest
+    significand, and least and largest exponent; (0, 0) where there is none. words: int[n, B].
+
+    A block of zeros may have any scale, such as the smallest there is, which would only widen the range.
+    """
+    return tuple(int(found) for found in _find_ranges(words, *_flat(scales)))  # type: ignore[return-value]
 
 
-def _float_scales(scales: Scales, shift: int) -> NDArray[np.float32]:
-    exponent = np.where(scales.significand > 0, scales.exponent + shift, 0)
-    return np.ldexp(scales.significand.astype(np.float32), exponent)
+def _float_scales(words: NDArray, scales: Scales, shift: int) -> NDArray[np.float32]:
+    """significand * 2^(exponent + shift), float32[n]; 0 of a block of zeros."""
+    factors = np.empty(len(words), np.float32)
+    _make_float_scales(words, *_flat(scales), shift, factors)
+    return factors
+
+
+def _flat(scales: Scales) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    return scales.significand.reshape(-1), scales.exponent.reshape(-1)
+
+
+@njit(cache=True, nogil=True)
+def _find_ranges(words, significands, exponents):
+    largest, significand = np.int64(0), np.int64(0)
+    low, high = np.int64(1 << 30), np.int64(-(1 << 30))
+    for i in range(len(words)):
+        most = np.int64(0)
+        for j in range(words.shape[1]):
+            most = max(most, abs(np.int64(words[i, j])))
+        largest = max(largest, most)
+        if most > 0 and significands[i] > 0:
+            significand = max(significand, np.int64(significands[i]))
+            low, high = min(low, np.int64(exponents[i])), max(high, np.int64(exponents[i]))
+    if low > high:
+        low, high = np.int64(0), np.int64(0)
+    return largest, significand, low, high
+
+
+@njit(cache=True, nogil=True)
+def _make_float_scales(words, significands, exponents, shift, factors):
+    for i in range(len(words)):
+        factors[i] = 0
+        if significands[i] > 0:
+            for j in range(words.shape[1]):
+                if words[i, j] != 0:
+                    factors[i] = math.ldexp(np.float64(significands[i]), exponents[i] + shift)
+                    break
 
 
 def _check_scales(side: str, scales: Scales, shape: tuple[int, ...]) -> None:
@@ -141,13 +177,11 @@ def accumulate_aligned(
     check_initial(initial, (len(gather), weights.outputs), spec)
     if gather.size and (gather.min() < -1 or gather.max() >= len(activation_codes)):
         raise ValueError(f"gather: an index is out of range, expected -1 to {len(activation_codes) - 1}")
-    largest = int(np.abs(activation_codes.astype(np.int64)).max(initial=0))
+    largest, significand, low, high = _ranges(activation_codes, activation_scales)
     dot = size * weights.largest * largest
     if dot * MAX_SIGNIFICAND**2 >= 1 << 61:
         raise ValueError(f"block of {size}: products could exceed 62 bits")
-    live = np.where(activation_codes.any(axis=1), activation_scales.significand, 0).astype(np.int32)
-    low, high = _range(live, activation_scales.exponent)
-    significands = int(weights.scales.significand.max(initial=0)) * int(live.max(initial=0))
+    significands = int(weights.scales.significand.max(initial=0)) * significand
     # What a term of the tiles is multiplied by, besides significands: 2^exponent, of these the range.
     shift = weights.middle - spec.lsb + spec.nearest
     reach = max(abs(low + shift), abs(high + shift)) + weights.high - weights.low
@@ -155,7 +189,7 @@ def accumulate_aligned(
     if not narrow or dot * significands >= _EXACT_FLOAT or reach > _FLOAT_EXPONENT:
         return _plain(weights, activation_codes, activation_scales, gather, initial)
     assert weights.packed is not None
-    factors = _float_scales(Scales(live, activation_scales.exponent), shift)
+    factors = _float_scales(activation_codes, activation_scales, shift)
     codes = np.ascontiguousarray(activation_codes)
     source = (factors.ctypes.data, len(codes))
     own = Activations(codes, packing.pack_factors, source, 8, False, _no_refusal)

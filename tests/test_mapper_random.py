@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
-from machines import Features, describe, random_arch, random_layer, random_run, random_scheme
+from all_mappings import MOST_BITS, MOST_STEPS, draw, every_mapping, fastest
+from machines import Features, describe, random_run
 
 from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
@@ -19,7 +19,6 @@ from accelsim.mapping.bounds import layer_bound
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import Residency, decide_residency, output_bits
-from accelsim.mapping.search.candidates import unit_count
 from accelsim.mapping.search.estimate import NO_LEAD, Lead, estimate
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.mapping.search.parameters import count_names
@@ -155,80 +154,37 @@ def test_a_lead_hides_the_first_weights() -> None:
     assert np.mean(errors) < 0.007 and np.mean(without) > 0.07, text
 
 
-def every_mapping(arch: Arch, layer: LayerSpec) -> Iterator[LayerMapping]:
-    """All of them: splits, orders, tiles and chunks, also those that leave PEs idle or do not fit."""
-    units, pixels = unit_count(arch, layer), layer.geometry.pixels
-    parts = (layer.G if layer.packed_im2col else layer.words_per_position) if arch.psum_chain else 1
-    per_group = -(-layer.geometry.outputs_per_group // arch.unit_channels)
-    for k, c in product(range(1, min(arch.pes, units) + 1), range(1, parts + 1)):
-        vectors = max(len(part) for part in layer.parts(c))
-        weights = [(n, layer.G, False) for n in range(1, min(per_group, -(-units // k)) + 1)]
-        weights += [(0, n, cut) for n in range(1, vectors + 1) for cut in (False, True)]
-        for p in range(1, min(pixels, arch.pes // (k * c)) + 1):
-            tiles = range(1, -(-pixels // p) + 1)
-            for dataflow, order, tile, (own, chunk, cut) in product(
-                arch.dataflows, ("KP", "PK"), tiles, weights
-            ):
-                yield LayerMapping(k, p, order, tile, own, chunk, cut, c, dataflow)  # type: ignore[arg-type]
-
-
-def fastest(arch: Arch, layer: LayerSpec, residency: Residency) -> int | None:
-    best: int | None = None
-    for mapping in every_mapping(arch, layer):
-        limit = 1 << 40 if best is None else best
-        found = estimate(arch, layer, mapping, residency, limit_cycles=limit)
-        if found is not None:
-            best = min(limit, found.cycles)
-    return best
-
-
-def small_magnet(seed: int) -> Arch:
-    """magnet16 in small: 4 PEs of 4 lanes, ports to match; odd seeds have all dataflows and chains."""
-    values: dict[str, object] = dict(
-        vector_size=4, lanes=4, pes=4, weight_buffer_words=32, input_buffer_words=96,
-        accumulation_collector_depth=4, out_fifo_words=8, global_buffer_kb=(2, 8)[seed // 2 % 2],
-        gb_weight_kb=None,
-        gb_bank_bits=32, pe_port_bits=32, dram_bits_per_cycle=128, dram_latency_cycles=20,
-    )  # fmt: skip
-    if seed % 2:
-        values |= dict(
-            dataflows=("os-lws", "os", "ws-los", "ws"), psum_chain=True, weight_collector_depth=4,
-            accumulation_buffer_words=32, local_accumulate_latency=1,
-        )  # fmt: skip
-    return load_arch("magnet16").model_copy(update=values)
-
-
-@pytest.mark.parametrize("seeds", [20, pytest.param(40, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("kind", "median", "most"), [("small magnet", 1.03, 1.15), ("random", 1.03, 1.3)])
-def test_choices_against_all_mappings(
-    kind: str, median: float, most: float, seeds: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Chosen by what the model says, compared with the best of all by the same model."""
-    ratios, tried = [], 0
-    if kind == "small magnet":
-        monkeypatch.setattr("machines.MOST_STEPS", 6000)
-        monkeypatch.setattr("machines.MOST_BITS", 200_000)
-    for seed in range(seeds):
-        rng = np.random.default_rng(seed)
-        arch = small_magnet(seed) if kind != "random" else random_arch(rng, ("plain", "all")[seed % 2])
-        layer = random_layer(rng, arch, random_scheme(rng, arch), "layer", True).spec
-        residency = decide_residency(arch, [layer])[0]
-        if (size := sum(1 for _ in every_mapping(arch, layer))) > 6000:
+@pytest.mark.parametrize(
+    "seeds", [range(40), pytest.param(range(40, 440), marks=pytest.mark.slow)], ids=["some", "many"]
+)
+def test_choices_against_all_mappings(seeds: range, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chosen by what the model says, compared with the best of all by the same model, and both with the event
+    model. Whatever some mapping fits is mapped. benchmarks/mapper.py does the same for 2,000 of them."""
+    monkeypatch.setattr("machines.MOST_STEPS", MOST_STEPS)
+    monkeypatch.setattr("machines.MOST_BITS", MOST_BITS)
+    most = 2000 if len(seeds) < 100 else 15_000
+    ratios, tried, refused = [], 0, 0
+    for seed in seeds:
+        case = draw(seed)
+        if (size := sum(1 for _ in every_mapping(case.arch, case.layer))) > most:
             continue
-        best = fastest(arch, layer, residency)
+        best = fastest(case.arch, case.layer, case.residency)
         if best is None:
             with pytest.raises(AccelsimError):
-                Mapper(arch).choose(layer, residency)
+                Mapper(case.arch).choose(case.layer, case.residency)
+            refused += 1
             continue
-        choice = Mapper(arch).choose(layer, residency)
-        assert choice.best.estimate.cycles >= best >= choice.bound.cycles, seed
+        choice = Mapper(case.arch).choose(case.layer, case.residency)
+        assert choice.best.estimate.cycles >= best[0] >= choice.bound.cycles, seed
         assert choice.best.score == min(own.estimate.cycles for own in choice.ranked), seed
-        ratios.append(choice.best.estimate.cycles / best)
+        for cycles, mapping in (best, (choice.best.estimate.cycles, choice.best.mapping)):
+            assert timed(case.arch, case.layer, mapping, case.residency).cycles == cycles, seed
+        ratios.append(choice.best.estimate.cycles / best[0])
         tried += size
     text = "median {:.3f}, 90 % {:.3f}, worst {:.3f}".format(*np.percentile(ratios, [50, 90, 100]))
-    print(f"{kind}: cycles over the best of all, {len(ratios)} layers, {tried:,} mappings: {text}")
-    assert len(ratios) > 0.6 * seeds
-    assert np.median(ratios) <= median and max(ratios) <= most, text
+    print(f"cycles over the best of all, {len(ratios)} layers, {tried:,} mappings: {text}, {refused} refused")
+    assert len(ratios) > 0.3 * len(seeds)
+    assert np.median(ratios) <= 1.005 and max(ratios) <= 1.15, text
 
 
 def specs_of(network: str, scheme: str, arch: Arch, most: int | None = None) -> list[LayerSpec]:

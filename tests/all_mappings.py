@@ -1,0 +1,93 @@
+"""All mappings of small layers, and small layers and machines to hold the mapper's choice against them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from machines import DATAFLOWS, random_arch, random_layer, random_scheme
+from numpy.random import Generator
+from pick import pick
+
+from accelsim.machine.arch import Arch, load_arch
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import Residency, decide_residency
+from accelsim.mapping.search.estimate import estimate
+from accelsim.workload.layer import LayerSpec
+
+MOST_STEPS, MOST_BITS = 8000, 300_000  # of a layer that `draw` draws; see `machines`
+
+
+def every_mapping(arch: Arch, layer: LayerSpec) -> Iterator[LayerMapping]:
+    """All of them: splits, orders, tiles and chunks, also those that leave PEs idle or do not fit."""
+    geometry = layer.geometry
+    per_group = -(-geometry.outputs_per_group // arch.unit_channels)
+    units, pixels = geometry.groups * per_group, geometry.pixels
+    parts = (layer.G if layer.packed_im2col else layer.words_per_position) if arch.psum_chain else 1
+    for k, c in product(range(1, min(arch.pes, units) + 1), range(1, min(arch.pes, parts) + 1)):
+        vectors = max(len(part) for part in layer.parts(c))
+        weights = [(n, layer.G, False) for n in range(1, min(per_group, -(-units // k)) + 1)]
+        weights += [(0, n, cut) for n in range(1, vectors + 1) for cut in (False, True)]
+        for p in range(1, min(pixels, arch.pes // (k * c)) + 1):
+            tiles = range(1, -(-pixels // p) + 1)
+            for dataflow, order, tile, (own, chunk, cut) in product(
+                arch.dataflows, ("KP", "PK"), tiles, weights
+            ):
+                yield LayerMapping(k, p, order, tile, own, chunk, cut, c, dataflow)  # type: ignore[arg-type]
+
+
+def fastest(arch: Arch, layer: LayerSpec, residency: Residency) -> tuple[int, LayerMapping] | None:
+    """Cycles of the fastest of all mappings and which it is; None where none fits."""
+    best: tuple[int, LayerMapping] | None = None
+    for mapping in every_mapping(arch, layer):
+        limit = 1 << 40 if best is None else best[0] - 1
+        found = estimate(arch, layer, mapping, residency, limit_cycles=limit)
+        if found is not None and found.cycles <= limit:
+            best = found.cycles, mapping
+    return best
+
+
+@dataclass(frozen=True)
+class Case:
+    """A machine and a layer by itself. kind: magnet (magnet16 in small), plain or all (see `machines`)."""
+
+    kind: str
+    arch: Arch
+    layer: LayerSpec
+    residency: Residency
+
+
+def draw(seed: int) -> Case:
+    """Half of them in the manner of magnet16, the others of any kind, many with buffers of a few words."""
+    rng = np.random.default_rng([5, seed])
+    kind = ("magnet", "magnet", "plain", "all")[seed % 4]
+    arch = _magnet_in_small(rng) if kind == "magnet" else random_arch(rng, kind)  # type: ignore[arg-type]
+    layer = random_layer(rng, arch, random_scheme(rng, arch), "layer", True).spec
+    return Case(kind, arch, layer, decide_residency(arch, [layer])[0])
+
+
+def _magnet_in_small(rng: Generator) -> Arch:
+    lanes, vector_size, depth = pick(rng, 2, 4, 4, 8), pick(rng, 2, 4, 4, 8), pick(rng, 2, 4, 8, 16)
+    values: dict[str, object] = dict(
+        vector_size=vector_size, lanes=lanes, pes=int(rng.integers(2, 13)),
+        weight_buffer_words=2 * pick(rng, 4, 8, 16, 32, 64, 100),
+        input_buffer_words=2 * pick(rng, 8, 24, 48, 96, 200),
+        accumulation_collector_depth=depth,
+        out_fifo_words=depth * max(1, vector_size // lanes) * pick(rng, 1, 2, 4),
+        global_buffer_kb=pick(rng, 1, 2, 4, 8, 32), gb_weight_kb=None, gb_banks=pick(rng, 4, 6, 8, 16),
+        gb_bank_bits=pick(rng, 16, 32, 64), pe_port_bits=pick(rng, 16, 32, 64),
+        psum_port_bits=pick(rng, None, 32, 64), dram_bits_per_cycle=pick(rng, 32, 64, 128, 256),
+        dram_latency_cycles=pick(rng, 10, 20, 50, 100), psum_chain=rng.random() < 0.6,
+        ppu_lanes=pick(rng, *[w for w in range(1, lanes + 1) if lanes % w == 0]),
+        accumulate_latency=pick(rng, 1, 2, 3),
+    )  # fmt: skip
+    if rng.random() < 0.4:
+        values |= dict(
+            dataflows=tuple(rng.permutation(DATAFLOWS)[: int(rng.integers(1, 5))].tolist()),
+            weight_collector_depth=pick(rng, 2, 4, 8),
+            accumulation_buffer_words=2 * pick(rng, 4, 8, 16, 32),
+            local_accumulate_latency=pick(rng, 1, 2),
+        )
+    return load_arch("magnet16").model_copy(update=values)

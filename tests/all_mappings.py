@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -11,11 +11,15 @@ from machines import DATAFLOWS, random_arch, random_layer, random_scheme
 from numpy.random import Generator
 from pick import pick
 
+from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch, load_arch
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import Residency, decide_residency
 from accelsim.mapping.search.estimate import estimate
-from accelsim.workload.layer import LayerSpec
+from accelsim.mapping.search.mapper import Mapper
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import Layer, LayerSpec, OutputFormat
 
 MOST_STEPS, MOST_BITS = 8000, 300_000  # of a layer that `draw` draws; see `machines`
 
@@ -91,3 +95,87 @@ def _magnet_in_small(rng: Generator) -> Arch:
             local_accumulate_latency=pick(rng, 1, 2),
         )
     return load_arch("magnet16").model_copy(update=values)
+
+
+# Layers of odd shapes: a prime number of filters, a GEMM of few rows, a first convolution.
+NAMED = {
+    "37 filters": Geometry(N=1, C=40, H=9, W=9, K=37, R=3, S=3),
+    "20 rows": Geometry(N=20, C=384, H=1, W=1, K=384),
+    "first": Geometry(N=1, C=3, H=64, W=64, K=64, R=7, S=7, stride=(2, 2)),
+}
+# What the sweep makes larger, from smallest to largest; the others as in magnet16.
+SWEPT: dict[str, tuple[int, ...]] = {
+    "pes": (4, 6, 8, 12, 13, 16, 17, 24, 32),
+    "gb_banks": (4, 6, 8, 12, 16, 24, 32),
+    "gb_bank_bits": (64, 96, 128, 192, 256, 512),
+    "pe_port_bits": (32, 64, 96, 128, 192, 256, 512),
+    "psum_port_bits": (32, 64, 128, 256, 512),
+    "dram_bits_per_cycle": (64, 128, 256, 384, 512, 768, 1024, 2048),
+    "weight_buffer_words": (32, 64, 128, 192, 256, 384, 512, 1024),
+    "input_buffer_words": (64, 128, 256, 512, 768, 1024, 2048),
+    "accumulation_collector_depth": (2, 4, 8, 12, 16, 24, 32),
+    "out_fifo_words": (16, 24, 32, 48, 64, 128),
+    "ppu_lanes": (1, 2, 4, 8, 16),
+    "global_buffer_kb": (192, 256, 384, 512, 768, 1024, 2048),
+    "output_staging_tiles": (1, 2, 4, 8, 16),
+    "global_pe_elements_per_cycle": (8, 16, 32, 64, 128),
+}
+
+SWEPT_WITH: dict[str, dict[str, object]] = {"accumulation_collector_depth": {"out_fifo_words": 64}}
+SWEPT_LAYERS = NAMED | {
+    "3x3": Geometry(N=1, C=128, H=14, W=14, K=128, R=3, S=3, padding=(1, 1)),
+    "1x1": Geometry(N=1, C=256, H=14, W=14, K=128),
+    "depthwise": Geometry(N=1, C=48, H=14, W=14, K=48, R=3, S=3, padding=(1, 1), groups=48),
+    "classifier": Geometry(N=1, C=512, H=1, W=1, K=250),
+    "matmul": Geometry(N=96, C=128, H=1, W=1, K=96),
+}
+
+
+def layer_of(geometry: Geometry, scheme: Scheme, arch: Arch, name: str = "layer") -> LayerSpec:
+    """A layer of this shape."""
+    own = Layer(name=name, op="conv", geometry=geometry, input_signed=True, activation="none")
+    return LayerSpec(
+        layer=own,
+        scheme=scheme,
+        vector_size=arch.vector_size,
+        fold=arch.fold,
+        output=OutputFormat(scheme.activation),
+    )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A larger machine: cycles of one layer with `after` of a parameter, and the fewest with any less of it,
+    `before`."""
+
+    parameter: str
+    layer: str
+    before: int
+    after: int
+    least_cycles: int
+    cycles: int
+
+    @property
+    def rise(self) -> float:
+        return self.cycles / self.least_cycles - 1
+
+
+def sweep(scheme: str, layers: Mapping[str, Geometry] = SWEPT_LAYERS) -> Iterator[Step]:
+    """Every step of every parameter of SWEPT, each layer by itself on magnet16 so changed."""
+    for name, geometry in layers.items():
+        for parameter, values in SWEPT.items():
+            least: tuple[int, int] | None = None
+            for value in values:
+                with_it = SWEPT_WITH.get(parameter, {}) | {parameter: value}
+                arch = Arch.model_validate(load_arch("magnet16").model_dump() | with_it)
+                layer = layer_of(geometry, Scheme.parse(scheme), arch)
+                try:
+                    cycles = (
+                        Mapper(arch).choose(layer, decide_residency(arch, [layer])[0]).best.estimate.cycles
+                    )
+                except AccelsimError:
+                    assert least is None, (name, parameter, value)
+                    continue
+                if least is not None:
+                    yield Step(parameter, name, least[1], value, least[0], cycles)
+                least = min(least or (cycles, value), (cycles, value))

@@ -45,7 +45,8 @@ class Ranked:
 class Choice:
     """A layer's candidates that the model was run on to the end, best first.
 
-    considered: how many candidates there were; tried: how many the model was run on; bound: the layer's own.
+    considered: how many candidates there were; tried: how many the model was run on; bound: with what
+    the layer before leaves it.
     """
 
     ranked: tuple[Ranked, ...]
@@ -112,7 +113,7 @@ class Mapper:
         for mapping in starts:
             check_mapping(arch, layer, mapping)
         agenda = Agenda(sizes, Roofline(sizes, residency), starts)
-        bound = layer_bound(arch, layer, residency)
+        bound = layer_bound(arch, layer, residency, lead.ask, max(lead.first_half, lead.second_half))
         ranked: list[Ranked] = []
         by_cycles = arch.mapping.objective == "cycles"
 

@@ -102,7 +102,6 @@ class Roofline:
             weights * per_weight_bank / width,
             inputs * per_input_bank / width,
             self._output_cycles,
-            dram / arch.dram_bits,
         )
         weight_tile = weights / (weights_sent * unit_tiles * weight_tiles)
         waited = 0.0
@@ -114,6 +113,8 @@ class Roofline:
             fetches = pixel_tiles * (chunks if mapping.chunk_inputs else 1) * groups
             fetches *= inputs_sent if self._input_again else 1
             waited = max(waited, fetches * arch.dram_latency_cycles / timing.INPUT_PREFETCH_DEPTH)
-        # A first tile has to come before anything starts.
+        # A first tile has to come before anything starts; what comes last from DRAM is worked on after it.
         first = (weight_tile * per_weight_bank + tile * per_input_bank) / width
-        return max(busiest, waited) + first
+        input_tiles = pixel_tiles * (chunks if mapping.chunk_inputs else 1)
+        last = compute / max(unit_tiles * weight_tiles * weights_sent, input_tiles * inputs_sent)
+        return max(busiest, waited, dram / arch.dram_bits + last) + first

@@ -97,12 +97,18 @@ def _magnet_in_small(rng: Generator) -> Arch:
     return load_arch("magnet16").model_copy(update=values)
 
 
-# Layers of odd shapes: a prime number of filters, a GEMM of few rows, a first convolution.
+# Layers of odd shapes: a prime number of filters, a GEMM of few rows, a first convolution; and the cycles of
+# the best of all their mappings on magnet16, 81,396 to 965,682 each (benchmarks/mapper.py --named).
 NAMED = {
     "37 filters": Geometry(N=1, C=40, H=9, W=9, K=37, R=3, S=3),
     "20 rows": Geometry(N=20, C=384, H=1, W=1, K=384),
-    "first": Geometry(N=1, C=3, H=64, W=64, K=64, R=7, S=7, stride=(2, 2)),
+    "first": Geometry(N=1, C=3, H=64, W=64, K=64, R=7, S=7, stride=(2, 2), padding=(0, 0, 1, 1)),
 }
+BEST_CYCLES = {
+    ("37 filters", "4/4/4/4"): 596, ("37 filters", "8/8/-/-"): 759,
+    ("20 rows", "4/4/4/4"): 1793, ("20 rows", "8/8/-/-"): 3239,
+    ("first", "4/4/4/4"): 2587, ("first", "8/8/-/-"): 2871,
+}  # fmt: skip
 # What the sweep makes larger, from smallest to largest; the others as in magnet16.
 SWEPT: dict[str, tuple[int, ...]] = {
     "pes": (4, 6, 8, 12, 13, 16, 17, 24, 32),

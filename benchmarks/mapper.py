@@ -103,7 +103,8 @@ def compare(cases: Iterator[tuple[str, Case]], csv_file: str | None) -> None:
         ratios = [row[-1] for row in rows if kind in (None, row[1])]
         shares = "  ".join(f"{q} % {np.percentile(ratios, q):.3f}" for q in (50, 75, 90, 95, 99))
         over = sum(ratio > _FAR for ratio in ratios)
-        print(f"{kind or 'together':<9}{len(ratios):>5} layers  {shares}  worst {max(ratios):.3f}, {over} over {_FAR}")
+        worst = f"worst {max(ratios):.3f}, {over} over {_FAR}"
+        print(f"{kind or 'together':<9}{len(ratios):>5} layers  {shares}  {worst}")
     print(f"nothing fits {refused}; {np.mean([row[2] for row in rows]):.0f} mappings tried and "
           f"{1e3 * search_s / len(rows):.0f} ms a layer")  # fmt: skip
 

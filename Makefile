@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow-test lint notebooks benchmarks traces-extra torch-extra onnx-extra clean
+.PHONY: demo test slow-test lint lowest notebooks benchmarks traces-extra torch-extra onnx-extra sweep-extra clean
 
 demo: $(VENV)/.installed
 	$(BIN)/accelsim compare digits --scheme 8/8/-/- --scheme 4/4/4/4 --scheme 4/4/4/6 --scheme 4/8/6/10 --out results/digits
@@ -14,6 +14,19 @@ test: $(VENV)/.installed-test
 
 slow-test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow -n 2
+
+# The demo, and tests through all of the package, with the lowest versions that pyproject.toml allows.
+LOWEST := .venv-lowest
+lowest:
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) -c "import tomllib; own = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+		print(*(d.split(',')[0].replace('>=', '==') for d in own['dependencies']), sep='\n')" > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/lowest.txt --editable '.[test]'
+	$(LOWEST)/bin/accelsim compare digits --out $(LOWEST)/results
+	$(LOWEST)/bin/python -m pytest -q -m "not slow" -n 2 --dist loadfile tests/test_api.py tests/test_arch_fuzz.py \
+		tests/test_cli.py tests/test_kernels_accumulate.py tests/test_report.py tests/test_results.py \
+		tests/test_shown.py tests/test_trace.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -39,6 +52,9 @@ torch-extra: $(VENV)/.installed
 onnx-extra: $(VENV)/.installed-onnx
 	$(BIN)/python -m pip install --quiet onnxscript==0.7.2 skl2onnx==1.20.0
 
+# Dask's scheduler and workers, and Optuna; without them the tests of clusters and of the tuner skip.
+sweep-extra: $(VENV)/.installed-dask $(VENV)/.installed-tune
+
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
@@ -49,4 +65,4 @@ $(VENV)/.installed-%: $(VENV)/.installed pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build results .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build results .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from accelsim.capture.record import CalibrationSampler
     from accelsim.errors import AccelsimError
     from accelsim.formats.scheme import Scheme
-    from accelsim.machine.arch import Arch, load_arch
+    from accelsim.machine.arch import Arch
+    from accelsim.machine.arch_file import load_arch
     from accelsim.open import open_workload
     from accelsim.quantize.arrays import QuantizeOptions
     from accelsim.report.bits import BitsResult
@@ -48,7 +49,7 @@ _MODULE_OF = {
     "Trace": "trace.file",
     "bits": "api",
     "compare": "api",
-    "load_arch": "machine.arch",
+    "load_arch": "machine.arch_file",
     "open_workload": "open",
     "run": "api",
     "validate": "api",

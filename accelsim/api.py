@@ -34,6 +34,7 @@ from accelsim.report.bits import BitsResult
 from accelsim.report.comparison import comparison_table
 from accelsim.report.explain import accelergy_entries, price_list
 from accelsim.report.frequency import frequencies
+from accelsim.report.inventory import check_priced
 from accelsim.report.library import Costs, library_of, tables_folder
 from accelsim.report.results import Comparison, RunResult
 from accelsim.request import (
@@ -41,10 +42,10 @@ from accelsim.request import (
     machine_of,
     request_of,
     scheme_of,
+    sized,
     sized_machine,
     workload_of,
 )
-from accelsim.sizing import size_accumulators
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +69,7 @@ def run(
     gated_fraction: float | None = None,
     timeline: bool = False,
     activity: str = DATA,
+    prices: bool = True,
 ) -> RunResult:
     """Simulate a workload at one scheme on one machine.
 
@@ -79,6 +81,7 @@ def run(
     that this share of the lane steps is gated (those in the image's padding are anyway). timeline: record
     what happens when, for `write` to put into timeline.json; activity: energy of the lanes by the bits that
     change in them (`data`; without values as `tables`), or by the operands of the cost tables (`tables`).
+    prices: False leaves out energy and area, which not every scheme has.
     Raises AccelsimError on bad input, with one clear line.
     """
     check_progress(progress)
@@ -93,8 +96,9 @@ def run(
         gated_fraction=gated_fraction,
         timeline=timeline,
         activity=activity,
+        prices=prices,
     )
-    return run_network(size_accumulators(request, progress), progress)
+    return run_network(sized(request, progress), progress)
 
 
 def compare(
@@ -110,6 +114,7 @@ def compare(
     gated_fraction: float | None = None,
     timeline: bool = False,
     activity: str = DATA,
+    prices: bool = True,
 ) -> Comparison:
     """Simulate a workload at several schemes; savings are against the first. Raises as `run` does."""
     given = list_of(schemes, "compare: schemes", "schemes such as ['8/8/-/-', '4/4/4/4']")
@@ -121,7 +126,10 @@ def compare(
     check_progress(progress)
     machine = machine_of(arch, overrides)
     for scheme in wanted:
-        machine.check_scheme(scheme)  # all of them, before anything is opened or run
+        own = machine.in_mode(scheme)
+        own.check_scheme(scheme)  # all of them, before anything is opened or run
+        if prices:
+            check_priced(own, scheme)
     first = request_of(
         trace,
         machine,
@@ -134,10 +142,11 @@ def compare(
         gated_fraction=gated_fraction,
         timeline=timeline,
         activity=activity,
+        prices=prices,
     )
     count = len(first.workload.layers)
-    each = (size_accumulators(replace(first, schemes=(own,) * count), progress) for own in wanted)
-    runs = tuple(run_network(request, progress) for request in each)
+    each = (replace(first, arch=machine.in_mode(own), schemes=(own,) * count) for own in wanted)
+    runs = tuple(run_network(sized(request, progress), progress) for request in each)
     return Comparison(runs, comparison_table(runs, first.library))
 
 
@@ -161,7 +170,7 @@ def bits(
     wanted = check_widths(widths)
     check_progress(progress)
     request = request_of(trace, arch, scheme, overrides, options, costs)
-    return measure_network(size_accumulators(request, progress), wanted, progress)
+    return measure_network(sized(request, progress), wanted, progress)
 
 
 def validate(
@@ -302,7 +311,7 @@ def explain_mapping(
     expect(layer, str, "layer", "a layer's name")
     request = request_of(trace, arch, scheme, overrides, options, costs, gated_fraction=0.0)
     request.workload.layer(layer)
-    request = size_accumulators(replace(request, gated_fraction=None))
+    request = sized(replace(request, gated_fraction=None))
     residency, choice = choose_mapping(request, layer)
     rows = [
         {
@@ -342,10 +351,11 @@ def emit_rtl(
 
     layer: a layer's name, or None for the first. Raises AccelsimError on bad input.
     """
-    from accelsim.rtl.emit import emit
+    from accelsim.rtl.emit import check_lanes, emit
 
     opened, wanted = workload_of(trace), scheme_of(scheme)
     machine = sized_machine(opened, arch, wanted, overrides)
+    check_lanes(machine, wanted)
     name = opened.layers[0].name if layer is None else layer
     words = opened.quantized_layer(name, wanted, machine.vector_size)
     return emit(machine, wanted, words, out)
@@ -365,10 +375,12 @@ def synthesise_rtl(
 
     trace: as for `emit_rtl`. Raises AccelsimError when Yosys is absent or fails.
     """
+    from accelsim.rtl.emit import check_lanes
     from accelsim.rtl.synth import compare_area, synth, synth_frame
 
     wanted = scheme_of(scheme)
     machine = sized_machine(trace, arch, wanted, overrides)
+    check_lanes(machine, wanted)
     rows = synth(out, liberty)
     library = library_of(machine, costs)
     return synth_frame(rows), compare_area(rows, machine, wanted, library)

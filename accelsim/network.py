@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -38,7 +39,8 @@ from accelsim.quantize.layers import with_output
 from accelsim.quantize.reference import float_output
 from accelsim.quantize.workload import Workload
 from accelsim.report.bits import BitsResult
-from accelsim.report.inventory import action_prices_pj, build_inventory
+from accelsim.report.frequency import check_clock
+from accelsim.report.inventory import Part, action_prices_pj, build_inventory
 from accelsim.report.price import PriceRequest, price
 from accelsim.report.results import RunResult
 from accelsim.report.summary import at_published_width, summary_of
@@ -73,13 +75,14 @@ class RunRequest:
     without it tensors live a layer at a time; narrow: also accumulate at the published width;
     gated_fraction: compute nothing, and take this share of the lane steps outside of the padding for gated;
     timeline: record when everything happens; activity: what the energy of the lanes goes by (ACTIVITIES);
+    library: None counts and times alone, without energy and area;
     accumulator: what policy the arch's accumulator_bits came from (sizing.py), None where it came from none.
     """
 
     workload: Workload
     arch: Arch
     schemes: tuple[Scheme, ...]
-    library: CostLibrary
+    library: CostLibrary | None
     options: QuantizeOptions | None = None
     references: FloatOutputs = field(default_factory=dict)
     keep_tensors: bool = False
@@ -105,6 +108,16 @@ class RunRequest:
         decided = asked.on_machine(self.arch.fold, self.arch.scale_rounding)
         return self.options if decided == asked else decided
 
+    @cached_property
+    def inventory(self) -> list[Part] | None:
+        """The machine's parts with their prices, None without. Raises AccelsimError where no price exists."""
+        return None if self.library is None else build_inventory(self.arch, self.scheme, self.library)
+
+    @property
+    def counts_toggles(self) -> bool:
+        """Bits that change in the lanes, which only energy asks for."""
+        return self.activity == DATA and self.library is not None
+
     def planned(self) -> PlanRequest:
         """What the first stage needs of it. Raises AccelsimError for a scheme that the machine cannot run."""
         arch, names = self.arch, [layer.name for layer in self.workload.layers]
@@ -114,10 +127,11 @@ class RunRequest:
             self.workload.outline(name, scheme, arch.vector_size, self.quantize_options)
             for name, scheme in zip(names, self.schemes, strict=True)
         )
-        inventory = build_inventory(arch, self.scheme, self.library)
+        inventory = self.inventory
+        prices = None if inventory is None else action_prices_pj(inventory, arch.clock_ghz)
         wiring = wire(self.workload.graph, self.workload.layers)
         stored = in_stored_formats(arch, outlines, wiring)
-        return PlanRequest(arch, stored, wiring, action_prices_pj(inventory, arch.clock_ghz))
+        return PlanRequest(arch, stored, wiring, prices)
 
 
 def run_network(request: RunRequest, progress: Progress | None = None) -> RunResult:
@@ -127,6 +141,9 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
     """
     started = time.perf_counter()
     arch, scheme, count = request.arch, request.scheme, len(request.workload.layers)
+    if request.library is not None and request.inventory is not None:
+        # What has its price in the end is refused now.
+        check_clock(arch, scheme, request.inventory, request.library)
 
     def tell(what: str, done: int) -> None:
         if progress is not None:
@@ -146,7 +163,7 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
                 reference,
                 request.keep_tensors,
                 narrow=request.narrow,
-                toggles=request.activity == DATA,
+                toggles=request.counts_toggles,
             )
         )
         tell("values", index + 1)
@@ -176,7 +193,7 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
             computed = [assume(own.layer, share, own.mapping.c_split) for own in programs]
     activities = tuple(join(arch, *parts) for parts in zip(times, computed, strict=True))
     report = price(PriceRequest(arch, scheme, activities, request.library))
-    counted = request.gated_fraction is None and request.activity == DATA
+    counted = request.gated_fraction is None and request.counts_toggles
     about = {
         **_about(request),
         "assumed_gated_fraction": request.gated_fraction,

@@ -12,13 +12,15 @@ from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.accumulator import SIZED_BY_WORKLOAD
-from accelsim.machine.arch import Arch, load_arch
-from accelsim.network import RunRequest, float_outputs
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
+from accelsim.network import Progress, RunRequest, float_outputs
 from accelsim.open import open_workload
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.workload import Workload
-from accelsim.report.inventory import Part, build_inventory
+from accelsim.report.inventory import Part, build_inventory, check_priced
 from accelsim.report.library import Costs, library_of
+from accelsim.report.stages import in_fewest_stages
 from accelsim.sizing import size_accumulators
 
 
@@ -31,17 +33,27 @@ def request_of(
     costs: Costs | None,
     *,
     gated_fraction: float | None = None,
+    prices: bool = True,
     **kept: Any,
 ) -> RunRequest:
-    """What is asked for, opened and read; the same scheme for every layer, `kept` as it is. May raise."""
-    workload, machine, wanted = workload_of(trace), machine_of(arch, overrides), scheme_of(scheme)
+    """What is asked for, opened and read; the same scheme for every layer, `kept` as it is. May raise.
+
+    prices: False for none.
+    """
+    expect(prices, bool, "prices", "True or False")
+    if costs is not None and not prices:
+        raise AccelsimError("costs are given, expected none where nothing is priced")
+    workload, wanted = workload_of(trace), scheme_of(scheme)
+    machine = machine_of(arch, overrides).in_mode(wanted)
     machine.check_scheme(wanted)  # before floats are convolved for the SQNR
+    if prices:
+        check_priced(machine, wanted)
     expect(options, (QuantizeOptions, type(None)), "options", "QuantizeOptions, or None")
     return RunRequest(
         workload,
         machine,
         (wanted,) * len(workload.layers),
-        library_of(machine, costs),
+        library_of(machine, costs) if prices else None,
         options,
         float_outputs(workload) if gated_fraction is None else {},
         gated_fraction=gated_fraction,
@@ -70,18 +82,32 @@ def sized_machine(
     trace: str | Path | Workload, arch: str | Path | Arch, scheme: Scheme, overrides: Sequence[str]
 ) -> Arch:
     """The machine of the trace at a scheme; the trace is opened only where it sizes accumulators."""
-    machine = machine_of(arch, overrides)
+    machine = machine_of(arch, overrides).in_mode(scheme)
     machine.check_scheme(scheme)
     if machine.accumulator_bits not in SIZED_BY_WORKLOAD:
-        return machine
+        return in_fewest_stages(machine, scheme, library_of(machine, None))
     request = request_of(trace, machine, scheme, (), None, None, gated_fraction=0.0)
-    return size_accumulators(replace(request, gated_fraction=None)).arch
+    return sized(replace(request, gated_fraction=None)).arch
+
+
+def sized(request: RunRequest, progress: Progress | None = None) -> RunRequest:
+    """The request on a machine of numbers alone: in stages that its clock chooses, and with accumulators as
+    wide as its workload wants. May raise."""
+    arch = request.arch
+    if request.library is not None:
+        arch = in_fewest_stages(arch, request.scheme, request.library)
+    elif arch.lane_stages != "given":
+        raise AccelsimError(
+            f"arch {arch.name}: lane_stages is fewest, expected given where nothing is priced"
+        )
+    return size_accumulators(replace(request, arch=arch), progress)
 
 
 def inventory_of(machine: Arch, scheme: Scheme, costs: Costs | None) -> tuple[list[Part], CostLibrary]:
+    machine = machine.in_mode(scheme)
     machine.check_scheme(scheme)
     library = library_of(machine, costs)
-    return build_inventory(machine, scheme, library), library
+    return build_inventory(in_fewest_stages(machine, scheme, library), scheme, library), library
 
 
 def scheme_of(scheme: str | Scheme) -> Scheme:

@@ -21,14 +21,14 @@ from pathlib import Path
 import numpy as np
 from measure_steps import TRACES, Steps, blocks_of
 
-from accelsim.characterise import stimuli
+from accelsim.characterise import fast, stimuli
 from accelsim.characterise.arithmetic import accumulator, dot_product, scale_multiply, scale_product
 from accelsim.characterise.block import Block, Port, clocked, elements, output, port, signed
 from accelsim.characterise.circuit import circuit_of
 from accelsim.characterise.library import read_library
 from accelsim.characterise.recipe import load_recipe
 from accelsim.characterise.roles import Roles, find_roles
-from accelsim.characterise.run import mismatches
+from accelsim.characterise.run import edges_of, mismatches
 from accelsim.characterise.simulator import simulate
 from accelsim.characterise.steps import STEPS
 from accelsim.characterise.storage import clock_gate
@@ -36,11 +36,13 @@ from accelsim.characterise.synthesis import Synthesiser
 from accelsim.characterise.timing import static_timing
 from accelsim.compute.toggles import StepToggles
 from accelsim.costs import CostLibrary, Technology
+from accelsim.costs.netlists import FAST
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.open import open_workload
-from accelsim.report.inventory import build_inventory, dot_bits
+from accelsim.report.inventory import Part, build_inventory, dot_bits
 
 SCHEMES = (
     "8/8/-/-",
@@ -53,6 +55,10 @@ SCHEMES = (
     "6/6/4/4",
     "4/8/6/10",
 )
+# Of magnet16: a lane of one stage each, whose netlists for area are fast enough; and its own stages at a
+# clock that chooses the netlists that 1 GHz does at magnet16's node.
+SLOW = ("dot_stages=1", "scale_stages=1", "clock_ghz=0.5")
+AT_THE_CLOCK = ("clock_ghz=2.08",)
 # Flip-flops behind one clock gate.
 GATED_BITS = 32
 WARM_UP = 32
@@ -99,14 +105,28 @@ def shape_of(arch: Arch, scheme: Scheme) -> Shape:
     )
 
 
-def lane(roles: Roles, shape: Shape, name: str) -> Block:
-    """One lane as one clocked block: a step's word comes a cycle before its activations, those two before
-    its psum (one without scales)."""
+@dataclass(frozen=True)
+class Made:
+    """The netlist of a part: what it is mapped for, the stages it is cut into, and those it has; registers
+    pass its result on in the others."""
+
+    mapped_for: str
+    cut: int
+    stages: int
+
+    @property
+    def fast(self) -> bool:
+        return self.mapped_for == FAST
+
+
+def lane(roles: Roles, shape: Shape, made: Mapping[str, Made], name: str) -> Block:
+    """One lane as one clocked block: a step's word comes a cycle before its activations, and its psum in the
+    last of the stages between. made: part -> its netlist. Where one is mapped for delay, all of it is."""
     s = shape
     dot = dot_product(roles, s.vector_size, s.weight, s.operand)
     add = accumulator(s.product, s.accumulator)
     ports = [port("word", s.word, ""), port("load", 1, ""), port("a", s.vector_size * s.operand, "")]
-    modules, lines = [dot.verilog, add.verilog], []
+    modules, lines = [], []
 
     def register(target: str, bits: int, source: str, enable: str) -> None:
         lines.append(f"reg [{bits - 1}:0] {target};")
@@ -116,59 +136,92 @@ def lane(roles: Roles, shape: Shape, name: str) -> Block:
             lines.append(f"wire {gated}; {gate}")
             lines.append(f"always @(posedge {gated}) {target}{part} <= {source}{part};")
 
+    def multiplied(part: str, result: str, bits: int, w: str, a: str, whole: Block, staged: Block) -> str:
+        """The register that holds result = w * a in the part's last stage."""
+        own = made[part]
+        block = staged if own.fast else whole
+        modules.append(block.verilog)
+        pins = ".clk(clk), .en(run), " if block.clocked else ""
+        lines.append(
+            f"wire [{bits - 1}:0] {result}; {block.name} u_{result}({pins}.w({w}), .a({a}), .y({result}));"
+        )
+        for stage in range(own.cut, own.stages + 1):
+            register(f"{result}{stage}", bits, result if stage == own.cut else f"{result}{stage - 1}", "run")
+        return f"{result}{own.stages}"
+
     register("wr", s.word, "word", "load")
-    lines.append(
-        f"wire [{s.dot - 1}:0] d; {dot.name} u_dot(.w(wr[{s.vector_size * s.weight - 1}:0]), .a(a), .y(d));"
-    )
-    register("dr", s.dot, "d", "run")
-    product = "dr"
+    bits = s.vector_size, s.weight, s.operand
+    product = multiplied(
+        "dot_product", "d", s.dot, f"wr[{s.vector_size * s.weight - 1}:0]", "a",
+        dot, fast.dot_product(roles, *bits, made["dot_product"].cut),
+    )  # fmt: skip
+    stages = made["dot_product"].stages
     multiply = factor = None
     if s.scale:
         code = f"wr[{s.word - 1}:{s.vector_size * s.weight}]"
         if s.activation_scale:
             ports.append(port("as", s.activation_scale, ""))
+        own = made["scale_product"]
         if s.weight_scale and s.activation_scale:
             rounded = 0 if s.scale == s.weight_scale + s.activation_scale else s.scale
-            factor = scale_product(roles, s.weight_scale, s.activation_scale, rounded)
-            modules.append(factor.verilog)
-            lines.append(f"wire [{s.scale - 1}:0] f; {factor.name} u_f(.w({code}), .a(as), .y(f));")
+            widths = s.weight_scale, s.activation_scale, rounded
+            factor = scale_product(roles, *widths)
+            scale = multiplied(
+                "scale_product", "f", s.scale, code, "as",
+                factor, fast.scale_product(roles, *widths, own.cut),
+            )  # fmt: skip
         else:
             lines.append(f"wire [{s.scale - 1}:0] f = {code if s.weight_scale else 'as'};")
-        register("fr", s.scale, "f", "run")
+            for stage in range(1, own.stages + 1):
+                register(f"f{stage}", s.scale, f"f{stage - 1}" if stage > 1 else "f", "run")
+            scale = f"f{own.stages}"
         multiply = scale_multiply(roles, s.dot, s.scale)
-        modules.append(multiply.verilog)
-        lines.append(f"wire [{s.product - 1}:0] m; {multiply.name} u_m(.w(dr), .a(fr), .y(m));")
-        register("mr", s.product, "m", "run")
-        product = "mr"
+        product = multiplied(
+            "scale_multiply", "m", s.product, product, scale,
+            multiply, fast.scale_multiply(roles, s.dot, s.scale, made["scale_multiply"].cut),
+        )  # fmt: skip
+        stages += made["scale_multiply"].stages
     ports += [port("run", 1, ""), port("psum", s.accumulator, ""), output(s.accumulator)]
     register("pr", s.accumulator, "psum", "run")
-    lines.append(f"{add.name} u_add(.w(pr), .a({product}), .y(y));")
+    summed = fast.accumulator(s.product, s.accumulator) if made["accumulator"].fast else add
+    modules.append(summed.verilog)
+    lines.append(f"{summed.name} u_add(.w(pr), .a({product}), .y(y));")
     assert dot.reference is not None and add.reference is not None
 
     def sequences(words: Mapping[str, Sequence[int]]) -> list[list[int | None]]:
-        weights = dots = factors = products = psums = 0
+        held, weights = [], 0
+        for word, load in zip(words["word"], words["load"], strict=True):
+            weights = word if load else weights
+            held.append(weights)
         shown: list[int | None] = []
-        for i in range(len(words["word"])):
-            shown.append(add.reference({"w": psums, "a": products if s.scale else dots}) if i > 4 else None)
-            scale = words["as"][i] if s.activation_scale else 1
-            held = weights >> (s.vector_size * s.weight)
+        for i in range(len(held)):
+            step = i - 1 - stages
+            if step < 2:
+                shown.append(None)
+                continue
+            codes = held[step] & ((1 << (s.vector_size * s.weight)) - 1)
+            value = dot.reference({"w": codes, "a": words["a"][step + 1]})
+            scale = words["as"][step + 1] if s.activation_scale else 1
+            own_scale = held[step] >> (s.vector_size * s.weight)
             if factor is not None:
-                scale = factor.reference({"w": held, "a": scale})
+                scale = factor.reference({"w": own_scale, "a": scale})
             elif s.weight_scale:
-                scale = held
+                scale = own_scale
             if multiply is not None:
-                products = multiply.reference({"w": dots, "a": factors})
-            dots = dot.reference({"w": weights & ((1 << (s.vector_size * s.weight)) - 1), "a": words["a"][i]})
-            factors, psums = scale, words["psum"][i]
-            weights = words["word"][i] if words["load"][i] else weights
+                value = multiply.reference({"w": value, "a": scale})
+            shown.append(add.reference({"w": words["psum"][i - 1], "a": value}))
         return [shown]
 
     block = clocked(name, "lane", {}, ports, lines, sequences)
-    return replace(block, verilog="\n".join([*modules, block.verilog]))
+    quick = any(own.fast for own in made.values())
+    return replace(
+        block, verilog="\n".join([*modules, block.verilog]), mapped_for="delay" if quick else "area",
+        between_registers=True,
+    )  # fmt: skip
 
 
-def words_of(shape: Shape, blocks: Sequence[Steps]) -> dict[str, list[int]]:
-    """Words of all steps of the blocks, each input when the lane takes it."""
+def words_of(shape: Shape, blocks: Sequence[Steps], stages: int) -> dict[str, list[int]]:
+    """Words of all steps of the blocks, each input when a lane of so many stages takes it."""
     s = shape
     word, load, a, scale, psum = [], [], [], [], []
 
@@ -192,7 +245,7 @@ def words_of(shape: Shape, blocks: Sequence[Steps]) -> dict[str, list[int]]:
     driven = {"word": word, "load": load, "a": late(a, 1), "as": late(scale, 1)}
     if not s.activation_scale:
         del driven["as"]
-    return {**driven, "run": [1] * len(word), "psum": late(psum, 2 if s.scale else 1)}
+    return {**driven, "run": [1] * len(word), "psum": late(psum, stages)}
 
 
 def drawn_steps(shape: Shape, count: int, seed: int) -> list[Steps]:
@@ -269,11 +322,11 @@ def toggles_of(shape: Shape, blocks: Sequence[Steps]) -> StepToggles:
 
 
 def parts_of(
-    arch: Arch, scheme: Scheme, library: CostLibrary, loads_a_step: float, toggles: StepToggles | None
+    inventory: Sequence[Part], loads_a_step: float, toggles: StepToggles | None
 ) -> dict[str, tuple[float, float]]:
     """(area um2, energy fJ a step) of each part of a lane; by what changes in it where that is given."""
     found = {}
-    for part in build_inventory(arch, scheme, library):
+    for part in inventory:
         if part.name in PER_STEP:
             prices = dict(part.cost.energy_pj)
             for action, law in part.cost.activity.items():
@@ -288,13 +341,26 @@ def parts_of(
     return found
 
 
+def made_of(arch: Arch, inventory: Sequence[Part]) -> dict[str, Made]:
+    """Part -> the netlist its price is of."""
+    stages = {"scale_multiply": arch.scale_stages, "accumulator": 1}
+    return {
+        part.name: Made(*part.cost.netlist, stages.get(part.name, arch.dot_stages))
+        for part in inventory
+        if part.name in PER_STEP and part.cost.netlist is not None
+    }
+
+
 @dataclass(frozen=True)
 class Compared:
-    """A flat lane and its parts; parts: name -> (area um2, energy fJ a step)."""
+    """A flat lane and its parts; parts: name -> (area um2, energy fJ a step). delay_ps: of its slowest stage,
+    with the registers around it; parts_delay_ps: of the slowest part's."""
 
     scheme: Scheme
     area_um2: float
     energy_fj: float
+    delay_ps: float
+    parts_delay_ps: float
     parts: Mapping[str, tuple[float, float]]
 
     @property
@@ -315,12 +381,13 @@ def compare(
     seed: int = 2,
     costs: Path | None = None,
     activity: str = "tables",
+    settings: Sequence[str] = SLOW,
 ) -> Iterator[Compared]:
-    """One flat lane a scheme, with the cells of ASAP7's Liberty files."""
+    """One flat lane a scheme, with the cells of ASAP7's Liberty files. settings: of magnet16 at 7 nm."""
     recipe = load_recipe("asap7")
     cells = read_library(files, recipe.avoid)
     library = CostLibrary(Technology(node_nm=7, voltage_v=0.7), costs)
-    arch = load_arch("magnet16", ["node_nm=7", "voltage_v=0.7"])
+    arch = load_arch("magnet16", ["node_nm=7", "voltage_v=0.7", *settings])
     with tempfile.TemporaryDirectory() as folder:
         synthesise = Synthesiser(cells, find_roles(cells, recipe), recipe, Path(folder))
         synthesise.prepare()
@@ -332,9 +399,13 @@ def compare(
                 steps = [block for blocks_drawn in drawn for block in blocks_drawn]
             else:
                 steps = trace_steps(arch, scheme, blocks, seed)
-            area, energy, loads = measure(synthesise, shape, steps)
+            inventory = build_inventory(arch, scheme, library)
+            made = made_of(arch, inventory)
+            area, energy, delay, loads = measure(synthesise, shape, made, steps)
             toggles = toggles_of(shape, steps) if activity == "data" else None
-            yield Compared(scheme, area, energy, parts_of(arch, scheme, library, loads, toggles))
+            slowest = max(part.cost.delay_ps or 0.0 for part in inventory if part.name in made)
+            parts = parts_of(inventory, loads, toggles)
+            yield Compared(scheme, area, energy, delay, slowest, parts)
 
 
 def trace_steps(arch: Arch, scheme: Scheme, blocks: int, seed: int) -> list[Steps]:
@@ -347,20 +418,26 @@ def trace_steps(arch: Arch, scheme: Scheme, blocks: int, seed: int) -> list[Step
     return [found[i] for i in np.random.default_rng(seed).permutation(len(found))]
 
 
-def measure(synthesise: Synthesiser, shape: Shape, steps: Sequence[Steps]) -> tuple[float, float, float]:
-    """(area um2, energy fJ a step, loads of the weight register a step) of a flat lane."""
+def measure(
+    synthesise: Synthesiser, shape: Shape, made: Mapping[str, Made], steps: Sequence[Steps]
+) -> tuple[float, float, float, float]:
+    """(area um2, energy fJ a step, delay ps, loads of the weight register a step) of a flat lane."""
     library, recipe = synthesise.library, synthesise.recipe
     assert recipe.output_load_ff is not None and recipe.input_slew_ps is not None
-    block = lane(synthesise.roles, shape, "lane")
-    words = words_of(shape, steps)
+    block = lane(synthesise.roles, shape, made, "lane")
+    stages = sum(made[part].stages for part in ("dot_product", "scale_multiply") if part in made)
+    words = words_of(shape, steps, stages)
     netlist = synthesise(block)
     circuit = circuit_of(netlist, library, recipe.output_load_ff, recipe.input_slew_ps)
-    found = simulate(circuit, static_timing(circuit), stimuli.bits(block, words), WARM_UP, recipe.hold_ps)
+    edges = edges_of(synthesise)
+    timing = static_timing(circuit, edges.launch_ps)
+    found = simulate(circuit, timing, stimuli.bits(block, words), WARM_UP, recipe.hold_ps)
     wrong = mismatches(block, words, found.outputs)
     if wrong:
         raise AccelsimError(f"flat lane: {wrong} outputs differ from the integer model, expected none")
     loads = words["load"][WARM_UP:]
-    return netlist.area_um2, found.total_fj, sum(loads) / len(loads)
+    delay_ps = timing.critical_ps + edges.setup_ps
+    return netlist.area_um2, found.total_fj, delay_ps, sum(loads) / len(loads)
 
 
 def main() -> None:
@@ -368,13 +445,16 @@ def main() -> None:
     parser.add_argument("--liberty", action="append", required=True)
     parser.add_argument("--scheme", action="append")
     parser.add_argument("--costs", type=Path)
+    parser.add_argument("--fast", action="store_true", help="lanes in stages, at magnet16's clock")
     parser.add_argument("--operands", choices=("dnn", "traces"), default="dnn")
     parser.add_argument("--activity", choices=("data", "tables"), default="tables")
     parser.add_argument("--blocks", type=int, default=14, help="blocks of steps from each trace")
     parser.add_argument("--seed", type=int, default=2)
     own = parser.parse_args()
     first: Compared | None = None
-    print("scheme,flat_area_um2,area_ratio,flat_energy_fj,energy_ratio,flat_to_first,parts_to_first,parts")
+    print(
+        "scheme,flat_area_um2,area_ratio,flat_energy_fj,energy_ratio,flat_to_first,parts_to_first,flat_delay_ps,delay_ratio,parts"
+    )
     for found in compare(
         own.liberty,
         own.scheme or SCHEMES,
@@ -383,6 +463,7 @@ def main() -> None:
         seed=own.seed,
         costs=own.costs,
         activity=own.activity,
+        settings=AT_THE_CLOCK if own.fast else SLOW,
     ):
         first = first or found
         parts = " ".join(f"{name}={area:.1f}/{energy:.1f}" for name, (area, energy) in found.parts.items())
@@ -393,6 +474,8 @@ def main() -> None:
             f"{found.parts_energy_fj / found.energy_fj:.3f}",
             f"{found.energy_fj / first.energy_fj:.3f}",
             f"{found.parts_energy_fj / first.parts_energy_fj:.3f}",
+            f"{found.delay_ps:.0f}",
+            f"{found.parts_delay_ps / found.delay_ps:.3f}",
         )
         print(f"{found.scheme},{','.join(figures)},{parts}", flush=True)
 

@@ -21,7 +21,8 @@ from accelsim_kernels.reference import scale_products
 
 from accelsim.compute.lanes import lane_spec
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.open import open_workload
 from accelsim.quantize.workload import Workload
 from accelsim.workload.layer import QuantizedLayer

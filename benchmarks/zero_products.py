@@ -21,7 +21,7 @@ import accelsim
 from accelsim.compute.activity import join
 from accelsim.compute.lanes import ZeroCounts, channels_of, pixel_blocks
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.open import open_workload
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.report.library import library_of
@@ -91,7 +91,8 @@ def shares(workloads: list[str]) -> None:
 
 def pe_energies_pj(gating: str, scheme: str, zero_shares: tuple[float, ...]) -> list[float]:
     """PE energy of ResNet-50 with each share of the live lane steps rounded to 0, at every g alike."""
-    arch = load_arch("magnet16", [f"gate_on_scale_product={gating}"])
+    # The clock that gating on the product of the scales allows.
+    arch = load_arch("magnet16", [f"gate_on_scale_product={gating}", "clock_ghz=0.8"])
     run = accelsim.run("resnet50", arch, scheme, gated_fraction=0.0, keep_tensors=False)
     library, found = library_of(arch, None), []
     for share in zero_shares:

@@ -13,7 +13,8 @@ from pick import pick
 
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import Residency, decide_residency
 from accelsim.mapping.search.estimate import estimate
@@ -27,13 +28,14 @@ MOST_STEPS, MOST_BITS = 8000, 300_000  # of a layer that `draw` draws; see `mach
 def every_mapping(arch: Arch, layer: LayerSpec) -> Iterator[LayerMapping]:
     """All of them: splits, orders, tiles and chunks, also those that leave PEs idle or do not fit."""
     geometry = layer.geometry
-    per_group = -(-geometry.outputs_per_group // arch.unit_channels)
+    per_group = -(-geometry.outputs_per_group // arch.unit_channels(layer.written_block))
     units, pixels = geometry.groups * per_group, geometry.pixels
-    parts = (layer.G if layer.packed_im2col else layer.words_per_position) if arch.psum_chain else 1
+    parts = layer.pieces if arch.psum_chain else 1
+    run = layer.words_per_block
     for k, c in product(range(1, min(arch.pes, units) + 1), range(1, min(arch.pes, parts) + 1)):
         vectors = max(len(part) for part in layer.parts(c))
         weights = [(n, layer.G, False) for n in range(1, min(per_group, -(-units // k)) + 1)]
-        weights += [(0, n, cut) for n in range(1, vectors + 1) for cut in (False, True)]
+        weights += [(0, n, cut) for n in range(run, vectors + 1, run) for cut in (False, True)]
         for p in range(1, min(pixels, arch.pes // (k * c)) + 1):
             tiles = range(1, -(-pixels // p) + 1)
             for dataflow, order, tile, (own, chunk, cut) in product(

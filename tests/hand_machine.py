@@ -34,7 +34,7 @@ def hand_arch(**changes: object) -> Arch:
         dram_latency_cycles=10,
         output_staging_tiles=2,
         global_pe_elements_per_cycle=4,
-        clock_ghz=1.0,
+        clock_ghz=0.1,
         voltage_v=0.8,
         node_nm=16.0,
         placement_utilization=0.7,

@@ -6,6 +6,7 @@ chain. A third kind of run, "graph", has machines of both kinds and a random gra
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Literal
@@ -51,7 +52,7 @@ GLOBAL_PE_WORK = ("max_pool", "add", "gelu", "softmax", "layer_norm")
 
 DATAFLOWS = ("os-lws", "os", "ws-los", "ws")
 Features = Literal["plain", "all"]
-Runs = Literal["plain", "all", "graph", "residual"]
+Runs = Literal["plain", "all", "graph", "residual", "blocks"]
 
 
 class NoValidMapping(Exception):
@@ -93,7 +94,7 @@ def random_arch(rng: Generator, features: Features = "plain") -> Arch:
         dram_efficiency=pick(rng, 0.7, 0.8, 1.0),
         dram_latency_cycles=pick(rng, 0, 1, 5, 20, 60),
         global_pe_elements_per_cycle=int(rng.integers(1, 17)),
-        clock_ghz=1.0,
+        clock_ghz=0.1,
         voltage_v=0.8,
         node_nm=16.0,
         placement_utilization=0.7,
@@ -139,10 +140,10 @@ def with_gating(arch: Arch, seed: int) -> Arch | None:
     return arch.model_copy(update={"gate_on_scale_product": value, "accumulate_latency": 2})
 
 
-def random_scheme(rng: Generator, arch: Arch) -> Scheme:
+def random_scheme(rng: Generator, arch: Arch, schemes: Sequence[str] = SCHEMES) -> Scheme:
     """A scheme that the machine accepts."""
     while True:
-        scheme = Scheme.parse(pick(rng, *SCHEMES))
+        scheme = Scheme.parse(pick(rng, *schemes))
         try:
             arch.check_scheme(scheme)
             arch.accumulator_width(scheme)
@@ -203,9 +204,9 @@ def random_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: b
 
 
 def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: bool) -> QuantizedLayer | None:
-    v = arch.vector_size
+    v = scheme.block or arch.vector_size
     try:
-        geometry = random_geometry(rng, v)
+        geometry = random_geometry(rng, arch.vector_size)
     except AccelsimError:
         return None
     g_count = geometry.vectors(v, arch.fold)
@@ -235,6 +236,7 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
 
     out_signed = rng.random() < 0.5
     staged_fits = arch.out_fifo_words >= arch.accumulation_collector_depth * v // arch.lanes
+    # A block is the word of what is stored; the machine takes its own words of that.
     out_scale_bits = scheme.activation.scale.bits if rng.random() < 0.7 else pick(rng, 0, 4)
     if v > arch.lanes and not staged_fits:
         out_scale_bits = 0
@@ -264,7 +266,7 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
             node_work(pick(rng, *GLOBAL_PE_WORK), int(rng.integers(1, pick(rng, 100, 1000))))
             for _ in range(pick(rng, 0, 0, 1, 2, 3))
         ),
-        output=OutputFormat(integer_operand(out_bits, out_scale_bits, signed=out_signed)),
+        output=OutputFormat(integer_operand(out_bits, out_scale_bits, signed=out_signed, block=scheme.block)),
     )
     layer = QuantizedLayer(
         spec=spec,
@@ -277,14 +279,16 @@ def _try_layer(rng: Generator, arch: Arch, scheme: Scheme, name: str, first: boo
         bias=bias,
         output_gamma=output_gamma,
     )
+    layer = layer.in_vectors(arch.vector_size)
     return layer if sum(layer_bits(layer)) <= MOST_BITS else None
 
 
 def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement: Placement) -> LayerMapping:
     """A mapping that is not refused. Raises NoValidMapping."""
     pixels = layer.geometry.pixels
-    units = layer.geometry.groups * ceil_div(layer.geometry.outputs_per_group, arch.unit_channels)
-    most_parts = min(arch.pes, layer.spec.G if layer.spec.packed_im2col else layer.spec.words_per_position)
+    channels = arch.unit_channels(layer.spec.written_block)
+    units = layer.geometry.groups * ceil_div(layer.geometry.outputs_per_group, channels)
+    most_parts = min(arch.pes, layer.spec.pieces)
     plain = not arch.psum_chain and arch.dataflows == ("os-lws",)
     for attempt in range(60):
         # Later attempts draw smaller tiles.
@@ -308,7 +312,9 @@ def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement:
             order=pick(rng, "KP", "PK"),
             tile_pixels=int(rng.integers(1, most_pixels + 1)),
             units_per_tile=0 if chunked else int(rng.integers(1, max(2, 5 - shrink))),
-            chunk_vectors=int(rng.integers(least_vectors, most_vectors + 1)) if chunked else layer.spec.G,
+            chunk_vectors=_whole_blocks(layer, int(rng.integers(least_vectors, most_vectors + 1)))
+            if chunked
+            else layer.spec.G,
             chunk_inputs=chunked and rng.random() < 0.5,
             c_split=c_split,
             dataflow=dataflow,
@@ -316,6 +322,11 @@ def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement:
         if refusal(arch, layer, mapping, placement) is None:
             return mapping
     raise NoValidMapping
+
+
+def _whole_blocks(layer: QuantizedLayer, vectors: int) -> int:
+    together = layer.spec.words_per_block
+    return ceil_div(vectors, together) * together
 
 
 Run = tuple[Arch, list[QuantizedLayer], list[LayerMapping], Graph | None]
@@ -334,15 +345,20 @@ def _drawn_run(seed: int, features: Runs) -> Run:
     rng = np.random.default_rng(seed)
     is_graph = features in ("graph", "residual")
     while True:
-        arch = random_arch(rng, features) if features in ("plain", "all") else _arch_of_graph(rng)
+        arch = (
+            _arch_of_graph(rng) if is_graph else random_arch(rng, "plain" if features == "plain" else "all")
+        )
         if features == "residual":
             arch = _with_residuals(rng, arch)
-        scheme = random_scheme(rng, arch)
+        schemes: Sequence[str] = SCHEMES
+        if features == "blocks":
+            arch, schemes = _in_blocks(rng, arch)
+        scheme = random_scheme(rng, arch, schemes)
         layers: list[QuantizedLayer] = []
         draws = pick(rng, 1, 40)  # of which the one with the largest of something is taken
         for i in range(pick(rng, 2, 3, 4, 4, 5) if is_graph else pick(rng, 1, 2, 2, 3)):
             if rng.random() < 0.2:
-                scheme = random_scheme(rng, arch)
+                scheme = random_scheme(rng, arch, schemes)
             if is_graph:
                 draws = pick(rng, 1, 3, 25)
             drawn = [_layer_of_run(rng, arch, scheme, i, is_graph) for _ in range(draws)]
@@ -377,6 +393,15 @@ def _arch_of_graph(rng: Generator) -> Arch:
         small |= {"gb_weight_kb": None, "weight_buffer_words": 64, "global_buffer_kb": pick(rng, 1, 1, 2)}
         return arch.model_copy(update=small)
     return arch
+
+
+def _in_blocks(rng: Generator, arch: Arch) -> tuple[Arch, list[str]]:
+    """Schemes of blocks of several words, or of several blocks a word; a FIFO for a d-tile of them."""
+    size = pick(rng, *(n for n in (1, 2, 4, 8, 16, 32) if n != arch.vector_size))
+    entries = arch.accumulation_collector_depth * max(1, size // arch.lanes)
+    arch = arch.model_copy(update={"out_fifo_words": max(arch.out_fifo_words, entries)})
+    schemes = [scheme for scheme in SCHEMES if "/-/-" not in scheme and ":" not in scheme]
+    return arch, [*(f"{scheme}@{size}" for scheme in schemes), "8/8/-/-"]
 
 
 def _with_residuals(rng: Generator, arch: Arch) -> Arch:

@@ -13,7 +13,7 @@ from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.actions import ACTIONS, COUNTED_BY, charged_to, named
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.search.parameters import count_names
 from accelsim.report.inventory import CLOCK_TREES, build_inventory, technology_of
@@ -78,12 +78,13 @@ def test_who_counts_is_a_module() -> None:
 
 def test_what_prices_is_a_part_with_that_cost() -> None:
     """On a machine that has everything but gating, and one that has that."""
-    arch = load_arch("magnet16", [f"dataflows=[{', '.join(DATAFLOWS)}]", "lanes=8", "ppu_lanes=4"])
+    everything = "lanes=8", "ppu_lanes=4", "operand_wires=true"
+    arch = load_arch("magnet16", [f"dataflows=[{', '.join(DATAFLOWS)}]", *everything])
     gating = load_arch("magnet16", ["gate_on_scale_product=dot"])
     parts = {}
     for machine in (gating, arch):
-        library, own = CostLibrary(technology_of(machine)), Scheme.parse("4/4/4/4:sp6")
-        parts |= {(part.name, machine): part for part in build_inventory(machine, own, library)}
+        library, scheme = CostLibrary(technology_of(machine)), Scheme.parse("4/4/4/4:sp6")
+        parts |= {(part.name, machine): part for part in build_inventory(machine, scheme, library)}
     priced = set()
     for (name, machine), part in parts.items():
         for action, names in part.actions.items():

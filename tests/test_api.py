@@ -20,7 +20,7 @@ from accelsim.api import DEFAULT_SCHEMES, compare, cost_table, run
 from accelsim.compute.values import Computed, ComputeRequest
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.program import LayerProgram
 from accelsim.mapping.residency import Residency
 from accelsim.mapping.search.mapper import Choice, Mapper
@@ -71,9 +71,9 @@ def test_24_bits_beside_every_comparison(trace: Path) -> None:
 
 
 def test_24_bits_overflow_where_products_are_wide(trace: Path) -> None:
-    whole = "mapping.c_split=1"
-    row = compare(trace, schemes=["8/8/10/10"], overrides=[whole]).to_frame().iloc[0]
-    narrow = run(trace, scheme="8/8/10/10", overrides=["accumulator_bits=24", whole])
+    machine = ["mapping.c_split=1", "clock_ghz=0.9"]
+    row = compare(trace, schemes=["8/8/10/10"], overrides=machine).to_frame().iloc[0]
+    narrow = run(trace, scheme="8/8/10/10", overrides=["accumulator_bits=24", *machine])
     assert row["overflows"] == 0
     assert row["overflows_24bit"] == narrow.summary["overflows"] > 0
 

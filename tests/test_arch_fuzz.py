@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accelsim.errors import AccelsimError
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 
 PRESET = (resources.files("accelsim.machine.presets") / "magnet16.yaml").read_text("utf-8")
 LINES = PRESET.splitlines()

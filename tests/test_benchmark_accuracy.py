@@ -11,7 +11,7 @@ import pytest
 
 import accelsim
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 

@@ -20,7 +20,7 @@ from accelsim.compute.bits import LayerBits, bits_of, measure_bits
 from accelsim.compute.lanes import accumulate_layer, compute_values
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.layers import quantize_layer
 from accelsim.quantize.reference import dequantize_output, float_output, sqnr_db
@@ -355,7 +355,7 @@ def test_without_out_nothing_is_written(trace: Path, cli: Cli, tmp_path: Path) -
     [
         (("--width", "63"), "accumulator width is 63, expected 2 to 62"),
         (("--width", "1"), "accumulator width is 1, expected 2 to 62"),
-        (("--scheme", "mxfp4"), "expected integers W/A/ws/as"),
+        (("--scheme", "mxfp4"), "scheme mxfp4: no price for what aligns products to an accumulator"),
         (("--scheme", "4/4"), "scheme '4/4'"),
         (("--arch", "none"), "none"),
     ],

@@ -23,7 +23,7 @@ from accelsim.formats.catalogue import ELEMENTS, INT, SCHEMES
 from accelsim.formats.operand import Operand
 from accelsim.formats.scale import Scale
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.open import open_workload
 from accelsim.quantize.blocks import block_gamma, block_scales, dequantize_words, quantize_blocks
 from accelsim.quantize.layers import input_vectors, quantize_layer, weight_vectors
@@ -243,7 +243,7 @@ def test_drawn_layers_state_their_output() -> None:
     trace, name, nvfp4 = open_workload("mobilenet_v2"), "features.2.conv.0.0", Scheme.parse("nvfp4")
     assert isinstance(trace, SyntheticWorkload)
     spec, found = trace.outline(name, nvfp4, 8), trace.quantized_layer(name, nvfp4, 8)
-    assert spec.vector_size == found.vector_size == 16 and spec == found.spec
+    assert (spec.vector_size, spec.block, spec.words_per_block) == (8, 16, 2) and spec == found.spec
     gamma, eight = trace.output_gamma(name, nvfp4), Scheme.parse("8/8/-/-")
     assert gamma == np.float32(gamma) == found.output_gamma
     assert trace.outline(name, eight, 8).output.operand.qmax == 255
@@ -269,12 +269,14 @@ def test_traces_store_and_read_them(stored: Path, tmp_path: Path) -> None:
     for layer in small_layers():
         for key in keys:
             scheme = Scheme.parse(key if key.startswith("4") else key.partition("@")[0])
-            found, made = trace.quantized_layer(layer.name, scheme, 16), quantize_layer(layer, scheme, 16)
-            outline = trace.outline(layer.name, scheme, 16)
+            size = scheme.block
+            found, made = trace.quantized_layer(layer.name, scheme, size), quantize_layer(layer, scheme, 16)
+            outline = trace.outline(layer.name, scheme, size)
             for item in ("weight_words", "weight_scales", "weight_gamma", "input_words", "input_scales"):
                 a, b = getattr(found, item), getattr(made, item)
                 assert a.dtype == b.dtype and np.array_equal(a, b), (layer.name, key, item)
             assert found.input_gamma == made.input_gamma and found.output_gamma == made.output_gamma
+            assert found.sum_exponent == made.sum_exponent and (made.sum_exponent is None) == (key[0] == "4")
             operands = ("weight_operand", "input_operand", "output_operand", "vector_size", "packed_im2col")
             for item in operands:
                 assert getattr(found.spec, item) == getattr(made.spec, item) == getattr(outline, item), (
@@ -302,7 +304,9 @@ def test_command_line_quantizes(stored: Path, cli: Callable[..., Any], tmp_path:
     assert isinstance(trace.quantized_layer("conv2", Scheme.parse("mxfp4"), 16), QuantizedLayer)
     assert "mxfp4@32" in cli("trace", "info", words).out
     said = cli("run", words, "--scheme", "mxfp4")
-    assert said.status == 2 and said.err.count("\n") == 1 and "scheme mxfp4: weights are e2m1" in said.err
+    assert said.status == 2 and said.err.count("\n") == 1 and "scheme mxfp4: no price for" in said.err
+    said = cli("run", words, "--scheme", "mxfp4", "--no-prices")
+    assert said.status == 0 and "Nothing is priced" in said.out
 
 
 Edit = Callable[[dict[str, Any], dict[str, np.ndarray]], None]
@@ -354,6 +358,8 @@ BAD = [
     (put("mxfp4@32", "output", "bits", value=4), "output: unknown key 'bits', expected scheme, gamma"),
     (put("mxfp4@32", "vector_size", value=16), "holds scheme 'mxfp4' at vector size 16, expected the key"),
     (put("mxfp4@32", "scheme", value="nvfp4"), "holds scheme 'nvfp4' at vector size 32, expected the key"),
+    (put("4/4/4/4@32", "sum_exponent", value=1), "has a sum_exponent, expected none: 4/4/4/4 aligns nothing"),
+    (put("mxfp4@32", "sum_exponent", value=1.5), "sum_exponent is 1.5, expected an integer"),
     (put("4/4/4/4@32", "scheme", value="4/4/4/4@32"), "holds scheme '4/4/4/4@32' at vector size 32"),
 ]  # fmt: skip
 
@@ -367,7 +373,7 @@ def test_bad_traces(stored: Path, tmp_path: Path, edit: Edit, message: str) -> N
 
 def test_mxint8_may_hold_its_lowest_code(stored: Path, tmp_path: Path) -> None:
     path = craft(stored, tmp_path / "low.safetensors", poke("mxint8@32/weight_words", (1, 0, 2), -128))
-    found = Trace.open(path).quantized_layer("first", Scheme.parse("mxint8"), 16)
+    found = Trace.open(path).quantized_layer("first", Scheme.parse("mxint8"), 32)
     scale = float(found.weight_scales[1, 0]) - 127
     assert operand_values(found)[0][1, 0, 2] == -2 * 2.0**scale
 
@@ -375,7 +381,7 @@ def test_mxint8_may_hold_its_lowest_code(stored: Path, tmp_path: Path) -> None:
 # --- a new format is a row --------------------------------------------------------------------------------
 
 
-def test_a_new_row_is_quantized_stored_checked_and_refused(
+def test_a_new_row_is_quantized_stored_checked_and_executed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     operand = Operand(ELEMENTS["e4m3"], MX, 32)
@@ -383,7 +389,7 @@ def test_a_new_row_is_quantized_stored_checked_and_refused(
     scheme = Scheme.parse("mxfp8")
     floats = write_trace(tmp_path / "floats.safetensors", "m", small_layers(), {})
     path = quantize_trace(floats, tmp_path / "mxfp8.safetensors", [scheme], 16)
-    found = Trace.open(path).quantized_layer("middle", scheme, 16)
+    found = Trace.open(path).quantized_layer("middle", scheme, 32)
     exact = input_vectors(small_layers()[1].input, found.geometry, 32, found.spec.packed_im2col)
     assert sqnr_db(exact, operand_values(found)[1]) > 28
     for code in (127, 255):
@@ -391,15 +397,17 @@ def test_a_new_row_is_quantized_stored_checked_and_refused(
         message = f"holds code {code}, which is no number" if code == 127 else "holds 255, expected 0 to 254"
         with pytest.raises(AccelsimError, match=message):
             Trace.open(bad)
-    with pytest.raises(AccelsimError, match="weights are e4m3 with e8m0 scales"):
-        load_arch("magnet16").check_scheme(scheme)
+    load_arch("magnet16").check_scheme(scheme)
+    operand = Operand(ELEMENTS["e5m2"], MX, 32)
+    with pytest.raises(AccelsimError, match="one product of e5m2 takes 64 bits; not executed"):
+        load_arch("magnet16").check_scheme(Scheme(operand, operand))
 
 
 # --- machines ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", [*NAMES, "4/4/4/4@32", "8/8/-/-@8"])
-def test_machines_refuse_what_they_cannot_execute(
+@pytest.mark.parametrize("text", [*NAMES, "4/4/4/4@8", "4/4/fp/fp"])
+def test_what_cannot_be_priced_or_executed_is_refused_before_anything_is_done(
     text: str, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def convolved(*_: object) -> None:
@@ -419,8 +427,9 @@ def test_machines_refuse_what_they_cannot_execute(
             call()
         message = str(error.value)
         assert message.startswith(f"arch magnet16, scheme {text}: ") and "\n" not in message
-        expected = "vector_size = 16" if "@" in text else "expected integers W/A/ws/as"
-        assert message.endswith(expected), message
+        assert ("not executed" if "fp/" in text else "no price for", "the RTL has")[
+            "RTL" in message
+        ] in message
     assert not out.exists()
 
 

@@ -19,7 +19,7 @@ from accelsim.costs.clock import ClockCells, branch_mm, h_tree_mm
 from accelsim.costs.component import Branch, ClockSinks
 from accelsim.costs.tables import CLOCK_CELLS, TABLES_DIR, read_table
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.report.inventory import CLOCK_TREES, build_inventory
 
 TINY = Path(__file__).parent / "data" / "tiny.lib"

@@ -11,7 +11,8 @@ import pytest
 
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch, presets
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch, presets
 
 PRESET = (resources.files("accelsim.machine.presets") / "magnet16.yaml").read_text("utf-8")
 
@@ -193,8 +194,8 @@ def test_bank_groups_and_ports() -> None:
     with pytest.raises(AccelsimError, match="of 16 banks for inputs"):
         load_arch("magnet16", ["gb_weight_banks=12"])
     arch = load_arch("magnet16", ["gb_bank_bits=64", "lanes=4"])
-    assert (arch.crossbar_bits, arch.dram_bits, arch.unit_channels) == (64, 409, 16)
-    assert load_arch("magnet16", ["lanes=32"]).unit_channels == 32
+    assert (arch.crossbar_bits, arch.dram_bits, arch.unit_channels(0)) == (64, 409, 16)
+    assert load_arch("magnet16", ["lanes=32"]).unit_channels(0) == 32
 
 
 def test_scheme_text_round_trips() -> None:

@@ -11,7 +11,8 @@ from machines import describe, random_run
 from accelsim.errors import AccelsimError
 from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.bounds import layer_bound
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import LayerMapping

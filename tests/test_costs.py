@@ -12,7 +12,7 @@ from accelsim.costs import SRAM_DEVICES, CostLibrary, Technology
 from accelsim.costs.tables import ALL_TABLES, TABLES_DIR, read_table
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.report.inventory import Part, build_inventory
 
 ORIGINALS = Path(__file__).parents[2] / "shared" / "costs"

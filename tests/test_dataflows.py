@@ -10,7 +10,8 @@ from hand_machine import hand_arch
 
 from accelsim.errors import AccelsimError
 from accelsim.machine import timing
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.machine.dataflows import DATAFLOWS, BlockCounts, BlockSlots, Dataflow, block_counts, block_slots
 from accelsim.mapping import compiled
 

@@ -17,7 +17,7 @@ from cycle_model import run as run_cycle_model
 from cycle_model.machine import Machine
 
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.plan import LayerMapping
 from accelsim.open import open_workload
 

@@ -43,8 +43,9 @@ BATCH = 20
 def parts_of_reduction(layer: QuantizedLayer, parts: int) -> list[list[int]]:
     """The vectors of each part: of the words of a position, or of a packed im2col layer's vectors."""
     words = layer.spec.G if layer.spec.packed_im2col else layer.spec.words_per_position
+    together = layer.spec.words_per_block
     part_of_word = np.concatenate(
-        [np.full(len(a), i) for i, a in enumerate(np.array_split(range(words), parts))]
+        [np.full(len(a) * together, i) for i, a in enumerate(np.array_split(range(words // together), parts))]
     )
     return [[g for g in range(layer.spec.G) if part_of_word[g % words] == part] for part in range(parts)]
 
@@ -78,24 +79,30 @@ def products_of(arch: Arch, layer: QuantizedLayer, g: int) -> np.ndarray:
     """int64[pixels, K]: what vector g brings to every psum."""
     geometry, scheme = layer.geometry, layer.scheme
     products = np.zeros((geometry.pixels, geometry.K), np.int64)
+    # Words of several blocks have a scale for each.
+    blocks = layer.spec.blocks_per_word
     codes = np.concatenate([layer.input_words.astype(np.int64), np.zeros((1, layer.vector_size), np.int64)])
-    scales = np.ones(len(codes), np.int64)
+    codes = codes.reshape(len(codes), blocks, -1)
+    scales = np.ones((len(codes), blocks), np.int64)
     if layer.input_scales is not None:
-        scales[:-1] = layer.input_scales
+        scales[:-1] = layer.input_scales.reshape(-1, blocks)
     for group in range(geometry.groups):
         k = slice(group * geometry.outputs_per_group, (group + 1) * geometry.outputs_per_group)
         gather = layer.spec.gather(group, np.arange(geometry.pixels))
-        dot = codes[gather[:, g]] @ layer.weight_words[k, g].astype(np.int64).T
-        scale = scales[gather[:, g]][:, None]
-        if layer.weight_scales is not None:
-            scale = scale * layer.weight_scales[k, g].astype(np.int64)
-        if scheme.scale_product_bits:
-            shift = scheme.scale_product_shift
-            scale = (scale + (1 << (shift - 1))) >> shift
-            scale = np.minimum(scale, (1 << scheme.scale_product_bits) - 1)
-        products[:, k] = dot * scale
-    if arch.product_shift:
-        products = (products + (1 << (arch.product_shift - 1))) >> arch.product_shift
+        weights = layer.weight_words[k, g].astype(np.int64).reshape(-1, blocks, codes.shape[2])
+        for b in range(blocks):
+            dot = codes[gather[:, g], b] @ weights[:, b].T
+            scale = scales[gather[:, g], b][:, None]
+            if layer.weight_scales is not None:
+                scale = scale * layer.weight_scales[k, g].astype(np.int64).reshape(-1, blocks)[:, b]
+            if scheme.scale_product_bits:
+                shift = scheme.scale_product_shift
+                scale = (scale + (1 << (shift - 1))) >> shift
+                scale = np.minimum(scale, (1 << scheme.scale_product_bits) - 1)
+            product = dot * scale
+            if arch.product_shift:
+                product = (product + (1 << (arch.product_shift - 1))) >> arch.product_shift
+            products[:, k] += product
     return products
 
 
@@ -114,7 +121,7 @@ def check_counts(
     assert counts["pipeline_register.write"] == ops
     assert counts["local_accumulator.write"] == (steps if follows else 0)
     # Lane groups of all units times pixels: what one part of the reduction keeps.
-    units = run_lengths(geometry.outputs_per_group, arch.unit_channels)
+    units = run_lengths(geometry.outputs_per_group, arch.unit_channels(layer.spec.written_block))
     entries = geometry.pixels * geometry.groups * sum(-(-channels // arch.lanes) for channels in units)
     assert steps == entries * layer.spec.G
     moved = entries * (mapping.c_split - 1)
@@ -302,6 +309,33 @@ def test_numpy_the_cycle_model_and_the_event_model_agree(first: int, features: R
         except Exception as error:
             error.add_note(f"seed {seed} {features}\n{describe(arch, layers, mappings, graph)}")
             raise
+
+
+@pytest.mark.parametrize(
+    "first, count",
+    [(0, 8), *(pytest.param(first, BATCH, marks=pytest.mark.slow) for first in range(0, 200, BATCH))],
+)
+def test_models_agree_on_blocks_that_are_no_words(first: int, count: int):
+    """Blocks of several words, which share a scale, and words of several blocks."""
+    seen: Counter[str] = Counter()
+    for seed in range(first, first + count):
+        arch, layers, mappings, _ = random_run(seed, "blocks")
+        try:
+            machine = Machine(arch, layers, mappings)
+            stepped = machine.run()
+            check_against_numpy(machine, mappings, stepped)
+            found = differences(stepped, simulate(arch, layers, mappings))
+            assert not found, "\n".join(found)
+        except Exception as error:
+            error.add_note(f"seed {seed}\n{describe(arch, layers, mappings)}")
+            raise
+        for own, mapping in zip([drawn.spec for drawn in layers], mappings, strict=True):
+            seen["larger"] += own.words_per_block > 1
+            seen["smaller"] += own.blocks_per_word > 1
+            seen["staged"] += own.written_block > max(arch.lanes, arch.vector_size)
+            seen["chains"] += mapping.c_split > 1 and own.words_per_block > 1
+            seen["chunks"] += 0 < mapping.chunk_vectors < own.G and own.words_per_block > 1
+    assert len(seen) == 5 and (count < BATCH or (seen["larger"] and seen["smaller"])), seen
 
 
 @pytest.mark.parametrize("features", ["plain", "all"])

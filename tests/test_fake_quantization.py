@@ -117,6 +117,10 @@ def test_what_cannot_be_is_said(calibrated: Any) -> None:
     with pytest.raises(AccelsimError, match="quantize is 'best', expected plain with fake_quantization"):
         accelsim.torch.simulate(calibrated, fake_quantization=True, quantize="best")
     with pytest.raises(AccelsimError, match="not executed"):
-        accelsim.torch.simulate(calibrated, scheme="nvfp4")
+        accelsim.torch.simulate(calibrated, scheme="4/4/fp/fp")
+    with pytest.raises(AccelsimError, match="nvfp4 with chained=True, expected integers"):
+        accelsim.torch.simulate(calibrated, scheme="nvfp4", chained=True)
+    with pytest.raises(AccelsimError, match="quantize is 'best', expected plain at nvfp4"):
+        accelsim.torch.simulate(calibrated, scheme="nvfp4", quantize="best")
     with pytest.raises(AccelsimError, match="weight_granularity is 'row', expected one of channel, tensor"):
         QuantizeOptions(weight_granularity="row")

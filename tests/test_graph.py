@@ -6,7 +6,7 @@ import pytest
 
 import accelsim
 from accelsim.errors import AccelsimError
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.residency import decide_run
 from accelsim.open import open_workload
 from accelsim.workload.geometry import Geometry

@@ -20,7 +20,7 @@ from accelsim.characterise.roles import find_roles
 from accelsim.characterise.synthesis import Synthesiser
 from accelsim.characterise.verilog import is_identifier
 from accelsim.errors import AccelsimError, one_line
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.open import open_workload
 from accelsim.system.tools import run_tool
 

@@ -13,7 +13,7 @@ import accelsim
 from accelsim.cli.terminal import summary_table
 from accelsim.compute.lanes import compute_values, lane_spec
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.quantize.layers import quantize_layer
 from accelsim.quantize.reference import ppu_constants
 from accelsim.workload.geometry import Geometry
@@ -85,7 +85,7 @@ def test_a_chain_of_wide_accumulators_sums_to_what_one_sums_to() -> None:
 
 def test_a_run_says_how_many_scale_products_round_to_zero(capsys: pytest.CaptureFixture[str]) -> None:
     """Of all steps, in every table; counts of a machine that gates dot products on them differ by as many."""
-    machine = ["gate_on_scale_product=dot"]
+    machine = ["gate_on_scale_product=dot", "clock_ghz=0.8"]
     result = accelsim.compare("digits", schemes=["8/8/-/-", "4/4/4/4:sp3"], overrides=machine)
     own = result["4/4/4/4:sp3"]
     plain = accelsim.run("digits", scheme="4/4/4/4:sp3").activities

@@ -132,7 +132,7 @@ def batches(calibrated: Any) -> list[torch.Tensor]:
     [
         ({"nothing": "4/4/4/4"}, r"^simulate: layer_schemes has 'nothing', expected one of \w"),
         ({"stem": "4/4"}, "4/4"),
-        ({"stem": "mxfp4"}, "mxfp4"),
+        ({"stem": "4/4/fp/fp"}, "4/4/fp/fp"),
     ],
 )
 def test_bad_layer_schemes(calibrated: Any, own: dict[str, str], message: str) -> None:

@@ -83,7 +83,7 @@ def check_blocks(
                     last_read = max(i for i, step in enumerate(steps) if step.takes_psums)
                     assert row["after_read"] == len(steps) - 1 - last_read
                     for leaves in tile.pieces:
-                        bits = output_tile_bits(layer, program.formats, leaves) if made else 0
+                        bits = output_tile_bits(arch, program.formats, leaves) if made else 0
                         assert row["output_bits"] * len(leaves.pixels) == bits
         assert layout.pes[pe + 1]["psum_tile"] - layout.pes[pe]["psum_tile"] == tile.number - first_tile + 1
         assert layout.pes[pe + 1]["piece"] - layout.pes[pe]["piece"] == piece
@@ -97,7 +97,7 @@ def check_tiles(
     input_tiles.check(block.input_tile.key, row["input_tile"])
     weights = layout.weight_tiles[row["weight_tile"]]
     assert weights["words"] == len(block.weight_tile.words)
-    assert weights["words"] * shape.weight_bits == block.weight_tile.bits
+    assert weights["words"] // shape.run * shape.weight_bits == block.weight_tile.bits
     assert weights["half_words"] == block.weight_tile.macro_words
     channels = [k for lanes in block.weight_tile.lane_groups for k in lanes]
     assert list(range(weights["k0"], weights["k1"])) == channels
@@ -105,7 +105,7 @@ def check_tiles(
     inputs = layout.input_tiles[row["input_tile"] % len(layout.input_tiles)]
     assert row["input_tile"] // len(layout.input_tiles) == block.group
     assert inputs["words"] == len(block.input_tile.words)
-    assert inputs["words"] * shape.input_bits == block.input_tile.bits
+    assert inputs["words"] // shape.run * shape.input_bits == block.input_tile.bits
     assert inputs["dram_bits"] == len(block.input_tile.stored) * block.input_tile.stored_bits
 
 

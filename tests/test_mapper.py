@@ -11,7 +11,7 @@ from machines import describe, random_run
 
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.residency import decide_residency
 from accelsim.mapping.search import events

@@ -24,7 +24,8 @@ from machines import Features, Runs, describe, random_run, simulate
 from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.bounds import Bound, RunLayer, layer_bound, run_bounds
 from accelsim.mapping.layout.program import build_program

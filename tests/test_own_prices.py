@@ -119,7 +119,7 @@ def test_every_part_has_a_name_that_is_known() -> None:
     found = set()
     for scheme, overrides in (
         ("4/4/4/4", ["vector_size=32", "out_fifo_words=64", "psum_port_bits=128"]),
-        ("8/8/-/-", ["dataflows=[ws-los, ws]"]),
+        ("8/8/-/-", ["dataflows=[ws-los, ws]", "operand_wires=true"]),
         ("4/4/4/4:sp6", ["gate_on_scale_product=dot"]),
     ):
         arch = accelsim.load_arch("magnet16", overrides)

@@ -9,7 +9,7 @@ import pytest
 from accelsim.costs import CostLibrary, Technology
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.report.inventory import Part, build_inventory, technology_of
 
 

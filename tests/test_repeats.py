@@ -8,7 +8,8 @@ from hand_machine import node_work
 
 from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.program import LayerProgram
 from accelsim.mapping.residency import decide_residency
 from accelsim.mapping.search.mapper import Mapper

@@ -20,7 +20,8 @@ from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import check_mapping
 from accelsim.mapping.residency import RunResidency, decide_run

@@ -15,7 +15,7 @@ from rtl.tiles import random_layer, random_program, random_run, trace_layers
 from accelsim.compute.lanes import accumulate_layer, lane_spec
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.rows import Block
 from accelsim.rtl.emit import TESTBENCH, TOP, emit, modules, parameters
 from accelsim.rtl.pe_run import cut_program, run_pe

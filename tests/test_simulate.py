@@ -24,7 +24,7 @@ from accelsim.errors import AccelsimError  # noqa: E402
 from accelsim.formats.scheme import Scheme  # noqa: E402
 from accelsim.inference import between  # noqa: E402
 from accelsim.inference.layer import HardwareLayer, TensorFormat  # noqa: E402
-from accelsim.machine.arch import load_arch  # noqa: E402
+from accelsim.machine.arch_file import load_arch  # noqa: E402
 from accelsim.network import RunRequest  # noqa: E402
 from accelsim.quantize.arrays import QuantizeOptions  # noqa: E402
 from accelsim.quantize.gptq import round_by_columns  # noqa: E402

@@ -21,7 +21,8 @@ from accelsim.compute.lanes import lane_spec
 from accelsim.errors import AccelsimError
 from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import Layer, LayerSpec, OutputFormat, QuantizedLayer
 

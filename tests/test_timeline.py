@@ -13,7 +13,7 @@ import pytest
 from conftest import Said, contents
 from machines import Features, random_run
 
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.program import LayerProgram, build_program
 from accelsim.mapping.residency import decide_residency
 from accelsim.report.timeline import Timeline

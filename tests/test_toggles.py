@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from accelsim_kernels import Runs, Toggles, toggles
-from accelsim_kernels.reference import toggles_reference
+from accelsim_kernels.reference_toggles import toggles_reference
 
 import accelsim
 from accelsim.compute import toggles as sampling
@@ -19,7 +19,7 @@ from accelsim.costs.activity import ActivityLaws
 from accelsim.costs.tables import ACTIVITY, DATAPATH, TABLES_DIR, Row, read_table
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.plan import LayerMapping
 from accelsim.open import open_workload
 

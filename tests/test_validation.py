@@ -13,11 +13,11 @@ import pytest
 from conftest import contents
 
 import accelsim
-from accelsim.api import compare
+from accelsim.api import clock_table, compare
 from accelsim.cli.main import app
 from accelsim.costs import tables
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch, presets
+from accelsim.machine.arch_file import load_arch, presets
 from accelsim.network import RunRequest, run_network
 from accelsim.report.inventory import CLOCK_TREES, SCOPES, build_inventory, dot_bits, technology_of
 from accelsim.validation import result as result_module
@@ -128,7 +128,8 @@ def test_keller5_has_the_published_widths_and_sizes() -> None:
     assert dot_bits(arch, scheme) + scheme.scale_bits == 22
     assert arch.accumulator_width(scheme) * arch.lanes == 384
     assert (arch.lanes, arch.vector_size, arch.accumulation_collector_depth) == (16, 64, 16)
-    int8 = load_arch("keller5", ["vector_size=32"])
+    assert list(map(str, arch.served)) == ["8/8/-/-@32", "4/4/-/-@64", "4/4/8/8@64:sp8"]
+    int8 = arch.in_mode(Scheme.parse("8/8/-/-"))
     assert int8.vector_size * int8.lanes == arch.vector_size * arch.lanes // 2
 
 
@@ -189,8 +190,8 @@ def test_table_2_adds_up_to_the_pe_and_to_the_overhead(runs: Runs) -> None:
         mode: sum(modelled(f"keller_split_{mode}_{part}", runs)["pe"] for part in parts)
         for mode in ("int8", "int4", "int4_vsq")
     }
-    int4 = runs.report("keller5", "matmul", "4/4/-/-")
-    int8 = runs.report("keller5", "matmul", "8/8/-/-", ("vector_size=32",))
+    int4 = runs.report("keller5", "matmul@1/0.3", "4/4/-/-")
+    int8 = runs.report("keller5", "matmul@1/0.3", "8/8/-/-")
     assert total["int4"] == pytest.approx(int4.energy_pj("pe") / int4.energy_pj("datapath"))
     assert total["int8"] == pytest.approx(int8.energy_pj("pe") / int4.energy_pj("datapath"))
     overhead = modelled("keller_vsq_overhead", runs)["pe"]
@@ -224,20 +225,33 @@ def test_a_supply_is_priced_at_its_clock(runs: Runs) -> None:
     assert per_joule * 2 * 1024**3 / 1e12 == pytest.approx(per_watt)
 
 
-def test_the_area_of_the_pe_has_both_arrays_of_multipliers(runs: Runs) -> None:
-    int4, int8 = load_arch("keller5"), load_arch("keller5", ["vector_size=32"])
-    library = runs.library(technology_of(int4))
-    cells = sum(
-        part.instances * part.cost.area_um2
-        for part in build_inventory(int4, Scheme.parse("4/4/8/8:sp8"), library)
-        if part.scope in ("datapath", "pe")
-    )
-    (extra,) = [
-        part.instances * part.cost.area_um2
-        for part in build_inventory(int8, Scheme.parse("8/8/-/-"), library)
-        if part.name == "dot_product"
+def test_the_pe_serves_all_three_modes_and_reads_its_operands_as_published(runs: Runs) -> None:
+    arch = load_arch("keller5")
+    library = runs.library(technology_of(arch))
+    areas = [
+        sum(
+            part.instances * part.cost.area_um2
+            for part in build_inventory(arch.in_mode(mode), mode, library)
+            if part.scope in ("datapath", "pe")
+        )
+        for mode in arch.served
     ]
-    assert modelled("keller_area", runs)["pe"] == pytest.approx((cells + extra) / 0.601 / 1e6)
+    assert areas == pytest.approx([modelled("keller_area", runs)["pe"] * 0.601 * 1e6] * 3)
+    for mode in ("4/4/-/-", "4/4/8/8:sp8"):
+        report = runs.report("keller5", "matmul@1/0.3", mode)
+        counts = report.components.set_index(["component", "action"])["count"]
+        steps = counts["dot_product", "op"] / 16
+        # Of the 16 lanes one reads its operand A in a step, which stays for 16; all get a new B.
+        assert counts["weight_buffer", "read"] == counts["input_buffer", "read"] == steps
+
+
+def test_where_all_operands_are_zero_nothing_changes(runs: Runs) -> None:
+    report = runs.report("keller5", "matmul@0/0", "4/4/8/8:sp8")
+    rows = report.components.set_index(["component", "action"])
+    for part in ("dot_product", "scale_product", "scale_multiply", "operand_wires"):
+        assert rows.loc[part, "energy_pj"].iloc[0] == 0, part
+    register = rows.loc[("input_register", "write")]
+    assert 0 < register["activity"] < 0.9 and register["count"] > 0
 
 
 def test_single_units(runs: Runs) -> None:
@@ -409,12 +423,12 @@ def test_ends_of_free_parameters(runs: Runs, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tornado_module, "published", lambda: rows)
     ends = [
         ("scope", "scope=datapath", ""), ("activity", "", "gated_fraction=0.5"),
-        ("lanes", "lanes=8", "lanes=32"), ("voltage_v", "voltage_v=0.7", "voltage_v=0.9"),
+        ("lanes", "lanes=8", "lanes=32"), ("voltage_v", "voltage_v=0.7 clock_ghz=0.8", "voltage_v=0.9"),
         ("workload", "", "workload=resnet50@batch=2"),
     ]  # fmt: skip
     parameters = [{"parameter": name, "low": low, "high": high} for name, low, high in ends]
     monkeypatch.setattr(tornado_module, "varied_parameters", lambda: parameters)
-    frame = tornado(None, 0.0, None)
+    frame = tornado(Runs(), None)
     assert len(frame) == len(FIGURES) * len(ends)
     for _, own in frame.groupby("figure"):
         assert own["moves"].is_monotonic_decreasing and own["as_set"].nunique() == 1
@@ -433,7 +447,7 @@ def test_ends_of_free_parameters(runs: Runs, monkeypatch: pytest.MonkeyPatch) ->
     for end in ("low", "high"):
         for name in ("lanes", "voltage_v"):
             setting = next(own[end] for own in parameters if own["parameter"] == name)
-            assert energies.loc[name, f"at_{end}"] == pytest.approx(ratio(runs, "pe", setting))
+            assert energies.loc[name, f"at_{end}"] == pytest.approx(ratio(runs, "pe", *setting.split()))
     assert energies.loc["activity", "at_high"] == pytest.approx(ratio(Runs(None, 0.5), "pe"))
     assert energies.loc["workload", "moves"] == 0, "of another network"
     errors = [
@@ -445,15 +459,20 @@ def test_ends_of_free_parameters(runs: Runs, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_every_end_is_a_machine() -> None:
-    """And moves what it says; what publications state has no ends."""
+    """That reaches its clock, and moves what it says; what publications state has no ends."""
     for row in varied_parameters():
         assert row["machine"] == "magnet16" and not row["set_by"]
         for end in filter(None, (row["low"], row["high"])):
-            for setting in end.split():
-                key = setting.partition("=")[0]
-                if key not in ("scope", "workload", "gated_fraction"):
-                    assert key == row["parameter"]
-                    assert load_arch("magnet16", [setting]) != load_arch("magnet16")
+            settings = dict(item.split("=", 1) for item in end.split())
+            # Another node or supply may need another clock.
+            moved = row["parameter"] in ("node_nm", "voltage_v")
+            own = settings.keys() - ({"clock_ghz"} if moved else set())
+            assert own in ({row["parameter"]}, {"gated_fraction"}, {"scope"}, {"workload"})
+            if own <= {"scope", "workload", "gated_fraction"}:
+                continue
+            assert load_arch("magnet16", end.split()) != load_arch("magnet16")
+            for scheme in ("8/8/-/-", "4/8/6/10"):
+                assert clock_table(scheme=scheme, overrides=end.split())["meets"].all(), (end, scheme)
 
 
 @pytest.mark.usefixtures("light")

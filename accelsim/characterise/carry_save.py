@@ -64,11 +64,13 @@ class CarrySave:
     def constant(self, value: int) -> None:
         self._constant += value
 
-    def product(self, a: str, a_bits: int, b: str, b_bits: int, a_signed: bool, b_signed: bool) -> None:
-        """Add a * b; the top bit of a signed operand weighs negative."""
+    def product(
+        self, a: str, a_bits: int, b: str, b_bits: int, a_signed: bool, b_signed: bool, low: int = 0
+    ) -> None:
+        """Add a * b * 2^low; the top bit of a signed operand weighs negative."""
         for i in range(a_bits):
             for j in range(b_bits):
-                column = i + j
+                column = low + i + j
                 if column >= self.width:
                     continue
                 net = self._net()

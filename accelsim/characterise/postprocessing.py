@@ -18,6 +18,9 @@ from accelsim.characterise.block import (
 from accelsim.characterise.carry_save import CarrySave
 from accelsim.characterise.roles import Roles
 
+# Of a value of the PPU.
+MAGNITUDE_BITS = 23
+
 
 def _saturate(bits: int) -> str:
     """`y` is `rounded` limited to signed `bits`."""
@@ -224,16 +227,20 @@ def select(ways: int, bits: int) -> Block:
     )
 
 
-def vector_scale(output_bits: int, scale_bits: int, added: bool = False) -> Block:
+def scale_units(output_bits: int, scale_bits: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Of signed, then of unsigned codes: (bits of the largest code, fraction bits of a vector's scale)."""
+    room = MAGNITUDE_BITS - scale_bits
+    return (output_bits - 1, min(8, room - output_bits + 1)), (output_bits, min(8, room - output_bits))
+
+
+def vector_scale(output_bits: int, scale_bits: int) -> Block:
     """Scale of a vector from its largest magnitude, rounded up, of signed or unsigned codes
-    (docs/numerics.md, PPU, per-vector `s`): the sum that accelsim/rtl/ppu_vector_scale.sv makes. added: from
-    the sum of the magnitude and what rounds it."""
-    width = 23
-    signs = []
-    for unsigned in (False, True):
-        code_bits = output_bits - (not unsigned)
-        fraction = min(8, width - code_bits - scale_bits)
-        signs.append((code_bits, fraction, (((1 << code_bits) - 1) << fraction) - 1))
+    (docs/numerics.md, PPU, per-vector `s`), the addition that rounds and the quotient in one."""
+    width = MAGNITUDE_BITS
+    signs = [
+        (code_bits, fraction, (((1 << code_bits) - 1) << fraction) - 1)
+        for code_bits, fraction in scale_units(output_bits, scale_bits)
+    ]
     lines = []
     for name, (code_bits, fraction, round_up) in zip("su", signs, strict=True):
         terms = (scale_bits + code_bits) // code_bits + 1
@@ -241,7 +248,7 @@ def vector_scale(output_bits: int, scale_bits: int, added: bool = False) -> Bloc
         copies = " + ".join(f"({{{sum_bits - n_bits}'d0, {name}n}} << {code_bits * i})" for i in range(terms))
         high = f"{name}w[{width}:{fraction + n_bits - 1}]" if fraction + n_bits - 1 <= width else "1'b0"
         lines += [
-            f"wire [{width}:0] {name}w = " + ("m;" if added else f"{{1'b0, m}} + {width + 1}'d{round_up};"),
+            f"wire [{width}:0] {name}w = {{1'b0, m}} + {width + 1}'d{round_up};",
             f"wire [{width + 8}:0] {name}x = {{8'd0, {name}w}} >> {fraction};",
             f"wire [{n_bits - 1}:0] {name}n = {{1'b0, {name}x[{n_bits - 2}:0]}} + 1'b1;",
             f"wire [{sum_bits - 1}:0] {name}t = {copies};",
@@ -257,14 +264,13 @@ def vector_scale(output_bits: int, scale_bits: int, added: bool = False) -> Bloc
     def reference(words: Mapping[str, int]) -> int:
         code_bits, fraction, round_up = signs[0 if words["g"] else 1]
         unit = ((1 << code_bits) - 1) << fraction
-        total = words["m"] + (0 if added else round_up)
-        return min(max(total // unit, 1), (1 << scale_bits) - 1)
+        return min(max((words["m"] + round_up) // unit, 1), (1 << scale_bits) - 1)
 
     return combinational(
-        f"ppu_{'quotient' if added else 'scale'}_a{output_bits}_s{scale_bits}",
-        f"ppu_{'quotient' if added else 'scale'}",
+        f"ppu_scale_a{output_bits}_s{scale_bits}",
+        "ppu_scale",
         {"output_bits": output_bits, "activation_scale_bits": scale_bits},
-        [port("m", width + added, "magnitude"), port("g", 1, "mode"), output(scale_bits)],
+        [port("m", width, "magnitude"), port("g", 1, "mode"), output(scale_bits)],
         lines,
         reference,
     )
@@ -275,19 +281,13 @@ def reciprocal(scale_bits: int) -> Block:
     (accelsim/rtl/ppu_reciprocal.sv). y = exponent * 2^16 + reciprocal; scale 0 never occurs, and is as 1."""
     digits = scale_bits - 1
     entries = 1 << digits
-
-    def word(digit: int) -> int:
-        scale = entries + digit
-        return ((1 << (15 + digits + (digit > 0))) + scale // 2) // scale
-
-    table = ", ".join(f"16'd{word(digit)}" for digit in reversed(range(entries)))
     leading = "".join(f"a[{i}] ? 4'd{i} : " for i in range(digits, 0, -1)) + "4'd0"
 
     def reference(words: Mapping[str, int]) -> int:
         scale = max(1, words["a"])
         shift = scale.bit_length() - 1
         digit = (scale << (digits - shift)) - entries
-        return (shift + (digit > 0)) << 16 | word(digit)
+        return (shift + (digit > 0)) << 16 | _reciprocal_word(digits, digit)
 
     return combinational(
         f"ppu_reciprocal_{scale_bits}",
@@ -296,8 +296,18 @@ def reciprocal(scale_bits: int) -> Block:
         [port("a", scale_bits, "scale"), output(20)],
         [
             f"wire [3:0] l = {leading}; wire [{digits}:0] n = a << (4'd{digits} - l); "
-            f"wire [{16 * entries - 1}:0] t = {{{table}}};",
+            f"wire [{16 * entries - 1}:0] t = {{{reciprocal_table(digits)}}};",
             f"assign y = {{l + (n[{digits - 1}:0] != 0), t[n[{digits - 1}:0] * 16 +: 16]}};",
         ],
         reference,
     )
+
+
+def reciprocal_table(digits: int) -> str:
+    """Words of a table by the digits below a scale's leading one, the last first."""
+    return ", ".join(f"16'd{_reciprocal_word(digits, digit)}" for digit in reversed(range(1 << digits)))
+
+
+def _reciprocal_word(digits: int, digit: int) -> int:
+    scale = (1 << digits) + digit
+    return ((1 << (15 + digits + (digit > 0))) + scale // 2) // scale

@@ -26,6 +26,7 @@ from accelsim.cli.options import (
     GatedOption,
     OutOption,
     PlotOption,
+    PricesOption,
     QuantizeOption,
     SetOption,
     TimelineOption,
@@ -33,6 +34,7 @@ from accelsim.cli.options import (
     quantize_options_of,
     read_accuracy,
 )
+from accelsim.cli.sweep import sweep_command, tune_command
 from accelsim.cli.trace import trace_app
 from accelsim.cli.validate import validate_command
 from accelsim.errors import AccelsimError, one_line, printable
@@ -55,6 +57,8 @@ app.add_typer(trace_app, name="trace")
 app.add_typer(costs_app, name="costs")
 app.command("bits")(bits_command)
 app.command("export")(export_command)
+app.command("sweep")(sweep_command)
+app.command("tune")(tune_command)
 app.command("validate")(validate_command)
 
 
@@ -71,6 +75,7 @@ def run_command(
     data: DataOption = True,
     gated_fraction: GatedOption = None,
     activity: ActivityOption = "data",
+    prices: PricesOption = True,
     timeline: TimelineOption = False,
     plots: PlotOption = True,
     explain: Annotated[
@@ -86,6 +91,8 @@ def run_command(
 
     target = _target(out, trace, scheme)
     check_target(target)
+    if explain and not prices:
+        raise AccelsimError("--explain needs prices, which --no-prices leaves out")
     with progress_bar() as progress:
         result = api.run(
             trace,
@@ -99,6 +106,7 @@ def run_command(
             gated_fraction=_gated(data, gated_fraction, dump),
             timeline=timeline,
             activity=activity,
+            prices=prices,
         )
         result.write(target, plots=plots, dump=dump, explained=explain)
     _print_run(result)
@@ -126,6 +134,7 @@ def compare_command(
     data: DataOption = True,
     gated_fraction: GatedOption = None,
     activity: ActivityOption = "data",
+    prices: PricesOption = True,
     timeline: TimelineOption = False,
     plots: PlotOption = True,
     accuracy: Annotated[
@@ -148,6 +157,8 @@ def compare_command(
 
     target = _target(out, trace)
     check_target(target)
+    if sensitive and not prices:
+        raise AccelsimError("--sensitivity needs prices, which --no-prices leaves out")
     if sensitive and scheme and len(scheme) < 2:
         raise AccelsimError("--sensitivity: of one scheme nothing is saved, expected --scheme twice")
     measured = None if accuracy is None else read_accuracy(accuracy, scheme or api.DEFAULT_SCHEMES)
@@ -164,6 +175,7 @@ def compare_command(
             gated_fraction=_gated(data, gated_fraction, dump),
             timeline=timeline,
             activity=activity,
+            prices=prices,
         )
         if measured is not None:
             comparison = comparison.with_accuracy(measured)
@@ -332,7 +344,7 @@ def _print_run(result: RunResult) -> None:
         "sqnr_db",
         "overflows",
     ]
-    print_frame(result.layers[columns])
+    print_frame(result.layers[[name for name in columns if name in result.layers]])
     summary_table([result])
 
 

@@ -52,6 +52,13 @@ GatedOption = Annotated[
         "--gated-fraction", help="With --no-data: share of lane steps taken for gated [default: 0]."
     ),
 ]
+PricesOption = Annotated[
+    bool,
+    typer.Option(
+        "--prices/--no-prices",
+        help="Energy and area, or only cycles and values: not every scheme has prices.",
+    ),
+]
 ActivityOption = Annotated[
     str,
     typer.Option(

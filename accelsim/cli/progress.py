@@ -1,12 +1,20 @@
-"""A progress bar that appears only when something takes longer than two seconds."""
+"""Progress on stderr: a bar that appears only when something takes longer than two seconds, and sweeps'."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Timer
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from accelsim.sweep.run import Counts
 
 _PATIENCE_S = 2.0
+_LINE_S = 30.0
 
 
 @contextmanager
@@ -46,3 +54,42 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         # Stopping a bar that never started prints an empty line.
         if bar.live.is_started:
             bar.stop()
+
+
+@contextmanager
+def sweep_progress() -> Iterator[Callable[[Counts], None]]:
+    """Yields `progress(counts)`; it says rate and time left, on a terminal always, elsewhere now and then."""
+    from rich.console import Console
+
+    console, begun, told = Console(stderr=True), time.monotonic(), time.monotonic()
+
+    def said(counts: Counts) -> str:
+        return f"{counts.done:,} of {counts.space:,} points, {_pace(counts, time.monotonic() - begun)}"
+
+    def line(counts: Counts) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _LINE_S:
+            told = time.monotonic()
+            typer.echo(said(counts), err=True)
+
+    if not console.is_terminal:
+        yield line
+        return
+    with console.status("points") as status:
+        yield lambda counts: status.update(said(counts))
+
+
+def _pace(counts: Counts, seconds: float) -> str:
+    """Rate, and the time left if what is left is all new."""
+    known = f"{counts.known:,} known, {counts.failed:,} failed"
+    if not counts.computed:
+        return known
+    left_s = (counts.space - counts.done) * seconds / counts.computed
+    return f"{known}, {60 * counts.computed / seconds:.0f} a minute, {duration(left_s)} left"
+
+
+def duration(seconds: float) -> str:
+    """1:05:09, or 0:07."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

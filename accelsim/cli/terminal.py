@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -128,6 +128,29 @@ def summary_table(
     if comparison is not None:
         for name in accuracy:
             line(name, [_text(float(value)) for value in comparison[name]])
+    if first["energy_pj"] is not None:
+        _price_lines(table, summaries, line, saved)
+    if comparison is not None:
+        table.add_section()
+        if first["energy_pj"] is not None:
+            area = comparison["area_pe_datapath_and_sram_um2"]
+            line("area, datapath + SRAM (um2)", [_against(area, index) for index in range(len(runs))])
+            narrow = comparison["area_pe_24bit_um2"]
+            line("area, one pe, 24-bit acc. (um2)", [_against(narrow, index) for index in range(len(runs))])
+        line("overflows at 24 bits", [_text(value) for value in comparison["overflows_24bit"]])
+        line("SQNR at 24 bits (dB)", [_text(value) for value in comparison["sqnr_db_24bit"]])
+    console = _console()
+    console.print(table)
+    for note in _notes(runs, comparison is not None):
+        console.print(note, style="dim", soft_wrap=True)
+
+
+def _price_lines(
+    table: Table,
+    summaries: Sequence[Mapping[str, Any]],
+    line: Callable[[str, Sequence[str]], None],
+    saved: Callable[[str, int], str],
+) -> None:
     table.add_section()
     for scope in _SCOPES:
         line(
@@ -146,18 +169,6 @@ def summary_table(
             [f"{s['area_um2'][scope]:,.0f}{saved(f'area_{scope}', i)}" for i, s in enumerate(summaries)],
         )
     line("TOPS/mm2 (peak)", [f"{s['tops_per_mm2']:.3f} ({s['peak_tops_per_mm2']:.3f})" for s in summaries])
-    if comparison is not None:
-        table.add_section()
-        area = comparison["area_pe_datapath_and_sram_um2"]
-        line("area, datapath + SRAM (um2)", [_against(area, index) for index in range(len(runs))])
-        narrow = comparison["area_pe_24bit_um2"]
-        line("area, one pe, 24-bit acc. (um2)", [_against(narrow, index) for index in range(len(runs))])
-        line("overflows at 24 bits", [_text(value) for value in comparison["overflows_24bit"]])
-        line("SQNR at 24 bits (dB)", [_text(value) for value in comparison["sqnr_db_24bit"]])
-    console = _console()
-    console.print(table)
-    for note in _notes(runs, comparison is not None):
-        console.print(note, style="dim", soft_wrap=True)
 
 
 def _sized(summary: Mapping[str, Any]) -> str:
@@ -181,16 +192,23 @@ def _notes(runs: Sequence[RunResult], compared: bool) -> list[str]:
         )
         notes.append("Cycles also contain the mapper's choices, made for each scheme; see layers.csv.")
         notes += _moved(runs)
+    if modes := runs[0].summary["arch_parameters"]["modes"]:
+        ran = " and ".join(run.summary["scheme"] for run in runs)
+        notes.append(
+            f"A machine of modes {', '.join(modes)}: energy is of {ran}, area and leakage serve all of them."
+        )
     assumed = runs[0].summary["assumed_gated_fraction"]
     if assumed is not None:
         notes.append(
             f"No values computed: {assumed:g} of the lane steps are taken for gated, and all in padding."
         )
+    if runs[0].summary["energy_pj"] is None:
+        notes.append("Nothing is priced: no energy, no area.")
+        return notes
     for run in runs:
         shares = sorted(run.summary["energy_evidence"].items(), key=lambda item: -item[1])
         rests = ", ".join(f"{share:.0%} {evidence}" for evidence, share in shares)
         notes.append(f"{run.summary['scheme']}: system energy rests on {rests}.")
-        notes += [f"{run.summary['scheme']}: warning: {warning}." for warning in run.summary["warnings"]]
     return notes
 
 

@@ -55,22 +55,26 @@ def bits_for_weights(arch: Arch, layer: QuantizedLayer) -> int:
 def _weight_sums(
     layer: QuantizedLayer, k: slice
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """int64[k, G] each: sums of a vector's positive and of its negative weights, its scale (1 without).
+    """int64[k, G] each: sums of a vector's positive and of its negative weights, its scale (1 without); of
+    words with several blocks of each block.
 
     Of weights that are activations two channels stand for all: one of the largest, one of the least.
     """
+    blocks = layer.spec.blocks_per_word
+    size = layer.vector_size // blocks
     if layer.weight_is_activation:
         # Words are cut at every position; the last of each may be filled up with zeros.
         per_position = layer.spec.words_per_position
-        filled = layer.geometry.channels_per_group - np.arange(per_position) * layer.vector_size
-        codes = np.minimum(filled, layer.vector_size)[np.arange(layer.spec.G) % per_position]
+        per_position *= blocks
+        filled = layer.geometry.channels_per_group - np.arange(per_position) * size
+        codes = np.clip(filled, 0, size)[np.arange(layer.spec.G * blocks) % per_position]
         most = codes * layer.scheme.weight.qmax
         none, scale = np.zeros_like(most), np.full_like(most, layer.scheme.weight.scale.max_code or 1)
         return np.stack([most, none]), np.stack([none, -most]), np.stack([scale, scale])
-    words = layer.weight_words[k].astype(np.int64)
+    words = layer.weight_words[k].astype(np.int64).reshape(-1, layer.spec.G * blocks, size)
     scales = np.ones(words.shape[:2], np.int64)
     if layer.weight_scales is not None:
-        scales = layer.weight_scales[k].astype(np.int64)
+        scales = layer.weight_scales[k].astype(np.int64).reshape(scales.shape)
     return np.maximum(words, 0).sum(axis=2), np.minimum(words, 0).sum(axis=2), scales
 
 

@@ -200,7 +200,15 @@ def measure_bits(
 
 
 def scan_layer(arch: Arch, layer: QuantizedLayer, c_split: int) -> Sums:
-    """Every PE of a chain sums from zero; then psums are added from the first to the last."""
+    """Every PE of a chain sums from zero; then psums are added from the first to the last.
+
+    Raises AccelsimError for a block format, and where several blocks share a step.
+    """
+    if not layer.scheme.is_integer or layer.spec.blocks_per_word > 1:
+        raise AccelsimError(
+            f"layer {layer.name}: bits are counted of integers with a scale a vector, not of {layer.scheme} "
+            f"in vectors of {layer.vector_size}"
+        )
     spec, geometry = lane_spec(arch, layer.scheme), layer.geometry
     shape = (geometry.pixels, geometry.K)
     sums = Sums(np.empty(shape, np.int64), np.empty(shape, np.int64))

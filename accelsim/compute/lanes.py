@@ -16,20 +16,22 @@ from accelsim_kernels import (
     SATURATE,
     WRAP,
     LaneSpec,
-    accumulate,
     activation_profile,
     add_psums,
     live_products,
-    pack_weights,
     ppu_static,
+    ppu_values,
     ppu_vector,
     weight_profile,
 )
 from numpy.typing import NDArray
 
+from accelsim.compute.operands import LaneOperands, align_spec, live_codes, psum_shift
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
+from accelsim.quantize.arrays import cut_vectors
+from accelsim.quantize.blocks import quantize_blocks
 from accelsim.quantize.reference import ppu_constants
 from accelsim.workload.layer import QuantizedLayer
 
@@ -116,26 +118,20 @@ def accumulate_layer(
     limited every time.
     """
     spec = lane_spec(arch, layer.scheme, accumulator_bits)
+    operands = LaneOperands(
+        layer, spec if layer.scheme.is_integer else align_spec(arch, layer, accumulator_bits)
+    )
     geometry = layer.geometry
     parts = reduction_parts(layer, c_split)
     psums = np.empty((geometry.pixels, geometry.K), dtype=np.int64)
     overflows = np.empty((geometry.pixels, geometry.K), dtype=np.int32)
     for group in range(geometry.groups):
         k = channels_of(layer, group)
-        scales = None if layer.weight_scales is None else layer.weight_scales[k]
-        packed = [
-            pack_weights(
-                np.ascontiguousarray(layer.weight_words[k][:, g]),
-                None if scales is None else np.ascontiguousarray(scales[:, g]),
-                spec,
-            )
-            for g in parts
-        ]
+        packed = [operands.packed(k, g) for g in parts]
         for rows in pixel_blocks(layer):
             gather = layer.spec.gather(group, np.arange(rows.start, rows.stop))
             results = (
-                accumulate(weights, layer.input_words, layer.input_scales, gather[:, g], spec)
-                for g, weights in zip(parts, packed, strict=True)
+                operands.accumulate(weights, gather[:, g]) for g, weights in zip(parts, packed, strict=True)
             )
             total, count = next(results)
             for own, overflowed in results:
@@ -163,17 +159,20 @@ def channels_of(layer: QuantizedLayer, group: int) -> slice:
 
 def count_zeros(layer: QuantizedLayer, c_split: int = 1) -> ZeroCounts:
     """Of a layer whose reduction is cut over chains of `c_split` PEs, from a profile of either operand."""
-    geometry, vectors = layer.geometry, layer.spec.G
+    geometry, vectors, blocks = layer.geometry, layer.spec.G, layer.spec.blocks_per_word
+    codes, code_scales = live_codes(
+        layer.weight_words, layer.weight_scales, layer.spec.weight_operand, blocks
+    )
+    words, scales = live_codes(layer.input_words, layer.input_scales, layer.spec.input_operand, blocks)
     firsts = [np.arange(vectors)[part][0] for part in reduction_parts(layer, c_split)]
     live = nonzero = 0
     products = np.zeros(vectors, np.int64)
     for group in range(geometry.groups):
         k = channels_of(layer, group)
-        scales = None if layer.weight_scales is None else layer.weight_scales[k]
-        weights = weight_profile(layer.weight_words[k], scales)
+        weights = weight_profile(codes[k], None if code_scales is None else code_scales[k])
         for rows in pixel_blocks(layer):
             gather = layer.spec.gather(group, np.arange(rows.start, rows.stop))
-            inputs = activation_profile(layer.input_words, layer.input_scales, gather)
+            inputs = activation_profile(words, scales, gather)
             live += int(weights.live @ inputs.live)
             nonzero += int(np.vdot(weights.nonzero, inputs.nonzero))
             products += live_products(weights, inputs, layer.scheme.scale_product_shift)
@@ -192,9 +191,11 @@ def post_process(
 ) -> tuple[NDArray[np.int16], NDArray[np.uint16] | None]:
     """The PPU's integer outputs of every psum; vectors of k never mix groups."""
     output, scales_up = layer.spec.output_operand, arch.scale_rounding == "up"
-    multiplier, shift, bias = ppu_constants(layer, arch.product_shift)
+    multiplier, shift, bias = ppu_constants(layer, psum_shift(arch, layer))
     relu = layer.activation == "relu"
     common = (relu, layer.output.fraction_bits, output.qmin, output.qmax)
+    if output.scale.kind in ("e8m0", "e4m3"):
+        return _block_outputs(layer, ppu_values(psums, multiplier, shift, bias, relu))
     if not output.scale.bits:
         return ppu_static(psums, multiplier, shift, bias, *common), None
     codes, scales = [], []
@@ -206,7 +207,7 @@ def post_process(
             bias[k],
             *common,
             output.scale.bits,
-            min(layer.vector_size, layer.geometry.outputs_per_group),
+            min(layer.spec.written_block, layer.geometry.outputs_per_group),
             scales_up,
         )
         codes.append(code)
@@ -214,9 +215,29 @@ def post_process(
     return np.concatenate(codes, axis=1), np.concatenate(scales, axis=1)
 
 
+def _block_outputs(
+    layer: QuantizedLayer, z: NDArray[np.int64]
+) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
+    """Codes and scales of z int64[pixels, K] in a block format: what its rule makes of the exact values."""
+    output, geometry = layer.spec.output_operand, layer.geometry
+    assert output.block is not None
+    exponent = -layer.output.fraction_bits
+    if output.scale.kind == "e8m0":
+        assert layer.sum_exponent is not None
+        exponent += layer.sum_exponent
+    by_group = np.ldexp(z.astype(np.float64), exponent).reshape(geometry.pixels * geometry.groups, -1)
+    blocks = cut_vectors(by_group, output.block)
+    codes, scales = quantize_blocks(blocks, output, 1.0)
+    codes = codes.reshape(len(by_group), -1)[:, : by_group.shape[1]]
+    return (
+        codes.reshape(geometry.pixels, geometry.K).astype(np.int16),
+        scales.reshape(geometry.pixels, -1).astype(np.uint16),
+    )
+
+
 def _vector_runs(layer: QuantizedLayer) -> list[slice]:
     """Channels to cut into vectors from their first on: all at once where groups are whole vectors."""
     per_group = layer.geometry.outputs_per_group
-    if per_group % min(layer.vector_size, per_group) == 0:
+    if per_group % min(layer.spec.written_block, per_group) == 0:
         return [slice(None)]
     return [channels_of(layer, group) for group in range(layer.geometry.groups)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from accelsim.compute.lanes import LayerValues, ZeroCounts, accumulate_layer, compute_values
+from accelsim.compute.operands import psum_shift
 from accelsim.compute.toggles import StepToggles, sample_toggles
 from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import LayerMapping
@@ -66,18 +67,22 @@ def compute(request: ComputeRequest) -> Computed:
     values = compute_values(arch, layer, request.c_split)
     own_sqnr = ppu_sqnr = narrow_sqnr = None
     if reference is not None:
-        y = dequantize_output(values.psums, layer, arch.product_shift)
+        y = dequantize_output(values.psums, layer, psum_shift(arch, layer))
         own_sqnr = sqnr_db(reference, y)
-        codes = values.output.astype(np.float64) * layer.output_gamma
+        output = layer.spec.output_operand
+        codes = output.element.decode(values.output) * layer.output_gamma
         if values.output_scales is not None:
-            codes *= _scales_by_channel(layer, values.output_scales)
+            codes *= output.scale.decode(_scales_by_channel(layer, values.output_scales))
         ppu_sqnr = sqnr_db(apply_activation(reference, layer.activation), codes)
     narrow_overflows = 0
     if request.narrow:
         psums, overflow_map = accumulate_layer(arch, layer, PUBLISHED_ACCUMULATOR_BITS, request.c_split)
         narrow_overflows = int(overflow_map.sum())
         if reference is not None:
-            narrow_sqnr = sqnr_db(reference, dequantize_output(psums, layer, arch.product_shift))
+            narrow_sqnr = sqnr_db(
+                reference,
+                dequantize_output(psums, layer, psum_shift(arch, layer, PUBLISHED_ACCUMULATOR_BITS)),
+            )
     return Computed(
         values.zeros,
         values.overflows,
@@ -112,5 +117,5 @@ def _scales_by_channel(layer: QuantizedLayer, scales: np.ndarray) -> np.ndarray:
     """The output scale of each of the K channels, [pixels, K]; vectors of k do not mix groups."""
     geometry = layer.geometry
     by_group = scales.reshape(geometry.pixels, geometry.groups, -1)
-    spread = np.repeat(by_group, layer.vector_size, axis=2)[:, :, : geometry.outputs_per_group]
+    spread = np.repeat(by_group, layer.spec.written_block, axis=2)[:, :, : geometry.outputs_per_group]
     return spread.reshape(geometry.pixels, geometry.K)

@@ -41,7 +41,9 @@ class ComponentCost:
     cycles * idle + reads * read + writes * write is the total. `evidence` says what the figure rests on:
     synthesis, cacti, primary, secondary, assumption or derived (a mixture, named in `source`).
     `activity[action]`, where there is one, says how that energy follows the bits that change. `clock`: of one
-    instance, None of what has no clock.
+    instance, None of what has no clock. netlist: where there are several to choose from, what the chosen one
+    is mapped for (`netlists.AREA` or `FAST`) and the stages it is cut into; registers pass its result on for
+    the component's other stages.
     """
 
     component: str
@@ -55,6 +57,7 @@ class ComponentCost:
     stimulus: str
     activity: Mapping[str, ActivityLaw] = field(default_factory=dict)
     clock: ClockSinks | None = None
+    netlist: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,7 @@ class LanePrices(LogicPrices):
             f"registers around a stage: {self._fast.registers_ps * delay:.0f} ps",
         )
         cost = self._logic_cost(component, chosen.block, chosen.rows, notes=said, stimulus=stimulus)
+        cost = replace(cost, netlist=(chosen.made, chosen.stages))
         idle_fj = chosen.block.energy_fj.get("idle", 0.0)
         if not idle_fj:
             return cost

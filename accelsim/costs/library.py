@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from accelsim.costs.clock import ClockCells, ClockWire
+from accelsim.costs.clock import ClockCells, ClockWire, h_tree_mm
 from accelsim.costs.component import BlockCost, Branch, ClockSinks, ComponentCost, require_count
+from accelsim.costs.curve import ActivityLaw, Curve
 from accelsim.costs.lane_prices import LanePrices
 from accelsim.costs.listing import list_constants
 from accelsim.costs.logic import ARRAY_DEPTHS, REGISTER_BITS, REGISTER_DATA
@@ -143,6 +144,36 @@ class CostLibrary(LanePrices, PpuPrices):
             clock=ClockSinks(
                 2 * pes * port_bits / REGISTER_BITS, branch=Branch(1, bit.area_um2), action="bit_hop"
             ),
+        )
+
+    def operand_wires(
+        self, word_bits: int, lanes: int, area_um2: float, placement_utilization: float
+    ) -> ComponentCost:
+        """Wires from the input register to `lanes` lanes, a tree of equal path lengths as a clock's
+        (costs/clock.py) over the placed area of all of them, `area_um2` of cells and macros. Action word."""
+        require_count("operand_wires", "word_bits", word_bits, 1, 1 << 14)
+        require_count("operand_wires", "lanes", lanes, 1, 256)
+        require_positive("operand_wires", "area_um2", area_um2, math.inf)
+        require_positive("operand_wires", "placement_utilization", placement_utilization, 1.0)
+        capacitance, activity = self._system["wire_capacitance"], self._system["wire_activity"]
+        length_mm, wire_pj_per_mm = h_tree_mm(lanes, area_um2 / placement_utilization), self._wire_pj_per_mm()
+        # Half of the bits change in the price.
+        changing = Curve(max(activity["value"], 1e-9) * word_bits, 1.0, 1.0)
+        return ComponentCost(
+            "operand_wires",
+            0.0,
+            0.0,
+            {"word": word_bits * length_mm * wire_pj_per_mm},
+            None,
+            sources((capacitance, activity)),
+            "assumption",
+            (
+                f"H-tree of {length_mm:.4g} mm a bit to {lanes} lanes over {area_um2:.5g} um2 / "
+                f"{placement_utilization:g}",
+                f"wire {wire_pj_per_mm:.4g} pJ/bit/mm, same at every node; repeaters: not priced",
+            ),
+            "random data",
+            activity={"word": ActivityLaw(((0.0, 1.0, changing),))},
         )
 
     def _wire_pj_per_mm(self) -> float:

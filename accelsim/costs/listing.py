@@ -25,6 +25,7 @@ FAMILY_COMPONENTS = {
     "ppu_code": "ppu_vector_scale", "ppu_scale_add": "ppu_vector_scale",
     "ppu_quotient": "ppu_vector_scale",
     "ppu_reciprocal": "ppu_vector_scale", "ppu_select": "ppu_select",
+    "fast_ppu_partial": "ppu", "fast_ppu_sum": "ppu", "fast_ppu_reciprocal": "ppu_vector_scale",
     "fp4_mul": "other_blocks", "fp4_dot": "other_blocks", "e8m0_add": "other_blocks",
     "e4m3_mul": "other_blocks",
     "align_shift": "other_blocks",

@@ -1,23 +1,27 @@
 """Prices of a PPU whose multipliers have registers inside, stage by stage, at the table's node.
 
-Every stage was mapped twice, for area and for delay. A machine takes the smaller one that ends within its
-clock period, and the faster one where none does.
+Every stage was mapped twice, for area and for delay; some have a structure of their own for a short clock.
+A machine takes the smallest one that ends within its clock period, and the fastest one where none does.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from accelsim.costs.component import BlockCost
 from accelsim.costs.dot import CHANGING
-from accelsim.costs.laws import Law, Terms, fit_law, power_between
+from accelsim.costs.fast import Quantity
+from accelsim.costs.laws import Terms, fit_law, power_between
 from accelsim.costs.logic import LINEAR_TERMS, QUANTITIES, VECTOR_SCALE_TERMS
 from accelsim.costs.tables import Datapath, Row
 
-QUICK = "quick_"
-MAPPINGS = ("", QUICK)
+QUICK, FAST = "quick_", "fast_"
+MAPPINGS = ("", QUICK, FAST)
+# What has a structure for a short clock.
+FAST_FAMILIES = ("ppu_partial", "ppu_sum", "ppu_reciprocal")
 VALUE_BITS = 24
 
 SHIFT_TERMS: Terms = {
@@ -48,22 +52,26 @@ class PpuStages:
 
     def __init__(self, datapath: Datapath) -> None:
         self._datapath = datapath
-        self._laws: dict[tuple[str, str], Law] = {}
-        for mapping in MAPPINGS:
-            for family, (columns, terms) in FAMILIES.items():
+        self._quantities: dict[tuple[str, str], Quantity] = {}
+        for family, (columns, terms) in FAMILIES.items():
+            for mapping in _mappings(family):
                 rows = datapath.find(mapping + family, CHANGING)
                 points = [tuple(row[column] for column in columns) for row in rows]
                 for quantity in QUANTITIES:
                     values = [row[quantity] for row in rows]
                     law = fit_law(f"{mapping}{family}", quantity, terms, points, values)
-                    self._laws[mapping + family, quantity] = law
+                    exact = _between_rows(points, values) if quantity == "delay_ps" else {}
+                    self._quantities[mapping + family, quantity] = Quantity(law, exact)
 
     def laws(self) -> list[dict[str, object]]:
-        return [law.describe() for law in self._laws.values()]
+        return [quantity.law.describe() for quantity in self._quantities.values()]
 
     def rows(self, *families: str) -> list[Row]:
         return [
-            row for family in families for m in MAPPINGS for row in self._datapath.find(m + family, CHANGING)
+            row
+            for family in families
+            for mapping in _mappings(family)
+            for row in self._datapath.find(mapping + family, CHANGING)
         ]
 
     def lane(self, accumulator_bits: int, output_bits: int, clock: Clock) -> BlockCost:
@@ -92,7 +100,7 @@ class PpuStages:
         first of log2(values) levels follows the magnitudes in their stage, the others have the next one, and
         what came before the one after it."""
         options = []
-        for mapping in MAPPINGS:
+        for mapping in _mappings("ppu_magnitude"):
             (magnitude,), (compare,) = (
                 self._datapath.find(mapping + "ppu_magnitude", CHANGING),
                 self._datapath.find(mapping + "ppu_running_max", CHANGING, vector_size=1),
@@ -121,26 +129,31 @@ class PpuStages:
             return self._chosen(family, clock)
 
         def value(mapping: str, quantity: str) -> float:
-            return self._laws[mapping + family, quantity](*point)
+            return self._quantities[mapping + family, quantity](*point)
 
-        return _choose(
-            [_block([value(mapping, quantity) for quantity in QUANTITIES], clock) for mapping in MAPPINGS],
-            clock,
-        )
+        blocks = [
+            _block([value(mapping, quantity) for quantity in QUANTITIES], clock)
+            for mapping in _mappings(family)
+        ]
+        return _choose(blocks, clock)
 
     def _chosen(self, family: str, clock: Clock, **columns: int) -> BlockCost:
         """Of a family with one row of these sizes."""
-        found = [self._datapath.find(mapping + family, CHANGING, **columns)[0] for mapping in MAPPINGS]
+        found = [
+            self._datapath.find(mapping + family, CHANGING, **columns)[0] for mapping in _mappings(family)
+        ]
         return _choose([_block([row[quantity] for quantity in QUANTITIES], clock) for row in found], clock)
 
     def _reciprocal(self, scale_bits: int, clock: Clock) -> BlockCost:
         """Rows as they are, and the power law through its neighbours between them."""
         options = []
-        for mapping in MAPPINGS:
+        for mapping in _mappings("ppu_reciprocal"):
             rows = {
                 int(row["activation_scale_bits"]): row
                 for row in self._datapath.find(mapping + "ppu_reciprocal", CHANGING)
             }
+            if not min(rows) <= scale_bits <= max(rows):
+                continue
             low = max(bits for bits in rows if bits <= scale_bits)
             high = min(bits for bits in rows if bits >= scale_bits)
             values = [
@@ -151,6 +164,25 @@ class PpuStages:
             ]
             options.append(_block(values, clock))
         return _choose(options, clock)
+
+
+def _mappings(family: str) -> tuple[str, ...]:
+    return MAPPINGS if family in FAST_FAMILIES else MAPPINGS[:2]
+
+
+def _between_rows(
+    points: Sequence[tuple[float, ...]], values: Sequence[float]
+) -> dict[tuple[float, ...], float]:
+    """Values of the rows, and of first sizes between those of two rows by the power law through them: delays
+    of netlists do not grow evenly, and whether a clock is met is a matter of percents."""
+    found = dict(zip(points, values, strict=True))
+    ordered = sorted(found, key=lambda point: (point[1:], point[0]))
+    for low, high in itertools.pairwise(ordered):
+        if low[1:] == high[1:]:
+            for size in range(int(low[0]) + 1, int(high[0])):
+                value = power_between(found[low], found[high], low[0], high[0], size)
+                found[size, *low[1:]] = value
+    return found
 
 
 def _block(values: Sequence[float], clock: Clock) -> BlockCost:

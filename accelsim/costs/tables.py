@@ -167,7 +167,9 @@ class Datapath:
     """The synthesis rows, found by family, stimulus and parameters."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        self._rows = rows
+        self._rows: dict[tuple[str, str], list[Row]] = {}
+        for row in rows:
+            self._rows.setdefault((row.text["family"], row.text["stimulus"]), []).append(row)
         nodes = {(row["node_nm"], row["vdd_v"]) for row in rows}
         if len(nodes) != 1:
             raise AccelsimError(
@@ -177,7 +179,7 @@ class Datapath:
 
     def find(self, family: str, stimulus: str, **parameters: float | str) -> list[Row]:
         """Rows of a family under a stimulus whose named columns have these values; never empty."""
-        found = [row for row in self._rows if self._matches(row, family, stimulus, parameters)]
+        found = [row for row in self._rows.get((family, stimulus), ()) if self._matches(row, parameters)]
         if not found:
             wanted = "".join(f" {name}={value}" for name, value in parameters.items())
             raise AccelsimError(
@@ -187,9 +189,7 @@ class Datapath:
         return found
 
     @staticmethod
-    def _matches(row: Row, family: str, stimulus: str, parameters: dict[str, float | str]) -> bool:
-        if row.text["family"] != family or row.text["stimulus"] != stimulus:
-            return False
+    def _matches(row: Row, parameters: dict[str, float | str]) -> bool:
         return all(
             row.text.get(name) == value if isinstance(value, str) else row.numbers.get(name) == value
             for name, value in parameters.items()

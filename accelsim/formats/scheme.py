@@ -180,6 +180,17 @@ class Scheme:
         return self.weight.block
 
     @property
+    def is_integer(self) -> bool:
+        """True where codes and scales of both sides are plain integers (VS-Quant); else a block format."""
+        return self.weight.is_integer and self.activation.is_integer
+
+    @property
+    def is_aligned(self) -> bool:
+        """True where the scales of both sides are numbers with an exponent (OCP MX, NVFP4): a lane aligns
+        what it adds to its accumulator."""
+        return all(own.scale.kind in ("e8m0", "e4m3") for own in (self.weight, self.activation))
+
+    @property
     def has_scales(self) -> bool:
         """True when either side carries a per-vector scale, so that the multiply stage exists."""
         return bool(self.weight.scale.bits or self.activation.scale.bits)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.compute.lanes import accumulate_layer, post_process
+from accelsim.compute.operands import psum_shift
 from accelsim.errors import AccelsimError
 from accelsim.formats.operand import Operand
 from accelsim.machine.arch import Arch
@@ -94,7 +95,7 @@ class HardwareLayer:
     def accumulate(self, layer: QuantizedLayer) -> tuple[NDArray[np.int64], int]:
         """(psums int64[pixels, K], accumulations that overflowed). Raises AccelsimError for the first with
         `overflow: error`."""
-        psums, overflows = accumulate_layer(self.arch, layer)
+        psums, overflows = accumulate_layer(self.arch, layer.in_vectors(self.arch.vector_size))
         count = int(np.count_nonzero(overflows)) and int(overflows.sum())
         if count and self.arch.overflow == "error":
             raise AccelsimError(f"layer {layer.name}: {count} accumulations overflow (overflow: error)")
@@ -106,7 +107,7 @@ class HardwareLayer:
         if self.fake_quantization:
             return dequantized_product(layer), 0
         psums, overflows = self.accumulate(layer)
-        return dequantize_output(psums, layer, self.arch.product_shift), overflows
+        return dequantize_output(psums, layer, psum_shift(self.arch, layer)), overflows
 
     def written(
         self, layer: QuantizedLayer, psums: NDArray[np.int64], output: TensorFormat

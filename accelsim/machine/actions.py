@@ -61,8 +61,9 @@ WEIGHT_REGISTER_WRITE = _row(
     "weight_register.write", "words", "block", "weight_register.write", "weight_zero_detect.op"
 )
 INPUT_REGISTER_WRITE = _row(
-    "input_register.write", "words", "issue", "input_register.write", "input_zero_detect.op"
-)
+    "input_register.write", "words", "issue",
+    "input_register.write", "input_zero_detect.op", "operand_wires.word",
+)  # fmt: skip
 OPERAND_REGISTER_WRITE = _row("operand_register.write", "steps of a lane", "values")
 WEIGHT_COLLECTOR_READ = _row("weight_collector.read", "words", "block")
 WEIGHT_COLLECTOR_WRITE = _row("weight_collector.write", "words", "block")

@@ -1,26 +1,31 @@
-"""Arch files: the machine's parameters (docs/machine.md)."""
+"""A machine's parameters (docs/machine.md)."""
 
 from __future__ import annotations
 
 import math
-from importlib import resources
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from accelsim.arguments import expect, texts_of
 from accelsim.errors import AccelsimError
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme, parse_residual
-from accelsim.machine.accumulator import MAX_ACCUMULATOR_BITS, POLICIES, is_known, width_of_sums
+from accelsim.machine.accumulator import (
+    ALIGNED_BITS,
+    MAX_ACCUMULATOR_BITS,
+    POLICIES,
+    SIZED_BY_WORKLOAD,
+    is_known,
+    width_of_sums,
+)
 from accelsim.machine.dataflows import DataflowName
-from accelsim.machine.plain_yaml import load_yaml
+from accelsim.machine.modes import MAX_VECTOR_SIZE, mode_of, modes_of
+from accelsim.machine.plain_yaml import shown_value
 
 # What a lane holds still where its scale product is 0 (docs/counts.md, Gating); kernels and RTL go by number.
 Gating = Literal["none", "multiply", "dot"]
-_MAX_FILE_BYTES = 1 << 18
-_MAX_NAME = 200
+# Registers in what a lane computes with have netlists of so many stages.
+MOST_DOT_STAGES, MOST_SCALE_STAGES = 4, 3
 
 
 class _Strict(BaseModel):
@@ -54,7 +59,8 @@ class Arch(_Strict):
     """One machine, in the names of the arch file: depths in words, ports in bits, times in cycles."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.+() -]{1,64}$")
-    vector_size: int = Field(ge=1, le=128)
+    modes: tuple[str, ...] = Field((), max_length=16, strict=False)
+    vector_size: int = Field(ge=1, le=MAX_VECTOR_SIZE)
     lanes: int = Field(ge=1, le=256)
     pes: int = Field(ge=1, le=1024)
     weight_buffer_words: int = Field(ge=2, le=1 << 20)
@@ -67,12 +73,15 @@ class Arch(_Strict):
     accumulator_bits: int | str = "auto"
     product_shift: int = Field(0, ge=0, le=32)
     overflow: Literal["saturate", "wrap", "error"] = "saturate"
+    alignment_rounding: Literal["nearest", "floor"] = "nearest"
     activation_sign: Literal["both", "signed", "unsigned"] = "both"
     gate_on_scale_product: Gating = "none"
+    operand_wires: bool = False
     accumulate_latency: int = Field(2, ge=1, le=4)
     local_accumulate_latency: int = Field(1, ge=1, le=4)
-    dot_stages: int = Field(1, ge=1, le=4)
-    scale_stages: int = Field(1, ge=1, le=3)
+    dot_stages: int = Field(1, ge=1, le=MOST_DOT_STAGES)
+    scale_stages: int = Field(1, ge=1, le=MOST_SCALE_STAGES)
+    lane_stages: Literal["given", "fewest"] = "given"
     ppu_lanes: int | None = Field(None, ge=1)
     ppu_stages: Literal["coarse", "fine"] = "coarse"
     ppu_latency_cycles: PpuLatency
@@ -115,10 +124,6 @@ class Arch(_Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if max(self.vector_size, self.lanes) % min(self.vector_size, self.lanes):
-            raise ValueError(
-                f"vector_size {self.vector_size} and lanes {self.lanes}: expected one to divide the other"
-            )
         for name in ("weight_buffer_words", "input_buffer_words", "accumulation_buffer_words"):
             if getattr(self, name) % 2:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected an even number (two halves)")
@@ -127,11 +132,8 @@ class Arch(_Strict):
                 f"ppu_lanes is {self.ppu_lanes}, expected a divisor of lanes = {self.lanes}: the PPU "
                 "takes an entry of the collector in equal slices"
             )
-        if max(self.vector_size, self.ppu_width) % min(self.vector_size, self.ppu_width):
-            raise ValueError(
-                f"ppu_lanes is {self.ppu_lanes}, expected to divide vector_size = {self.vector_size} or be a "
-                "multiple of it: a vector takes whole slices"
-            )
+        for size in dict.fromkeys([self.vector_size, *(mode.block or 0 for mode in self.served)]):
+            self._check_vector_size(size)
         if self.out_fifo_words < self.accumulation_collector_depth:
             raise ValueError(
                 f"out_fifo_words is {self.out_fifo_words}, expected at least accumulation_collector_depth "
@@ -152,7 +154,7 @@ class Arch(_Strict):
         bits = self.accumulator_bits
         if not is_known(bits):
             raise ValueError(
-                f"accumulator_bits is {_shown(bits)}, expected {', '.join(POLICIES)} or 2 to "
+                f"accumulator_bits is {shown_value(bits)}, expected {', '.join(POLICIES)} or 2 to "
                 f"{MAX_ACCUMULATOR_BITS}"
             )
         if self.gate_on_scale_product != "none" and (
@@ -163,14 +165,49 @@ class Arch(_Strict):
                 f"accumulate_latency 2: expected those, not [{', '.join(self.dataflows)}] and "
                 f"{self.accumulate_latency}, or none"
             )
+        if self.modes and self.gate_on_scale_product == "dot":
+            raise ValueError("gate_on_scale_product is dot, expected none or multiply on a machine of modes")
+        if self.modes and bits in SIZED_BY_WORKLOAD:
+            raise ValueError(
+                f"accumulator_bits is {bits}, expected auto or a number where modes share accumulators"
+            )
         if self.dram_bits < 1:
             raise ValueError("dram_bits_per_cycle * dram_efficiency is below 1 bit per cycle")
+        for mode in self.served:
+            if mode.is_aligned:  # modes are a matter of prices
+                raise ValueError(f"modes: {mode} has no prices, expected integers W/A/ws/as")
+            try:
+                self.in_mode(mode).check_scheme(mode)
+            except AccelsimError as error:
+                raise ValueError(f"modes: {error}") from None
         return self
 
+    def _check_vector_size(self, size: int) -> None:
+        """Of the machine or one of its modes. Raises ValueError."""
+        if max(size, self.lanes) % min(size, self.lanes):
+            raise ValueError(f"vector_size {size} and lanes {self.lanes}: expected one to divide the other")
+        if max(size, self.ppu_width) % min(size, self.ppu_width):
+            raise ValueError(
+                f"ppu_lanes is {self.ppu_lanes}, expected to divide vector_size = {size} or be a "
+                "multiple of it: a vector takes whole slices"
+            )
+
     @property
-    def unit_channels(self) -> int:
-        """KU: output channels of a unit."""
-        return max(self.vector_size, self.lanes)
+    def served(self) -> tuple[Scheme, ...]:
+        """`modes` as schemes with their vector sizes; none: a machine made for the scheme that it runs."""
+        return modes_of(self.modes, self.vector_size)
+
+    def in_mode(self, scheme: Scheme) -> Arch:
+        """The machine as it runs a scheme: with the vector size of that mode; one without modes as it is.
+        Raises AccelsimError for a scheme that is not among the modes."""
+        if not self.modes:
+            return self
+        size = mode_of(scheme, self.served, self.name).block
+        return self.model_copy(update={"vector_size": size, "modes": tuple(map(str, self.served))})
+
+    def unit_channels(self, written_block: int) -> int:
+        """KU: output channels of a unit. written_block: outputs that share a scale, 0 without scales."""
+        return max(self.vector_size, self.lanes, written_block)
 
     @property
     def ppu_width(self) -> int:
@@ -182,10 +219,9 @@ class Arch(_Strict):
         """Slices of an entry of L psums."""
         return self.lanes // self.ppu_width
 
-    @property
-    def ppu_vector_slices(self) -> int:
-        """Slices over which the outputs of one vector are spread within one entry."""
-        return max(1, min(self.vector_size, self.lanes) // self.ppu_width)
+    def ppu_vector_slices(self, written_block: int) -> int:
+        """Slices over which the outputs of one block are spread within one entry."""
+        return max(1, min(written_block, self.lanes) // self.ppu_width)
 
     @property
     def dram_bits(self) -> int:
@@ -240,8 +276,9 @@ class Arch(_Strict):
         return self.gate_on_scale_product
 
     def accumulator_width(self, scheme: Scheme) -> int:
-        """accumulator_bits, or for `auto` the width that holds LONGEST_REDUCTION worst-case products. Raises
-        AccelsimError when that is more than MAX_ACCUMULATOR_BITS, and for SIZED_BY_WORKLOAD.
+        """accumulator_bits, or for `auto` the width that holds LONGEST_REDUCTION worst-case products, of all
+        modes where the machine has some. Raises AccelsimError when that is more than MAX_ACCUMULATOR_BITS,
+        and for SIZED_BY_WORKLOAD.
         """
         if isinstance(self.accumulator_bits, int):
             return self.accumulator_bits
@@ -250,7 +287,10 @@ class Arch(_Strict):
                 f"arch {self.name}: accumulator_bits is {self.accumulator_bits}, which only a workload's "
                 "values tell: expected auto or a number here"
             )
-        width = width_of_sums(scheme, self.activation_sign, self.product_shift)
+        sums = (
+            width_of_sums(own, self.activation_sign, self.product_shift) for own in self.served or (scheme,)
+        )
+        width = max(sums)
         if width > MAX_ACCUMULATOR_BITS:
             raise AccelsimError(
                 f"arch {self.name}, scheme {scheme}: accumulator_bits auto gives {width}, "
@@ -261,121 +301,70 @@ class Arch(_Strict):
     def check_scheme(self, scheme: Scheme) -> None:
         """Refuse a scheme that the machine cannot execute. Raises AccelsimError.
 
-        Lanes multiply integers in words of vector_size; staged outputs have to pass the out FIFO.
+        Lanes take whole blocks or whole parts of them; staged outputs have to pass the out FIFO.
         """
         where = f"arch {self.name}, scheme {scheme}"
+        if self.modes and (size := mode_of(scheme, self.served, self.name).block) != self.vector_size:
+            raise AccelsimError(
+                f"{where}: this mode has vectors of {size}, expected {self.vector_size} as those beside it"
+            )
+        if scheme.is_aligned:
+            self._check_aligned(where, scheme)
         for side, operand in (("weights", scheme.weight), ("activations", scheme.activation)):
-            if not operand.is_integer:
+            if not operand.is_integer and not scheme.is_aligned:
                 raise AccelsimError(
                     f"{where}: {side} are {operand.element} with {operand.scale} scales, which is quantized "
-                    "and stored but not executed; expected integers W/A/ws/as"
+                    "and stored but not executed; expected integers W/A/ws/as or a block format"
                 )
-        if scheme.block not in (None, self.vector_size):
+        block = scheme.block or self.vector_size
+        for name, size in (
+            ("vector_size", self.vector_size),
+            ("lanes", self.lanes),
+            ("ppu_lanes", self.ppu_width),
+        ):
+            if max(block, size) % min(block, size):
+                raise AccelsimError(
+                    f"{where}: block is {block}, expected to divide {name} = {size} or be a multiple of it"
+                )
+        if (
+            block != self.vector_size
+            and self.residual_operand is not None
+            and self.residual_operand.scale.bits
+        ):
             raise AccelsimError(
-                f"{where}: block is {scheme.block}, expected the machine's vector_size = {self.vector_size}"
+                f"{where}: residual is {self.residual}, expected A/- where block is not vector_size"
             )
-        if scheme.activation.scale.bits and self.vector_size > self.lanes:
-            need = self.accumulation_collector_depth * self.vector_size // self.lanes
+        if block < self.vector_size and scheme.scale_product_bits:
+            raise AccelsimError(
+                f"{where}: rounds the scale product, expected none where several blocks of {block} share a "
+                f"step of vector_size = {self.vector_size}"
+            )
+        if scheme.activation.scale.bits and block > self.lanes:
+            need = self.accumulation_collector_depth * block // self.lanes
             if self.out_fifo_words < need:
                 raise AccelsimError(
                     f"{where}: out_fifo_words is {self.out_fifo_words}, expected "
-                    f"at least {need} (d-tile of {self.accumulation_collector_depth} x vector_size / lanes)"
+                    f"at least {need} (d-tile of {self.accumulation_collector_depth} x {block} / lanes)"
                 )
 
-
-def presets() -> list[str]:
-    """Names of the machines that come with the package."""
-    files = resources.files("accelsim.machine.presets").iterdir()
-    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
-
-
-def load_arch(name: str | Path, overrides: list[str] | None = None) -> Arch:
-    """A preset by name or an arch file by path, with `KEY=VALUE` overrides (nested: `mapping.order=PK`).
-
-    An arch file may start from another with `base: <preset>` and give only what differs.
-    Raises AccelsimError naming the file, the key and what was expected.
-    """
-    expect(name, (str, Path), "arch", "the name of a preset, or a path")
-    where = f"arch {str(name)[:_MAX_NAME]}"
-    data = _read(name, where, depth=0)
-    for item in texts_of(overrides or [], "overrides", "KEY=VALUE"):
-        _override(data, item)
-    try:
-        return Arch.model_validate(data)
-    except ValidationError as error:
-        raise AccelsimError(f"{where}: {_first_problem(error)}") from None
-
-
-def _read(name: str | Path, where: str, depth: int) -> dict[str, Any]:
-    if depth > 8:
-        raise AccelsimError(f"{where}: 'base' refers back to itself")
-    if str(name) in presets():
-        path = None
-        text = (resources.files("accelsim.machine.presets") / f"{name}.yaml").read_text("utf-8")
-    else:
-        path = Path(name)
-        text = _file_text(path, where)
-    data = load_yaml(text, where)
-    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-        raise AccelsimError(f"{where}: expected a mapping of parameter names to values")
-    base = data.pop("base", None)
-    if base is not None:
-        if not isinstance(base, str) or len(base) > _MAX_NAME:
-            raise AccelsimError(f"{where}: base is {_shown(base)}, expected the name of a preset or file")
-        # A base file is looked for beside the file that names it.
-        beside = path.parent / base if path is not None else Path(base)
-        found = base if base in presets() or not beside.is_file() else beside
-        merged = _read(found, f"{where}, base {base}", depth + 1)
-        data.setdefault("name", path.stem if path is not None else str(name))
-        data = merged | data
-    return data
-
-
-def _file_text(path: Path, where: str) -> str:
-    try:
-        size = path.stat().st_size if "\0" not in str(path) and path.is_file() else None
-        if size is not None and size <= _MAX_FILE_BYTES:
-            return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise AccelsimError(f"{where}: cannot be read as UTF-8 text: {reason}") from None
-    if size is None:
-        raise AccelsimError(f"{where}: no such file or preset; presets are {', '.join(presets())}")
-    raise AccelsimError(f"{where}: {size} bytes, expected at most {_MAX_FILE_BYTES}")
-
-
-def _override(data: dict[str, Any], item: str) -> None:
-    where = f"--set {item[:80]}"
-    key, equals, text = item.partition("=")
-    if not equals or not key.strip() or not text.strip():
-        raise AccelsimError(f"{where}: expected KEY=VALUE")
-    value = load_yaml(text, where)
-    *parents, leaf = key.strip().split(".")
-    for parent in parents:
-        nested = data.get(parent) or {}
-        if not isinstance(nested, dict):
-            raise AccelsimError(f"{where}: {parent} has no keys of its own")
-        data[parent] = dict(nested)
-        data = data[parent]
-    data[leaf] = value
-
-
-def _shown(value: object) -> str:
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # an integer of thousands of digits
-        text = "a value too long to print"
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"] if part not in ("int", "str"))
-    if problem["type"] == "extra_forbidden":
-        nested: dict[str, type[BaseModel]] = {"mapping": MappingPins, "ppu_latency_cycles": PpuLatency}
-        owner: type[BaseModel] = nested.get(where.partition(".")[0], Arch)
-        return f"unknown key '{where[:60]}'; known keys are {', '.join(owner.model_fields)}"
-    if problem["type"] == "missing":
-        return f"key '{where}' is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{where} = {_shown(problem['input'])}: {message}" if where else message
+    def _check_aligned(self, where: str, scheme: Scheme) -> None:
+        """What a block format cannot be executed with."""
+        for name, own, expected in (
+            ("product_shift", self.product_shift, 0),
+            ("gate_on_scale_product", self.gate_on_scale_product, "none"),
+            ("residual", self.residual, None),
+        ):
+            if own != expected:
+                shown = "null" if expected is None else expected
+                raise AccelsimError(f"{where}: {name} is {own}, expected {shown} with a block format")
+        if self.overflow == "wrap":
+            raise AccelsimError(f"{where}: overflow is wrap, expected saturate or error with a block format")
+        bits = self.accumulator_bits
+        least, most = ALIGNED_BITS
+        if bits != "auto" and not (isinstance(bits, int) and least <= bits <= most):
+            raise AccelsimError(
+                f"{where}: accumulator_bits is {bits}, expected auto or {least} to {most} with a block format"
+            )
+        for operand in (scheme.weight, scheme.activation):
+            if operand.qmax >= 1 << 20:
+                raise AccelsimError(f"{where}: one product of {operand.element} takes 64 bits; not executed")

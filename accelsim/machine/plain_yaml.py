@@ -52,3 +52,12 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
+
+
+def shown_value(value: object) -> str:
+    """At most 60 characters of what a file holds."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits
+        text = "a value too long to print"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -29,9 +29,12 @@ def passes(arch: Arch, dataflow: DataflowName) -> Passes:
     )
 
 
-def is_staged(arch: Arch, output_scale_bits: int) -> bool:
-    """Per-vector output scales and V > L: lane groups are gathered in the PPU before the scale is known."""
-    return output_scale_bits > 0 and arch.vector_size > arch.lanes
+def is_staged(arch: Arch, written_block: int) -> bool:
+    """More outputs share a scale than there are lanes: the PPU gathers lane groups before it is known.
+
+    written_block: outputs that share a scale, here and below; 0 without scales.
+    """
+    return written_block > arch.lanes
 
 
 def psum_store_pixels(arch: Arch, dataflow: DataflowName) -> int:
@@ -41,10 +44,10 @@ def psum_store_pixels(arch: Arch, dataflow: DataflowName) -> int:
     return arch.accumulation_buffer_words // 2
 
 
-def tile_pixels(arch: Arch, dataflow: DataflowName, output_scale_bits: int) -> int:
+def tile_pixels(arch: Arch, dataflow: DataflowName, written_block: int) -> int:
     """Dt: most pixels of a d-tile. Staging has room for D."""
     pixels = psum_store_pixels(arch, dataflow)
-    return min(pixels, arch.accumulation_collector_depth) if is_staged(arch, output_scale_bits) else pixels
+    return min(pixels, arch.accumulation_collector_depth) if is_staged(arch, written_block) else pixels
 
 
 def write_latency(arch: Arch, scheme: Scheme) -> int:
@@ -52,19 +55,18 @@ def write_latency(arch: Arch, scheme: Scheme) -> int:
     return 2 + arch.dot_stages + (arch.scale_stages if scheme.has_scales else 0)
 
 
-def ppu_stages(arch: Arch, output_scale_bits: int) -> int:
+def ppu_stages(arch: Arch, written_block: int) -> int:
     """Registers of the PPU from a collector read to the out FIFO, the FIFO's included."""
     latency = arch.ppu_latency_cycles
-    return latency.per_vector if output_scale_bits else latency.static
+    return latency.per_vector if written_block else latency.static
 
 
-def ppu_latency(arch: Arch, output_scale_bits: int) -> int:
+def ppu_latency(arch: Arch, written_block: int) -> int:
     """Cycles from the end of a drain to its output tile being whole in the out FIFO.
 
     Values of a vector that comes in several slices wait until its last slice has come.
     """
-    waiting = arch.ppu_vector_slices - 1 if output_scale_bits else 0
-    return ppu_stages(arch, output_scale_bits) + waiting
+    return ppu_stages(arch, written_block) + arch.ppu_vector_slices(written_block) - 1
 
 
 def grid_side(pes: int) -> int:

@@ -129,7 +129,7 @@ def _fixed_parts(arch: Arch, layer: LayerSpec) -> dict[str, int]:
     _, input_banks, output_banks = arch.bank_groups
     sent = _input_bits_seen(layer)
     if layer.packed_im2col:
-        sent = geometry.pixels * geometry.groups * layer.G * layer.input_operand.word_bits
+        sent = geometry.pixels * geometry.groups * layer.run_bits(layer.input_operand, layer.G)
     streaming = global_pe_load(arch, layer).streaming_elements
     return {
         "compute": -(-geometry.pixels * lane_groups * layer.G // arch.pes),
@@ -144,7 +144,8 @@ def _flows(arch: Arch, layer: LayerSpec, residency: Residency) -> dict[str, _Flo
     stream the first tile may be in its PEs."""
     weights = weight_bits(layer)
     early = 0 if layer.weight_is_activation else weights
-    in_pes = arch.pes * arch.lanes * (arch.weight_buffer_words // 2) * layer.weight_operand.word_bits
+    words = arch.pes * arch.lanes * (arch.weight_buffer_words // 2)
+    in_pes = layer.run_bits(layer.weight_operand, words - words % layer.words_per_block)
     from_dram = residency.weights != "gb"
     dram = from_dram * weights + sum(residency.written_bits) + sum(residency.spilled_bits)
     if residency.input != "gb":

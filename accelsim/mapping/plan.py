@@ -50,13 +50,18 @@ def check_mapping(arch: Arch, layer: LayerSpec, mapping: LayerMapping) -> None:
         raise AccelsimError(
             f"{where} dataflow is {mapping.dataflow}, expected one of {', '.join(arch.dataflows)}"
         )
-    staged = timing.is_staged(arch, layer.written_scale_bits)
-    formats, groups = len(layer.written_operands), arch.vector_size // arch.lanes if staged else 1
+    staged = timing.is_staged(arch, layer.written_block)
+    formats, groups = len(layer.written_operands), layer.written_block // arch.lanes if staged else 1
     entries = arch.accumulation_collector_depth * formats * groups
     if arch.out_fifo_words < entries:
         raise AccelsimError(
             f"layer {layer.name}: out_fifo_words is {arch.out_fifo_words}, expected at least {entries}: "
             f"d-tiles of {arch.accumulation_collector_depth}, x {groups} lane groups x {formats} formats"
+        )
+    if not mapping.units_per_tile and mapping.chunk_vectors % layer.words_per_block:
+        raise AccelsimError(
+            f"{where} chunk_vectors is {mapping.chunk_vectors}, expected a multiple of the "
+            f"{layer.words_per_block} vectors of a block"
         )
     if mapping.chunk_inputs and mapping.units_per_tile:
         raise AccelsimError(f"{where} chunk_inputs needs chunked weights, units_per_tile = 0")

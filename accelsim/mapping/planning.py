@@ -23,7 +23,7 @@ class PlanRequest:
     arch: Arch
     layers: tuple[LayerSpec, ...]
     wiring: Wiring
-    prices_pj: Dict[str, float]
+    prices_pj: Dict[str, float] | None
 
 
 @dataclass(frozen=True)

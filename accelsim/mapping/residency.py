@@ -66,7 +66,7 @@ def input_bits(layer: LayerSpec) -> int:
     positions = geometry.N * geometry.H * geometry.W
     if layer.packed_im2col:
         return positions * geometry.C * operand.bits
-    return positions * geometry.groups * layer.words_per_position * operand.word_bits
+    return positions * geometry.groups * layer.run_bits(operand, layer.words_per_position)
 
 
 def output_bits(layer: LayerSpec) -> int:
@@ -77,7 +77,7 @@ def output_bits(layer: LayerSpec) -> int:
 
 
 def weight_bits(layer: LayerSpec) -> int:
-    return layer.geometry.K * layer.G * layer.weight_operand.word_bits
+    return layer.geometry.K * layer.run_bits(layer.weight_operand, layer.G)
 
 
 def most_share_bits(stored_bits: int, count: int, outputs: int) -> int:
@@ -94,10 +94,11 @@ def output_staging_bits(
     """
     depth = arch.accumulation_collector_depth
     pixels = depth if tile_pixels is None else min(depth, tile_pixels)
-    slot = pixels * sum(operand.bits_of(arch.unit_channels) for operand in layer.written_operands)
+    channels = arch.unit_channels(layer.written_block)
+    slot = pixels * sum(operand.bits_of(channels) for operand in layer.written_operands)
     if residency is not None:
         outputs = layer.geometry.pixels * layer.geometry.K
-        count = min(outputs, pixels * arch.unit_channels)
+        count = min(outputs, pixels * channels)
         slot += sum(most_share_bits(stored, count, outputs) for stored in residency.beside_bits)
     return arch.output_staging_tiles * arch.pes * slot
 
@@ -223,13 +224,13 @@ class _Sizes:
             return StepNeeds(operands=operands, made=made)
         g = layer.geometry
         outputs = g.pixels * g.K
-        tile = min(outputs, self.arch.accumulation_collector_depth * self.arch.unit_channels)
-        slots = self.arch.output_staging_tiles * self.arch.pes
-        word_bits = layer.weight_operand.word_bits
-        held = max(
-            self.arch.weight_region_bits,
-            self.arch.pes * self.arch.lanes * self.arch.weight_buffer_words * word_bits,
+        tile = min(
+            outputs, self.arch.accumulation_collector_depth * self.arch.unit_channels(layer.written_block)
         )
+        slots = self.arch.output_staging_tiles * self.arch.pes
+        words = self.arch.pes * self.arch.lanes * self.arch.weight_buffer_words
+        words -= words % layer.words_per_block
+        held = max(self.arch.weight_region_bits, layer.run_bits(layer.weight_operand, words))
         return StepNeeds(
             input=next(i for i, own in enumerate(tensors) if number in own.input_of),
             input_bits=input_bits(layer),

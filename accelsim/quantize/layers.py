@@ -120,8 +120,10 @@ def quantize_layer(
     options: QuantizeOptions | None = None,
     *,
     output_gamma: float | None = None,
+    output_range: float | None = None,
 ) -> QuantizedLayer:
-    """Hardware words of one layer. output_gamma: None calibrates it on the layer's float output.
+    """Hardware words of one layer. output_gamma: None calibrates it on the layer's float output, and with it
+    output_range, the largest magnitude before the activation, with and without bias.
 
     Raises AccelsimError, naming layer and tensor, for values or shapes that do not fit, and for an output
     format that leaves the PPU no fraction bits.
@@ -142,7 +144,10 @@ def quantize_layer(
             f"{output.operand.scale.bits}-bit scales "
             f"leaves the PPU {output.fraction_bits} fraction bits, expected at least 0"
         )
-    if output_gamma is None:
+    if scheme.is_aligned and output_range is None:
+        gamma, output_range = _calibrated_output(layer, output)
+        output_gamma = output_gamma or gamma
+    elif output_gamma is None:
         output_gamma = calibrated_output_gamma(layer, output, vector_size, options)
     weight, activation = scheme.weight, scheme.activation.of_sign(layer.input_signed)
     weight_words, weight_scales, weight_gamma = _quantize_weight(
@@ -154,6 +159,11 @@ def quantize_layer(
     spec = LayerSpec(
         layer=layer.layer, scheme=scheme, vector_size=vector_size, fold=options.fold, output=output
     )
+    sum_exponent = None
+    if scheme.is_aligned:
+        assert output_range is not None
+        # frexp: x = f * 2^e with 1/2 <= f < 1, so that x < 2^e.
+        sum_exponent = int(np.frexp(output_range / (float(weight_gamma.max()) * input_gamma))[1])
     return QuantizedLayer(
         spec=spec,
         weight_words=weight_words,
@@ -164,6 +174,7 @@ def quantize_layer(
         input_gamma=input_gamma,
         output_gamma=output_gamma,
         bias=layer.bias,
+        sum_exponent=sum_exponent,
         provenance={"options": asdict(options)},
     )
 
@@ -288,12 +299,7 @@ def calibrated_output_gamma(
     operand = output.operand
     if operand.scale.gamma == "none":
         return 1.0
-    inputs, weight = layer.input, layer.weight
-    if layer.calibration_input is not None:
-        if not layer.weight_is_activation:
-            inputs = layer.calibration_input
-        elif layer.calibration_weight is not None:
-            inputs, weight = layer.calibration_input, layer.calibration_weight
+    inputs, weight = _calibration_operands(layer)
     groups = inputs.shape[1] // weight.shape[1]
     chunks = (apply_activation(y, layer.activation) for y in output_chunks(layer, inputs, weight))
     if not operand.is_integer:
@@ -303,6 +309,27 @@ def calibrated_output_gamma(
         vectors = (cut_vectors(y, vector_size).reshape(-1, vector_size) for y in by_group)
         return keep_24_bits(tensor_gamma(vectors, operand, options))
     return keep_24_bits(tensor_scale(chunks, operand, options))
+
+
+def _calibration_operands(layer: FloatLayer) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """(inputs, weight) that tell what outputs are like: the calibration operands where the layer has them."""
+    if layer.calibration_input is not None:
+        if not layer.weight_is_activation:
+            return layer.calibration_input, layer.weight
+        if layer.calibration_weight is not None:
+            return layer.calibration_input, layer.calibration_weight
+    return layer.input, layer.weight
+
+
+def _calibrated_output(layer: FloatLayer, output: OutputFormat) -> tuple[float, float]:
+    """(gamma of a block format's output, largest magnitude before the activation, with and without bias)."""
+    largest = outside = 0.0
+    for y in output_chunks(layer, *_calibration_operands(layer)):
+        outside = max(outside, float(np.abs(y).max()))
+        if layer.bias is not None and y.shape[1] == len(layer.bias):
+            outside = max(outside, float(np.abs(y - layer.bias).max()))
+        largest = max(largest, float(np.abs(apply_activation(y, layer.activation)).max()))
+    return keep_24_bits(block_gamma([np.array([largest])], output.operand)), outside
 
 
 def keep_24_bits(gamma: float) -> float:

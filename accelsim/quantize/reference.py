@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -91,25 +92,33 @@ def apply_activation(y: NDArray[np.float64], activation: str) -> NDArray[np.floa
 
 
 def dequantize_output(
-    psums: NDArray[np.int64], layer: QuantizedLayer, product_shift: int = 0
+    psums: NDArray[np.int64], layer: QuantizedLayer, psum_shift: int = 0
 ) -> NDArray[np.float64]:
-    """y = psum * 2^(sh+p) * gamma_w[k] * gamma_a + bias[k], before the activation (docs/numerics.md).
+    """y = psum * 2^(sh+psum_shift) * gamma_w[k] * gamma_a + bias[k], before the activation (numerics.md).
 
-    psums: int64[pixels, K] (or any leading shape); returns float64 of the same shape.
+    psums: int64[pixels, K] (or any leading shape); psum_shift: p, of block formats q; returns float64 of the
+    same shape.
     """
     factor = layer.weight_gamma * layer.input_gamma
-    factor = np.ldexp(factor, layer.scheme.scale_product_shift + product_shift)
+    factor = np.ldexp(factor, layer.scheme.scale_product_shift + psum_shift)
     y: NDArray[np.float64] = psums * factor
     return y if layer.bias is None else y + layer.bias.astype(np.float64)
 
 
 def operand_values(layer: QuantizedLayer) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """What the words of a layer are worth: (weights float64[K, G, V], inputs float64[words, V])."""
-    gamma, weight, inputs = layer.weight_gamma[:, None], layer.spec.weight_operand, layer.spec.input_operand
-    return (
-        dequantize_words(layer.weight_words, layer.weight_scales, gamma, weight),
-        dequantize_words(layer.input_words, layer.input_scales, layer.input_gamma, inputs),
-    )
+    gamma, weight, inputs = layer.weight_gamma, layer.spec.weight_operand, layer.spec.input_operand
+    found = []
+    for words, scales, own, operand in (
+        (layer.weight_words, layer.weight_scales, gamma[:, None, None], weight),
+        (layer.input_words, layer.input_scales, layer.input_gamma, inputs),
+    ):
+        blocks = layer.spec.blocks_per_word
+        by_block = words.reshape(*words.shape[:-1], blocks, -1)
+        if scales is not None:
+            scales = scales.reshape(by_block.shape[:-1])
+        found.append(dequantize_words(by_block, scales, own, operand).reshape(words.shape))
+    return found[0], found[1]
 
 
 def values_met(
@@ -145,7 +154,7 @@ def dequantized_product(layer: QuantizedLayer) -> NDArray[np.float64]:
 
 
 def ppu_constants(
-    layer: QuantizedLayer, product_shift: int = 0
+    layer: QuantizedLayer, psum_shift: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """(multiplier m, shift t, bias_q), int64[K] each, of the PPU (docs/numerics.md, PPU).
 
@@ -160,21 +169,25 @@ def ppu_constants(
             f"{output.operand.scale.bits}-bit scales leaves the PPU {fraction} fraction bits, expected "
             f"at least 0"
         )
-    shift = layer.scheme.scale_product_shift + product_shift + fraction
+    shift = layer.scheme.scale_product_shift + psum_shift + fraction
+    output_gamma = layer.output_gamma
+    if output.operand.scale.kind == "e8m0":
+        assert layer.sum_exponent is not None
+        output_gamma = math.ldexp(1.0, layer.sum_exponent)  # the PPU's grid; the format has no gamma
     with np.errstate(over="ignore"):
-        multiplier = np.ldexp(layer.weight_gamma * layer.input_gamma, shift) / layer.output_gamma
+        multiplier = np.ldexp(layer.weight_gamma * layer.input_gamma, shift) / output_gamma
     if not (multiplier < 2**15).all():
         k = int(np.argmax(~(multiplier < 2**15)))
         raise AccelsimError(
             f"layer {layer.name}: PPU multiplier of output channel {k} is {multiplier[k]:.6g}, expected less "
-            f"than 32768: the output gamma {layer.output_gamma:.6g} is too small for the operand scales"
+            f"than 32768: the output gamma {output_gamma:.6g} is too small for the operand scales"
         )
     # frexp: M = f * 2^e with 1/2 <= f < 1, so floor(log2 M) = e - 1, exactly.
     t = np.clip(16 - np.frexp(multiplier)[1].astype(np.int64), 1, 63)
     m = np.minimum(65535, np.rint(np.ldexp(multiplier, t))).astype(np.int64)
     bias = np.zeros(layer.geometry.K) if layer.bias is None else layer.bias.astype(np.float64)
     with np.errstate(over="ignore"):
-        bias_q = np.clip(np.rint(np.ldexp(bias, fraction) / layer.output_gamma), -PPU_LIMIT, PPU_LIMIT)
+        bias_q = np.clip(np.rint(np.ldexp(bias, fraction) / output_gamma), -PPU_LIMIT, PPU_LIMIT)
     return m, t, bias_q.astype(np.int64)
 
 

@@ -12,6 +12,7 @@ from accelsim.errors import AccelsimError
 from accelsim.system.whole import whole_folder, writing
 
 TABLES = ("layers", "components", "area", "stalls")
+UNPRICED_TABLES = ("layers", "stalls")  # of a run without prices
 BITS_TABLES = ("layers", "widths", "histograms", "codes")
 VALIDATION_TABLES = ("validate", "errors", "free_parameters", "tornado")
 _PLOTS = ("energy", "area", "cycles", "savings", "roofline", "stalls", "utilization")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
-from accelsim.machine.arch import Arch
-from accelsim.report.inventory import Part
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import MOST_DOT_STAGES, MOST_SCALE_STAGES, Arch
+from accelsim.report.inventory import Part, build_inventory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +55,7 @@ def frequencies(arch: Arch, inventory: Sequence[Part]) -> pd.DataFrame:
             "delay_ps": delay_ps,
             "highest_clock_ghz": _PS_PER_NS / delay_ps,
             "clock_ghz": arch.clock_ghz,
-            "meets": _meets(arch, delay_ps),
+            "meets": meets_clock(arch, delay_ps),
         }
         for name, delay_ps in delays
     ]
@@ -67,22 +70,48 @@ def highest_clock_ghz(inventory: Sequence[Part]) -> float:
     return _PS_PER_NS / max(delays.values())
 
 
-def too_fast(arch: Arch, inventory: Sequence[Part]) -> str | None:
-    """What is wrong with the arch's clock, None if every part meets it."""
-    slow = [
-        f"{name} {delay_ps:.0f} ps"
-        for name, delay_ps in stage_delays(inventory).items()
-        if not _meets(arch, delay_ps)
-    ]
+def check_clock(arch: Arch, scheme: Scheme, inventory: Sequence[Part], library: CostLibrary) -> None:
+    """Raise AccelsimError where a part of the machine takes longer than the arch's clock period: which, by
+    how much, the highest clock there is, and what would help."""
+    slow = {name: ps for name, ps in stage_delays(inventory).items() if not meets_clock(arch, ps)}
     if not slow:
-        return None
+        return
+    name = max(slow, key=lambda part: slow[part])
+    others = f", {len(slow) - 1} more miss it" if len(slow) > 1 else ""
     period_ps = _PS_PER_NS / arch.clock_ghz
-    return (
-        f"slower at {arch.node_nm:g} nm and {arch.voltage_v:g} V than the {period_ps:.0f} ps period: "
-        f"{', '.join(slow)}; "
-        f"the machine reaches {highest_clock_ghz(inventory):.3g} GHz"
+    highest_ghz = _reached_ghz(arch, scheme, inventory, library)
+    changes = [*_stages_for(arch, name), "a smaller node_nm", "a higher voltage_v"]
+    raise AccelsimError(
+        f"clock_ghz is {arch.clock_ghz:g}, which leaves {period_ps:.0f} ps, and {name} takes "
+        f"{slow[name]:.0f} ps{others}, at {scheme}, {arch.node_nm:g} nm and {arch.voltage_v:g} V; "
+        f"expected at most clock_ghz={highest_ghz:g}, or {' or '.join(changes)}"
     )
 
 
-def _meets(arch: Arch, delay_ps: float) -> bool:
+def _reached_ghz(arch: Arch, scheme: Scheme, inventory: Sequence[Part], library: CostLibrary) -> float:
+    """The highest clock, rounded down. Parts that share a cycle may be slower in turn at a lower one."""
+    offered = math.floor(highest_clock_ghz(inventory) * 1e3) / 1e3
+    while offered > 0:
+        there = build_inventory(arch.model_copy(update={"clock_ghz": offered}), scheme, library)
+        reached = highest_clock_ghz(there)
+        if reached >= offered:
+            return offered
+        offered = math.floor(reached * 1e3) / 1e3
+    return offered
+
+
+def _stages_for(arch: Arch, name: str) -> list[str]:
+    """What would cut a part into more stages, or choose quicker ones."""
+    if name in ("dot_product", "scale_product") and arch.dot_stages < MOST_DOT_STAGES:
+        return ["more dot_stages"]
+    if name == "scale_multiply" and arch.scale_stages < MOST_SCALE_STAGES:
+        return ["more scale_stages"]
+    if name.startswith("ppu") and arch.ppu_stages == "coarse":
+        return ["ppu_stages=fine"]
+    if name == "scale gate":
+        return ["another gate_on_scale_product"]
+    return []
+
+
+def meets_clock(arch: Arch, delay_ps: float) -> bool:
     return delay_ps <= _PS_PER_NS / arch.clock_ghz

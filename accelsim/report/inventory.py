@@ -8,14 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from accelsim.costs import CostLibrary
 from accelsim.costs.component import ClockSinks
+from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.actions import ACTIONS, charged_to
 from accelsim.machine.arch import Arch
 from accelsim.report.lane_parts import datapath_parts
-from accelsim.report.part import PPU_VALUE_BITS, Part, dot_bits, formats_written, sram_part, technology_of
+from accelsim.report.modes import Mode, modes_served, shared
+from accelsim.report.part import (
+    PPU_VALUE_BITS,
+    Part,
+    dot_bits,
+    formats_written,
+    sram_part,
+    technology_of,
+    words_of,
+)
 from accelsim.report.pe_parts import pe_parts
 
 __all__ = [
@@ -39,8 +50,10 @@ PART_NAMES = {
 
 
 def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
-    """Every part of the array, innermost scope first, with the library's own prices where it has any. Raises
-    AccelsimError where no price exists."""
+    """Every part of the array, innermost scope first, with the library's own prices where it has any. On a
+    machine of modes `scheme` is the one that runs. Raises AccelsimError where no price exists."""
+    check_priced(arch, scheme)
+    modes = modes_served(arch, scheme)
 
     def priced(parts: Iterable[Part]) -> list[Part]:
         return [replace(part, cost=library.own.applied(part.name, part.cost)) for part in parts]
@@ -48,14 +61,41 @@ def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Pa
     def with_tree(parts: list[Part], trees: int, inside: list[Part], roots: int = 0) -> list[Part]:
         return [*inside, *parts, *priced([_clock_tree(arch, library, parts, trees, inside, roots)])]
 
-    lanes = with_tree(priced(datapath_parts(arch, scheme, library)), arch.pes, [])
-    pe = with_tree(priced(pe_parts(arch, scheme, library)), arch.pes, lanes, 1)
-    array = priced(_array(arch, scheme, library, _area_um2(pe) / arch.pes))
+    own_lanes, own_pe = priced(datapath_parts(modes, library)), priced(pe_parts(modes, library))
+    if arch.operand_wires:
+        own_lanes += priced([_operand_wires(modes[0], library, [*own_lanes, *own_pe])])
+    lanes = with_tree(own_lanes, arch.pes, [])
+    pe = with_tree(own_pe, arch.pes, lanes, 1)
+    array = priced(_array(modes, library, _area_um2(pe) / arch.pes))
     return [*with_tree(array, 1, pe, arch.pes), *priced([_dram(arch, library)])]
+
+
+def check_priced(arch: Arch, scheme: Scheme) -> None:
+    """Refuse what the tables know no parts for. Raises AccelsimError."""
+    missing = None
+    if scheme.is_aligned:
+        missing = "what aligns products to an accumulator"
+    elif scheme.has_scales and (scheme.block or arch.vector_size) < arch.vector_size:
+        missing = f"{arch.vector_size // (scheme.block or 1)} scaled products a step"
+    if missing:
+        raise AccelsimError(
+            f"arch {arch.name}, scheme {scheme}: no price for {missing}; expected run or compare with "
+            "--no-prices (prices=False), which leave out energy and area"
+        )
 
 
 def _area_um2(parts: Iterable[Part]) -> float:
     return sum(part.instances * part.cost.area_um2 for part in parts)
+
+
+def _operand_wires(mode: Mode, library: CostLibrary, parts: Sequence[Part]) -> Part:
+    """To all lanes of a PE, each with its weight buffer beside it."""
+    arch = mode.arch
+    spanned = [part for part in parts if part.scope == "datapath" or part.name == "weight_buffer"]
+    word_bits = words_of(*mode)[1].word_bits
+    area_um2 = _area_um2(spanned) / arch.pes
+    cost = library.operand_wires(word_bits, arch.lanes, area_um2, arch.placement_utilization)
+    return Part("operand_wires", "datapath", arch.pes, cost, charged_to("operand_wires"))
 
 
 def _clock_tree(
@@ -88,21 +128,22 @@ def action_prices_pj(inventory: list[Part], clock_ghz: float = 1.0) -> dict[str,
     return prices
 
 
-def _array(arch: Arch, scheme: Scheme, library: CostLibrary, pe_area_um2: float) -> list[Part]:
+def _array(modes: Sequence[Mode], library: CostLibrary, pe_area_um2: float) -> list[Part]:
+    arch = modes[0].arch
     bank_words = max(1, arch.global_buffer_bits // arch.gb_banks // arch.gb_bank_bits)
     noc = library.noc(
         arch.pes, arch.pe_port_bits + (arch.psum_port_bits or 0), pe_area_um2, arch.placement_utilization
     )
     # One elementwise unit is priced as a PPU lane: the cost tables have nothing closer.
-    written = formats_written(arch, scheme)
-    output_bits = max(operand.bits for operand in written)
-    lane = library.ppu(arch.global_pe_elements_per_cycle, PPU_VALUE_BITS, output_bits)
+    written = [formats_written(*mode) for mode in modes]
+    formats, output_bits = max(map(len, written)), [(max(own.bits for own in each),) for each in written]
+    lane = shared(partial(library.ppu, arch.global_pe_elements_per_cycle, PPU_VALUE_BITS), output_bits)
     global_pe = replace(lane, evidence="assumption")
     return [
         Part("noc", "array", 1, noc, charged_to("noc")),
-        sram_part("global_buffer", "array", arch.gb_banks, bank_words, arch.gb_bank_bits, library),
+        sram_part("global_buffer", "array", arch.gb_banks, bank_words, [arch.gb_bank_bits], library),
         # It rounds to all formats at once.
-        Part("global_pe", "array", len(written), global_pe, charged_to("global_pe")),
+        Part("global_pe", "array", formats, global_pe, charged_to("global_pe")),
     ]
 
 

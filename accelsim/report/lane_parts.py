@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from accelsim.costs import ComponentCost, CostLibrary
 from accelsim.formats.operand import Operand
-from accelsim.formats.scheme import Scheme
 from accelsim.machine.actions import DOT_PRODUCT_OP_CHANGING, charged_to
 from accelsim.machine.arch import Arch, Gating
 from accelsim.machine.dataflows import DATAFLOWS
+from accelsim.report.modes import IDLE, Mode, separate, shared
 from accelsim.report.part import (
     Part,
     dot_bits,
@@ -23,106 +24,135 @@ from accelsim.report.part import (
 )
 
 
-def datapath_parts(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
+def datapath_parts(modes: Sequence[Mode], library: CostLibrary) -> list[Part]:
+    """Lanes that serve `modes`, of which the first runs."""
+    arch, scheme = modes[0]
     lanes = arch.lanes * arch.pes
-    weight, activation = words_of(arch, scheme)
-    dot = dot_bits(arch, scheme)
-    product_bits = dot + scheme.scale_bits
+    words = [words_of(*mode) for mode in modes]
     accumulator = arch.accumulator_width(scheme)
     gating = arch.gating(scheme)
     early = gating == "dot"  # the scale product is made a cycle before the dot product begins
-    pipeline_bits = dot + accumulator
-    if scheme.has_scales:
-        pipeline_bits += product_bits + scheme.scale_bits
-    if early:
-        pipeline_bits += arch.dot_stages * scheme.scale_bits  # and waits for it
-    # A weight vector's scale stays as long as the vector; without scales of activations so does the product.
-    held = not weights_change(arch)
-    held_scale_bits = scheme.scale_bits if held and not activation.scale.bits else 0
+    changing = weights_change(arch)
+    scaled = [mode for mode in modes if mode.scheme.has_scales]
+    clock: dict[str, Any] = {"period_ps": period_ps(arch)}
+
+    def product_bits(mode: Mode) -> int:
+        return dot_bits(*mode) + mode.scheme.scale_bits
+
     parts = [
         _staged(
             "dot_product",
             lanes,
-            _dot_product(arch, scheme, library),
-            charged_to("dot_product", but=() if weights_change(arch) else (DOT_PRODUCT_OP_CHANGING,)),
+            separate(partial(_dot_product, arch, library), [_dot_sizes(mode) for mode in modes]),
+            charged_to("dot_product", but=() if changing else (DOT_PRODUCT_OP_CHANGING,)),
         ),
         Part(
             "weight_zero_detect",
             "datapath",
             lanes,
-            library.zero_detect(weight.word_bits),
+            shared(library.zero_detect, [(weight.word_bits,) for weight, _ in words]),
             charged_to("weight_zero_detect"),
         ),
         Part(
             "input_zero_detect",
             "datapath",
             arch.pes,
-            library.zero_detect(activation.word_bits),
+            shared(library.zero_detect, [(activation.word_bits,) for _, activation in words]),
             charged_to("input_zero_detect"),
         ),
         Part(
             "accumulator",
             "datapath",
             lanes,
-            library.accumulator(
-                accumulator, max(2, product_bits - arch.product_shift), period_ps=period_ps(arch)
+            shared(
+                partial(library.accumulator, accumulator, **clock),
+                [(max(2, product_bits(mode) - arch.product_shift),) for mode in modes],
             ),
             charged_to("accumulator"),
         ),
-        register_part("weight_register", "datapath", lanes, weight.word_bits, library),
-        _operand_register(arch, activation, gating, library),
         register_part(
-            "pipeline_register", "datapath", lanes, pipeline_bits, library, held_bits=held_scale_bits
+            "weight_register", "datapath", lanes, [weight.word_bits for weight, _ in words], library
         ),
+        _operand_register(arch, [activation for _, activation in words], gating, library),
+        _pipeline_register(modes, accumulator, early, library),
     ]
-    if scheme.has_scales:
-        bits = weight.scale.bits, activation.scale.bits, scheme.scale_product_bits
+    if scaled:
+        # Where the mode that runs has no scales, neither does anything.
+        scales = [(own.weight.scale.bits, own.activation.scale.bits, own.scale_bits) for _, own in scaled]
         stages = 1 if early else arch.dot_stages
-        cost = library.scale_product(*bits, held=held, stages=stages, period_ps=period_ps(arch))
-        parts.insert(1, _staged("scale_product", lanes, cost, charged_to("scale_product")))
-        multiply = library.scale_multiply(
-            dot,
-            scheme.scale_bits,
-            held=bool(held_scale_bits),
-            stages=arch.scale_stages,
-            period_ps=period_ps(arch),
-        )
-        parts.insert(2, _staged("scale_multiply", lanes, multiply, charged_to("scale_multiply")))
-    if gating != "none" and scheme.scale_product_shift:
-        detect = library.zero_detect(scheme.scale_bits)
+        product = partial(library.scale_product, held=not changing, stages=stages, **clock)
+        parts.insert(1, _staged("scale_product", lanes, shared(product, scales), charged_to("scale_product")))
+        held = bool(_held_scale_bits(scaled[0]))
+        multiply = partial(library.scale_multiply, held=held, stages=arch.scale_stages, **clock)
+        cost = shared(multiply, [(dot_bits(*mode), mode.scheme.scale_bits) for mode in scaled])
+        parts.insert(2, _staged("scale_multiply", lanes, cost, charged_to("scale_multiply")))
+    rounded = [(own.scale_bits,) for _, own in modes if own.scale_product_shift]
+    if gating != "none" and rounded:
+        detect = shared(library.zero_detect, rounded)
         parts.append(Part("scale_zero_detect", "datapath", lanes, detect, charged_to("scale_zero_detect")))
     if any(DATAFLOWS[name].weight_collector for name in arch.dataflows):
-        words = arch.weight_collector_depth
-        parts.append(latches_part("weight_collector", lanes, weight.word_bits, words, library, "datapath"))
-    if weights_change(arch):
+        bits = [weight.word_bits for weight, _ in words]
+        depth = arch.weight_collector_depth
+        parts.append(latches_part("weight_collector", lanes, bits, depth, library, "datapath"))
+    if changing:
         psums = arch.lanes * accumulator
-        parts.append(register_part("local_accumulator", "datapath", arch.pes, psums, library))
+        parts.append(register_part("local_accumulator", "datapath", arch.pes, [psums], library))
     return parts
 
 
-def _operand_register(arch: Arch, activation: Operand, gating: Gating, library: CostLibrary) -> Part:
+def _pipeline_register(modes: Sequence[Mode], accumulator: int, early: bool, library: CostLibrary) -> Part:
+    """Of a lane: the dot product and a psum, where there are scales also these and their product."""
+
+    def sizes(mode: Mode) -> tuple[int, ...]:
+        dot, scale_bits = dot_bits(*mode), mode.scheme.scale_bits
+        if not mode.scheme.has_scales:
+            return dot, 0, 0, 0
+        # Made early, a scale waits for the dot product.
+        waits = mode.arch.dot_stages * scale_bits if early else 0
+        return dot, dot + scale_bits, scale_bits + waits, _held_scale_bits(mode)
+
+    def price(dot: int, product: int, scale: int, held_bits: int) -> ComponentCost:
+        return library.register(dot + accumulator + product + scale, held_bits=held_bits)
+
+    arch, cost = modes[0].arch, shared(price, [sizes(mode) for mode in modes])
+    name, lanes = "pipeline_register", arch.lanes * arch.pes
+    return Part(name, "datapath", lanes, cost, charged_to(name), IDLE)
+
+
+def _held_scale_bits(mode: Mode) -> int:
+    """A weight vector's scale stays as long as the vector, and so does the product without scales of
+    activations."""
+    held = not weights_change(mode.arch) and not mode.scheme.activation.scale.bits
+    return mode.scheme.scale_bits if held else 0
+
+
+def _operand_register(
+    arch: Arch, activations: Sequence[Operand], gating: Gating, library: CostLibrary
+) -> Part:
     """The activation operand: one for all lanes, or where each holds its dot product still one a lane, of
     the codes alone."""
     if gating == "dot":
-        bits = arch.vector_size * activation.bits
-        return register_part(
-            "operand_register", "datapath", arch.lanes * arch.pes, bits, library, data="half zero"
-        )
-    return register_part(
-        "input_register", "datapath", arch.pes, activation.word_bits, library, data="half zero"
-    )
+        bits = [arch.vector_size * activation.bits for activation in activations]
+        lanes = arch.lanes * arch.pes
+        return register_part("operand_register", "datapath", lanes, bits, library, data="half zero")
+    bits = [activation.word_bits for activation in activations]
+    return register_part("input_register", "datapath", arch.pes, bits, library, data="half zero")
 
 
 def _staged(name: str, lanes: int, cost: ComponentCost, actions: Mapping[str, tuple[str, ...]]) -> Part:
     """Logic of the lanes that may have registers inside, clocked in every cycle."""
-    return Part(name, "datapath", lanes, cost, actions, "idle" if "idle" in cost.energy_pj else None)
+    return Part(name, "datapath", lanes, cost, actions, IDLE if IDLE in cost.energy_pj else None)
 
 
-def _dot_product(arch: Arch, scheme: Scheme, library: CostLibrary) -> ComponentCost:
-    shape = arch.vector_size, scheme.weight.bits, arch.activation_operand_bits(scheme)
+def _dot_sizes(mode: Mode) -> tuple[int, ...]:
+    arch, scheme = mode
+    return arch.vector_size, scheme.weight.bits, arch.activation_operand_bits(scheme)
+
+
+def _dot_product(arch: Arch, library: CostLibrary, *sizes: int) -> ComponentCost:
     clock: dict[str, Any] = {"stages": arch.dot_stages, "period_ps": period_ps(arch)}
-    held = library.dot_product(*shape, held_operand=True, **clock)
+    held = library.dot_product(*sizes, held_operand=True, **clock)
     if not weights_change(arch):
         return held
-    changing = library.dot_product(*shape, held_operand=False, **clock).energy_pj["op"]
+    changing = library.dot_product(*sizes, held_operand=False, **clock).energy_pj["op"]
     return replace(held, energy_pj={**held.energy_pj, "op_changing": changing})

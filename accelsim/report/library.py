@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 
 from accelsim.arguments import expect, path_of
@@ -40,6 +41,27 @@ def library_of(arch: Arch, costs: Costs | None) -> CostLibrary:
     library = CostLibrary(technology_of(arch), folders[0] if folders else None, own)
     library.own.check_parts(PART_NAMES)
     return library
+
+
+class Libraries:
+    """Libraries by technology, the last few that were asked for: reading tables and fitting laws to them
+    takes as long as pricing several machines."""
+
+    _MOST = 32
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Hashable, CostLibrary] = OrderedDict()
+
+    def of(self, arch: Arch, costs: Sequence[str] = (), digest: str = "") -> CostLibrary:
+        """As `library_of`. digest: of what the files in `costs` hold."""
+        # Only prices of a user's own may depend on the clock (report/accelergy.py).
+        own = (tuple(costs), digest, arch.clock_ghz) if costs else ()
+        key = technology_of(arch), own
+        if key not in self._known:
+            self._known[key] = library_of(arch, costs or None)
+            while len(self._known) > self._MOST:
+                self._known.popitem(last=False)
+        return self._known[key]
 
 
 def tables_folder(costs: Costs | None) -> Path | None:

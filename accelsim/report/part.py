@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from accelsim.costs import ComponentCost, CostLibrary, Technology
 from accelsim.formats.operand import Operand
@@ -11,6 +12,7 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine.actions import charged_to
 from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import DATAFLOWS
+from accelsim.report.modes import IDLE, shared
 from accelsim.workload.storage import Use, formats_of
 
 # The PPU's internal value z is limited to 24 bits (docs/numerics.md).
@@ -49,8 +51,9 @@ def period_ps(arch: Arch) -> float:
 
 
 def words_of(arch: Arch, scheme: Scheme) -> tuple[Operand, Operand]:
-    """The scheme's operands in the machine's words."""
-    return scheme.weight.in_blocks(arch.vector_size), scheme.activation.in_blocks(arch.vector_size)
+    """The scheme's operands in the machine's words: a word of a larger block has its scale too."""
+    vector = arch.vector_size
+    return replace(scheme.weight, block=vector), replace(scheme.activation, block=vector)
 
 
 def formats_written(arch: Arch, scheme: Scheme) -> tuple[Operand, ...]:
@@ -64,27 +67,28 @@ def weights_change(arch: Arch) -> bool:
     return not all(DATAFLOWS[name].weight_operand_held for name in arch.dataflows)
 
 
+# bits, width_bits: in each mode, that which runs first (report/modes.py).
 def register_part(
-    name: str,
-    scope: str,
-    instances: int,
-    bits: int,
-    library: CostLibrary,
-    *,
-    held_bits: int = 0,
-    data: str = "random",
+    name: str, scope: str, instances: int, bits: Sequence[int], library: CostLibrary, *, data: str = "random"
 ) -> Part:
-    cost = library.register(bits, held_bits=held_bits, data=data)
-    return Part(name, scope, instances, cost, charged_to(name), "idle")
+    cost = shared(partial(library.register, data=data), [(each,) for each in bits])
+    return Part(name, scope, instances, cost, charged_to(name), IDLE)
 
 
 def latches_part(
-    name: str, instances: int, width_bits: int, depth: int, library: CostLibrary, scope: str = "pe"
+    name: str,
+    instances: int,
+    width_bits: Sequence[int],
+    depth: int,
+    library: CostLibrary,
+    scope: str = "pe",
 ) -> Part:
-    return Part(name, scope, instances, library.array(width_bits, depth), charged_to(name), "idle")
+    cost = shared(library.array, [(each, depth) for each in width_bits])
+    return Part(name, scope, instances, cost, charged_to(name), IDLE)
 
 
 def sram_part(
-    name: str, scope: str, instances: int, words: int, width_bits: int, library: CostLibrary
+    name: str, scope: str, instances: int, words: int, width_bits: Sequence[int], library: CostLibrary
 ) -> Part:
-    return Part(name, scope, instances, library.sram(words, width_bits), charged_to(name))
+    """An access is of a whole word of the macro, however few of its bits the mode uses."""
+    return Part(name, scope, instances, library.sram(words, max(width_bits)), charged_to(name))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from accelsim.costs import ComponentCost, CostLibrary
-from accelsim.formats.scheme import Scheme
+from accelsim.formats.operand import Operand
 from accelsim.machine.actions import (
     ACCUMULATION_COLLECTOR_PSUM_READ,
     ACCUMULATION_COLLECTOR_PSUM_WRITE,
@@ -14,6 +16,7 @@ from accelsim.machine.actions import (
 )
 from accelsim.machine.arch import Arch, Gating
 from accelsim.machine.dataflows import DATAFLOWS
+from accelsim.report.modes import IDLE, Mode, shared
 from accelsim.report.part import (
     PPU_VALUE_BITS,
     Part,
@@ -35,14 +38,15 @@ _RECIPROCAL_BITS, _EXPONENT_BITS, _MAGNITUDE_BITS = 16, 4, 23
 _MULTIPLIER_BITS, _HALF_MULTIPLIER_BITS, _SHIFT_BITS = 16, 8, 6
 
 
-def pe_parts(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
-    vector, lanes, pes, depth = arch.vector_size, arch.lanes, arch.pes, arch.accumulation_collector_depth
+def pe_parts(modes: Sequence[Mode], library: CostLibrary) -> list[Part]:
+    """What a PE has besides lanes that serve `modes`, of which the first runs."""
+    arch, scheme = modes[0]
+    lanes, pes, depth = arch.lanes, arch.pes, arch.accumulation_collector_depth
     accumulator = arch.accumulator_width(scheme)
-    weight, activation = words_of(arch, scheme)
-    written = formats_written(arch, scheme)
-    scale_bits = max(operand.scale.bits for operand in written)
-    staged = bool(scale_bits) and vector > lanes
-    entry_bits = max(operand.bits_of(lanes) for operand in written)
+    words = [words_of(*mode) for mode in modes]
+    written = [formats_written(*mode) for mode in modes]
+    formats = max(map(len, written))
+    entry_bits = [max(operand.bits_of(lanes) for operand in own) for own in written]
     addresses = (
         (arch.weight_buffer_words - 1).bit_length(),
         (arch.input_buffer_words - 1).bit_length(),
@@ -50,11 +54,11 @@ def pe_parts(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
         _LOOP_COUNTER_BITS,
         _LOOP_COUNTER_BITS,
     )
-    output_bits = max(operand.bits for operand in written)
+    output_bits = [(max(operand.bits for operand in own),) for own in written]
     width, slices = arch.ppu_width, arch.ppu_slices
     clock: dict[str, Any] = {"stages": arch.ppu_stages, "period_ps": 1e3 / arch.clock_ghz}
     select = library.ppu_select(slices, width * accumulator)
-    value_register_bits, vector_register_bits = _ppu_register_bits(arch, scheme)
+    value_bits = [_ppu_register_bits(mode)[0] for mode in modes]
     parts = [
         *_psum_storage(arch, accumulator, arch.gating(scheme), library),
         sram_part(
@@ -62,7 +66,7 @@ def pe_parts(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             "pe",
             2 * lanes * pes,
             arch.weight_buffer_words // 2,
-            weight.word_bits,
+            [weight.word_bits for weight, _ in words],
             library,
         ),
         sram_part(
@@ -70,36 +74,66 @@ def pe_parts(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
             "pe",
             2 * pes,
             arch.input_buffer_words // 2,
-            activation.word_bits,
+            [activation.word_bits for _, activation in words],
             library,
         ),
         # Takes a slice of the entry that drains.
         Part("ppu_select", "pe", pes, select, charged_to("ppu_select")),
-        Part("ppu", "pe", pes, library.ppu(width, accumulator, output_bits, **clock), charged_to("ppu")),
-        register_part("ppu_register", "pe", pes * width, value_register_bits, library),
+        Part(
+            "ppu",
+            "pe",
+            pes,
+            shared(partial(library.ppu, width, accumulator, **clock), output_bits),
+            charged_to("ppu"),
+        ),
+        register_part("ppu_register", "pe", pes * width, value_bits, library),
         # Of the lane group at work, for each format that the PPU writes; loading them is not counted.
-        latches_part("ppu_constants", pes, width * PPU_CONSTANT_BITS, slices * len(written), library),
+        latches_part("ppu_constants", pes, [width * PPU_CONSTANT_BITS], slices * formats, library),
         latches_part("out_fifo", pes, entry_bits, arch.out_fifo_words, library),
         Part("control", "pe", pes, library.control(addresses), charged_to("control")),
     ]
-    if scale_bits:
-        units = pes * max(1, width // vector)
-        cost = library.ppu_vector_scale(vector, min(vector, width), output_bits, scale_bits, **clock)
-        parts.append(Part("ppu_vector_scale", "pe", units, cost, charged_to("ppu_vector_scale")))
-        if vector_register_bits:
-            parts.append(register_part("ppu_vector_register", "pe", units, vector_register_bits, library))
-        if (spread := arch.ppu_vector_slices) > 1:
-            parts.append(latches_part("ppu_hold", pes, width * PPU_VALUE_BITS, spread, library))
-    if staged:
-        # The last lane group of a unit is never staged. Of the earlier ones the z-values are, and for each
-        # pixel the largest magnitude so far (ppu_staging_max).
-        rows = len(written) * depth * (vector // lanes - 1)
-        parts.append(latches_part("ppu_staging", pes, lanes * PPU_VALUE_BITS, rows, library))
-        largest = library.array(_MAGNITUDE_BITS, len(written) * depth)
-        parts.append(Part("ppu_staging_max", "pe", pes, largest, charged_to("ppu_staging_max"), "idle"))
+    scaled = [mode for mode, own in zip(modes, written, strict=True) if _scale_bits(own)]
+    if scaled:
+        parts += _vector_scales(scaled, library, clock)
     if arch.psum_chain:
         adder = library.accumulator(accumulator, accumulator, period_ps=period_ps(arch))
         parts.append(Part("psum_adder", "pe", pes * lanes, adder, charged_to("psum_adder")))
+    return parts
+
+
+def _scale_bits(written: Sequence[Operand]) -> int:
+    return max(operand.scale.bits for operand in written)
+
+
+def _vector_scales(modes: Sequence[Mode], library: CostLibrary, clock: Mapping[str, Any]) -> list[Part]:
+    """What the PPU has for outputs with scales, which `modes` write: as many units as the shortest vectors
+    take, each for the longest."""
+    arch, width = modes[0].arch, modes[0].arch.ppu_width
+    pes, lanes, depth = arch.pes, arch.lanes, arch.accumulation_collector_depth
+    written = [formats_written(*mode) for mode in modes]
+    formats = max(map(len, written))
+    # Outputs that share a scale.
+    vectors = [max((own.block or 0) if own.scale.bits else 0 for own in each) for each in written]
+    sizes = [
+        (vector, min(vector, width), max(operand.bits for operand in own), _scale_bits(own))
+        for vector, own in zip(vectors, written, strict=True)
+    ]
+    units = pes * max(1, width // min(vectors))
+    cost = shared(partial(library.ppu_vector_scale, **clock), sizes)
+    parts = [Part("ppu_vector_scale", "pe", units, cost, charged_to("ppu_vector_scale"))]
+    register_bits = [_ppu_register_bits(mode)[1] for mode in modes]
+    if max(register_bits):
+        parts.append(register_part("ppu_vector_register", "pe", units, register_bits, library))
+    slices = [mode.arch.ppu_vector_slices(own) for mode, own in zip(modes, vectors, strict=True)]
+    if (spread := max(slices)) > 1:
+        parts.append(latches_part("ppu_hold", pes, [width * PPU_VALUE_BITS], spread, library))
+    if max(vectors) > lanes:
+        # The last lane group of a unit is never staged. Of the earlier ones the z-values are, and for each
+        # pixel the largest magnitude so far (ppu_staging_max).
+        rows = formats * depth * (max(vectors) // lanes - 1)
+        parts.append(latches_part("ppu_staging", pes, [lanes * PPU_VALUE_BITS], rows, library))
+        largest = library.array(_MAGNITUDE_BITS, formats * depth)
+        parts.append(Part("ppu_staging_max", "pe", pes, largest, charged_to("ppu_staging_max"), IDLE))
     return parts
 
 
@@ -113,11 +147,11 @@ def _psum_storage(arch: Arch, accumulator: int, gating: Gating, library: CostLib
         if gating != "none":
             cost = _by_lane(cost, library.array(accumulator, depth), arch.lanes)
             charged = charged_to(name)
-        parts.append(Part(name, "pe", 2 * arch.pes, cost, charged, "idle"))
+        parts.append(Part(name, "pe", 2 * arch.pes, cost, charged, IDLE))
     if "accumulation_buffer" in stores:
         # A read and a write a cycle: a half is two single-port macros, of even and of odd entries.
         words = max(1, arch.accumulation_buffer_words // 4)
-        parts.append(sram_part("accumulation_buffer", "pe", 4 * arch.pes, words, width, library))
+        parts.append(sram_part("accumulation_buffer", "pe", 4 * arch.pes, words, [width], library))
     return parts
 
 
@@ -138,12 +172,13 @@ def _by_lane(whole: ComponentCost, lane: ComponentCost, lanes: int) -> Component
     )
 
 
-def _ppu_register_bits(arch: Arch, scheme: Scheme) -> tuple[int, int]:
+def _ppu_register_bits(mode: Mode) -> tuple[int, int]:
     """Bits of the PPU's pipeline registers: (of a lane, written with every value; of a unit that scales
     vectors, written with every vector). The first ppu_latency_cycles stages of accelsim/rtl/ppu.sv."""
+    arch, scheme = mode
     value, accumulator = PPU_VALUE_BITS, arch.accumulator_width(scheme)
     written = formats_written(arch, scheme)
-    scale = max(operand.scale.bits for operand in written)
+    scale = _scale_bits(written)
     code_bits = max(operand.bits for operand in written)
     fine = arch.ppu_stages == "fine"
 
@@ -162,7 +197,7 @@ def _ppu_register_bits(arch: Arch, scheme: Scheme) -> tuple[int, int]:
         latency = arch.ppu_latency_cycles.per_vector
         if fine:
             # One of two magnitudes is left.
-            pair = min(2, arch.vector_size, arch.ppu_width)
+            pair = min(2, scheme.block or arch.vector_size, arch.ppu_width)
             registers += [(value + -(-_MAGNITUDE_BITS // pair), 0), (value, _MAGNITUDE_BITS)]
         registers.append((value, _MAGNITUDE_BITS))
         registers += [(value, value)] if fine else []

@@ -31,18 +31,22 @@ def plot_run(summary: Summary, report: Report, folder: Path) -> None:
     """energy.*, area.* and cycles.* of one run: breakdowns by component and where each layer's time goes."""
     title = f"{summary['trace']} at {summary['scheme']} on {summary['arch']}"
     note = " (synthetic tensors)" if summary["synthetic"] else ""
-    energy = {str(report.scheme): energy_by_component(report)}
-    save_figure(_breakdown(energy, "energy (uJ)", title + note), folder / "energy")
-    area = {str(report.scheme): area_by_component(report)}
-    save_figure(_breakdown(area, "placed area (mm2)", title), folder / "area")
+    if report.priced:
+        energy = {str(report.scheme): energy_by_component(report)}
+        save_figure(_breakdown(energy, "energy (uJ)", title + note), folder / "energy")
+        area = {str(report.scheme): area_by_component(report)}
+        save_figure(_breakdown(area, "placed area (mm2)", title), folder / "area")
     save_figure(_stall_chart(report, title + note), folder / "cycles")
 
 
 def plot_comparison(first: Summary, reports: Sequence[Report], table: pd.DataFrame, folder: Path) -> None:
     """energy.* and area.* of all schemes side by side, and savings.* against the first.
 
-    first: summary of the first scheme's run; table: one row a scheme, as `Comparison.to_frame` gives it.
+    Nothing where nothing is priced. first: summary of the first scheme's run; table: one row a scheme, as
+    `Comparison.to_frame` gives it.
     """
+    if not reports[0].priced:
+        return
     title = f"{first['trace']} on {first['arch']}"
     note = " (synthetic tensors)" if first["synthetic"] else ""
     energy = {str(report.scheme): energy_by_component(report) for report in reports}

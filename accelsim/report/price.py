@@ -15,7 +15,7 @@ from accelsim.machine import actions
 from accelsim.machine.arch import Arch
 from accelsim.mapping.bounds import RunLayer, run_bounds
 from accelsim.mapping.global_pe import global_pe_load
-from accelsim.report.frequency import too_fast
+from accelsim.report.frequency import check_clock
 from accelsim.report.inventory import SCOPES, Part, build_inventory
 from accelsim.sim.layer_run import STALL_REASONS
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _PJ_PER_UW_NS = 1e-3
+# What changes in a part is counted at another one.
+_SWITCHES_WITH = {"operand_wires": "input_register"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,7 +32,8 @@ class Report:
     """Tables of one run on one machine and scheme.
 
     layers: one row a layer; components: one row a (layer, component, action) with its energy; area: one row a
-    component; stalls: one row a (layer, pe, stall reason). Energies are of the whole array, in pJ.
+    component; stalls: one row a (layer, pe, stall reason). Energies are of the whole array, in pJ. Where
+    nothing is priced, components and area are empty and layers have no energies.
     """
 
     arch: Arch
@@ -39,7 +42,7 @@ class Report:
     components: pd.DataFrame
     area: pd.DataFrame
     stalls: pd.DataFrame
-    warnings: tuple[str, ...]
+    priced: bool = True
 
     def __repr__(self) -> str:
         return f"<Report of {len(self.layers)} layers at {self.scheme} on {self.arch.name}>"
@@ -63,16 +66,17 @@ class Report:
 
 @dataclass(frozen=True, eq=False)
 class PriceRequest:
-    """What was counted, on what, and the prices."""
+    """What was counted, on what, and the prices; library: None for none."""
 
     arch: Arch
     scheme: Scheme
     activities: Sequence[LayerActivity]
-    library: CostLibrary
+    library: CostLibrary | None
 
 
 def price(request: PriceRequest) -> Report:
-    """Price, the last stage of a run. Raises AccelsimError where the tables have no price for a component."""
+    """Price, the last stage of a run. Raises AccelsimError where the tables have no price for a component, or
+    one of them is too slow for the clock."""
     import pandas as pd
 
     arch, scheme, activities, library = (
@@ -81,7 +85,13 @@ def price(request: PriceRequest) -> Report:
         request.activities,
         request.library,
     )
+    if library is None:
+        layers = _layer_frame(arch, activities, None)
+        return Report(
+            arch, scheme, layers, pd.DataFrame(), pd.DataFrame(), _stall_frame(activities), priced=False
+        )
     inventory = build_inventory(arch, scheme, library)
+    check_clock(arch, scheme, inventory, library)
     components = pd.DataFrame(
         [row for activity in activities for row in _component_rows(arch, inventory, activity)]
     )
@@ -92,7 +102,6 @@ def price(request: PriceRequest) -> Report:
         components,
         pd.DataFrame([_area_row(arch, part) for part in inventory]),
         _stall_frame(activities),
-        (slow,) if (slow := too_fast(arch, inventory)) else (),
     )
 
 
@@ -148,15 +157,20 @@ def _component_rows(
 def _switching(part: Part, action: str, activity: LayerActivity) -> float:
     """Energy of an action over its price: by the bits that change in the layer, where they were counted."""
     law, toggles = part.cost.activity.get(action), activity.computed.toggles
-    if law is None or toggles is None or part.name not in toggles.by_part:
+    name = _SWITCHES_WITH.get(part.name, part.name)
+    if law is None or toggles is None or name not in toggles.by_part:
         return 1.0
-    return law(toggles.by_part[part.name], toggles.weight_changes)
+    return law(toggles.by_part[name], toggles.weight_changes)
 
 
-def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd.DataFrame) -> pd.DataFrame:
+def _layer_frame(
+    arch: Arch, activities: Sequence[LayerActivity], components: pd.DataFrame | None
+) -> pd.DataFrame:
     import pandas as pd
 
-    by_scope = components.groupby(["layer", "scope"])["energy_pj"].sum().to_dict()
+    by_scope = (
+        {} if components is None else components.groupby(["layer", "scope"])["energy_pj"].sum().to_dict()
+    )
     peak = arch.pes * arch.lanes * arch.vector_size
     rows = []
     bounds = run_bounds(arch, [RunLayer(own.layer, own.residency, own.cycles) for own in activities])
@@ -168,6 +182,7 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
         for scope in SCOPES:
             total += by_scope.get((layer.name, scope), 0.0)
             energy[f"energy_{scope}_pj"] = total
+        energy["fj_per_op"] = total / (2 * macs) * 1e3
         rows.append(
             {
                 "layer": layer.name,
@@ -205,8 +220,7 @@ def _layer_frame(arch: Arch, activities: Sequence[LayerActivity], components: pd
                         strict=True,
                     )
                 },
-                **energy,
-                "fj_per_op": total / (2 * macs) * 1e3,
+                **({} if components is None else energy),
             }
         )
     errors = {

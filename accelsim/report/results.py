@@ -15,7 +15,7 @@ from accelsim.formats.scheme import Scheme
 from accelsim.report.accuracy import accuracy_columns
 from accelsim.report.dump import dump_tensors
 from accelsim.report.explain import explain
-from accelsim.report.folder import TABLES, result_folder
+from accelsim.report.folder import TABLES, UNPRICED_TABLES, result_folder
 from accelsim.report.price import Report
 from accelsim.report.sensitivity import sensitivity
 from accelsim.report.shown import shown_comparison, shown_run
@@ -61,7 +61,8 @@ class RunResult:
 
     def explain(self) -> pd.DataFrame:
         """One row a (scope, component, action) of the whole run: count x energy_per_action_pj = energy_pj,
-        with what the constant rests on."""
+        with what the constant rests on. Raises AccelsimError where nothing is priced."""
+        _need_prices(self.report)
         return explain(self.report)
 
     def write(
@@ -115,6 +116,7 @@ class Comparison:
 
     def sensitivity(self) -> pd.DataFrame:
         """How the savings move with the prices that are least certain: one row a (knob, scheme, scope)."""
+        _need_prices(self.runs[0].report)
         return sensitivity([run.report for run in self.runs])
 
     def __getitem__(self, scheme: str | Scheme) -> RunResult:
@@ -154,10 +156,15 @@ class Comparison:
         return Path(out)
 
 
+def _need_prices(report: Report) -> None:
+    if not report.priced:
+        raise AccelsimError("the run has no prices, which this needs: expected one without --no-prices")
+
+
 def write_run(run: RunResult, folder: Path, *, plots: bool, dump: bool) -> None:
     text = json.dumps(run.summary, indent=1, allow_nan=False)
     (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
-    for name in TABLES:
+    for name in TABLES if run.report.priced else UNPRICED_TABLES:
         write_csv(getattr(run.report, name), folder / f"{name}.csv")
     if dump:
         tensors = dump_tensors(run.report.arch, run.activities)

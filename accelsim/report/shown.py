@@ -57,11 +57,12 @@ def title_of(summary: dict[str, Any]) -> str:
 def shown_run(summary: dict[str, Any], layers: pd.DataFrame) -> Shown:
     """A line a layer, the first of them where they are many, and one for the whole run."""
     keys = ("layer", "macs", "cycles", "utilization", "energy_system_pj", "sqnr_db")
-    rows = [_row(*(own[key] for key in keys)) for own in layers.head(_MOST_LAYERS).to_dict("records")]
+    records: list[dict[str, Any]] = layers.head(_MOST_LAYERS).to_dict("records")  # type: ignore[assignment]
+    rows = [_row(*[own.get(key) for key in keys]) for own in records]  # type: ignore[arg-type]
     left_out = len(layers) - len(rows)
     if left_out:
         rows.append([f"... {left_out} more layers", *[""] * 5])
-    energy_pj = summary["energy_pj"]["system"]
+    energy_pj = None if summary["energy_pj"] is None else summary["energy_pj"]["system"]
     whole = ("whole run", summary["macs"], summary["cycles"], summary["utilization"], energy_pj)
     rows.append(_row(*whole, summary["sqnr_db"]))
     columns = ("layer", "MACs", "cycles", "utilization", "system energy (uJ)", "SQNR (dB)")
@@ -69,28 +70,30 @@ def shown_run(summary: dict[str, Any], layers: pd.DataFrame) -> Shown:
 
 
 def _row(
-    name: str, macs: int, cycles: int, utilization: float, energy_pj: float, sqnr_db: float | None
+    name: str, macs: int, cycles: int, utilization: float, energy_pj: float | None, sqnr_db: float | None
 ) -> list[str]:
-    energy = f"{energy_pj / _PJ_PER_UJ:.4g}"
+    energy = "-" if energy_pj is None else f"{energy_pj / _PJ_PER_UJ:.4g}"
     return [name, f"{macs:,}", f"{cycles:,}", f"{utilization:.3f}", energy, _number(sqnr_db)]
 
 
 def shown_comparison(summary: dict[str, Any], table: pd.DataFrame, accuracy: Sequence[str] = ()) -> Shown:
     """A line a scheme, with what it saves against the first. summary: of any of the runs; accuracy: names of
     columns of measured accuracy."""
-    rows = []
+    rows, priced = [], "energy_pe_pj" in table
     for index, own in enumerate(table.to_dict("records")):
         cells = [own["scheme"], f"{own['utilization']:.3f}", _number(own["sqnr_db"])]
         cells += [_number(own[name]) for name in accuracy]
-        for key, value in (
-            ("cycles", f"{own['cycles']:,}"),
-            ("energy_pe", f"{own['energy_pe_pj'] / _PJ_PER_UJ:.4g}"),
-            ("energy_system", f"{own['energy_system_pj'] / _PJ_PER_UJ:.4g}"),
-            ("area_pe", f"{own['area_pe_um2']:,.0f}"),
-        ):
+        shown = [("cycles", f"{own['cycles']:,}")]
+        if priced:
+            shown += [
+                ("energy_pe", f"{own['energy_pe_pj'] / _PJ_PER_UJ:.4g}"),
+                ("energy_system", f"{own['energy_system_pj'] / _PJ_PER_UJ:.4g}"),
+                ("area_pe", f"{own['area_pe_um2']:,.0f}"),
+            ]
+        for key, value in shown:
             cells.append(value + (f" ({own[f'{key}_saved_percent']:+.1f} %)" if index else ""))
         rows.append(cells)
-    prices = ("cycles", "PE (uJ)", "system (uJ)", "one PE (um2)")
+    prices = ("cycles", *(("PE (uJ)", "system (uJ)", "one PE (um2)") if priced else ()))
     columns = ("scheme", "utilization", "SQNR (dB)", *accuracy, *prices)
     against = f" (saved against {rows[0][0]})" if len(rows) > 1 else ""
     return Shown(title_of(summary) + against, columns, rows)

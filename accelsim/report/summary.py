@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from accelsim.compute.activity import LayerActivity
@@ -36,11 +36,16 @@ def summary_of(
     macs = sum(activity.layer.geometry.macs for activity in activities)
     cycles = sum(activity.cycles for activity in activities)
     peak_macs = arch.pes * arch.lanes * arch.vector_size
-    energy = {scope: report.energy_pj(scope) for scope in SCOPES}
-    area = {scope: report.area_um2(scope) for scope in SCOPES[:-1]}
-    per_mm2: Callable[[float], float] = lambda macs_per_cycle: (  # noqa: E731
-        2 * macs_per_cycle * arch.clock_ghz * 1e9 / 1e12 / (area["array"] / 1e6)
-    )
+    energy = area = None
+    if report.priced:
+        energy = {scope: report.energy_pj(scope) for scope in SCOPES}
+        area = {scope: report.area_um2(scope) for scope in SCOPES[:-1]}
+
+    def per_mm2(macs_per_cycle: float) -> float | None:
+        if area is None:
+            return None
+        return 2 * macs_per_cycle * arch.clock_ghz * 1e9 / 1e12 / (area["array"] / 1e6)
+
     return {
         "schema": SCHEMA,
         "trace": about["trace"],
@@ -53,7 +58,9 @@ def summary_of(
         "pe_cycle_shares": _pe_cycle_shares(report),
         "energy_pj": energy,
         "area_um2": area,
-        "fj_per_op": {scope: pj / (2 * macs) * 1e3 for scope, pj in energy.items()},
+        "fj_per_op": None
+        if energy is None
+        else {scope: pj / (2 * macs) * 1e3 for scope, pj in energy.items()},
         "tops_per_mm2": per_mm2(macs / cycles),
         "peak_tops_per_mm2": per_mm2(peak_macs),
         "sqnr_db": _mean_by_macs(activities, [own.sqnr_db for own in computed]),
@@ -70,8 +77,7 @@ def summary_of(
         "accumulator_policy": about["accumulator"].policy,
         "overflows_one_bit_less": about["accumulator"].overflows_one_bit_less,
         "arch_parameters": arch.model_dump(),
-        "energy_evidence": report.evidence_share(),
-        "warnings": list(report.warnings),
+        "energy_evidence": report.evidence_share() if report.priced else None,
         "wall_s": wall_s,
     }
 

@@ -62,6 +62,16 @@ def emit(
     return out
 
 
+def check_lanes(arch: Arch, scheme: Scheme) -> None:
+    """Refuse a scheme that the machine cannot execute, or no RTL can. Raises AccelsimError."""
+    arch.check_scheme(scheme)
+    if not scheme.is_integer or scheme.block not in (None, arch.vector_size):
+        raise AccelsimError(
+            f"arch {arch.name}, scheme {scheme}: the RTL has integer lanes with a scale a vector, expected "
+            f"W/A/ws/as in blocks of vector_size = {arch.vector_size}"
+        )
+
+
 def check_target(out: Path) -> None:
     """Refuse what cannot become the folder of a PE, or holds anything that is not of one."""
     if not out.exists():
@@ -76,9 +86,19 @@ def check_target(out: Path) -> None:
         )
 
 
+def check_one_scheme(arch: Arch) -> None:
+    """Raises AccelsimError for a machine of modes."""
+    if arch.modes:
+        raise AccelsimError(
+            f"arch {arch.name}: RTL is of a machine made for one scheme, not of {len(arch.modes)} modes, "
+            "expected --set modes=[]"
+        )
+
+
 def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -> dict[str, int]:
     """Parameters of the module `pe`; without an output format the PPU writes the scheme's activations."""
-    arch.check_scheme(scheme)
+    check_one_scheme(arch)
+    check_lanes(arch, scheme)
     written = output.operand if output else scheme.activation
     return {
         "VECTOR_SIZE": arch.vector_size,

@@ -15,7 +15,7 @@ from accelsim.characterise.liberty import liberty_text, parse_liberty
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
-from accelsim.rtl.emit import SYNTHESISED, TOP, modules
+from accelsim.rtl.emit import SYNTHESISED, TOP, check_one_scheme, modules
 from accelsim.system.tools import find_tool, run_tool
 from accelsim.system.whole import scratch_folder, writing
 
@@ -186,6 +186,7 @@ def compare_area(rows: list[Synthesised], arch: Arch, scheme: Scheme, library: C
 
     from accelsim.report.inventory import build_inventory
 
+    check_one_scheme(arch)
     parts = {part.name: part for part in build_inventory(arch, scheme, library)}
     table = []
     for module, names in MODELLED.items():

@@ -68,8 +68,8 @@ class LayerRun:
     def __init__(self, clock: Clock, arch: Arch, index: int, program: LayerProgram) -> None:
         layer = program.layer
         self.clock, self.arch, self.index, self.program, self.layer = clock, arch, index, program, layer
-        self.staged = timing.is_staged(arch, layer.written_scale_bits)
-        self.ppu_latency = timing.ppu_latency(arch, layer.written_scale_bits)
+        self.staged = timing.is_staged(arch, layer.written_block)
+        self.ppu_latency = timing.ppu_latency(arch, layer.written_block)
         self.passes = timing.passes(arch, program.mapping.dataflow)
         self.dataflow = DATAFLOWS[program.mapping.dataflow]
         self.write_latency = timing.write_latency(arch, layer.scheme)
@@ -176,8 +176,10 @@ class LayerRun:
         shape = self._drains.get(key)
         if shape is None:
             scaled = sum(bits > 0 for _, bits in self.layer.written_bits)
-            vectors = scaled * -(-channels // self.layer.vector_size)
-            held = block.makes_output and self.arch.ppu_vector_slices > 1
+            vectors = 0
+            if scaled:
+                vectors = scaled * -(-(channels if self.staged else lanes) // self.layer.written_block)
+            held = block.makes_output and self.arch.ppu_vector_slices(self.layer.written_block) > 1
             shape = DrainShape(
                 pixels=pixels,
                 lanes=lanes,

@@ -96,7 +96,7 @@ class SyntheticWorkload:
     ) -> LayerSpec:
         """Sizes and formats of the layer at a scheme; draws nothing."""
         layer, fold = self.layer(name), (options or QuantizeOptions()).fold
-        return LayerSpec(
+        spec = LayerSpec(
             layer=layer,
             scheme=scheme,
             vector_size=scheme.block or vector_size,
@@ -104,21 +104,36 @@ class SyntheticWorkload:
             output=output_format(layer, scheme),
             global_pe=self._wiring.work[name],
         )
+        return spec.in_vectors(vector_size)
 
     def quantized_layer(
         self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
     ) -> QuantizedLayer:
         """Drawn and quantized, with `output_gamma` for its output; nothing of it is kept."""
-        gamma = self.output_gamma(name, scheme)
-        words = quantize_layer(self.drawn_layer(name), scheme, vector_size, options, output_gamma=gamma)
+        words = quantize_layer(
+            self.drawn_layer(name),
+            scheme,
+            vector_size,
+            options,
+            output_gamma=self.output_gamma(name, scheme),
+            output_range=self._output_range(name),
+        )
+        words = words.in_vectors(vector_size)
         return replace(words, spec=self.outline(name, scheme, vector_size, options))
 
     def output_gamma(self, name: str, scheme: Scheme) -> float:
         """Gamma of what the PPU writes, from the moments of the distributions; draws nothing.
 
-        Range of the output: the standard deviation of the widest channel, times sqrt(2 ln(2 pixels)), about
-        where the largest of a channel's values would lie if they were Gaussian. A static gamma is
-        range / qmax, a per-vector one that over 2^as - 1.
+        A static gamma is range / qmax, a per-vector one that over 2^as - 1.
+        """
+        operand = output_format(self.layer(name), scheme).operand
+        if operand.scale.gamma == "none":
+            return 1.0
+        return keep_24_bits(self._output_range(name) / operand.largest)
+
+    def _output_range(self, name: str) -> float:
+        """Range of a layer's output: the standard deviation of the widest channel times sqrt(2 ln(2 pixels)),
+        about where the largest of a channel's values would lie if they were Gaussian.
         """
         layer, own = self._recipe_layer(name), self.recipe.distributions
         g = layer.geometry
@@ -133,9 +148,7 @@ class SyntheticWorkload:
         if g.channels_per_group == 1:
             spread = math.hypot(spread, own[layer.input].channel_spread)
         widest = math.exp(spread * NormalDist().inv_cdf(g.K / (g.K + 1)) - spread**2)
-        output_range = math.sqrt(variance * 2 * math.log(2 * g.pixels)) * widest
-        operand = output_format(layer.layer, scheme).operand
-        return keep_24_bits(output_range / operand.largest) if operand.scale.gamma != "none" else 1.0
+        return math.sqrt(variance * 2 * math.log(2 * g.pixels)) * widest
 
     def drawn_layer(self, name: str) -> FloatLayer:
         """The layer's tensors, drawn now: the same ones whenever and wherever it is asked for."""

@@ -72,14 +72,17 @@ class Executor:
     def _floats(self, layer: HardwareLayer, filled: QuantizedLayer) -> Floats:
         """float32[pixels, K], after the activation."""
         y, overflows = layer.output(filled)
-        self._count(filled, overflows)
+        self._count(layer, filled, overflows)
         return apply_activation(y, filled.activation).astype(np.float32)
 
-    def _count(self, filled: QuantizedLayer, overflows: int) -> None:
+    def _count(self, layer: HardwareLayer, filled: QuantizedLayer, overflows: int) -> None:
         counts, steps = self.coverage.overflows, self.coverage.accumulations
         pixels = filled.geometry.pixels * filled.geometry.K
+        vectors = (
+            filled.spec.G if layer.fake_quantization else filled.spec.in_vectors(self.arch.vector_size).G
+        )
         counts[filled.name] = counts.get(filled.name, 0) + overflows
-        steps[filled.name] = steps.get(filled.name, 0) + pixels * filled.spec.G
+        steps[filled.name] = steps.get(filled.name, 0) + pixels * vectors
 
     def layer(self, step: Step, call: LayerCall) -> Any:
         layer = self.layers[call.name].of_size(call.layer)
@@ -88,7 +91,7 @@ class Executor:
         if formats is None:
             return shaped(call, _image(self._floats(layer, filled), call), shape)
         psums, overflows = layer.accumulate(filled)
-        self._count(filled, overflows)
+        self._count(layer, filled, overflows)
 
         def store(output: TensorFormat, wide: Stored | None) -> Stored:
             codes, scales = layer.written(filled, psums, output)

@@ -18,7 +18,8 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme, parse_residual
 from accelsim.inference.layer import HardwareLayer, TensorFormat
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.quantize.arrays import (
     PRESETS,
     Preset,
@@ -162,8 +163,16 @@ def simulate(
         parse_residual(residual)
         machine = machine.model_copy(update={"residual": residual})
     if not fake_quantization:
+        machine = machine.in_mode(scheme)
         for each in (scheme, *own.values()):
             machine.check_scheme(each)
+            if chained and (each.is_aligned or each.block not in (None, machine.vector_size)):
+                raise AccelsimError(
+                    f"simulate: {each} with chained=True, expected integers in blocks of vector_size = "
+                    f"{machine.vector_size} to be handed on, or chained=False"
+                )
+            if each.is_aligned and quantize not in (None, "plain"):
+                raise AccelsimError(f"simulate: quantize is {quantize!r}, expected plain at {each}")
     elif chained:
         raise AccelsimError("simulate: fake_quantization hands floats on, expected chained=False")
     if not isinstance(model, Calibrated):
@@ -185,7 +194,8 @@ def simulate(
     if fake_quantization and quantize not in (None, "plain"):
         raise AccelsimError(f"simulate: quantize is {quantize!r}, expected plain with fake_quantization")
     simulated = Simulated(model, design)
-    usual: Preset = "plain" if fake_quantization else usual_preset(model.first, model.given)
+    by_rule = fake_quantization or any(each.is_aligned for each in (scheme, *own.values()))
+    usual: Preset = "plain" if by_rule else usual_preset(model.first, model.given)
     methods = METHODS[quantize or usual]
     if methods is not None:
         simulated.refine(methods)

@@ -11,7 +11,8 @@ from accelsim.capture.write import Progress
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.inference.layer import HardwareLayer
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.quantize.arrays import Preset, QuantizeOptions
 from accelsim.quantize.layers import calibrated_output_gamma, quantize_layer
 from accelsim.torch.calibrate import Calibrated

@@ -165,7 +165,7 @@ class Trace:
             fold, output = variant.fold, variant.output
         else:
             fold, output = (options or QuantizeOptions()).fold, output_format(info.layer, scheme)
-        return LayerSpec(
+        spec = LayerSpec(
             layer=info.layer,
             scheme=scheme,
             vector_size=scheme.block or vector_size,
@@ -173,6 +173,7 @@ class Trace:
             output=output,
             global_pe=self._wiring.work[name],
         )
+        return spec.in_vectors(vector_size)
 
     def quantized_layer(
         self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
@@ -187,7 +188,7 @@ class Trace:
         if variant is None or not variant.made_with(options):
             if info.has_floats:
                 words = quantize_layer(self.float_layer(name), scheme, vector_size, options)
-                return replace(words, spec=self.outline(name, scheme, vector_size, options))
+                return self._outlined(words, vector_size, options)
             if variant is None:
                 stored = ", ".join(info.quantized)
                 reason = f"is not stored as {key} and has no floats to quantize; stored: {stored}"
@@ -207,8 +208,8 @@ class Trace:
         bias = stored_tensor("bias")
         if bias is None and "bias" in info.tensors:
             bias = self.tensor(f"{name}/bias")
-        return QuantizedLayer(
-            spec=self.outline(name, scheme, vector_size, options),
+        words = QuantizedLayer(
+            spec=self.outline(name, scheme, scheme.block or vector_size, options),
             weight_words=stored_tensor("weight_words"),
             weight_scales=stored_tensor("weight_scales"),
             weight_gamma=stored_tensor("weight_gamma"),
@@ -217,8 +218,17 @@ class Trace:
             input_gamma=variant.input_gamma,
             output_gamma=variant.output_gamma,
             bias=bias,
+            sum_exponent=variant.sum_exponent,
             provenance={} if variant.options is None else {"options": asdict(variant.options)},
         )
+        return words.in_vectors(vector_size)
+
+    def _outlined(
+        self, words: QuantizedLayer, vector_size: int, options: QuantizeOptions | None
+    ) -> QuantizedLayer:
+        """The words in vectors, with all that the trace says of their layer."""
+        words = words.in_vectors(vector_size)
+        return replace(words, spec=self.outline(words.name, words.scheme, vector_size, options))
 
     def tensor(self, name: str) -> NDArray[Any]:
         """One tensor by its full name, copied out of the file."""

@@ -68,7 +68,7 @@ class Variant:
     """One stored quantization of a layer.
 
     options: how its words were made, None where another program made them; tensors: name -> SHA-256 of its
-    bytes. Among them is "bias" where the variant's is not the layer's own.
+    bytes. Among them is "bias" where the variant's is not the layer's own. sum_exponent: QuantizedLayer's.
     """
 
     scheme: Scheme
@@ -79,6 +79,7 @@ class Variant:
     output_gamma: float
     options: QuantizeOptions | None
     tensors: Mapping[str, str]
+    sum_exponent: int | None = None
 
     @property
     def key(self) -> str:
@@ -97,6 +98,7 @@ class Variant:
             "output": {**self.output.to_dict(), "gamma": self.output_gamma},
             "options": EXTERNAL if self.options is None else asdict(self.options),
             "tensors": dict(self.tensors),
+            **({} if self.sum_exponent is None else {"sum_exponent": self.sum_exponent}),
         }
 
 
@@ -318,7 +320,8 @@ def _parse_geometry(raw: dict[str, Any], where: str) -> Geometry:
 def _parse_variant(layer: Layer, key: str, raw: Any, where: str) -> Variant:
     if not isinstance(raw, dict):
         fail(f"{where}: is {show(raw)}, expected an object")
-    check_keys(raw, where, _VARIANT_KEYS)
+    given = "sum_exponent" in raw  # older traces have none, and cannot be executed in block formats
+    check_keys(raw, where, (*_VARIANT_KEYS, "sum_exponent") if given else _VARIANT_KEYS)
     try:
         scheme = Scheme.parse(value_of(raw, "scheme", str, where))
     except AccelsimError as error:
@@ -332,7 +335,10 @@ def _parse_variant(layer: Layer, key: str, raw: Any, where: str) -> Variant:
         fail(f"{where}: input_gamma is {input_gamma:.6g}, expected 1: {scheme} has none")
     options = _parse_options(raw["options"], where)
     fold = choice(raw, "fold", ("auto", "never"), where)
-    variant = Variant(scheme, size, fold, input_gamma, output, output_gamma, options, {})
+    sum_exponent = integer(raw, "sum_exponent", -1000, 1000, where) if given else None
+    if given and not scheme.is_aligned:
+        fail(f"{where}: has a sum_exponent, expected none: {scheme} aligns nothing")
+    variant = Variant(scheme, size, fold, input_gamma, output, output_gamma, options, {}, sum_exponent)
     names = tuple(variant_specs(layer, variant))
     tensors = _hashes(raw, where, (*names, "bias"))
     for name in names:

@@ -194,6 +194,7 @@ def _with_variant(info: LayerInfo, words: QuantizedLayer, sources: dict[str, _So
         output_gamma=float(words.output_gamma),
         options=None if options is None else QuantizeOptions.from_dict(options),
         tensors=tensors,
+        sum_exponent=words.sum_exponent,
     )
     return replace(info, quantized={**info.quantized, key: variant})
 

@@ -1,9 +1,9 @@
-"""The 5 nm PE of Keller et al., JSSC 58(4), 2023, on the preset keller5: its parts, modes and clock."""
+"""The 5 nm PE of Keller et al., JSSC 58(4), 2023, on the preset keller5: its parts and clock."""
 
 from __future__ import annotations
 
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.report.inventory import build_inventory, technology_of
 from accelsim.report.price import Report
 from accelsim.validation.published import Published, published
@@ -16,8 +16,6 @@ _PARTS = {
     "b_buffer": ("input_buffer",),
     "accumulation_collector": ("accumulation_collector",),
 }
-_INT8 = ("8/8/-/-", ("vector_size=32",))
-
 # A clock that netlists mapped for area meet at every supply.
 _SLOW_GHZ = 0.1
 
@@ -33,14 +31,6 @@ def keller_share(report: Report, part: str) -> float:
     return own[part]
 
 
-def int8_multipliers_um2(row: Published, runs: Runs) -> float:
-    """Placed area of the second array of multipliers that one machine of the chip has, um2."""
-    scheme, overrides = _INT8
-    report = runs.report(row.machine, row.workload, scheme, overrides)
-    area = report.area.set_index("component")["placed_area_um2"]
-    return float(area["dot_product"])
-
-
 def clock_mhz(row: Published, runs: Runs) -> dict[str, float]:
     """The clock at a supply: that of the row which sets it, times the delay of logic there over that here."""
     anchor = next(other for other in published().values() if other.sets == "clock")
@@ -51,13 +41,13 @@ def timed_report(row: Published, runs: Runs) -> Report:
     """Tables of the row's workload at its supply, at the clock that the supply allows."""
     clock_ghz = clock_mhz(row, runs)[""] / 1e3
     overrides = (*row.overrides, f"clock_ghz={clock_ghz!r}")
-    gated = row.part == "all gated"
-    return runs.report(row.machine, row.workload, row.scheme, overrides, all_gated=gated)
+    return runs.report(row.machine, row.workload, row.scheme, overrides)
 
 
 def _delay_ps(row: Published, runs: Runs) -> float:
     """Delay of the dot product at the row's supply; all logic scales alike. At a clock that every netlist
     meets: a chip has the same one at all supplies."""
-    arch = load_arch(row.machine, [*row.overrides, f"clock_ghz={_SLOW_GHZ}"])
-    inventory = build_inventory(arch, Scheme.parse(row.scheme), runs.library(technology_of(arch)))
+    scheme = Scheme.parse(row.scheme)
+    arch = load_arch(row.machine, [*row.overrides, f"clock_ghz={_SLOW_GHZ}"]).in_mode(scheme)
+    inventory = build_inventory(arch, scheme, runs.library(technology_of(arch)))
     return next(part.cost.delay_ps for part in inventory if part.name == "dot_product") or 0.0

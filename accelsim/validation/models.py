@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from accelsim.costs import Technology
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.report.inventory import SCOPES
 from accelsim.report.price import Report
-from accelsim.validation.keller import clock_mhz, int8_multipliers_um2, keller_share, timed_report
+from accelsim.validation.keller import clock_mhz, keller_share, timed_report
 from accelsim.validation.published import Published
 from accelsim.validation.runs import MATMUL, Runs
 from accelsim.validation.split import energy_by_component
@@ -104,10 +104,9 @@ def keller_overhead(row: Published, runs: Runs) -> Figures:
 
 
 def keller_area(row: Published, runs: Runs) -> Figures:
-    """mm2 of the machine, with the multipliers of its other mode."""
-    extra_um2 = int8_multipliers_um2(row, runs)
+    """mm2 of the machine."""
     report = _report(row, runs)
-    return {scope: (report.area_um2(scope) + extra_um2) / 1e6 for scope in ("datapath", "pe")}
+    return {scope: report.area_um2(scope) / 1e6 for scope in ("datapath", "pe")}
 
 
 def tops_per_w(row: Published, runs: Runs) -> Figures:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.network import Progress
 from accelsim.report.folder import VALIDATION_TABLES, result_folder
 from accelsim.report.inventory import SCOPES
@@ -76,7 +76,7 @@ def validate(
     """Model every published figure that can be.
 
     costs: a folder of cost tables, by default the package's; gated_fraction: as in `accelsim.run`, None
-    computes values; tornado: also with each free parameter at its ends, which takes some 15 times as long.
+    computes values; tornado: also with each free parameter at its ends, which takes some eight times as long.
     Raises AccelsimError for tables without a price that is needed.
     """
     import pandas as pd
@@ -87,7 +87,7 @@ def validate(
         if progress is not None:
             progress("published figures", index + 1, len(published()))
     frame = pd.DataFrame(rows)
-    moved = tornado_table(costs, gated_fraction, progress) if tornado else None
+    moved = tornado_table(runs, progress) if tornado else None
     return ValidationResult(frame, error_table(frame), pd.DataFrame(free_parameters()), moved)
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from accelsim.compute.toggles import StepToggles
 from accelsim.costs import CostLibrary, Technology
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.network import RunRequest, run_network
 from accelsim.open import open_workload
 from accelsim.quantize.workload import Workload
-from accelsim.report.inventory import technology_of
+from accelsim.report.inventory import PART_NAMES, technology_of
 from accelsim.report.price import PriceRequest, Report, price
 from accelsim.report.results import RunResult
+from accelsim.report.stages import STAGES, in_fewest_stages
 from accelsim.synthetic.assembly import Assembly
 from accelsim.synthetic.distributions import Distribution
 from accelsim.synthetic.parameters import TRANSFORMER
@@ -21,7 +24,7 @@ from accelsim.synthetic.recipe import Recipe
 from accelsim.synthetic.workload import SyntheticWorkload
 
 # Overrides that change what counts cost, not how often they happen.
-_TECHNOLOGY = ("voltage_v", "clock_ghz", "node_nm", "sram_energy_factor")
+PRICES_ONLY = ("voltage_v", "clock_ghz", "node_nm", "sram_energy_factor", "operand_wires")
 MATMUL = "matmul"
 _MATMUL_ROWS, _MATMUL_REDUCTION, _MATMUL_COLUMNS = 1024, 1024, 1024
 
@@ -38,45 +41,58 @@ class Runs:
     _workloads: dict[str, Workload] = field(default_factory=dict)
     _results: dict[tuple[object, ...], RunResult] = field(default_factory=dict)
 
-    def report(
-        self,
-        machine: str,
-        workload: str,
-        scheme: str,
-        overrides: tuple[str, ...] = (),
-        *,
-        all_gated: bool = False,
-    ) -> Report:
-        """The tables of a workload at a scheme on a preset. all_gated: every operand vector is zero."""
-        arch = load_arch(machine, list(overrides))
-        rest = tuple(item for item in overrides if item.partition("=")[0] not in _TECHNOLOGY)
-        result = self._result(load_arch(machine, list(rest)), workload, scheme, all_gated)
+    def report(self, machine: str, workload: str, scheme: str, overrides: tuple[str, ...] = ()) -> Report:
+        """The tables of a workload at a scheme on a preset."""
+        wanted = Scheme.parse(scheme)
+        arch = load_arch(machine, list(overrides)).in_mode(wanted)
+        arch = in_fewest_stages(arch, wanted, self.library(technology_of(arch)))
+        rest = [item for item in overrides if item.partition("=")[0] not in PRICES_ONLY]
+        stages = {key: getattr(arch, key) for key in STAGES}
+        own = load_arch(machine, rest).in_mode(wanted).model_copy(update=stages)
+        result = self._result(own, workload, scheme)
         if result.report.arch == arch:
             return result.report
-        activities, wanted = result.activities, Scheme.parse(scheme)
+        activities = result.activities
         return price(PriceRequest(arch, wanted, activities, self.library(technology_of(arch))))
 
     def library(self, technology: Technology) -> CostLibrary:
         return CostLibrary(technology, self.costs)
 
-    def _result(self, arch: Arch, workload: str, scheme: str, all_gated: bool) -> RunResult:
-        gated = 1.0 if all_gated else self.gated_fraction
-        if workload.startswith(f"{MATMUL}@"):  # stated densities: what switches is the point
-            gated = None
+    def _result(self, arch: Arch, workload: str, scheme: str) -> RunResult:
+        own, _, stated = workload.partition("@")
+        still = own == MATMUL and bool(stated) and not any(densities(stated))
+        # Of stated densities what switches is the point; where all is zero nothing does, and all is gated.
+        gated = (1.0 if still else None) if own == MATMUL and stated else self.gated_fraction
         key = (arch, workload, scheme, gated)
         if key not in self._results:
             opened = self._open(workload)
             schemes = (Scheme.parse(scheme),) * len(opened.layers)
             library = self.library(technology_of(arch))
             request = RunRequest(opened, arch, schemes, library, gated_fraction=gated)
-            self._results[key] = run_network(request)
+            result = run_network(request)
+            self._results[key] = _of_zeros(result, library) if still else result
         return self._results[key]
 
     def _open(self, name: str) -> Workload:
         if name not in self._workloads:
-            own, _, density = name.partition("@")
-            self._workloads[name] = matmul(*densities(density)) if own == MATMUL else open_workload(name)
+            own, _, stated = name.partition("@")
+            if own == MATMUL:
+                # Of zeros no values are computed.
+                self._workloads[name] = matmul(*filter(None, densities(stated)))
+            else:
+                self._workloads[name] = open_workload(name)
         return self._workloads[name]
+
+
+def _of_zeros(result: RunResult, library: CostLibrary) -> RunResult:
+    """A run without values, priced as one whose registers and wires never change."""
+    nothing = StepToggles(dict.fromkeys(PART_NAMES, 0.0), 0.0, 0)
+    activities = tuple(
+        replace(activity, computed=replace(activity.computed, toggles=nothing))
+        for activity in result.activities
+    )
+    report = price(PriceRequest(result.report.arch, result.report.scheme, activities, library))
+    return replace(result, report=report, activities=activities)
 
 
 def densities(text: str) -> tuple[float, ...]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accelsim.network import Progress
 from accelsim.validation.errors import error_percent
 from accelsim.validation.models import MODELS
 from accelsim.validation.published import FREE_PARAMETERS, Published, published, read_csv
-from accelsim.validation.runs import Runs
+from accelsim.validation.runs import PRICES_ONLY, Runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,26 +36,37 @@ def varied_parameters() -> list[dict[str, str]]:
     return [row for row in read_csv(FREE_PARAMETERS) if row["low"] or row["high"]]
 
 
-def tornado(costs: Path | None, gated_fraction: float | None, progress: Progress | None) -> pd.DataFrame:
+def tornado(as_set_runs: Runs, progress: Progress | None) -> pd.DataFrame:
     """One row a (figure, parameter), the figure's largest mover first: `low` and `high` say what the
     parameter was, `as_set`, `at_low` and `at_high` what the figure is, and `moves` is the whole way between
     these. An end that is not given is the parameter as it is set.
 
-    Raises AccelsimError for a machine that an end makes impossible.
+    as_set_runs: what was simulated so far, with everything as it is set. Raises AccelsimError for a machine
+    that an end makes impossible.
     """
     import pandas as pd
 
-    rows = [row for row in published().values() if row.family == FAMILY]
-    runs: dict[float | None, Runs] = {}
+    rows, parameters = [row for row in published().values() if row.family == FAMILY], varied_parameters()
+    wanted = sum(bool(parameter[end]) for parameter in parameters for end in ("low", "high")) + 1
+    done = 0
+
+    def modelled() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress("free parameters", done, wanted * len(rows))
 
     def figures(setting: str) -> dict[str, float]:
-        gated = dict(item.split("=", 1) for item in setting.split()).get("gated_fraction")
-        share = gated_fraction if gated is None else float(gated)
-        own = runs.setdefault(share, Runs(costs, share))
-        return _figures(rows, setting, own)
+        changed = dict(item.split("=", 1) for item in setting.split())
+        runs = as_set_runs
+        if changed.keys() - {*PRICES_ONLY, "scope", "workload"}:
+            # Nothing of what an end simulates is needed again, and it takes memory.
+            share = changed.get("gated_fraction")
+            runs = Runs(as_set_runs.costs, as_set_runs.gated_fraction if share is None else float(share))
+        return _figures(rows, setting, runs, modelled)
 
-    as_set, parameters, found = figures(""), varied_parameters(), []
-    for index, parameter in enumerate(parameters):
+    as_set, found = figures(""), []
+    for parameter in parameters:
         ends = {end: figures(parameter[end]) if parameter[end] else as_set for end in ("low", "high")}
         for figure in FIGURES:
             values = [as_set[figure], ends["low"][figure], ends["high"][figure]]
@@ -72,8 +82,6 @@ def tornado(costs: Path | None, gated_fraction: float | None, progress: Progress
                     "moves": max(values) - min(values),
                 }
             )
-        if progress is not None:
-            progress("free parameters", index + 1, len(parameters))
     frame = pd.DataFrame(found)
     order = frame["figure"].map(FIGURES.index)
     return (
@@ -84,10 +92,15 @@ def tornado(costs: Path | None, gated_fraction: float | None, progress: Progress
     )
 
 
-def _figures(rows: Sequence[Published], setting: str, runs: Runs) -> dict[str, float]:
+def _figures(
+    rows: Sequence[Published], setting: str, runs: Runs, done: Callable[[], None]
+) -> dict[str, float]:
     import pandas as pd
 
-    modelled = {row.id: _modelled(row, setting, runs) for row in rows}
+    modelled = {}
+    for row in rows:
+        modelled[row.id] = _modelled(row, setting, runs)
+        done()
 
     def median_error(quantity: str) -> float:
         ratios = [modelled[row.id] / row.value for row in rows if row.quantity == quantity]

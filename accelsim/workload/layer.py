@@ -6,7 +6,7 @@ layer holds it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.storage import UNREAD, Use
+from accelsim.workload.words import cut_words
 
 OPS = ("conv", "linear", "matmul")
 ACTIVATIONS = ("none", "relu")
@@ -158,7 +159,13 @@ class OutputFormat:
 
     @property
     def fraction_bits(self) -> int:
-        """F = min(8, 23 - Amag - as) of integers; negative when the format does not fit the PPU."""
+        """F = min(8, 23 - Amag - as) of integers; negative when the format does not fit the PPU. Of scales
+        with an exponent as many as the largest value leaves of 23, and one less where that is a power of two
+        (docs/numerics.md, Block formats)."""
+        if self.operand.scale.kind == "e8m0":
+            return 22
+        if self.operand.scale.kind == "e4m3":
+            return 23 - int(self.operand.largest).bit_length()
         magnitude = self.operand.bits - self.operand.element.signed
         return min(8, 23 - magnitude - self.operand.scale.bits)
 
@@ -177,7 +184,11 @@ class LayerSpec(HasLayer):
     output: the format that the layer was quantized for; stored: those in which its output is stored, by
     default that one; global_pe: work of the nodes that the layer hosts, in order (docs/residency.md).
 
-    Input words are numbered ((n*H + h)*W + w)*groups*Cv + group*Cv + cv with Cv = ceil(C/groups/V); in a
+    vector_size: codes a word, V of the machine that executes it, or as made and stored the scheme's block.
+    A reduction is filled up to whole blocks, where those are larger than words, and to whole words, where
+    those are larger: V and block divide one another.
+
+    Input words are numbered ((n*H + h)*W + w)*groups*Cv + group*Cv + cv with Cv = words_per_position; in a
     packed im2col layer (pixel*groups + group)*G + g.
     """
 
@@ -218,43 +229,89 @@ class LayerSpec(HasLayer):
         return max(own.scale.bits for own in self.written_operands)
 
     @cached_property
+    def written_block(self) -> int:
+        """Outputs that share a scale in what the PPU writes, the most of its formats; 0: no scales."""
+        return max(own.block or 0 if own.scale.bits else 0 for own in self.written_operands)
+
+    @cached_property
+    def block(self) -> int:
+        """Codes that share a scale."""
+        return self.scheme.block or self.vector_size
+
+    @cached_property
+    def words_per_block(self) -> int:
+        """Words that a block larger than a word spreads over; 1 for others."""
+        return max(1, self.block // self.vector_size)
+
+    @cached_property
+    def blocks_per_word(self) -> int:
+        """Blocks, each with its scale, in a word that is larger than a block; 1 in others."""
+        return max(1, self.vector_size // self.block)
+
+    def run_bits(self, operand: Operand, words: int) -> int:
+        """Bits of so many words that follow each other, a multiple of `words_per_block`."""
+        return words // self.words_per_block * operand.bits_of(max(self.block, self.vector_size))
+
+    @cached_property
     def packed_im2col(self) -> bool:
-        return self.geometry.packed_im2col(self.vector_size, self.fold)
+        return self.geometry.packed_im2col(self.block, self.fold)
 
     @cached_property
     def G(self) -> int:
-        return self.geometry.vectors(self.vector_size, self.fold)
+        taps = self.geometry.R * self.geometry.S
+        if self.packed_im2col:
+            return self._words_of(taps * self.geometry.channels_per_group)
+        return taps * self.words_per_position
 
     @cached_property
     def words_per_position(self) -> int:
         """Cv: words of one group at one input position (not of packed im2col layers)."""
-        return -(-self.geometry.channels_per_group // self.vector_size)
+        return self._words_of(self.geometry.channels_per_group)
+
+    def _words_of(self, codes: int) -> int:
+        """Words of so many codes, filled up."""
+        return -(-codes // max(self.block, self.vector_size)) * self.words_per_block
+
+    def in_vectors(self, vector_size: int) -> LayerSpec:
+        """The layer in words of so many codes. Raises AccelsimError where they and blocks do not fit."""
+        if max(self.block, vector_size) % min(self.block, vector_size):
+            raise AccelsimError(
+                f"layer {self.name}: words of {vector_size} codes in blocks of {self.block}, expected one to "
+                "divide the other"
+            )
+        return replace(self, vector_size=vector_size)
 
     @cached_property
     def taps(self) -> NDArray[np.int32]:
         return self.geometry.tap_positions()
 
+    @property
+    def pieces(self) -> int:
+        """What a reduction can be cut into: vectors, or whole blocks where those are larger."""
+        return (self.G if self.packed_im2col else self.words_per_position) // self.words_per_block
+
     def check_parts(self, c_split: int) -> None:
         """Raise AccelsimError where the reduction has fewer vectors to cut than parts."""
-        pieces = self.G if self.packed_im2col else self.words_per_position
-        if not 1 <= c_split <= pieces:
+        if not 1 <= c_split <= self.pieces:
+            what = "vectors" if self.words_per_block == 1 else "blocks"
             raise AccelsimError(
-                f"layer {self.name}: mapping c_split is {c_split}, expected at most {pieces}, its vectors"
+                f"layer {self.name}: mapping c_split is {c_split}, expected at most {self.pieces}, its {what}"
             )
 
     def parts(self, c_split: int) -> list[NDArray[np.int64]]:
         """The g of each part of the reduction cut over `c_split` PEs, ascending (docs/program.md).
 
-        A packed im2col layer's vectors are cut as they stand, another's channels, at all taps. Raises
-        AccelsimError where there are fewer to cut than parts.
+        A packed im2col layer's vectors are cut as they stand, another's channels, at all taps; no block is
+        cut. Raises AccelsimError where there are fewer to cut than parts.
         """
         self.check_parts(c_split)
-        pieces = self.G if self.packed_im2col else self.words_per_position
-        blocks = np.array_split(np.arange(pieces), c_split)
+        pieces = self.pieces
+        words = np.arange(pieces * self.words_per_block).reshape(pieces, -1)
+        parts = [part.reshape(-1) for part in np.array_split(words, c_split)]
         if self.packed_im2col:
-            return blocks
+            return parts
         taps = np.arange(self.geometry.R * self.geometry.S)[:, None] * self.words_per_position
-        return [(taps + block).reshape(-1) for block in blocks]
+        return [(taps + part).reshape(-1) for part in parts]
 
     def gather(self, group: int, pixels: NDArray[np.int64]) -> NDArray[np.int32]:
         """int32[len(pixels), G]: the input word each pixel multiplies at each g, -1 in spatial padding."""
@@ -274,7 +331,10 @@ class QuantizedLayer(HasLayer):
 
     weight_words: int8[K, G, V]; weight_scales: uint16[K, G] or None; weight_gamma: float64[K];
     input_words: uint8 or int8 [words, V]; input_scales: uint16[words] or None; input_gamma: float;
-    output_gamma: what a unit of the PPU's codes (with scales: of code times scale) is worth.
+    Scales of words with several blocks have one more dimension, the blocks of a word; words of a larger block
+    all have its scale.
+    output_gamma: what a unit of the PPU's codes (with scales: of code times scale) is worth. sum_exponent: of
+    block formats that lanes execute the e of numerics.md, else None.
     y = psum * 2^(sh+p) * weight_gamma[k] * input_gamma + bias[k]. Of formats other than integers codes are
     uint8 and scales what their kind is stored as (formats/element.py, scale.py); where a format has no gamma,
     gammas are 1, and where it has one a tensor, all weight_gamma[k] are equal.
@@ -290,6 +350,7 @@ class QuantizedLayer(HasLayer):
     input_gamma: float
     output_gamma: float
     bias: NDArray[np.float32] | None
+    sum_exponent: int | None = None
     provenance: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -307,3 +368,25 @@ class QuantizedLayer(HasLayer):
     @property
     def output(self) -> OutputFormat:
         return self.spec.output
+
+    def in_vectors(self, vector_size: int) -> QuantizedLayer:
+        """The same words, one block each, in words of `vector_size`: parts of a block, or several of them.
+
+        Raises AccelsimError where they and blocks do not fit.
+        """
+        spec = self.spec.in_vectors(vector_size)
+        if vector_size == self.vector_size:
+            return self
+        per_tap = 1 if spec.packed_im2col else self.geometry.R * self.geometry.S
+        weights = cut_words(self.weight_words, self.weight_scales, vector_size, per_tap)
+        per_position = self.spec.G if spec.packed_im2col else self.spec.words_per_position
+        positions = len(self.input_words) // per_position
+        inputs = cut_words(self.input_words, self.input_scales, vector_size, positions)
+        return replace(
+            self,
+            spec=spec,
+            weight_words=weights[0],
+            weight_scales=weights[1],
+            input_words=inputs[0],
+            input_scales=inputs[1],
+        )

@@ -7,6 +7,7 @@ fastest exact tile from the ranges the widths imply, `accumulate` cuts the work 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ from accelsim_kernels.spec import (
     accumulator_range,
     activation_max,
     check_array,
+    check_blocks,
+    check_initial,
     check_scales,
     check_shape,
     check_weights,
@@ -40,22 +43,30 @@ class PackedWeights:
     """Weights of one tile in the layout of one path. Opaque; made by `pack_weights`."""
 
     def __init__(
-        self,
-        weight_words: NDArray[np.int8],
-        weight_scales: NDArray[np.uint16] | None,
-        spec: LaneSpec,
-        path: str,
+        self, weight_words: NDArray[np.int8], scales: NDArray, spec: NamedTuple, path: str, blocks: int
     ) -> None:
+        """scales: [K, G], float32 or integers, what a tile multiplies by."""
         self.outputs, self.vectors, self.vector_size = weight_words.shape
-        self.spec, self.path = spec, path
+        self.spec, self.path, self.blocks = spec, path, blocks
         if path == "vnni":
             self._words: NDArray = packing.pack_weight_bytes(weight_words)
         else:
             self._words = packing.pack_weight_floats(weight_words)
         self._sums = packing.pack_per_vector(weight_words.sum(axis=2, dtype=np.int32))
-        scales = np.ones(weight_words.shape[:2], np.uint16) if weight_scales is None else weight_scales
-        self._scales = packing.pack_per_vector(scales)
+        dtype = np.float32 if scales.dtype == np.float32 else np.int32
+        self._scales = packing.pack_per_vector(scales, dtype)
         self.addresses = (self._words.ctypes.data, self._sums.ctypes.data, self._scales.ctypes.data)
+
+
+def path_of(path: str | None) -> str:
+    """`path` itself, None being the faster one this CPU has. ValueError for one that cannot run."""
+    if path is None:
+        return "vnni" if has_vnni() else "portable"
+    if path not in PATHS:
+        raise ValueError(f"path: got '{path}', expected one of {', '.join(PATHS)}")
+    if path == "vnni" and not has_vnni():
+        raise ValueError("path: 'vnni' needs AVX-512 VNNI, which this CPU or Numba's target lacks")
+    return path
 
 
 def pack_weights(
@@ -64,20 +75,18 @@ def pack_weights(
     spec: LaneSpec,
     *,
     path: str | None = None,
+    blocks: int = 1,
 ) -> PackedWeights:
     """Check and pack the weights of one tile, to be used by many calls of `accumulate`.
 
     weight_words: int8[K, G, V], values in [-qmax, qmax]; weight_scales: uint16[K, G] below 2^ws, None
-    exactly when ws = 0; path: "vnni", "portable" or None for the faster one this CPU has.
+    exactly when ws = 0; path: "vnni", "portable" or None for the faster one this CPU has. blocks: the scaled
+    products of so many consecutive vectors are added before they are accumulated; a divisor of G.
     """
     check_weights(weight_words, weight_scales, spec)
-    if path is None:
-        path = "vnni" if has_vnni() else "portable"
-    elif path not in PATHS:
-        raise ValueError(f"path: got '{path}', expected one of {', '.join(PATHS)}")
-    elif path == "vnni" and not has_vnni():
-        raise ValueError("path: 'vnni' needs AVX-512 VNNI, which this CPU or Numba's target lacks")
-    return PackedWeights(weight_words, weight_scales, spec, path)
+    check_blocks(blocks, weight_words.shape[1])
+    scales = np.ones(weight_words.shape[:2], np.uint16) if weight_scales is None else weight_scales
+    return PackedWeights(weight_words, scales, spec, path_of(path), blocks)
 
 
 class Plan(NamedTuple):
@@ -86,7 +95,7 @@ class Plan(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def plan(spec: LaneSpec, vector_size: int, signed: bool) -> Plan:
+def plan(spec: LaneSpec, vector_size: int, signed: bool, blocks: int = 1) -> Plan:
     """The fastest tile that is exact for every operand of these widths.
 
     No mode relies on accumulators staying in range: the bounds are those of a full accumulator plus the
@@ -98,11 +107,12 @@ def plan(spec: LaneSpec, vector_size: int, signed: bool) -> Plan:
     factor = max_scale_product(spec)
     half = 1 << spec.product_shift >> 1
     product = dot * factor + half
+    added = blocks * (product >> spec.product_shift)
     scaled = spec.weight_scale_bits + spec.activation_scale_bits > 0
     shifts = bool(spec.product_shift or spec.scale_product_shift)
-    if dot > int32 or product > (1 << 62) - 1:
+    if dot > int32 or max(product, added) > (1 << 62) - 1:
         raise ValueError(f"vector size {vector_size}: dot products exceed 32 bits")
-    narrow = product <= int32 and high + 1 + (product >> spec.product_shift) <= int32
+    narrow = product <= int32 and high + 1 + added <= int32
     if spec.overflow == WRAP:
         mode = tiles.WRAP32 if narrow else tiles.WRAP64
     elif not narrow:
@@ -127,6 +137,7 @@ def plan(spec: LaneSpec, vector_size: int, signed: bool) -> Plan:
             factor,
             half,
             spec.product_shift,
+            0,
         ),
     )
 
@@ -149,16 +160,11 @@ def _check_call(
     check_scales("activation", activation_scales, (len(activation_words),), spec.activation_scale_bits)
     if not 0 <= g_start < g_stop <= packed.vectors:
         raise ValueError(f"g range: got {g_start} to {g_stop}, expected within 0 to {packed.vectors}")
+    if g_start % packed.blocks or g_stop % packed.blocks:
+        raise ValueError(f"g range: got {g_start} to {g_stop}, expected multiples of {packed.blocks} blocks")
     check_array("gather", gather, (np.int32,), 2)
     check_shape("gather", gather, (len(gather), g_stop - g_start))
-    if initial is not None:
-        check_array("initial psums", initial, (np.int64,), 2)
-        check_shape("initial psums", initial, (len(gather), packed.outputs))
-        low, high = accumulator_range(spec)
-        if initial.size and not low <= int(initial.min()) <= int(initial.max()) <= high:
-            raise ValueError(
-                f"initial psums: values from {initial.min()} to {initial.max()}, expected {low} to {high}"
-            )
+    check_initial(initial, (len(gather), packed.outputs), spec)
 
 
 def _bad_value(bad: int, words: int, spec: LaneSpec, signed: bool) -> ValueError:
@@ -210,9 +216,49 @@ def accumulate(
     g_stop = packed.vectors if g_stop is None else g_stop
     _check_call(packed, activation_words, activation_scales, gather, spec, initial, g_start, g_stop)
     signed = activation_words.dtype == np.int8
-    mode, limits = plan(spec, packed.vector_size, signed)
+    words = len(activation_words)
+    # Locals keep the arrays behind the addresses alive.
+    codes = np.ascontiguousarray(activation_words)
+    scales = None if activation_scales is None else np.ascontiguousarray(activation_scales)
+    scale_source = (0 if scales is None else scales.ctypes.data, words, (1 << spec.activation_scale_bits) - 1)
+
+    def refused(bad: int) -> ValueError:
+        return _bad_value(bad, words, spec, signed)
+
+    own = Activations(codes, packing.pack_scales, scale_source, spec.activation_bits, True, refused)
+    return run_tiles(
+        packed, own, gather, initial, g_start, plan(spec, packed.vector_size, signed, packed.blocks)
+    )
+
+
+class Activations(NamedTuple):
+    """Activation words as tiles take them, and how their scales are packed.
+
+    codes: int8 or uint8[n, V], contiguous; scale_source: first arguments of `pack_scales`; bits: of a code,
+    where they are checked; refused: the error that bits of `packing` stand for.
+    """
+
+    codes: NDArray
+    pack_scales: Callable[..., int]
+    scale_source: tuple[int, ...]
+    bits: int
+    checked: bool
+    refused: Callable[[int], ValueError]
+
+
+def run_tiles(
+    packed: PackedWeights,
+    own: Activations,
+    gather: NDArray[np.int32],
+    initial: NDArray[np.int64] | None,
+    g_start: int,
+    planned: Plan,
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """(psums int64[P, K], overflows int32[P, K]) of checked operands, in spans of pixels over the threads."""
+    mode, limits = planned
+    signed = own.codes.dtype == np.int8
     pixels, vectors = gather.shape
-    words, outputs, vector_size = len(activation_words), packed.outputs, packed.vector_size
+    words, outputs, vector_size = len(own.codes), packed.outputs, packed.vector_size
     vnni = packed.path == "vnni"
     block = tiles.VNNI_PIXELS if vnni else tiles.PORTABLE_PIXELS
     k_blocks = -(-outputs // tiles.LANES)
@@ -231,13 +277,10 @@ def accumulate(
     threads = max(1, min(config.NUMBA_NUM_THREADS, macs // _MACS_PER_THREAD))  # type: ignore[attr-defined]
     span, work = _cut(pixels, k_blocks, span, block, threads)
 
-    # Locals keep the arrays behind the addresses alive.
-    codes, taps = np.ascontiguousarray(activation_words), np.ascontiguousarray(gather)
-    scales = None if activation_scales is None else np.ascontiguousarray(activation_scales)
+    taps = np.ascontiguousarray(gather)
     gather_at = taps.ctypes.data
-    scale_source = (0 if scales is None else scales.ctypes.data, words, (1 << spec.activation_scale_bits) - 1)
-    code_source = (codes.ctypes.data, words, vector_size, int(signed), spec.activation_bits)
-    weights = (*packed.addresses, vector_size, packed.vectors, g_start, vectors)
+    code_source = (own.codes.ctypes.data, words, vector_size, int(signed), own.bits, own.checked)
+    weights = (*packed.addresses, vector_size, packed.vectors, g_start, vectors, packed.blocks)
     out = (psums.ctypes.data, overflows.ctypes.data, shape[1])
     all_limits = (0 if initial is None else -1, *limits)
     pack_codes, run = (
@@ -254,11 +297,11 @@ def accumulate(
                 part = work.popleft()
             except IndexError:  # the other thread took the last one
                 return
-            bad = packing.pack_scales(*scale_source, gather_at, vectors, block, *part[:2], scratch[1])
+            bad = own.pack_scales(*own.scale_source, gather_at, vectors, block, *part[:2], scratch[1])
             bad = bad or pack_codes(*code_source, gather_at, vectors, *part[:2], scratch[0])
             if bad:
                 work.clear()
-                raise _bad_value(bad, words, spec, signed)
+                raise own.refused(bad)
             run(mode, weights, out, part, scratch, all_limits)
 
     run_threads(worker, threads)

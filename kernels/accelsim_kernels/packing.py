@@ -43,9 +43,9 @@ def pack_weight_floats(words: NDArray[np.int8]) -> NDArray[np.float32]:
     return np.ascontiguousarray(_blocks_of_lanes(words).transpose(0, 2, 3, 1), np.float32)
 
 
-def pack_per_vector(values: NDArray) -> NDArray[np.int32]:
-    """[K, G] as int32[K/16, G, 16]."""
-    return np.ascontiguousarray(_blocks_of_lanes(values).transpose(0, 2, 1), np.int32)
+def pack_per_vector(values: NDArray, dtype: type[np.int32] | type[np.float32] = np.int32) -> NDArray[Any]:
+    """[K, G] as int32 or float32 [K/16, G, 16]."""
+    return np.ascontiguousarray(_blocks_of_lanes(values).transpose(0, 2, 1), dtype)
 
 
 def _as_pointer(typingctx: Any, address: Any) -> Any:
@@ -85,11 +85,29 @@ def pack_scales(scales, words, limit, gather, vectors, block, first, pixels, out
 
 
 @njit(cache=True, nogil=True)
-def pack_bytes(source_words, words, size, signed, bits, gather, vectors, first, pixels, out):
+def pack_factors(scales, words, gather, vectors, block, first, pixels, out):
+    """float32[blocks, vectors, block] scale of every tap, of float32[words]; 0 under padding. Error bits."""
+    source = carray(_void_pointer(scales), (words,), np.float32)
+    taps = carray(_void_pointer(gather), (first + pixels, vectors), np.int32)
+    blocks = (pixels + block - 1) // block
+    packed = carray(_void_pointer(out), (blocks, vectors, block), np.float32)
+    for i in range(blocks * block):
+        cell = packed[i // block, :, i % block]
+        for g in range(vectors):
+            index = taps[first + i, g] if i < pixels else -1
+            if not -1 <= index < words:
+                return BAD_GATHER
+            cell[g] = source[index] if index >= 0 else np.float32(0)
+    return 0
+
+
+@njit(cache=True, nogil=True)
+def pack_bytes(source_words, words, size, signed, bits, checked, gather, vectors, first, pixels, out):
     """uint8[blocks, vectors, BYTES_BLOCK, word bytes] codes of every tap, plus 128 if signed. Error bits.
 
     Eight bytes at a time where V allows: m = code + 2^(bits-1) in every byte (no carries between bytes)
-    is 1 .. 2^bits - 1 for legal signed codes. The bits above must stay clear and no byte may be 0.
+    is 1 .. 2^bits - 1 for legal signed codes. The bits above must stay clear and no byte may be 0. Codes that
+    are not `checked` may be any.
     """
     block = BYTES_BLOCK
     blocks = (pixels + block - 1) // block
@@ -137,11 +155,11 @@ def pack_bytes(source_words, words, size, signed, bits, gather, vectors, first, 
                     if code < low or code > high:
                         illegal |= ones
                     target[g, v] = (code + sign) & 0xFF
-    return BAD_CODE if illegal != 0 else 0
+    return BAD_CODE if illegal != 0 and checked else 0
 
 
 @njit(cache=True, nogil=True)
-def pack_floats(source_words, words, size, signed, bits, gather, vectors, first, pixels, out):
+def pack_floats(source_words, words, size, signed, bits, checked, gather, vectors, first, pixels, out):
     """float32[blocks, vectors, FLOATS_BLOCK, V] codes of every tap. Error bits."""
     block = FLOATS_BLOCK
     blocks = (pixels + block - 1) // block
@@ -164,4 +182,4 @@ def pack_floats(source_words, words, size, signed, bits, gather, vectors, first,
                     code = (np.int32(source[index, v]) ^ sign) - sign
                     illegal |= (code < low) | (code > high)
                     cell[g, v] = np.float32(code)
-    return BAD_CODE if illegal else 0
+    return BAD_CODE if illegal and checked else 0

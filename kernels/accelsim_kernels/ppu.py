@@ -51,6 +51,13 @@ def _static(psums, multiplier, shift, bias, relu, fraction_bits, qmin, qmax, cod
 
 
 @njit(cache=True, nogil=True)
+def _values(psums, multiplier, shift, bias, relu, z):
+    for p in range(psums.shape[0]):
+        for k in range(psums.shape[1]):
+            z[p, k] = _biased(psums[p, k], multiplier[k], shift[k], bias[k], relu)
+
+
+@njit(cache=True, nogil=True)
 def _vector(
     psums,
     multiplier,
@@ -117,6 +124,20 @@ def _check(
         raise ValueError(f"PPU code range: got {qmin} to {qmax}, expected -qmax or 0 to qmax <= 255")
     if psums.size and (psums.max() >= 1 << 62 or psums.min() < -(1 << 62)):
         raise ValueError("psums: expected magnitudes below 2^62")
+
+
+def ppu_values(
+    psums: NDArray[np.int64],
+    multiplier: NDArray[np.int64],
+    shift: NDArray[np.int64],
+    bias: NDArray[np.int64],
+    relu: bool,
+) -> NDArray[np.int64]:
+    """z int64[P, K] before it is quantized, |z| < 2^23; arguments as of `ppu_static`."""
+    _check(psums, multiplier, shift, bias, 0, 0, 1)
+    z = np.empty(psums.shape, np.int64)
+    _values(psums, multiplier, shift, bias, bool(relu), z)
+    return z
 
 
 def ppu_static(

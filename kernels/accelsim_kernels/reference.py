@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim_kernels.spec import WRAP, LaneSpec, accumulator_range
-from accelsim_kernels.toggles import GATE_DOT, NO_GATING, Runs, Toggles, lane_widths
+from accelsim_kernels.aligned import Scales
+from accelsim_kernels.spec import WRAP, AlignSpec, LaneSpec, accumulator_range
 
 _Z_MAX = (1 << 23) - 1
 
@@ -50,12 +50,14 @@ def accumulate_reference(
     gather: NDArray[np.int32],
     spec: LaneSpec,
     initial: NDArray[np.int64] | None = None,
+    blocks: int = 1,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Twin of `accumulate` over all g: (psums int64[P, K], overflows int32[P, K])."""
     outputs, vectors, _ = weight_words.shape
     pixels = len(gather)
     psums = np.zeros((pixels, outputs), np.int64) if initial is None else initial.astype(np.int64)
     overflows = np.zeros((pixels, outputs), np.int32)
+    total = psums
     for g in range(vectors):
         dot = _tap(activation_words, gather[:, g], 0) @ weight_words[:, g].astype(np.int64).T
         ws = np.ones(outputs, np.int64) if weight_scales is None else weight_scales[:, g].astype(np.int64)
@@ -66,9 +68,65 @@ def accumulate_reference(
         product = dot * scale_products(ws, scale_of_pixel, spec)
         if spec.product_shift:
             product = (product + (1 << (spec.product_shift - 1))) >> spec.product_shift
-        total = psums + product
-        psums = limit(total, spec)
-        overflows += psums != total
+        total = total + product
+        if (g + 1) % blocks == 0:
+            psums = limit(total, spec)
+            overflows += psums != total
+            total = psums
+    return psums, overflows
+
+
+def aligned_terms(
+    dots: NDArray[np.int64],
+    significands: NDArray[np.int64],
+    exponents: NDArray[np.int64],
+    spec: AlignSpec,
+) -> NDArray[np.int64]:
+    """Dot products times significand * 2^exponent in units of the accumulator's lsb; all of one shape.
+
+    Rounded where they are below it, and limited to +-2^accumulator_bits, one bit more than psums have.
+    """
+    limit = np.int64(1) << spec.accumulator_bits
+    x, shift = dots * significands, exponents - spec.lsb
+    left = np.clip(shift, 0, spec.accumulator_bits)
+    right = np.clip(-shift, 0, 62)
+    raised = np.clip(x, -(limit >> left), limit >> left) << left
+    below = x >> right
+    if spec.nearest:
+        below = np.where(right > 0, ((x >> np.maximum(right - 1, 0)) + 1) >> 1, x)
+    return np.clip(np.where(shift >= 0, raised, below), -limit, limit)
+
+
+def accumulate_aligned_reference(
+    weight_codes: NDArray[np.integer],
+    weight_scales: Scales,
+    activation_codes: NDArray[np.integer],
+    activation_scales: Scales,
+    gather: NDArray[np.int32],
+    spec: AlignSpec,
+    initial: NDArray[np.int64] | None = None,
+    blocks: int = 1,
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Twin of `accumulate_aligned`: (psums int64[P, K], overflows int32[P, K])."""
+    outputs, vectors, _ = weight_codes.shape
+    pixels = len(gather)
+    psums = np.zeros((pixels, outputs), np.int64) if initial is None else initial.astype(np.int64)
+    overflows = np.zeros((pixels, outputs), np.int32)
+    low, high = accumulator_range(spec)
+    total = psums
+    for g in range(vectors):
+        dots = _tap(activation_codes, gather[:, g], 0) @ weight_codes[:, g].astype(np.int64).T
+        significand, exponent = (
+            _tap(own, gather[:, g], 0)[:, None]
+            for own in (activation_scales.significand, activation_scales.exponent)
+        )
+        significand = significand * weight_scales.significand[:, g].astype(np.int64)
+        exponent = exponent + weight_scales.exponent[:, g].astype(np.int64)
+        total = total + aligned_terms(dots, significand, exponent, spec)
+        if (g + 1) % blocks == 0:
+            psums = np.clip(total, low, high)
+            overflows += psums != total
+            total = psums
     return psums, overflows
 
 
@@ -250,118 +308,3 @@ def ppu_vector_reference(
             codes[p, start : start + vector_size] = np.clip(scaled, qmin, qmax)
             scales[p, vector] = s
     return codes, scales
-
-
-def toggles_reference(
-    weight_words: NDArray[np.int8],
-    weight_scales: NDArray[np.uint16] | None,
-    activation_words: NDArray[np.int8] | NDArray[np.uint8],
-    activation_scales: NDArray[np.uint16] | None,
-    runs: Runs,
-    spec: LaneSpec,
-    operand_bits: int,
-    gating: int = NO_GATING,
-) -> Toggles:
-    """Twin of `toggles`: the registers of a lane, step by step, compared bit by bit."""
-    w_bits, a_bits, ws_bits, as_bits, d_bits, s_bits, p_bits, n_bits, _, shift = lane_widths(
-        spec, operand_bits, weight_words.shape[2]
-    )
-    sums = dict.fromkeys(Toggles._fields, 0)
-
-    def factor(ws: int, a_s: int) -> int:
-        return int(scale_products(np.array([ws]), np.array([a_s]), spec)[0, 0])
-
-    def addend(dot: int, scale: int) -> int:
-        return (dot * scale + ((1 << shift) >> 1)) >> shift
-
-    for channel, start, taps in zip(runs.channels, runs.first, runs.taps, strict=True):
-        pixels, chosen = range(len(taps)), range(start, start + runs.vectors)
-        order = [(d, j) for d in pixels for j in chosen]
-        if runs.held:
-            order.sort(key=lambda step: step[1])
-
-        def operands(d: int, j: int, channel: int = channel, taps: NDArray[np.int32] = taps) -> tuple:
-            g, index = runs.part[j], taps[d, j]
-            ws = 1 if weight_scales is None else int(weight_scales[channel, g])
-            a_s = 1 if activation_scales is None else int(activation_scales[index])
-            inside = bool(index >= 0)
-            activations = activation_words[index].astype(np.int64) * inside
-            return weight_words[channel, g].astype(np.int64), ws, activations, a_s * inside, inside
-
-        psums = []
-        for d in pixels:
-            earlier = [operands(d, j)[:4] for j in range(start)]
-            total = sum(addend(int(w @ a), factor(ws, a_s)) for w, ws, a, a_s in earlier)
-            psums.append(int(limit(np.array(total), spec)))
-        zeros = np.zeros(weight_words.shape[2], np.int64)
-        w, ws, a, a_s = zeros, 0, zeros, 0
-        dot = scale = added = psum = 0
-        before = (len(taps) - 1, start - 1 if start else len(runs.part) - 1)
-        for number, (d, j) in enumerate([before, *order]):
-            own_w, own_ws, own_a, own_as, inside = operands(d, j)
-            load, fresh = number == 0 or not runs.held or d == 0, bool(own_a.any() and own_as)
-            new_w, new_ws, new_a, new_as = w, ws, a, a_s
-            if load:
-                new_w, new_ws = (own_w, own_ws) if own_w.any() and own_ws else (zeros, 0)
-            live = fresh and bool(new_w.any())
-            product = live and (gating == NO_GATING or factor(new_ws, own_as) > 0)
-            if product if gating == GATE_DOT else fresh:
-                new_a = own_a
-            if inside if gating == GATE_DOT else fresh:
-                new_as = own_as
-            adds = product or gating == NO_GATING or j == 0
-            in_register = 0 if gating == GATE_DOT else as_bits
-            changes = {
-                "steps": 1,
-                "live_steps": int(live),
-                "products": int(product),
-                "additions": int(adds),
-                "weight_loads": int(load),
-                "input_reads": int(inside),
-                "dot_product": _changed_products(w, new_w, w_bits, a, new_a, a_bits),
-                "scale_product": _changed_products(ws, new_ws, ws_bits, a_s, new_as, as_bits),
-                "weight_register": _changed(w, new_w, w_bits) + _changed(ws, new_ws, ws_bits),
-                "input_register": _changed(a, new_a, a_bits) + _changed(a_s, new_as, in_register),
-            }
-            w, ws, a, a_s = new_w, new_ws, new_a, new_as
-            new_added = 0
-            if product:
-                new_dot, new_scale = int(w @ a), factor(ws, a_s)
-                changes["scale_multiply"] = _changed_products(dot, new_dot, d_bits, scale, new_scale, s_bits)
-                changes["pipeline"] = _changed(dot, new_dot, d_bits) + _changed(psum, psums[d], n_bits)
-                if s_bits:
-                    products = dot * scale, new_dot * new_scale
-                    changes["pipeline"] += _changed(scale, new_scale, s_bits)
-                    changes["pipeline"] += _changed(*products, p_bits + shift)
-                new_added = addend(new_dot, new_scale)
-                dot, scale = new_dot, new_scale
-            if adds:
-                changes["accumulator"] = _changed(added, new_added, p_bits) + _changed(psum, psums[d], n_bits)
-                added, psum = new_added, psums[d]
-            if number:
-                psums[d] = int(limit(np.array(psums[d] + new_added), spec))
-                for name, count in changes.items():
-                    sums[name] += count
-    return Toggles(**sums)
-
-
-def _bits(values: NDArray[np.int64] | int, width: int) -> NDArray[np.int64]:
-    return np.asarray(values)[..., None] >> np.arange(width) & 1
-
-
-def _changed(old: NDArray[np.int64] | int, new: NDArray[np.int64] | int, width: int) -> int:
-    return int((_bits(old, width) != _bits(new, width)).sum())
-
-
-def _changed_products(
-    x: NDArray[np.int64] | int,
-    x_new: NDArray[np.int64] | int,
-    x_bits: int,
-    y: NDArray[np.int64] | int,
-    y_new: NDArray[np.int64] | int,
-    y_bits: int,
-) -> int:
-    old, new = (
-        _bits(a, x_bits)[..., :, None] & _bits(b, y_bits)[..., None, :] for a, b in ((x, y), (x_new, y_new))
-    )
-    return int((old != new).sum())

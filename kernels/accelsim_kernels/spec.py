@@ -29,6 +29,18 @@ class LaneSpec(NamedTuple):
     overflow: int
 
 
+class AlignSpec(NamedTuple):
+    """A lane whose blocks have scales that are numbers of their own (docs/numerics.md, Block formats).
+
+    A psum is worth psum * 2^lsb, where the product of two code values is worth 1; nearest: what falls below
+    the lsb is rounded to nearest, ties up, else down.
+    """
+
+    accumulator_bits: int
+    lsb: int
+    nearest: bool
+
+
 @lru_cache(maxsize=1024)
 def check_spec(spec: LaneSpec) -> LaneSpec:
     """`spec` itself; ValueError when a field is out of range or the fields contradict each other."""
@@ -79,7 +91,7 @@ def max_scale_product(spec: LaneSpec) -> int:
     return min((full + (1 << (shift - 1))) >> shift, (1 << spec.scale_product_bits) - 1)
 
 
-def accumulator_range(spec: LaneSpec) -> tuple[int, int]:
+def accumulator_range(spec: LaneSpec | AlignSpec) -> tuple[int, int]:
     """Smallest and largest value of the two's-complement accumulator."""
     return -(1 << (spec.accumulator_bits - 1)), (1 << (spec.accumulator_bits - 1)) - 1
 
@@ -126,4 +138,23 @@ def check_weights(weight_words: NDArray, weight_scales: NDArray | None, spec: La
     if weight_scales is not None and weight_scales.max() >> spec.weight_scale_bits:
         raise ValueError(
             f"weight scales: largest is {weight_scales.max()}, expected below {1 << spec.weight_scale_bits}"
+        )
+
+
+def check_blocks(blocks: int, vectors: int) -> None:
+    """ValueError unless `vectors` can be cut into steps of `blocks`."""
+    if blocks < 1 or vectors % blocks:
+        raise ValueError(f"blocks: got {blocks}, expected a divisor of the {vectors} vectors")
+
+
+def check_initial(initial: NDArray | None, shape: tuple[int, ...], spec: LaneSpec | AlignSpec) -> None:
+    """ValueError unless `initial` is None or int64 of `shape` that the accumulators can hold."""
+    if initial is None:
+        return
+    check_array("initial psums", initial, (np.int64,), 2)
+    check_shape("initial psums", initial, shape)
+    low, high = accumulator_range(spec)
+    if initial.size and not low <= int(initial.min()) <= int(initial.max()) <= high:
+        raise ValueError(
+            f"initial psums: values from {initial.min()} to {initial.max()}, expected {low} to {high}"
         )

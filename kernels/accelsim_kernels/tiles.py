@@ -31,12 +31,14 @@ VNNI_PIXELS, PORTABLE_PIXELS = 8, 6
 SLICE = 512  # 512 * 127 * 255 < 2^24
 
 # How a tile accumulates. All modes are exact where `accumulate.plan` allows them; the first ones are faster.
-PLAIN, SHORT, MULTIPLY, GENERAL, MULTIPLY64, GENERAL64, WRAP32, WRAP64 = range(8)
+PLAIN, SHORT, MULTIPLY, GENERAL, MULTIPLY64, GENERAL64, WRAP32, WRAP64, ALIGN32, ALIGN64 = range(10)
 
 
 class _Mode(NamedTuple):
     bits: int  # width of an accumulator lane
-    multiply: str  # "none": no scales; "short": 16 x 16 bits into 32; "product": exact in 32 bits; "wide"
+    # "none": no scales; "short": 16 x 16 bits into 32; "product": exact in 32 bits; "wide"; "align": scales
+    # in float32, exact (aligned.py)
+    multiply: str
     shifts: bool  # scale product rounding and product shift may be non-zero
     wrap: bool
 
@@ -50,16 +52,18 @@ _MODES = {
     GENERAL64: _Mode(64, "wide", True, False),
     WRAP32: _Mode(32, "product", True, True),
     WRAP64: _Mode(64, "wide", True, True),
+    ALIGN32: _Mode(32, "align", False, False),
+    ALIGN64: _Mode(64, "align", False, False),
 }
 
 # int64 arguments of a tile, in order. Addresses are of the tile's first element; `*_row` are bytes per pixel.
 _TILE = (
     "weights", "weight_sums", "weight_scales", "activations", "activation_scales", "word_bytes",
-    "vectors", "vector_size", "psums", "psum_row", "overflows", "overflow_row",
+    "vectors", "vector_size", "psums", "psum_row", "overflows", "overflow_row", "blocks",
 )  # fmt: skip
 _LIMITS = (
     "keep", "offset", "low", "high", "wrap_shift", "scale_half", "scale_shift", "scale_max",
-    "product_half", "product_shift",
+    "product_half", "product_shift", "term_limit",
 )  # fmt: skip
 
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
@@ -104,6 +108,16 @@ class _Emitter:
         return self.b.call(cgutils.get_or_insert_function(self.b.module, fnty, name), operands)
 
     def tile(self) -> None:
+        """A step is of `blocks` vectors, each with its own scale; only their sum is limited. Nearly all have
+        one, and a loop around that would take a fifth of the time."""
+        one = self.b.icmp_signed("==", self.arg["blocks"], _I64(1))
+        with self.b.if_else(one) as (single, several):
+            with single:
+                self.steps(several=False)
+            with several:
+                self.steps(several=True)
+
+    def steps(self, *, several: bool) -> None:
         b, arg = self.b, self.arg
         psums = [cgutils.alloca_once(b, self.vector) for _ in range(self.pixels)]
         counts = [cgutils.alloca_once(b, _V32) for _ in range(self.pixels)]
@@ -112,8 +126,16 @@ class _Emitter:
             start = b.and_(self.load(self.offset(arg["psums"], p, arg["psum_row"]), _V64), keep)
             b.store(start if self.mode.bits == 64 else b.trunc(start, _V32), psums[p])
             b.store(_V32(None), counts[p])
-        with cgutils.for_range(b, arg["vectors"]) as loop:
-            self.step(loop.index, psums, counts)
+        if not several:
+            with cgutils.for_range(b, arg["vectors"]) as vector:
+                self.add(vector.index, psums)
+                self.limit(psums, counts)
+        else:
+            with cgutils.for_range(b, b.udiv(arg["vectors"], arg["blocks"])) as step:
+                first = b.mul(step.index, arg["blocks"])
+                with cgutils.for_range(b, arg["blocks"]) as block:
+                    self.add(b.add(first, block.index), psums)
+                self.limit(psums, counts)
         for p in range(self.pixels):
             psum = b.load(psums[p])
             psum = psum if self.mode.bits == 64 else b.sext(psum, _V64)
@@ -121,8 +143,8 @@ class _Emitter:
             row = self.offset(arg["overflows"], p, arg["overflow_row"])
             b.store(b.load(counts[p]), self.at(row, _V32), align=4)
 
-    def step(self, g: ir.Value, psums: list[ir.Value], counts: list[ir.Value]) -> None:
-        """One vector MAC of every output in the tile."""
+    def add(self, g: ir.Value, psums: list[ir.Value]) -> None:
+        """The scaled dot products of vector g with every output in the tile, added but not yet limited."""
         b, arg = self.b, self.arg
         scale_row = LANES * 4
         activations = self.offset(arg["activations"], b.mul(g, _I64(self.stride)), arg["word_bytes"])
@@ -134,17 +156,46 @@ class _Emitter:
             dots = self.dots(g, activations, None)
             totals = []
             scales = None
+            scale_type = ir.FloatType() if self.mode.multiply == "align" else _I32
             if self.mode.multiply != "none":
-                scales = self.load(self.offset(arg["weight_scales"], g, scale_row), _V32)
+                vector = ir.VectorType(scale_type, LANES)
+                scales = self.load(self.offset(arg["weight_scales"], g, scale_row), vector)
             for p, dot in enumerate(dots):
                 index = b.add(b.mul(g, _I64(self.stride)), _I64(p))
                 address = self.offset(arg["activation_scales"], index, 4)
-                totals.append(self.scaled_sum(b.load(psums[p]), dot, scales, address))
+                scaled = self.aligned_sum if self.mode.multiply == "align" else self.scaled_sum
+                totals.append(scaled(b.load(psums[p]), dot, scales, address))
         for p, total in enumerate(totals):
+            b.store(total, psums[p])
+
+    def limit(self, psums: list[ir.Value], counts: list[ir.Value]) -> None:
+        """Every accumulator limited to its width, and what did not fit counted."""
+        b = self.b
+        for p, psum in enumerate(psums):
+            total = b.load(psum)
             limited = self.limited(total)
-            b.store(limited, psums[p])
+            b.store(limited, psum)
             overflow = b.sext(b.icmp_signed("!=", limited, total), _V32)
             b.store(b.sub(b.load(counts[p]), overflow), counts[p])
+
+    def aligned_sum(self, psum: ir.Value, dot: ir.Value, scales: ir.Value, address: ir.Value) -> ir.Value:
+        """psum + the dot product times both scales in units of the accumulator, rounded, within +-term_limit.
+
+        Every product is exact in float32. Scales are doubled where rounding is to nearest: half of (the
+        rounded down double, plus 1), rounded down, is the nearest, ties up.
+        """
+        b = self.b
+        factor = b.fmul(scales, self.splat(self.load(address, ir.FloatType())))
+        term = b.fmul(b.sitofp(dot, _FLOATS), factor)
+        largest = self.splat(b.sitofp(self.arg["term_limit"], ir.FloatType()))
+        least = self.splat(b.fneg(b.sitofp(self.arg["term_limit"], ir.FloatType())))
+        term = b.select(b.fcmp_ordered("<", term, largest), term, largest)
+        term = b.select(b.fcmp_ordered(">", term, least), term, least)
+        floor = ir.FunctionType(_FLOATS, [_FLOATS])
+        term = b.call(cgutils.get_or_insert_function(b.module, floor, "llvm.floor.v16f32"), [term])
+        whole = b.fptosi(term, self.vector)
+        whole = b.add(whole, self.splat_arg("product_half", self.lane))
+        return b.add(psum, b.ashr(whole, self.splat_arg("product_shift", self.lane)))
 
     def scaled_sum(
         self, psum: ir.Value, dot: ir.Value, scales: ir.Value | None, address: ir.Value
@@ -262,17 +313,19 @@ _vnni_plain, _vnni_short = _tile(PLAIN, True), _tile(SHORT, True)
 _vnni_multiply, _vnni_general = _tile(MULTIPLY, True), _tile(GENERAL, True)
 _vnni_multiply64, _vnni_general64 = _tile(MULTIPLY64, True), _tile(GENERAL64, True)
 _vnni_wrap32, _vnni_wrap64 = _tile(WRAP32, True), _tile(WRAP64, True)
+_vnni_align32, _vnni_align64 = _tile(ALIGN32, True), _tile(ALIGN64, True)
 _float_plain = _tile(PLAIN, False)
 _float_multiply, _float_general = _tile(MULTIPLY, False), _tile(GENERAL, False)
 _float_multiply64, _float_general64 = _tile(MULTIPLY64, False), _tile(GENERAL64, False)
 _float_wrap32, _float_wrap64 = _tile(WRAP32, False), _tile(WRAP64, False)
+_float_align32, _float_align64 = _tile(ALIGN32, False), _tile(ALIGN64, False)
 
 
 @njit(cache=True, nogil=True)
 def run_vnni(mode, weights, outputs, span, scratch, limits):
     """Accumulate packed pixels over blocks [k_first, k_stop) of LANES output channels.
 
-    weights: (words, sums, scales, V, G, g_start, vectors) with addresses; outputs: (psums, overflows,
+    weights: (words, sums, scales, V, G, g_start, vectors, blocks) with addresses; outputs: (psums, overflows,
     channels per row); span: (first pixel, pixels, k_first, k_stop); scratch: (codes, scales) as packed by
     packing.py; limits: int64 values named by _LIMITS.
     """
@@ -297,6 +350,7 @@ def run_vnni(mode, weights, outputs, span, scratch, limits):
                 row * 8,
                 outputs[1] + cell * 4,
                 row * 4,
+                weights[7],
             )
             if mode == PLAIN:
                 _vnni_plain(tile, limits)
@@ -312,8 +366,12 @@ def run_vnni(mode, weights, outputs, span, scratch, limits):
                 _vnni_general64(tile, limits)
             elif mode == WRAP32:
                 _vnni_wrap32(tile, limits)
-            else:
+            elif mode == WRAP64:
                 _vnni_wrap64(tile, limits)
+            elif mode == ALIGN32:
+                _vnni_align32(tile, limits)
+            else:
+                _vnni_align64(tile, limits)
 
 
 @njit(cache=True, nogil=True)
@@ -340,6 +398,7 @@ def run_portable(mode, weights, outputs, span, scratch, limits):
                 row * 8,
                 outputs[1] + cell * 4,
                 row * 4,
+                weights[7],
             )
             if mode == PLAIN:
                 _float_plain(tile, limits)
@@ -353,5 +412,9 @@ def run_portable(mode, weights, outputs, span, scratch, limits):
                 _float_general64(tile, limits)
             elif mode == WRAP32:
                 _float_wrap32(tile, limits)
-            else:
+            elif mode == WRAP64:
                 _float_wrap64(tile, limits)
+            elif mode == ALIGN32:
+                _float_align32(tile, limits)
+            else:
+                _float_align64(tile, limits)

@@ -63,21 +63,31 @@ class LayerRun:
             return (exact - low) % (1 << self.psum_bits) + low
         return high if exact > high else low
 
-    def multiply(self, weights: list[int], w_scale: int, codes: list[int], a_scale: int) -> int | None:
-        """The product of one lane, and its counts; None: nothing is added, where the machine gates that."""
-        scheme = self.layer.scheme
-        gated = not any(weights) or not any(codes) or w_scale == 0 or a_scale == 0
-        scale = w_scale * a_scale
+    def multiply(
+        self, weights: list[int], w_scales: list[int], codes: list[int], a_scales: list[int]
+    ) -> int | None:
+        """The product of one lane, and its counts; None: nothing is added, where the machine gates that.
+
+        A word has one scale, or one for each of its blocks, whose products are added.
+        """
+        scheme, size = self.layer.scheme, len(weights) // len(w_scales)
+        blocks = [slice(b * size, (b + 1) * size) for b in range(len(w_scales))]
+        gated = any(
+            not any(any(word[b]) and scale for b, scale in zip(blocks, scales, strict=True))
+            for word, scales in ((weights, w_scales), (codes, a_scales))
+        )
+        scales = [w * a for w, a in zip(w_scales, a_scales, strict=True)]
         if scheme.scale_product_bits:
             shift = scheme.weight.scale.bits + scheme.activation.scale.bits - scheme.scale_product_bits
-            scale = min((scale + (1 << (shift - 1))) >> shift, (1 << scheme.scale_product_bits) - 1)
+            largest = (1 << scheme.scale_product_bits) - 1
+            scales = [min((scale + (1 << (shift - 1))) >> shift, largest) for scale in scales]
         gates = self.arch.gate_on_scale_product
         nothing = None if gates != "none" else 0
         rounds = scheme.scale_product_bits > 0
         early = gates == "dot" and rounds  # the scale product comes before the dot product
         if early:
             self.count("scale_product.op")
-        if gated or (early and scale == 0):
+        if gated or (early and not any(scales)):
             self.count("dot_product.gated")
             return nothing
         if early:
@@ -85,11 +95,14 @@ class LayerRun:
         self.count("dot_product.op_changing" if self.has_local else "dot_product.op")
         if scheme.weight.scale.bits and scheme.activation.scale.bits and not early:
             self.count("scale_product.op")
-        if gates != "none" and scale == 0:
+        if gates != "none" and rounds and not any(scales):
             return nothing
         self.count("pipeline_register.write")
         if scheme.weight.scale.bits or scheme.activation.scale.bits:
             self.count("scale_multiply.op")
-        product = sum(w * a for w, a in zip(weights, codes, strict=True)) * scale
         shift = self.arch.product_shift
-        return (product + (1 << (shift - 1))) >> shift if shift else product
+        total = 0
+        for b, scale in zip(blocks, scales, strict=True):
+            product = sum(w * a for w, a in zip(weights[b], codes[b], strict=True)) * scale
+            total += (product + (1 << (shift - 1))) >> shift if shift else product
+        return total

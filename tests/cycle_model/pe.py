@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from accelsim.machine.arch import Arch
+from accelsim.workload.layer import QuantizedLayer
 from cycle_model.layer_run import BUBBLE, COMPUTE, DRAIN, IDLE, INPUT_WAIT, OUTPUT_WAIT, WEIGHT_WAIT, LayerRun
 from cycle_model.ports import Delay, OutputTile
-from cycle_model.sizes import ceil_div
+from cycle_model.sizes import block_written, ceil_div
 from cycle_model.slots import StepOrder, slots_of
 from cycle_model.tiles import Block, InputTile, Piece, PsumTile, WeightTile, output_tile_bits
+
+
+def scales_of(layer: QuantizedLayer, scales: np.ndarray | None, word: object) -> list[int]:
+    """Of a word, of each of its blocks; 1 without scales."""
+    blocks = layer.spec.blocks_per_word
+    return [1] * blocks if scales is None else np.reshape(scales[word], blocks).tolist()
 
 
 @dataclass(eq=False)
@@ -78,8 +87,8 @@ class Pe:
         self.next_block = 0
         self.block: Block | None = None  # the block that is being issued
         self.slots: list[StepOrder | None] = []  # its slots still to come
-        self.weight_register: list[tuple[list[int], int]] = []
-        self.weight_collector: dict[int, list[tuple[list[int], int]]] = {}  # by vector in the pass
+        self.weight_register: list[tuple[list[int], list[int]]] = []
+        self.weight_collector: dict[int, list[tuple[list[int], list[int]]]] = {}  # by vector in the pass
         self.reading, self.writing, self.releasing = Delay(), Delay(), Delay()
         self.to_drain: list[Piece] = []  # of tiles begun, their drain into the PPU has not started
         self.to_chain: list[Piece] = []  # of tiles begun, their transfer is not requested
@@ -109,13 +118,13 @@ class Pe:
             assert tile.macro_words <= self.arch.weight_buffer_words // 2
             scales = layer.weight_scales
             for k, g in tile.words:
-                words[k, g] = (layer.weight_words[k, g].tolist(), 1 if scales is None else int(scales[k, g]))
+                words[k, g] = (layer.weight_words[k, g].tolist(), scales_of(layer, scales, (k, g)))
         else:
             operand = "input"
             assert len(tile.words) <= self.arch.input_buffer_words // 2
             scales = layer.input_scales
             for word in tile.words:
-                words[word] = (layer.input_words[word].tolist(), 1 if scales is None else int(scales[word]))
+                words[word] = (layer.input_words[word].tolist(), scales_of(layer, scales, word))
         half = self.halves[operand][position % 2]
         assert half.tile_key is None, "a tile arrives in a half that was not given up"
         half.tile_key, half.words = tile.key, words
@@ -225,7 +234,11 @@ class Pe:
             assert run.psums[pixel, k] == entry[lane]  # nothing wrote to it between two formats
         run.count("ppu.op", len(channels))
         run.count("ppu_constants.read")
-        if out.scale.bits and not tile.staged_away and width < min(self.arch.vector_size, self.arch.lanes):
+        if (
+            out.scale.bits
+            and not tile.staged_away
+            and width < min(block_written(self.arch, run.program.formats), self.arch.lanes)
+        ):
             run.count("ppu_hold.write")
         if step.slice:
             return
@@ -236,7 +249,10 @@ class Pe:
             return
         run.count("ppu_staging.read", tile.gathers - 1)
         if out.scale.bits:
-            run.count("ppu_vector_scale.op", ceil_div(tile.output_channels, run.layer.vector_size))
+            run.count(
+                "ppu_vector_scale.op",
+                ceil_div(tile.output_channels, block_written(self.arch, run.program.formats)),
+            )
 
     def _make_output(self, run: LayerRun, piece: Piece, now: int) -> None:
         latency = self.arch.ppu_latency_cycles
@@ -244,7 +260,7 @@ class Pe:
         cycles = latency.static
         if scaled:
             # The first slice of a vector waits for its last, and leaves when that has come.
-            together = min(self.arch.vector_size, self.arch.lanes)
+            together = min(block_written(self.arch, run.program.formats), self.arch.lanes)
             cycles = latency.per_vector + ceil_div(together, self.arch.ppu_lanes or self.arch.lanes) - 1
         layer, entries = piece.tile.layer, len(piece.pixels) * piece.tile.fifo_entries
         index, values = self.outputs_made[layer], len(piece.pixels) * piece.tile.output_channels
@@ -256,7 +272,7 @@ class Pe:
             pe=self.index,
             index=index,
             values=values,
-            bits=output_tile_bits(run.layer, run.program.formats, piece),
+            bits=output_tile_bits(self.arch, run.program.formats, piece),
             entries=entries,
             operands=operands,
             writes=writes,
@@ -349,7 +365,7 @@ class Pe:
             run.count("input_buffer.read")
             run.count("input_register.write")
         else:
-            codes, scale = [0] * run.layer.vector_size, 0
+            codes, scale = [0] * run.layer.vector_size, [0] * run.layer.spec.blocks_per_word
         if order.last and block.releases_input:
             self.releasing.put(now + 1, "input")
 
@@ -375,7 +391,7 @@ class Pe:
             self._read_psum(step)
         self.writing.put(now + run.write_latency, step)
 
-    def _weights(self, run: LayerRun, block: Block, order: StepOrder) -> list[tuple[list[int], int]]:
+    def _weights(self, run: LayerRun, block: Block, order: StepOrder) -> list[tuple[list[int], list[int]]]:
         """The weight words and scales of the lanes in this step."""
         channels = block.psum_tile.channels
         g = block.vectors[order.vector]
@@ -393,7 +409,7 @@ class Pe:
             run.count("weight_register.write", len(channels))
         return self.weight_register
 
-    def _read_weights(self, run: LayerRun, block: Block, g: int) -> list[tuple[list[int], int]]:
+    def _read_weights(self, run: LayerRun, block: Block, g: int) -> list[tuple[list[int], list[int]]]:
         channels = block.psum_tile.channels
         run.count("weight_buffer.read", len(channels))
         words = self.half(block, "weight").words

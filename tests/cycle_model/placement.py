@@ -11,6 +11,7 @@ from accelsim.machine.arch import Arch
 from accelsim.workload.graph import Graph
 from accelsim.workload.layer import QuantizedLayer
 from cycle_model.sizes import (
+    block_written,
     ceil_div,
     every_position_is_read,
     layer_bits,
@@ -89,9 +90,10 @@ def output_room(
     """R: room for output tiles on their way, and for what goes and comes with them."""
     if not spilled and not written:
         return 0
-    channels, depth = arch.unit_channels, arch.accumulation_collector_depth
-    vectors = ceil_div(channels, arch.vector_size)
-    tile = depth * sum(channels * out.bits + vectors * out.scale.bits for out in formats)
+    channels = max(arch.vector_size, arch.lanes, block_written(arch, formats))
+    depth = arch.accumulation_collector_depth
+    blocks = ceil_div(channels, block_written(arch, formats) or channels)
+    tile = depth * sum(channels * out.bits + blocks * out.scale.bits for out in formats)
     of = outputs_of(layer)
     outputs = min(of, depth * channels)
     tile += sum(share(tensor.stored, outputs, of) for tensor in [*spilled, *written[1:]])

@@ -9,7 +9,14 @@ from accelsim.mapping.plan import LayerMapping
 from accelsim.workload.graph import Graph
 from accelsim.workload.layer import QuantizedLayer
 from cycle_model.placement import Placement, RunPlacement, place_run, share
-from cycle_model.sizes import ceil_div, outputs_of, region_bits
+from cycle_model.sizes import (
+    block_written,
+    ceil_div,
+    outputs_of,
+    region_bits,
+    words_of_block,
+    words_of_position,
+)
 from cycle_model.steps import Work
 from cycle_model.tiles import (
     Block,
@@ -223,15 +230,13 @@ def refusal(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping, placement:
         return "more parts than PEs"
     if mapping.c_split > 1 and not arch.psum_chain:
         return "a chain on a machine without psum adders"
-    words = (
-        layer.spec.G
-        if layer.spec.packed_im2col
-        else ceil_div(layer.geometry.channels_per_group, layer.vector_size)
-    )
-    if mapping.c_split > words:
+    words = layer.spec.G if layer.spec.packed_im2col else words_of_position(layer)
+    if mapping.units_per_tile == 0 and mapping.chunk_vectors % words_of_block(layer):
+        return "a chunk cuts a block"
+    if mapping.c_split > words // words_of_block(layer):
         return "a part of the reduction is empty"
     formats = formats_of(layer, placement)
-    groups = ceil_div(arch.vector_size, arch.lanes) if is_staged(arch, formats) else 1
+    groups = ceil_div(block_written(arch, formats), arch.lanes) if is_staged(arch, formats) else 1
     if arch.accumulation_collector_depth * groups * len(formats) > arch.out_fifo_words:
         return "a drain does not fit the FIFO"
     weight_region, activation_region = region_bits(arch)
@@ -248,7 +253,7 @@ def refusal(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping, placement:
             largest_input = max(largest_input, block.input_tile.bits)
             if not block.psum_tile.staged_away:
                 piece = block.psum_tile.pieces[0]
-                largest_output = max(largest_output, output_tile_bits(layer, formats, piece))
+                largest_output = max(largest_output, output_tile_bits(arch, formats, piece))
                 most_outputs = max(most_outputs, len(piece.pixels) * piece.tile.output_channels)
             place = place_of(mapping, pe)
             assert place is not None

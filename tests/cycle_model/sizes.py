@@ -30,8 +30,35 @@ def region_bits(arch: Arch) -> tuple[int, int]:
 def stored_bits(arch: Arch, shape: Shape, operand: Operand, groups: int) -> int:
     n, c, h, w = shape
     per_group = c // groups
-    scales = ceil_div(per_group, arch.vector_size) * operand.scale.bits
+    scales = ceil_div(per_group, operand.block or arch.vector_size) * operand.scale.bits
     return n * h * w * groups * (per_group * operand.bits + scales)
+
+
+def block_of(layer: QuantizedLayer) -> int:
+    """Codes that share a scale."""
+    return layer.scheme.block or layer.vector_size
+
+
+def words_of_block(layer: QuantizedLayer) -> int:
+    return max(1, block_of(layer) // layer.vector_size)
+
+
+def words_of_position(layer: QuantizedLayer) -> int:
+    """Cv: of whole words and whole blocks."""
+    larger = max(block_of(layer), layer.vector_size)
+    return ceil_div(layer.geometry.channels_per_group, larger) * larger // layer.vector_size
+
+
+def word_run_bits(layer: QuantizedLayer, operand: Operand, words: int) -> int:
+    """Bits of so many words: their codes, and the scales of the blocks that they make up."""
+    codes = words * layer.vector_size
+    assert codes % block_of(layer) == 0
+    return codes * operand.bits + codes // block_of(layer) * operand.scale.bits
+
+
+def block_written(arch: Arch, formats: tuple[Operand, ...]) -> int:
+    """Outputs that share a scale, 0 without scales."""
+    return max((out.block or arch.vector_size) if out.scale.bits else 0 for out in formats)
 
 
 def input_shape(layer: QuantizedLayer) -> Shape:
@@ -55,20 +82,20 @@ def layer_bits(layer: QuantizedLayer) -> tuple[int, int, int]:
     if layer.spec.packed_im2col:
         in_bits = g.N * g.H * g.W * g.C * scheme.activation.bits
     else:
-        words = g.N * g.H * g.W * g.groups * ceil_div(g.C // g.groups, layer.vector_size)
-        in_bits = words * (layer.vector_size * scheme.activation.bits + scheme.activation.scale.bits)
+        words = g.N * g.H * g.W * g.groups * words_of_position(layer)
+        in_bits = word_run_bits(layer, scheme.activation, words)
     per_group = g.K // g.groups
-    out_bits = per_group * out.operand.bits + ceil_div(per_group, layer.vector_size) * out.operand.scale.bits
+    out_bits = per_group * out.operand.bits + ceil_div(per_group, block_of(layer)) * out.operand.scale.bits
     out_bits *= g.N * g.P * g.Q * g.groups
-    w_bits = g.K * layer.spec.G * (layer.vector_size * scheme.weight.bits + scheme.weight.scale.bits)
+    w_bits = word_run_bits(layer, scheme.weight, g.K * layer.spec.G)
     return in_bits, out_bits, w_bits
 
 
 def weights_are_heavy(arch: Arch, layer: QuantizedLayer) -> bool:
     """Neither the weight region nor all weight buffers together hold the weights of the layer."""
     scheme, w_bits = layer.scheme, layer_bits(layer)[2]
-    word = arch.vector_size * scheme.weight.bits + scheme.weight.scale.bits
-    buffers = arch.pes * arch.lanes * arch.weight_buffer_words * word
+    words = arch.pes * arch.lanes * arch.weight_buffer_words
+    buffers = word_run_bits(layer, scheme.weight, words // words_of_block(layer) * words_of_block(layer))
     return w_bits > region_bits(arch)[0] and w_bits > buffers
 
 

@@ -10,7 +10,7 @@ from accelsim.formats.operand import Operand
 from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import LayerMapping
 from accelsim.workload.layer import QuantizedLayer
-from cycle_model.sizes import ceil_div
+from cycle_model.sizes import block_written, ceil_div, word_run_bits, words_of_block, words_of_position
 
 
 def split(n: int, parts: int, part: int) -> range:
@@ -52,11 +52,13 @@ def input_stream(layer: QuantizedLayer, mapping: LayerMapping, place: Place, pe:
 
 def vectors_of_part(layer: QuantizedLayer, parts: int, part: int) -> list[int]:
     """The vectors of one part of the reduction, as the layer numbers them; the PE numbers them from 0."""
+    together = words_of_block(layer)
+    words = layer.spec.G if layer.spec.packed_im2col else words_of_position(layer)
+    own = [b * together + word for b in split(words // together, parts, part) for word in range(together)]
     if layer.spec.packed_im2col:
-        return list(split(layer.spec.G, parts, part))
-    words = ceil_div(layer.geometry.channels_per_group, layer.vector_size)
+        return own
     taps = range(layer.geometry.R * layer.geometry.S)
-    return [tap * words + word for tap in taps for word in split(words, parts, part)]
+    return [tap * words + word for tap in taps for word in own]
 
 
 @dataclass(frozen=True)
@@ -150,12 +152,12 @@ class Block:
     releases_input: bool = False
 
 
-def units_of(arch: Arch, layer: QuantizedLayer) -> list[Unit]:
+def units_of(arch: Arch, layer: QuantizedLayer, formats: Formats) -> list[Unit]:
     per_group = layer.geometry.outputs_per_group
     units = []
     for group in range(layer.geometry.groups):
         channels = list(range(group * per_group, (group + 1) * per_group))
-        for unit in runs(channels, arch.unit_channels):
+        for unit in runs(channels, max(arch.vector_size, arch.lanes, block_written(arch, formats))):
             units.append(Unit(group, tuple(tuple(lanes) for lanes in runs(unit, arch.lanes))))
     return units
 
@@ -176,8 +178,10 @@ def make_input_tile(
     geometry, scheme = layer.geometry, layer.scheme
     touched = layer.spec.gather(group, np.array(pixels))[:, list(vectors)]
     words = tuple(sorted(set(touched.ravel().tolist()) - {-1}))
-    bits = len(words) * (layer.vector_size * scheme.activation.bits + scheme.activation.scale.bits)
-    stored, stored_bits = frozenset(words), bits // len(words) if words else 0
+    bits = word_run_bits(layer, scheme.activation, len(words))
+    together = words_of_block(layer)
+    stored = frozenset(word // together for word in words)
+    stored_bits = word_run_bits(layer, scheme.activation, together)
     if layer.spec.packed_im2col:
         # The taps that the vectors cover, also in part.
         c, v = geometry.channels_per_group, layer.vector_size
@@ -192,7 +196,7 @@ Formats = tuple[Operand, ...]
 
 
 def is_staged(arch: Arch, formats: Formats) -> bool:
-    return any(out.scale.bits for out in formats) and arch.vector_size > arch.lanes
+    return block_written(arch, formats) > arch.lanes
 
 
 def d_tile_pixels(arch: Arch, formats: Formats, mapping: LayerMapping) -> int:
@@ -225,7 +229,7 @@ def blocks_of(
     place = place_of(mapping, pe)
     if place is None:
         return []
-    all_units = units_of(arch, layer)
+    all_units = units_of(arch, layer, formats)
     units = [all_units[u] for u in split(len(all_units), mapping.k_split, place.pk)]
     pixels = list(split(layer.geometry.pixels, mapping.pixel_split, place.pp))
     if not units or not pixels:
@@ -235,7 +239,6 @@ def blocks_of(
     chunked = mapping.units_per_tile == 0
     chunks = chunks_of(layer, mapping, place.pc)
     everything = tuple(vectors_of_part(layer, mapping.c_split, place.pc))
-    word_bits = layer.vector_size * layer.scheme.weight.bits + layer.scheme.weight.scale.bits
     staged = is_staged(arch, formats)
     w_stream = weight_stream(mapping, place)
     i_stream = input_stream(layer, mapping, place, pe)
@@ -281,7 +284,8 @@ def blocks_of(
                             lane_groups = tuple(lanes for u in kt for lanes in u.lane_groups)
                         if wkey not in weight_tiles:
                             words = sum(map(len, lane_groups)) * len(chunk)
-                            weight_tiles[wkey] = WeightTile(wkey, lane_groups, chunk, words * word_bits)
+                            bits = word_run_bits(layer, layer.scheme.weight, words)
+                            weight_tiles[wkey] = WeightTile(wkey, lane_groups, chunk, bits)
                         in_chunk = mapping.chunk_inputs and chunked
                         ikey = (index, i_stream, unit.group, ipt, ic if in_chunk else None)
                         if ikey not in input_tiles:
@@ -303,7 +307,7 @@ def blocks_of(
     return blocks
 
 
-def output_tile_bits(layer: QuantizedLayer, formats: Formats, piece: Piece) -> int:
+def output_tile_bits(arch: Arch, formats: Formats, piece: Piece) -> int:
     k = piece.tile.output_channels
-    vectors = ceil_div(k, layer.vector_size)
-    return len(piece.pixels) * sum(k * out.bits + vectors * out.scale.bits for out in formats)
+    blocks = ceil_div(k, block_written(arch, formats) or k)
+    return len(piece.pixels) * sum(k * out.bits + blocks * out.scale.bits for out in formats)

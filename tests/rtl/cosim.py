@@ -18,7 +18,8 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch, load_arch
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.rtl.emit import TESTBENCH, write_modules, write_testbench
 from accelsim.rtl.vectors import Vectors, make_vectors
 from accelsim.workload.layer import OutputFormat

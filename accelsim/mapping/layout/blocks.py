@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from accelsim.mapping.compiled import compiled, inlined
-from accelsim.mapping.layout.input_tiles import split, vectors_of
+from accelsim.mapping.layout.input_tiles import split, vectors_of, words_of
 from accelsim.mapping.layout.records import BLOCK, PE, PSUM_TILE, WEIGHT_TILE
 
 
@@ -194,13 +194,12 @@ def _leaving(s, block):
         block.spacing, block.after_read = s.output_formats * s.slices, 0
         block.fifo_entries, block.values, block.output_bits = 0, 0, 0
         return
-    # With per-vector scales and V <= L a unit is one lane group.
-    channels = block.channels if s.output_scale_bits else block.lanes
+    channels = block.channels if s.staged else block.lanes
     lane_groups = block.lane_groups if s.staged else 1
     block.fifo_entries = s.output_formats * lane_groups
     block.spacing, block.after_read = block.fifo_entries * s.slices, (lane_groups - 1) * s.slices
     block.values = channels
-    block.output_bits = channels * s.output_bits + s.output_scale_bits * -(-channels // s.vector)
+    block.output_bits = channels * s.output_bits + s.output_scale_bits * -(-channels // s.output_block)
 
 
 @compiled
@@ -233,7 +232,7 @@ def input_reads(s, c, taps, blocks, input_tiles):
         if s.packed_im2col:
             reads[b] = block.pixels * block.vectors
             continue
-        start, stop = split(s.words, c.c_split, input_tiles[block.input_tile % len(input_tiles)].part)
+        start, stop = words_of(s, c, input_tiles[block.input_tile % len(input_tiles)].part)
         own, count = stop - start, 0
         for t in range(block.g0 // own, -(-(block.g0 + block.vectors) // own)):
             words = min((t + 1) * own, block.g0 + block.vectors) - max(t * own, block.g0)

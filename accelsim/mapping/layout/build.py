@@ -34,8 +34,10 @@ def lay_out(
     w_tiles = weight_tiles(s, c)
     if (w_tiles["half_words"] > s.weight_half).any():
         return Refused("weight half", _first_above(w_tiles["half_words"], s.weight_half))
-    if s.weight_mode != GB and (w_tiles["words"] * s.weight_bits > s.weight_region).any():
-        return Refused("weight region", _first_above(w_tiles["words"] * s.weight_bits, s.weight_region))
+    if s.weight_mode != GB and (w_tiles["words"] // s.run * s.weight_bits > s.weight_region).any():
+        return Refused(
+            "weight region", _first_above(w_tiles["words"] // s.run * s.weight_bits, s.weight_region)
+        )
     runs, first_run = pixel_runs(s, c)
     i_tiles, input_chunks = input_tiles(s, c, taps, runs)
     if (i_tiles["words"] > s.input_half).any():
@@ -49,7 +51,7 @@ def lay_out(
     if s.input_mode == STREAMED:
         used = streams[weight_streams:]
         input_streams = int((used["first"] < used["stop"]).sum())
-        staging += INPUT_PREFETCH_DEPTH * input_streams * int(i_tiles["words"].max()) * s.input_bits
+        staging += INPUT_PREFETCH_DEPTH * input_streams * int(i_tiles["words"].max()) // s.run * s.input_bits
     if s.stages:
         values = s.pixels * s.outputs * s.groups
         slot = largest_output + sum(most_share_bits(stored, most_values, values) for stored in beside_bits)

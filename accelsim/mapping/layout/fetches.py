@@ -154,10 +154,10 @@ def fill_fetches(s, weight_tiles, input_tiles, positions, destinations, streams,
             tile = positions[destinations[fetch.first]].tile
             seen = latest[tile] > stream.first
             if weight:
-                fetch.bits = dram = weight_tiles[tile].words * s.weight_bits
+                fetch.bits = dram = weight_tiles[tile].words // s.run * s.weight_bits
             else:
                 held = input_tiles[tile % len(input_tiles)]
-                fetch.bits = held.words * s.input_bits
+                fetch.bits = held.words // s.run * s.input_bits
                 dram = held.new_bits if mode == CACHED else held.dram_bits
             largest = max(largest, fetch.bits)
             fetch.tile, fetch.space = tile, 0

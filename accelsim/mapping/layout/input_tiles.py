@@ -19,9 +19,16 @@ def split(count, parts, index):
 
 
 @inlined
+def words_of(s, c, part):
+    """(first, one past the last) of a part of what is cut over a chain; what shares a scale is not torn."""
+    start, stop = split(s.words // s.run, c.c_split, part)
+    return start * s.run, stop * s.run
+
+
+@inlined
 def vectors_of(s, c, part):
     """Vectors of a part of the reduction."""
-    start, stop = split(s.words, c.c_split, part)
+    start, stop = words_of(s, c, part)
     return (stop - start) * (1 if s.packed_im2col else s.taps)
 
 
@@ -81,7 +88,7 @@ def input_tiles(s, c, taps, runs):
     tiles = np.zeros(c.c_split * len(runs) * chunks, INPUT_TILE)
     stamp, mark = np.zeros(s.positions, np.int64), 0
     for part in range(c.c_split):
-        start, stop = split(s.words, c.c_split, part)
+        start, stop = words_of(s, c, part)
         own, vectors = stop - start, vectors_of(s, c, part)
         chunk = c.chunk_vectors if c.chunk_inputs else vectors
         # Positions in the global buffer already; with chunks a tap's channels come one by one.
@@ -122,5 +129,7 @@ def input_tiles(s, c, taps, runs):
                     items = words
                 tile.part, tile.p0, tile.p1, tile.g0, tile.g1 = part, p0, p1, g0, g1
                 tile.words = words
-                tile.dram_bits, tile.new_bits = items * s.item_bits, fresh * s.item_bits
+                of_items = 1 if s.packed_im2col else s.run
+                tile.dram_bits = items // of_items * s.item_bits
+                tile.new_bits = fresh // of_items * s.item_bits
     return tiles, chunks

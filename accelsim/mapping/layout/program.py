@@ -108,7 +108,7 @@ def build_program(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency
     if isinstance(layout, Refused):
         raise AccelsimError(f"layer {layer.name}: {_reason(layout, shape)}")
     weights = [
-        WeightTile(k0, k1, g0, g1, words, half_words, words * shape.weight_bits)
+        WeightTile(k0, k1, g0, g1, words, half_words, words // shape.run * shape.weight_bits)
         for k0, k1, g0, g1, words, half_words in layout.weight_tiles.tolist()
     ]
     tiles: list[Tile] = [*weights, *_input_tiles(layer, mapping, shape, layout)]
@@ -130,7 +130,7 @@ def _input_tiles(layer: LayerSpec, mapping: LayerMapping, shape: Shape, layout: 
     parts = layer.parts(mapping.c_split)
     rows = layout.input_tiles.tolist()
     return [
-        InputTile(layer, group, parts[part], p0, p1, g0, g1, words, words * shape.input_bits)
+        InputTile(layer, group, parts[part], p0, p1, g0, g1, words, words // shape.run * shape.input_bits)
         for group in range(shape.groups)
         for part, p0, p1, g0, g1, words, *_ in rows
     ]

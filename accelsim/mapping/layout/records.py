@@ -19,7 +19,7 @@ def row_type(*fields: str) -> np.dtype[np.void]:
 
 
 class Shape(NamedTuple):
-    """What the layout of a layer depends on, but for its mapping. Bits are of one word."""
+    """What the layout of a layer depends on, but for its mapping."""
 
     pes: int
     side: int  # of the grid of PEs
@@ -41,17 +41,19 @@ class Shape(NamedTuple):
     positions: int  # input positions N*H*W
     taps: int
     words: int  # Cv, or of a packed im2col layer G: what is cut over a chain
+    run: int  # words that share a scale and are not cut; bits are of so many
     packed_im2col: int
     channels: int  # per group
     vector: int
     weight_bits: int
     input_bits: int
-    item_bits: int  # of what DRAM stores of an input: a word, or a position of a packed im2col layer
+    item_bits: int  # of what DRAM stores of an input: words, or a position of a packed im2col layer
     weight_mode: int  # GB, CACHED or STREAMED
     input_mode: int
     output_formats: int  # that the PPU writes
     output_bits: int  # of a code, and of a vector's scale, in all of them
     output_scale_bits: int
+    output_block: int  # outputs that share a scale
     staged: int
     stages: int  # whether output tiles wait for DRAM
     staging_tiles: int  # output tiles of a PE that may

@@ -23,13 +23,14 @@ def shape_of(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Res
     geometry, inputs, written = layer.geometry, layer.input_operand, layer.written_operands
     weight_banks, input_banks, _ = arch.bank_groups
     channels = geometry.channels_per_group
+    input_bits = layer.run_bits(inputs, layer.words_per_block)
     return Shape(
         pes=arch.pes,
         side=timing.grid_side(arch.pes),
         lanes=arch.lanes,
         slices=arch.ppu_slices,
-        unit=arch.unit_channels,
-        depth=timing.tile_pixels(arch, mapping.dataflow, layer.written_scale_bits),
+        unit=arch.unit_channels(layer.written_block),
+        depth=timing.tile_pixels(arch, mapping.dataflow, layer.written_block),
         piece=arch.accumulation_collector_depth,
         weight_half=arch.weight_buffer_words // 2,
         input_half=arch.input_buffer_words // 2,
@@ -44,18 +45,20 @@ def shape_of(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Res
         positions=geometry.N * geometry.H * geometry.W,
         taps=geometry.R * geometry.S,
         words=layer.G if layer.packed_im2col else layer.words_per_position,
+        run=layer.words_per_block,
         packed_im2col=int(layer.packed_im2col),
         channels=channels,
         vector=layer.vector_size,
-        weight_bits=layer.weight_operand.word_bits,
-        input_bits=inputs.word_bits,
-        item_bits=channels * inputs.bits if layer.packed_im2col else inputs.word_bits,
+        weight_bits=layer.run_bits(layer.weight_operand, layer.words_per_block),
+        input_bits=input_bits,
+        item_bits=channels * inputs.bits if layer.packed_im2col else input_bits,
         weight_mode=_MODES[residency.weights],
         input_mode=_MODES[residency.input],
         output_formats=len(written),
         output_bits=sum(own.bits for own in written),
         output_scale_bits=sum(own.scale.bits for own in written),
-        staged=int(timing.is_staged(arch, layer.written_scale_bits)),
+        output_block=layer.written_block or 1,
+        staged=int(timing.is_staged(arch, layer.written_block)),
         stages=int(residency.stages_outputs),
         staging_tiles=arch.output_staging_tiles,
     )

@@ -64,7 +64,7 @@ def least(sizes: Sizes) -> Iterator[LayerMapping]:
                 order=pins.order or "KP",
                 tile_pixels=pins.tile_pixels or 1,
                 units_per_tile=pins.units_per_tile or 0,
-                chunk_vectors=sizes.vectors if pins.units_per_tile else pins.chunk_vectors or 1,
+                chunk_vectors=sizes.vectors if pins.units_per_tile else pins.chunk_vectors or sizes.run,
                 chunk_inputs=not pins.units_per_tile and pins.chunk_inputs is not False,
                 c_split=c_split,
                 dataflow=dataflow,
@@ -103,8 +103,8 @@ def _weight_tiles(sizes: Sizes, k_split: int, c_split: int) -> Iterator[tuple[in
     arch, vectors, lane_groups = sizes.arch, sizes.part_vectors(c_split), sizes.lane_groups
     pins = arch.mapping
     # A tile has to fit its half, and the global buffer's weight region.
-    word = min(arch.lanes, sizes.geometry.outputs_per_group) * sizes.weight_bits
-    half = max(1, min(arch.weight_buffer_words // 2, arch.weight_region_bits // word))
+    run, bits = sizes.run, min(arch.lanes, sizes.geometry.outputs_per_group) * sizes.weight_bits
+    half = max(1, min(arch.weight_buffer_words // 2, arch.weight_region_bits // bits * run))
     chunk_inputs = (False, True) if pins.chunk_inputs is None else (pins.chunk_inputs,)
     chunked = pins.units_per_tile == 0 or pins.chunk_vectors is not None or pins.chunk_inputs
     if pins.units_per_tile or (vectors * lane_groups <= half and not chunked):
@@ -117,14 +117,18 @@ def _weight_tiles(sizes: Sizes, k_split: int, c_split: int) -> Iterator[tuple[in
             return
         if pins.chunk_inputs is False or vectors <= arch.input_buffer_words // 2:
             # A PE's only unit comes sooner in halves than whole.
-            if sizes.units <= k_split and vectors > 1:
-                yield 0, -(-vectors // 2), False
+            if sizes.units <= k_split and vectors > run:
+                yield 0, sizes.whole_runs(-(-vectors // 2)), False
             return
         chunk_inputs = (True,)
     chunks = {-(-vectors // parts) for parts in (-(-vectors // half), 2 * -(-vectors // half))}
     # Small enough that a d-tile's input words of one chunk fit their half as well, and for tight machines.
     for pixels in (arch.accumulation_collector_depth, 4, 1):
         chunks.add(max(1, min(vectors, half, arch.input_buffer_words // 2 // pixels)))
+    # Of whole blocks: up where parts are counted, which then still fit, but for a half too small for a block.
+    chunks = {max(1, size // run) * run for size in chunks} | {
+        size for size in map(sizes.whole_runs, chunks) if size <= half
+    }
     for size in [pins.chunk_vectors] if pins.chunk_vectors else sorted(chunks):
         for inputs in chunk_inputs:
             yield 0, size, inputs
@@ -153,7 +157,7 @@ def _pixel_tiles(
     def fit(size: int) -> bool:
         words, staging = sizes.input_words(c_split, size, vectors or sizes.vectors), 0
         if residency.input == "streamed":
-            staging += timing.INPUT_PREFETCH_DEPTH * streams * words * sizes.input_bits
+            staging += timing.INPUT_PREFETCH_DEPTH * streams * words * sizes.input_bits // sizes.run
         if residency.stages_outputs:
             staging += output_staging_bits(arch, layer, residency, size)
         return words <= 1.1 * half and staging <= room

@@ -89,7 +89,7 @@ def _run(
     machine = parameters.Machine(
         passes=timing.passes(arch, mapping.dataflow),
         write_latency=timing.write_latency(arch, layer.scheme),
-        ppu_latency=timing.ppu_latency(arch, layer.written_scale_bits),
+        ppu_latency=timing.ppu_latency(arch, layer.written_block),
         fifo=arch.out_fifo_words,
         crossbar_bits=arch.crossbar_bits,
         psum_bits=arch.psum_bits,

@@ -163,7 +163,7 @@ def cross(run, now, f):
             run.position_state[at].resident = end + m.noc_latency
             at += 2
         push(run, end + m.noc_latency, ACT, pe, ISSUE, 0)
-    words = fetch.bits // (s.weight_bits if weight else s.input_bits)
+    words = fetch.bits // (s.weight_bits if weight else s.input_bits) * s.run
     run.counts[COUNT_WEIGHT_FILL if weight else COUNT_INPUT_FILL] += words * (fetch.stop - fetch.first)
     run.counts[COUNT_GB_READ] += -(-fetch.bits // m.bank_bits)
     run.counts[COUNT_HOPS] += fetch.bits * fetch.hops

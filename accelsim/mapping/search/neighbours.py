@@ -39,13 +39,13 @@ def _one_choice_away(sizes: Sizes, mapping: LayerMapping) -> Iterator[LayerMappi
     if mapping.units_per_tile:
         for size in _runs(sizes.most_units(mapping.k_split), mapping.units_per_tile):
             yield replace(mapping, units_per_tile=size)
-        for size in sorted({vectors, -(-vectors // 2), -(-vectors // 4), 1}):
+        for size in sorted({sizes.whole_runs(-(-vectors // n)) for n in (1, 2, 4, vectors)}):
             for cut in (False, True):
                 yield replace(mapping, units_per_tile=0, chunk_vectors=size, chunk_inputs=cut)
     else:
         yield replace(mapping, chunk_inputs=not mapping.chunk_inputs)
-        for size in _runs(vectors, mapping.chunk_vectors):
-            yield replace(mapping, chunk_vectors=size)
+        for size in _runs(vectors // sizes.run, -(-mapping.chunk_vectors // sizes.run)):
+            yield replace(mapping, chunk_vectors=size * sizes.run)
         yield replace(mapping, units_per_tile=1, chunk_vectors=sizes.vectors, chunk_inputs=False)
     split = mapping.k_split, mapping.c_split, mapping.pixel_split
     for other in _other_splits(sizes, split):
@@ -102,7 +102,8 @@ def _with_split(sizes: Sizes, mapping: LayerMapping, split: Split) -> LayerMappi
     was, now = -(-sizes.pixels // mapping.pixel_split), -(-sizes.pixels // p)
     chunk = mapping.chunk_vectors
     if not mapping.units_per_tile and c != mapping.c_split:
-        chunk = -(-sizes.part_vectors(c) // -(-sizes.part_vectors(mapping.c_split) // chunk))
+        chunks = -(-sizes.part_vectors(mapping.c_split) // chunk)
+        chunk = sizes.whole_runs(-(-sizes.part_vectors(c) // chunks))
     return replace(
         mapping,
         k_split=k,

@@ -52,7 +52,7 @@ class Roofline:
         pixels = -(-sizes.pixels // mapping.pixel_split)
         units = -(-sizes.units // mapping.k_split)
         lane_groups = sizes.lane_groups
-        vectors = sizes.part_vectors(mapping.c_split)
+        vectors, run = sizes.part_vectors(mapping.c_split), sizes.run
         chunk = min(mapping.chunk_vectors, vectors) if not mapping.units_per_tile else vectors
         chunks = -(-vectors // chunk)
         tiles, rest = divmod(pixels, mapping.tile_pixels)
@@ -77,10 +77,12 @@ class Roofline:
             inputs_sent = units * lane_groups
         elif mapping.order == "KP" and pixel_tiles > 2:
             inputs_sent = unit_tiles
-        weights = min(units * arch.unit_channels, geometry.K) * vectors * sizes.weight_bits * weights_sent
+        weights = (
+            min(units * sizes.unit_channels, geometry.K) * vectors * sizes.weight_bits / run * weights_sent
+        )
         span = chunk if mapping.chunk_inputs else vectors
         tile_pixels = min(mapping.tile_pixels, pixels)
-        tile = sizes.input_words(mapping.c_split, tile_pixels, span) * sizes.input_bits
+        tile = sizes.input_words(mapping.c_split, tile_pixels, span) * sizes.input_bits / run
         groups = 1 if sizes.groups == 1 else -(-sizes.groups // mapping.k_split)
         inputs = tile * pixel_tiles * (chunks if mapping.chunk_inputs else 1) * inputs_sent * groups
         width = arch.crossbar_bits

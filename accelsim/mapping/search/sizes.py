@@ -16,28 +16,34 @@ from accelsim.workload.layer import LayerSpec
 
 class Sizes:
     """units: of all groups, units_per_group of one; lane_groups: of a unit; parts: into how many the
-    reduction can be cut; weight_bits, input_bits: of a word."""
+    reduction can be cut; run: words of a block, which no cut parts; weight_bits, input_bits: of a run."""
 
     def __init__(self, arch: Arch, layer: LayerSpec) -> None:
         geometry = layer.geometry
         self.arch, self.layer, self.geometry = arch, layer, geometry
         self.pixels, self.groups, self.vectors = geometry.pixels, geometry.groups, layer.G
-        self.units_per_group = -(-geometry.outputs_per_group // arch.unit_channels)
+        self.run, self.unit_channels = layer.words_per_block, arch.unit_channels(layer.written_block)
+        self.units_per_group = -(-geometry.outputs_per_group // self.unit_channels)
         self.units = self.groups * self.units_per_group
-        self.lane_groups = -(-min(arch.unit_channels, geometry.outputs_per_group) // arch.lanes)
-        self.parts = 1
-        if arch.psum_chain:
-            self.parts = layer.G if layer.packed_im2col else layer.words_per_position
-        self.weight_bits, self.input_bits = layer.weight_operand.word_bits, layer.input_operand.word_bits
-        self._staged = timing.is_staged(arch, layer.written_scale_bits)
+        self.lane_groups = -(-min(self.unit_channels, geometry.outputs_per_group) // arch.lanes)
+        self.parts = layer.pieces if arch.psum_chain else 1
+        self.weight_bits = layer.run_bits(layer.weight_operand, self.run)
+        self.input_bits = layer.run_bits(layer.input_operand, self.run)
+        self._staged = timing.is_staged(arch, layer.written_block)
         self._words: dict[tuple[int, int, int], int] = {}
 
     def part_vectors(self, c_split: int) -> int:
         """Vectors of the longest part."""
-        if self.layer.packed_im2col:
-            return -(-self.vectors // c_split)
-        words = self.layer.words_per_position
-        return -(-words // c_split) * (self.vectors // words)
+        words = self._part_words(c_split)
+        return words if self.layer.packed_im2col else words * (self.vectors // self.layer.words_per_position)
+
+    def _part_words(self, c_split: int) -> int:
+        """Of what is cut over a chain."""
+        return -(-self.layer.pieces // c_split) * self.run
+
+    def whole_runs(self, vectors: int) -> int:
+        """So many vectors or a few more."""
+        return -(-vectors // self.run) * self.run
 
     def most_units(self, k_split: int) -> int:
         """Of a weight tile: a run of units ends at a group boundary."""
@@ -59,7 +65,7 @@ class Sizes:
         part = self.part_vectors(c_split)
         if self.layer.packed_im2col:
             return tile_pixels * min(vectors, part)
-        geometry, words = self.geometry, -(-self.layer.words_per_position // c_split)
+        geometry, words = self.geometry, self._part_words(c_split)
         if vectors >= part:
             return _positions(geometry, tile_pixels, geometry.R * geometry.S) * words
         under = -(-vectors // words)

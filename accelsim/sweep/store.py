@@ -1,0 +1,204 @@
+"""What is known, on disk: points by the content that their figures depend on, and the runs they share.
+
+One SQLite file with a write-ahead log: what is committed is there whole after a kill at any moment, and
+sweeps that write at once wait for each other. Only sweeps open it, their workers never do.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from accelsim.arguments import path_of
+from accelsim.errors import AccelsimError
+from accelsim.sweep.claims import Owner, is_alive
+from accelsim.sweep.evaluate import Evaluated, Outcome
+from accelsim.sweep.record import RunRecord
+
+T = TypeVar("T")
+
+_VERSION = 1
+_PATIENCE_S = 60.0
+_AT_ONCE = 500
+_TABLES = """
+create table if not exists points
+    (key text primary key, run_key text, figures text, error text, seconds real) without rowid;
+create table if not exists records
+    (id integer primary key, run_key text, network text, data blob, seconds real);
+create index if not exists records_by_run on records (run_key);
+create table if not exists claims (run_key text primary key, owner text) without rowid;
+"""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Of a point: its figures, or why there are none."""
+
+    figures: dict[str, Any] | None
+    error: str
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Mean seconds of a worker, as measured; None where nothing has been."""
+
+    run_s: float | None
+    point_s: float | None
+
+
+class Store:
+    """A folder. Raises AccelsimError for one that holds something else or cannot be written."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = path_of(folder, "store")
+        self._owners = self.folder / "owners"
+        file = self.folder / "store.sqlite"
+        with self._plainly():
+            if self.folder.is_dir() and not file.exists() and any(self.folder.iterdir()):
+                raise AccelsimError(
+                    f"store {self.folder}: holds other files, expected a store or a new folder"
+                )
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(file, timeout=_PATIENCE_S, isolation_level=None)
+            self._create()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def owner(self) -> Owner:
+        """A new one, for claims."""
+        with self._plainly():
+            return Owner(self._owners)
+
+    def known(self, keys: Iterable[str], *, failed: bool = True) -> dict[str, Known]:
+        """Those of the points that are. failed: also those that have failed."""
+        found = {}
+        for some in in_batches(dict.fromkeys(keys), _AT_ONCE):
+            marks = ",".join("?" * len(some))
+            query = f"select key, figures, error from points where key in ({marks})"
+            with self._plainly():
+                rows = self._db.execute(query, some).fetchall()
+            for key, text, error in rows:
+                if failed or not error:
+                    found[key] = Known(json.loads(text) if text else None, error)
+        return found
+
+    def records(self, run_key: str) -> tuple[bytes, ...]:
+        """Of a run: one at least where it was simulated, more where prices have changed its mappings."""
+        with self._plainly():
+            rows = self._db.execute("select data from records where run_key = ? order by id", (run_key,))
+            return tuple(data for (data,) in rows)
+
+    def layers(self, run_key: str) -> list[dict[str, Any]]:
+        """Cycles, counts and mapping of every layer of a run, [] where it is not known (docs/sweep.md)."""
+        return [layer for data in self.records(run_key) for layer in RunRecord.from_bytes(data).layers]
+
+    def has_run(self, run_key: str) -> bool:
+        with self._plainly():
+            found = self._db.execute("select 1 from records where run_key = ? limit 1", (run_key,))
+            return found.fetchone() is not None
+
+    def claim(self, run_key: str, owner: Owner) -> bool:
+        """False where another sweep that is alive is at work on the run."""
+        with self._change():
+            row = self._db.execute("select owner from claims where run_key = ?", (run_key,)).fetchone()
+            if row is not None and row[0] != owner.name and is_alive(self._owners, row[0]):
+                return False
+            self._db.execute("insert or replace into claims values (?, ?)", (run_key, owner.name))
+            return True
+
+    def save(self, outcome: Outcome, network: str) -> None:
+        """All of it, or nothing."""
+        with self._change():
+            self._db.executemany(
+                "insert into records (run_key, network, data, seconds) values (?, ?, ?, ?)",
+                [(outcome.run_key, network, data, seconds) for data, seconds in outcome.records],
+            )
+            self._put(outcome.run_key, outcome.points)
+
+    def save_failures(self, failures: Sequence[tuple[str, str]], run_key: str = "") -> None:
+        """(key, error) of points that were not evaluated."""
+        with self._change():
+            self._put(run_key, [Evaluated(key, None, error, 0.0) for key, error in failures])
+
+    def release(self, run_key: str) -> None:
+        with self._change():
+            self._db.execute("delete from claims where run_key = ?", (run_key,))
+
+    def pace(self, network: str) -> Pace:
+        """Of runs of a network, or of all where it has none, and of points."""
+        with self._plainly():
+            ask = "select avg(seconds) from records"
+            (own,) = self._db.execute(f"{ask} where network = ?", (network,)).fetchone()
+            (any_run,) = self._db.execute(ask).fetchone()
+            (point,) = self._db.execute("select avg(seconds) from points where error = ''").fetchone()
+        return Pace(any_run if own is None else own, point)
+
+    def _put(self, run_key: str, points: Iterable[Evaluated]) -> None:
+        rows = [
+            (own.key, run_key, json.dumps(own.figures) if own.figures else None, own.error, own.seconds)
+            for own in points
+        ]
+        self._db.executemany("insert or replace into points values (?, ?, ?, ?, ?)", rows)
+
+    def _create(self) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:  # SQLite does not wait for others while it turns to a write-ahead log
+            try:
+                self._db.execute("pragma journal_mode = wal")
+                break
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+        self._db.execute("pragma synchronous = normal")
+        with self._change():
+            (version,) = self._db.execute("pragma user_version").fetchone()
+            if version not in (0, _VERSION):
+                raise AccelsimError(
+                    f"store {self.folder}: has version {version}, expected {_VERSION}: give another folder"
+                )
+            for statement in _TABLES.split(";"):
+                self._db.execute(statement)
+            self._db.execute(f"pragma user_version = {_VERSION}")
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """One transaction: on disk when it is left, or nothing of it."""
+        with self._plainly():
+            self._db.execute("begin immediate")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("rollback")
+                raise
+            self._db.execute("commit")
+
+    @contextmanager
+    def _plainly(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise AccelsimError(f"store {self.folder}: cannot be used: {error}") from None
+        except OSError as error:
+            raise AccelsimError(f"store {self.folder}: {error.strerror or error}") from None
+
+
+def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of so many, the last of what is left."""
+    left = iter(items)
+    while some := list(islice(left, size)):
+        yield some

@@ -20,6 +20,8 @@ from accelsim import api
 from accelsim.compute.lanes import compute_values
 from accelsim.compute.operands import psum_shift, scale_values
 from accelsim.errors import AccelsimError
+from accelsim.formats.catalogue import INT, SCHEMES
+from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.machine.arch_file import load_arch
@@ -121,6 +123,22 @@ def test_psums(name: str, vector_size: int, changes: tuple[str, ...], index: int
     lost = layer.spec.G * layer.spec.blocks_per_word * 2.0**lsb * layer.weight_gamma[0] * layer.input_gamma
     inside = found.overflow_map == 0
     assert np.abs(y - exact)[inside].max() <= lost and inside.mean() > 0.9
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_row_of_integers_with_an_unsigned_twin(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Integer codes with e4m3 scales: activations that are never negative have unsigned codes, of 8 bits
+    beyond what the tiles take."""
+    operand = Operand(INT[bits], SCHEMES["nvfp4"][0].scale, 16)
+    monkeypatch.setitem(SCHEMES, f"int{bits}_e4m3", (operand, operand))
+    arch = machine(16)
+    layer = words_on(arch, 1, f"int{bits}_e4m3")
+    assert layer.input_words.dtype == np.uint8 and layer.input_words.max() == 2**bits - 1
+    found = compute_values(arch, layer)
+    lsb = psum_shift(arch, layer)
+    lost = layer.spec.G * 2.0 ** (lsb - 1) * layer.weight_gamma[0] * layer.input_gamma
+    y = dequantize_output(found.psums, layer, lsb)
+    assert np.abs(y - dequantized_product(layer)).max() <= lost and not found.overflow_map.any()
 
 
 @pytest.mark.parametrize("name", ALIGNED)

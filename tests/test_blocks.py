@@ -25,6 +25,7 @@ from accelsim.formats.scale import Scale
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch_file import load_arch
 from accelsim.open import open_workload
+from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.blocks import block_gamma, block_scales, dequantize_words, quantize_blocks
 from accelsim.quantize.layers import input_vectors, quantize_layer, weight_vectors
 from accelsim.quantize.reference import float_output, operand_values, sqnr_db
@@ -82,6 +83,98 @@ def test_mx_blocks_against_gfloat(name: str, seed: int) -> None:
         assert first == scale and np.array_equal(own, expected)
         decoded = np.array(list(gfloat.decode_block(info, [first, *(own.astype(np.int64) & 255).tolist()])))
         assert np.array_equal(dequantize_words(own, scale, 1.0, operand), decoded)
+
+
+@pytest.mark.parametrize("name", MX_FORMATS)
+def test_mx_blocks_against_microxcaling(name: str) -> None:
+    """Every block whose largest float32 is not just below a power of two, where its log2 is off by one. Needs
+    github.com/microsoft/microxcaling on the path, which is no package, and PyTorch."""
+    reason = "microxcaling is not on the path"
+    mx_ops = pytest.importorskip("mx.mx_ops", reason=reason)
+    import torch
+
+    known = {"ocp_int8": "int8", "e2m1": "fp4_e2m1", "e2m3": "fp6_e2m3", "e3m2": "fp6_e3m2"}
+    other = known.get(name) or f"fp8_{name}"
+    values, operand = draw(5, 500, 32), Operand(ELEMENTS[name], MX, 32)
+    settings = {"shared_exp_method": "max", "axes": -1, "block_size": 32, "round": "even"}
+    expected = mx_ops._quantize_mx(torch.tensor(values), 8, other, **settings).numpy()
+    found = dequantize_words(*quantize_blocks(values, operand, 1.0), 1.0, operand)
+    assert np.flatnonzero((found != expected).any(axis=1)).tolist() == [3]  # 2^128 less one bit
+
+
+def _value(code: int, scale: int, operand: Operand, gamma: float) -> Fraction:
+    value = Fraction(float(operand.element.decode(np.array(code))))
+    return value * Fraction(float(operand.scale.decode(np.array(scale)))) * Fraction(gamma)
+
+
+@pytest.mark.parametrize(
+    ("name", "choice", "tried"),
+    [
+        ("nvfp4", "four_over_six", None),
+        ("nvfp4", "mse", range(-8, 9)),
+        ("mxfp4", "mse", range(-1, 2)),
+        ("mxint8", "mse", range(-1, 2)),
+    ],
+)
+def test_chosen_scales_have_the_least_error_of_those_tried(
+    name: str, choice: str, tried: range | None
+) -> None:
+    """Exactly, by fractions, elements being the nearest at each scale; a tie keeps the format's scale."""
+    operand, values = SCHEMES[name][0], np.random.default_rng(4).standard_t(3, (60, 16)).astype(np.float32)
+    values[3], values[4, 1:] = 0, 0
+    gamma = block_gamma([values], operand)
+    plain, (codes, scales) = (quantize_blocks(values, operand, gamma, how) for how in ("format", choice))
+    finite = [code for code in range(1 << operand.element.bits) if operand.element.bits < 8 or code != 128]
+    worth = sorted(
+        {
+            Fraction(float(operand.element.decode(np.array(code, np.uint8).view(plain[0].dtype))))
+            for code in finite
+        }
+    )
+    moved = 0
+    for block, own, scale, first in zip(values, codes, scales, plain[1], strict=True):
+        if tried is None:
+            four = Fraction(float(np.abs(block).max())) / (4 * Fraction(gamma))
+            known = [Fraction(float(operand.scale.decode(np.array(c, np.uint8)))) for c in range(127)]
+            nearest = min(range(127), key=lambda c: (abs(known[c] - four), c % 2))
+            candidates = [int(first), nearest]
+        else:
+            most = 254 if operand.scale.kind == "e8m0" else 126
+            candidates = [min(max(int(first) + step, 0), most) for step in sorted(tried, key=abs)]
+
+        def error(code: int, block: np.ndarray = block) -> Fraction:
+            factor = Fraction(float(operand.scale.decode(np.array(code, np.uint8)))) * Fraction(gamma)
+            exact = [Fraction(float(x)) for x in block]
+            return sum((min((x - v * factor) ** 2 for v in worth) for x in exact), Fraction(0))
+
+        found = sum(
+            (
+                (_value(c, scale, operand, gamma) - Fraction(float(x))) ** 2
+                for c, x in zip(own, block, strict=True)
+            ),
+            Fraction(0),
+        )
+        least = min(error(candidate) for candidate in candidates) if np.any(block) else error(int(first))
+        assert float(found) == pytest.approx(float(least), rel=1e-12)
+        if error(int(first)) == least:
+            assert scale == first
+        moved += int(scale != first)
+    assert moved > 5 or name == "mxint8"  # whose codes reach the next power of two but for a step
+
+
+def test_choosing_scales_leaves_operands_made_at_run_time_as_the_ppu_makes_them() -> None:
+    layer = small_layers()[0]
+    scheme = Scheme.parse("nvfp4")
+    plain, chosen = (
+        quantize_layer(layer, scheme, 16, QuantizeOptions(block_scales=how))
+        for how in ("format", "four_over_six")
+    )
+    assert np.array_equal(plain.input_words, chosen.input_words)
+    assert not np.array_equal(plain.weight_scales, chosen.weight_scales)
+    with pytest.raises(
+        AccelsimError, match="block_scales is 'best', expected one of format, four_over_six, mse"
+    ):
+        QuantizeOptions(block_scales="best")
 
 
 def test_shared_exponent_just_below_a_power_of_two() -> None:

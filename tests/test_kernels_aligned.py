@@ -109,6 +109,15 @@ def test_several_blocks_a_step(blocks: int, bits: int) -> None:
     check(draw(blocks, AlignSpec(bits, 3, True), 12, size=8, significands=15), blocks, plain=True)
 
 
+@pytest.mark.parametrize("nearest", [True, False])
+@pytest.mark.parametrize("lsb", range(-30, 2, 3))
+def test_terms_about_the_range_of_an_accumulator_lane(lsb: int, nearest: bool) -> None:
+    """From within 2^accumulator_bits over 32 bits to far beyond: one and the same saturation."""
+    case = draw(lsb + 40, AlignSpec(26, lsb, nearest), 12, significands=15, with_initial=True)
+    _, overflows = check(case)
+    assert np.sum(overflows) > 0 or lsb > -20
+
+
 def test_terms_saturate_before_they_are_added() -> None:
     """Two blocks of a step, one far beyond the accumulator and one that takes it back: not the exact sum."""
     spec = AlignSpec(8, 0, True)
@@ -153,7 +162,7 @@ def test_zero_blocks_may_have_any_scale() -> None:
     weights, own, codes, scales, gather, *_ = draw(5, spec, 12)
     own.exponent[0, 0], scales.exponent[0] = -254, -254
     packed = pack_aligned(weights, own, spec)
-    assert packed.packed is not None and packed.low >= -6
+    assert packed.packed is not None and packed.ranges.low >= -6
     check((weights, own, codes, scales, gather, spec, None))
 
 

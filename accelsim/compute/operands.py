@@ -83,6 +83,9 @@ class LaneOperands:
         self._size = layer.vector_size // self.blocks
         inputs, scales = layer.input_words, layer.input_scales
         self._inputs = code_values(inputs.reshape(-1, self._size), layer.spec.input_operand.element)
+        if isinstance(spec, AlignSpec) and self._inputs.dtype == np.uint8:
+            largest = layer.spec.input_operand.element.qmax
+            self._inputs = self._inputs.astype(np.int8 if largest <= 127 else np.int32)
         self._scales: Any = None if scales is None else scales.reshape(-1)
         if isinstance(spec, AlignSpec):
             self._scales = scale_values(self._scales, layer.spec.input_operand)

@@ -30,6 +30,7 @@ _CHOICES = {
     "scale_rounding": ("nearest", "up_from_zero", "up"),
     "activation_scale_rounding": ("auto", "nearest", "up_from_zero", "up"),
     "weight_granularity": ("channel", "tensor"),
+    "block_scales": ("format", "four_over_six", "mse"),
     "fold": ("auto", "never"),
 }
 PERCENTILES = ("weight_percentile", "activation_percentile", "gamma_percentile")
@@ -53,6 +54,7 @@ class QuantizeOptions:
     scale_rounding: s_q of static weights to nearest ("up_from_zero": to 1 where that is 0 in a vector that is
     not all zero), or up. activation_scale_rounding: of vectors made at run time; "auto": as the PPU does.
     weight_granularity: a range or gamma of static weights for each output channel, or one for all.
+    block_scales: of static weights in MX and NVFP4 blocks: the format's, or of a few the least squared error.
     """
 
     weight_calibration: str = "mse"
@@ -65,6 +67,7 @@ class QuantizeOptions:
     scale_rounding: str = "up_from_zero"
     activation_scale_rounding: str = "auto"
     weight_granularity: str = "channel"
+    block_scales: str = "format"
     fold: str = "auto"
 
     def __new__(cls, *args: object, **values: object) -> QuantizeOptions:

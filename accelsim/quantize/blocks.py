@@ -1,17 +1,19 @@
 """Blocks of codes whose scale is a number of its own: OCP MX, NVFP4, and float32 scales.
 
 The rules are fixed by the formats (docs/quantization.md); nothing is calibrated but NVFP4's factor of a whole
-tensor. Of float32 values every choice is exact: dividends have 24 significant bits and divisors at most 28,
-so a quotient in float64 lies on the same side of a tie as the true one.
+tensor. Weights known in advance may have their scales chosen among a few by squared error. Of float32 values
+every code is exact: dividends have 24 significant bits and divisors at most 28, so a quotient in float64 lies
+on the same side of a tie as the true one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.formats.catalogue import E2M1
 from accelsim.formats.element import Element
 from accelsim.formats.operand import Operand
 from accelsim.formats.scale import E4M3
@@ -20,6 +22,10 @@ from accelsim.quantize.loops import encode_float_runs, loop_floats, vector_maxim
 
 _E8M0_BIAS = 127
 _SMALLEST_FLOAT32 = 2.0**-149
+# Kind -> what is added to the code of the format's scale: a power of two either way; e4m3, whose codes have
+# eight to the octave, an octave either way.
+_SEARCHED = {"e8m0": (-1, 1), "e4m3": (-8, 8)}
+_HIGHEST_CODE = {"e8m0": 254, "e4m3": 126}
 
 
 def block_gamma(chunks: Iterable[NDArray[np.floating]], operand: Operand) -> float:
@@ -36,11 +42,52 @@ def block_gamma(chunks: Iterable[NDArray[np.floating]], operand: Operand) -> flo
 
 
 def quantize_blocks(
-    vectors: NDArray[np.floating], operand: Operand, gamma: float
+    vectors: NDArray[np.floating], operand: Operand, gamma: float, choice: str = "format"
 ) -> tuple[NDArray[np.int8] | NDArray[np.uint8], NDArray[np.uint8] | NDArray[np.float32]]:
-    """(codes, scales) of float[..., block]: stored codes of the same shape, stored scales [...]."""
-    scales = block_scales(vector_maxima(vectors).astype(np.float64), operand, gamma)
-    return encode_elements(vectors, operand.scale.decode(scales) * gamma, operand.element), scales
+    """(codes, scales) of float[..., block]: stored codes of the same shape, stored scales [...].
+
+    choice: `QuantizeOptions.block_scales`; a block keeps the format's scale unless another has a smaller
+    squared error.
+    """
+    largest = vector_maxima(vectors).astype(np.float64)
+    scales = block_scales(largest, operand, gamma)
+    codes = encode_elements(vectors, operand.scale.decode(scales) * gamma, operand.element)
+    others = list(_other_scales(scales, largest, operand, gamma, choice))
+    if others:
+        least = _square_errors(vectors, codes, scales, operand, gamma)
+    for tried in others:
+        found = encode_elements(vectors, operand.scale.decode(tried) * gamma, operand.element)
+        error = _square_errors(vectors, found, tried, operand, gamma)
+        better = error < least
+        codes = np.where(better[..., None], found, codes)
+        scales, least = np.where(better, tried, scales), np.where(better, error, least)
+    return codes, scales
+
+
+def _other_scales(
+    scales: NDArray[np.generic], largest: NDArray[np.float64], operand: Operand, gamma: float, choice: str
+) -> Iterator[NDArray[np.uint8]]:
+    """Stored scales that blocks may have besides those of the format."""
+    kind, codes = operand.scale.kind, scales.astype(np.int64)
+    if choice == "four_over_six" and kind == "e4m3" and operand.element is E2M1:
+        yield E4M3.encode(largest / (4 * gamma))
+    if choice == "mse" and kind in _SEARCHED:
+        least, most = _SEARCHED[kind]
+        for step in (step for step in range(least, most + 1) if step):
+            tried = np.clip(codes + step, 0, _HIGHEST_CODE[kind])
+            yield np.where(largest > 0, tried, codes).astype(np.uint8)
+
+
+def _square_errors(
+    vectors: NDArray[np.floating],
+    codes: NDArray[np.integer],
+    scales: NDArray[np.generic],
+    operand: Operand,
+    gamma: float,
+) -> NDArray[np.float64]:
+    """Of every block, float64[...]; a difference too large for float64 counts as infinite."""
+    with np.errstate(over="ignore"):
+        return np.square(dequantize_words(codes, scales, gamma, operand) - vectors).sum(axis=-1)
 
 
 def block_scales(

@@ -192,6 +192,9 @@ def _quantize_weight(
     seen = layer.weight if layer.calibration_weight is None else layer.calibration_weight
     if not operand.is_integer:
         gamma = block_gamma([seen], operand)
+        if not layer.weight_is_activation:
+            chosen = quantize_blocks(vectors, operand, gamma, options.block_scales)
+            return *chosen, np.full(layer.geometry.K, gamma)
     elif operand.scale.kind == "none":
         gamma = tensor_scale([seen], operand, options)
     else:

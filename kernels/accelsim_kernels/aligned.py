@@ -8,6 +8,7 @@ scales too far apart for float32, goes through a plain loop in int64.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -45,32 +46,83 @@ class AlignedWeights:
     """Weights of one tile. Opaque; made by `pack_aligned`.
 
     packed: as tiles take them, or None where only the plain loop serves; middle: exponent that the float32
-    scales are relative to; low, high: exponents of what these are, of scales that are not 0.
+    scales are relative to; heaviest: the largest sum of magnitudes of a block, times its float32 scale.
     """
 
     def __init__(self, codes: NDArray, scales: Scales, spec: AlignSpec, path: str, blocks: int) -> None:
-        self.codes, self.scales, self.spec, self.blocks = codes, scales, spec, blocks
+        self.codes, self.scales, self.spec, self.blocks, self.path = codes, scales, spec, blocks, path
         self.outputs, self.vectors, self.vector_size = codes.shape
-        self.largest = int(np.abs(codes.astype(np.int64)).max())
-        # A block of zeros may have any scale, such as the smallest there is; 0 keeps it out of the range.
-        significand = np.where(codes.any(axis=2), scales.significand, 0).astype(np.int32)
-        self.low, self.high = _range(significand, scales.exponent)
-        self.middle = (self.low + self.high) // 2
+        words = codes.reshape(-1, self.vector_size)
+        self.ranges = _ranges(words, scales)
+        low, high = self.ranges.low, self.ranges.high
+        self.middle = (low + high) // 2
         self.packed: PackedWeights | None = None
-        if codes.dtype == np.int8 and self.high - self.low <= _FLOAT_EXPONENT:
-            factors = _float_scales(Scales(significand, scales.exponent), -self.middle)
-            self.packed = PackedWeights(codes, factors, spec, path, blocks)
+        if codes.dtype == np.int8 and high - low <= _FLOAT_EXPONENT:
+            factors, _ = _float_scales(words, scales, -self.middle)
+            # A term is at the most this times the largest code of activations with its scale.
+            self.heaviest = float(
+                (np.abs(words.astype(np.int64)).sum(axis=1) * factors.astype(np.float64)).max()
+            )
+            self.packed = PackedWeights(codes, factors.reshape(codes.shape[:2]), spec, path, blocks)
 
 
-def _range(significand: NDArray[np.int32], exponent: NDArray[np.int32]) -> tuple[int, int]:
-    """Least and largest exponent of the scales that are not 0; (0, 0) where all are."""
-    used = exponent[significand > 0]
-    return (int(used.min()), int(used.max())) if used.size else (0, 0)
+class _Ranges(NamedTuple):
+    """Of blocks of codes, int[n, B], with scales: the largest magnitude of a code; of blocks that are not
+    zeros and have a scale that is not 0 the largest significand, least and largest exponent (0 where there is
+    none).
+
+    A block of zeros may have any scale, such as the smallest there is, which would only widen the range.
+    """
+
+    largest: int
+    significand: int
+    low: int
+    high: int
 
 
-def _float_scales(scales: Scales, shift: int) -> NDArray[np.float32]:
-    exponent = np.where(scales.significand > 0, scales.exponent + shift, 0)
-    return np.ldexp(scales.significand.astype(np.float32), exponent)
+def _ranges(words: NDArray, scales: Scales) -> _Ranges:
+    return _Ranges(*_find_ranges(words, *_flat(scales)))
+
+
+def _float_scales(words: NDArray, scales: Scales, shift: int) -> tuple[NDArray[np.float32], float]:
+    """significand * 2^(exponent + shift), float32[n], 0 of a block of zeros; and the largest magnitude of a
+    code times its block's."""
+    factors = np.empty(len(words), np.float32)
+    return factors, _make_float_scales(words, *_flat(scales), shift, factors)
+
+
+def _flat(scales: Scales) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    return scales.significand.reshape(-1), scales.exponent.reshape(-1)
+
+
+@njit(cache=True, nogil=True)
+def _find_ranges(words, significands, exponents):
+    largest, significand, low, high = np.int64(0), np.int64(0), np.int64(1 << 30), np.int64(-(1 << 30))
+    for i in range(len(words)):
+        most = np.int64(0)
+        for j in range(words.shape[1]):
+            most = max(most, abs(np.int64(words[i, j])))
+        largest = max(largest, most)
+        if most > 0 and significands[i] > 0:
+            significand = max(significand, np.int64(significands[i]))
+            low, high = min(low, np.int64(exponents[i])), max(high, np.int64(exponents[i]))
+    if low > high:
+        low, high = np.int64(0), np.int64(0)
+    return largest, significand, low, high
+
+
+@njit(cache=True, nogil=True)
+def _make_float_scales(words, significands, exponents, shift, factors):
+    largest = 0.0
+    for i in range(len(words)):
+        most = np.int64(0)
+        for j in range(words.shape[1]):
+            most = max(most, abs(np.int64(words[i, j])))
+        factors[i] = 0
+        if most > 0 and significands[i] > 0:
+            factors[i] = math.ldexp(np.float64(significands[i]), exponents[i] + shift)
+            largest = max(largest, most * np.float64(factors[i]))
+    return largest
 
 
 def _check_scales(side: str, scales: Scales, shape: tuple[int, ...]) -> None:
@@ -141,38 +193,49 @@ def accumulate_aligned(
     check_initial(initial, (len(gather), weights.outputs), spec)
     if gather.size and (gather.min() < -1 or gather.max() >= len(activation_codes)):
         raise ValueError(f"gather: an index is out of range, expected -1 to {len(activation_codes) - 1}")
-    largest = int(np.abs(activation_codes.astype(np.int64)).max(initial=0))
-    dot = size * weights.largest * largest
+    own, theirs = _ranges(activation_codes, activation_scales), weights.ranges
+    dot = size * theirs.largest * own.largest
     if dot * MAX_SIGNIFICAND**2 >= 1 << 61:
         raise ValueError(f"block of {size}: products could exceed 62 bits")
-    live = np.where(activation_codes.any(axis=1), activation_scales.significand, 0).astype(np.int32)
-    low, high = _range(live, activation_scales.exponent)
-    significands = int(weights.scales.significand.max(initial=0)) * int(live.max(initial=0))
     # What a term of the tiles is multiplied by, besides significands: 2^exponent, of these the range.
-    shift = weights.middle - spec.lsb + spec.nearest
-    reach = max(abs(low + shift), abs(high + shift)) + weights.high - weights.low
+    shift = weights.middle - spec.lsb
+    reach = max(abs(own.low + shift), abs(own.high + shift + 1)) + theirs.high - theirs.low
+    exact = dot * theirs.significand * own.significand < _EXACT_FLOAT
     narrow = activation_codes.dtype == np.int8 and weights.packed is not None
-    if not narrow or dot * significands >= _EXACT_FLOAT or reach > _FLOAT_EXPONENT:
+    if not narrow or not exact or reach > _FLOAT_EXPONENT:
         return _plain(weights, activation_codes, activation_scales, gather, initial)
     assert weights.packed is not None
-    factors = _float_scales(Scales(live, activation_scales.exponent), shift)
+    factors, largest = _float_scales(activation_codes, activation_scales, shift)
+    mode = _mode(spec, weights.blocks, 2 * weights.heaviest * largest)
+    doubled = int(spec.nearest and not tiles.rounds_down(mode, weights.path == "vnni"))
+    if doubled:
+        factors *= 2
     codes = np.ascontiguousarray(activation_codes)
     source = (factors.ctypes.data, len(codes))
-    own = Activations(codes, packing.pack_factors, source, 8, False, _no_refusal)
-    return run_tiles(weights.packed, own, gather, initial, 0, _plan(spec, weights.blocks))
+    activations = Activations(codes, packing.pack_factors, source, 8, False, _no_refusal)
+    return run_tiles(weights.packed, activations, gather, initial, 0, _plan(spec, mode, doubled))
 
 
 def _no_refusal(bad: int) -> ValueError:
     raise AssertionError(bad)  # everything was checked before
 
 
-def _plan(spec: AlignSpec, blocks: int) -> Plan:
+def _mode(spec: AlignSpec, blocks: int, term: float) -> int:
+    """The fastest tile for terms of at most half this magnitude, which a tile may double.
+
+    Added one by one, terms beyond 2^accumulator_bits saturate an accumulator whether they are limited or not.
+    """
+    _, high = accumulator_range(spec)
+    if blocks == 1 and high + 1 + term + 1 < 1 << 31:
+        return tiles.ALIGN
+    narrow = high + 1 + (blocks << spec.accumulator_bits) <= (1 << 31) - 1
+    return tiles.ALIGN32 if narrow else tiles.ALIGN64
+
+
+def _plan(spec: AlignSpec, mode: int, doubled: int) -> Plan:
     low, high = accumulator_range(spec)
-    term = 1 << spec.accumulator_bits
-    narrow = high + 1 + blocks * term <= (1 << 31) - 1
-    nearest = int(spec.nearest)
-    limits = (-128, low, high, 0, 0, 0, 0, nearest, nearest, term << nearest)
-    return Plan(tiles.ALIGN32 if narrow else tiles.ALIGN64, limits)
+    nearest, limit = int(spec.nearest), 1 << spec.accumulator_bits + doubled
+    return Plan(mode, (-128, low, high, 0, 0, 0, 0, nearest, nearest, limit))
 
 
 def _plain(

@@ -31,7 +31,8 @@ VNNI_PIXELS, PORTABLE_PIXELS = 8, 6
 SLICE = 512  # 512 * 127 * 255 < 2^24
 
 # How a tile accumulates. All modes are exact where `accumulate.plan` allows them; the first ones are faster.
-PLAIN, SHORT, MULTIPLY, GENERAL, MULTIPLY64, GENERAL64, WRAP32, WRAP64, ALIGN32, ALIGN64 = range(10)
+PLAIN, SHORT, MULTIPLY, GENERAL, MULTIPLY64, GENERAL64, WRAP32, WRAP64 = range(8)
+ALIGN, ALIGN32, ALIGN64 = range(8, 11)
 
 
 class _Mode(NamedTuple):
@@ -41,6 +42,7 @@ class _Mode(NamedTuple):
     multiply: str
     shifts: bool  # scale product rounding and product shift may be non-zero
     wrap: bool
+    clips: bool = False  # of blocks: whether terms may be beyond what an accumulator lane takes
 
 
 _MODES = {
@@ -52,8 +54,9 @@ _MODES = {
     GENERAL64: _Mode(64, "wide", True, False),
     WRAP32: _Mode(32, "product", True, True),
     WRAP64: _Mode(64, "wide", True, True),
-    ALIGN32: _Mode(32, "align", False, False),
-    ALIGN64: _Mode(64, "align", False, False),
+    ALIGN: _Mode(32, "align", False, False),
+    ALIGN32: _Mode(32, "align", False, False, clips=True),
+    ALIGN64: _Mode(64, "align", False, False, clips=True),
 }
 
 # int64 arguments of a tile, in order. Addresses are of the tile's first element; `*_row` are bytes per pixel.
@@ -71,15 +74,24 @@ _V32, _V64 = ir.VectorType(_I32, LANES), ir.VectorType(_I64, LANES)
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 
 
+_DOWN = 1 | 8  # embedded rounding of AVX-512: towards minus infinity, no exceptions
+
+
+def rounds_down(mode: int, vnni: bool) -> bool:
+    """Whether terms of blocks are rounded by instructions that round down, so that no scale is doubled."""
+    return mode in (ALIGN, ALIGN32) and vnni
+
+
 class _Emitter:
     """Writes one tile into the current function; `arg` holds the arguments by name."""
 
-    def __init__(self, builder: ir.IRBuilder, arg: dict[str, ir.Value], mode: _Mode, vnni: bool, pixels: int):
-        self.b, self.arg, self.mode, self.vnni = builder, arg, mode, vnni
+    def __init__(self, builder: ir.IRBuilder, arg: dict[str, ir.Value], mode: int, vnni: bool, pixels: int):
+        self.b, self.arg, self.mode, self.vnni = builder, arg, _MODES[mode], vnni
+        self.rounds_down = rounds_down(mode, vnni)
         self.stride = VNNI_PIXELS if vnni else PORTABLE_PIXELS  # pixels per packed block
         self.pixels = pixels
-        self.lane = _I64 if mode.bits == 64 else _I32
-        self.vector = _V64 if mode.bits == 64 else _V32
+        self.lane = _I64 if self.mode.bits == 64 else _I32
+        self.vector = _V64 if self.mode.bits == 64 else _V32
 
     def at(self, address: ir.Value, ty: ir.Type) -> ir.Value:
         return self.b.inttoptr(address, ty.as_pointer())
@@ -181,21 +193,38 @@ class _Emitter:
     def aligned_sum(self, psum: ir.Value, dot: ir.Value, scales: ir.Value, address: ir.Value) -> ir.Value:
         """psum + the dot product times both scales in units of the accumulator, rounded, within +-term_limit.
 
-        Every product is exact in float32. Scales are doubled where rounding is to nearest: half of (the
-        rounded down double, plus 1), rounded down, is the nearest, ties up.
+        Every product is exact in float32. With VNNI half a unit, or nothing, is added and the sum converted,
+        both towards minus infinity: a sum that is rounded down has the floor of the exact one. Otherwise
+        scales are doubled where rounding is to nearest: half of (the rounded down double, plus 1), rounded
+        down, is the nearest, ties up.
         """
         b = self.b
         factor = b.fmul(scales, self.splat(self.load(address, ir.FloatType())))
-        term = b.fmul(b.sitofp(dot, _FLOATS), factor)
-        largest = self.splat(b.sitofp(self.arg["term_limit"], ir.FloatType()))
-        least = self.splat(b.fneg(b.sitofp(self.arg["term_limit"], ir.FloatType())))
-        term = b.select(b.fcmp_ordered("<", term, largest), term, largest)
-        term = b.select(b.fcmp_ordered(">", term, least), term, least)
+        dot = dot if dot.type == _FLOATS else b.sitofp(dot, _FLOATS)
+        if self.rounds_down:
+            half = b.fmul(b.sitofp(self.arg["product_half"], ir.FloatType()), ir.FloatType()(0.5))
+            term = self.towards_minus_infinity("vfmadd.ps", _FLOATS, [dot, factor, self.splat(half)])
+        else:
+            term = b.fmul(dot, factor)
+        if self.mode.clips:
+            largest = self.splat(b.sitofp(self.arg["term_limit"], ir.FloatType()))
+            least = self.splat(b.fneg(b.sitofp(self.arg["term_limit"], ir.FloatType())))
+            term = b.select(b.fcmp_ordered("<", term, largest), term, largest)
+            term = b.select(b.fcmp_ordered(">", term, least), term, least)
+        if self.rounds_down:
+            everywhere = ir.Constant(ir.IntType(16), -1)
+            operands = [term, ir.Constant(_V32, ir.Undefined), everywhere]
+            return b.add(psum, self.towards_minus_infinity("mask.cvtps2dq", _V32, operands))
         floor = ir.FunctionType(_FLOATS, [_FLOATS])
         term = b.call(cgutils.get_or_insert_function(b.module, floor, "llvm.floor.v16f32"), [term])
         whole = b.fptosi(term, self.vector)
         whole = b.add(whole, self.splat_arg("product_half", self.lane))
         return b.add(psum, b.ashr(whole, self.splat_arg("product_shift", self.lane)))
+
+    def towards_minus_infinity(self, name: str, ty: ir.Type, operands: list[ir.Value]) -> ir.Value:
+        fnty = ir.FunctionType(ty, [*(operand.type for operand in operands), _I32])
+        called = cgutils.get_or_insert_function(self.b.module, fnty, f"llvm.x86.avx512.{name}.512")
+        return self.b.call(called, [*operands, _I32(_DOWN)])
 
     def scaled_sum(
         self, psum: ir.Value, dot: ir.Value, scales: ir.Value | None, address: ir.Value
@@ -233,8 +262,17 @@ class _Emitter:
         return b.select(b.icmp_signed("<", raised, high), raised, high)
 
     def dots(self, g: ir.Value, activations: ir.Value, starts: list[ir.Value] | None) -> list[ir.Value]:
-        """<16 x i32> dot products of vector g with every pixel, added to `starts` if given."""
-        return self.vnni_dots(g, activations, starts) if self.vnni else self.float_dots(g, activations)
+        """<16 x i32> dot products of vector g with every pixel, added to `starts` if given; of blocks on the
+        portable path <16 x float>, as they are of one slice."""
+        if self.vnni:
+            return self.vnni_dots(g, activations, starts)
+        if self.mode.multiply == "align":
+            return self.slice_dots(self.weights_of(g), activations, _I64(0), self.arg["vector_size"])
+        return self.float_dots(g, activations)
+
+    def weights_of(self, g: ir.Value) -> ir.Value:
+        """Address of the float32 weights of vector g."""
+        return self.offset(self.arg["weights"], g, self.b.mul(self.arg["vector_size"], _I64(LANES * 4)))
 
     def vnni_dots(self, g: ir.Value, activations: ir.Value, starts: list[ir.Value] | None) -> list[ir.Value]:
         b, arg = self.b, self.arg
@@ -255,11 +293,9 @@ class _Emitter:
         return [b.load(dot) for dot in dots]
 
     def float_dots(self, g: ir.Value, activations: ir.Value) -> list[ir.Value]:
-        b, arg = self.b, self.arg
-        size = arg["vector_size"]
-        weights = self.offset(arg["weights"], g, b.mul(size, _I64(LANES * 4)))
+        b, size = self.b, self.arg["vector_size"]
+        weights = self.weights_of(g)
         dots = [cgutils.alloca_once(b, _V32) for _ in range(self.pixels)]
-        sums = [cgutils.alloca_once(b, _FLOATS) for _ in range(self.pixels)]
         for dot in dots:
             b.store(_V32(None), dot)
         slices = b.udiv(b.add(size, _I64(SLICE - 1)), _I64(SLICE))
@@ -267,19 +303,27 @@ class _Emitter:
             first = b.mul(outer.index, _I64(SLICE))
             rest = b.sub(size, first)
             length = b.select(b.icmp_signed("<", rest, _I64(SLICE)), rest, _I64(SLICE))
-            for total in sums:
-                b.store(_FLOATS(None), total)
-            with cgutils.for_range(b, length) as inner:
-                v = b.add(first, inner.index)
-                weight = self.load(self.offset(weights, v, LANES * 4), _FLOATS)
-                for p, total in enumerate(sums):
-                    address = self.offset(self.offset(activations, v, 4), p, arg["word_bytes"])
-                    code = self.splat(self.load(address, ir.FloatType()))
-                    operands = [code, weight, b.load(total)]
-                    b.store(self.intrinsic("llvm.fmuladd.v16f32", _FLOATS, operands), total)
-            for dot, total in zip(dots, sums, strict=True):
-                b.store(b.add(b.load(dot), b.fptosi(b.load(total), _V32)), dot)
+            for dot, total in zip(dots, self.slice_dots(weights, activations, first, length), strict=True):
+                b.store(b.add(b.load(dot), b.fptosi(total, _V32)), dot)
         return [b.load(dot) for dot in dots]
+
+    def slice_dots(
+        self, weights: ir.Value, activations: ir.Value, first: ir.Value, length: ir.Value
+    ) -> list[ir.Value]:
+        """<16 x float> dot products of elements [first, first + length), exact where these are one slice."""
+        b = self.b
+        sums = [cgutils.alloca_once(b, _FLOATS) for _ in range(self.pixels)]
+        for total in sums:
+            b.store(_FLOATS(None), total)
+        with cgutils.for_range(b, length) as inner:
+            v = b.add(first, inner.index)
+            weight = self.load(self.offset(weights, v, LANES * 4), _FLOATS)
+            for p, total in enumerate(sums):
+                address = self.offset(self.offset(activations, v, 4), p, self.arg["word_bytes"])
+                code = self.splat(self.load(address, ir.FloatType()))
+                operands = [code, weight, b.load(total)]
+                b.store(self.intrinsic("llvm.fmuladd.v16f32", _FLOATS, operands), total)
+        return [b.load(total) for total in sums]
 
 
 def _tile(mode_id: int, vnni: bool) -> Any:
@@ -294,14 +338,14 @@ def _tile(mode_id: int, vnni: bool) -> Any:
             arg |= dict(zip(_LIMITS, cgutils.unpack_tuple(builder, args[1]), strict=True))
             # 64-bit accumulators need two registers each: half a block at a time keeps them out of memory.
             pixels = block // 2 if mode.bits == 64 else block
-            _Emitter(builder, arg, mode, vnni, pixels).tile()
+            _Emitter(builder, arg, mode_id, vnni, pixels).tile()
             if pixels < block:
                 for name, size in (
                     ("activations", arg["word_bytes"]), ("activation_scales", _I64(4)),
                     ("psums", arg["psum_row"]), ("overflows", arg["overflow_row"]),
                 ):  # fmt: skip
                     arg[name] = builder.add(arg[name], builder.mul(_I64(pixels), size))
-                _Emitter(builder, arg, mode, vnni, pixels).tile()
+                _Emitter(builder, arg, mode_id, vnni, pixels).tile()
             return context.get_dummy_value()
 
         return types.void(tile, limits), codegen
@@ -313,11 +357,13 @@ _vnni_plain, _vnni_short = _tile(PLAIN, True), _tile(SHORT, True)
 _vnni_multiply, _vnni_general = _tile(MULTIPLY, True), _tile(GENERAL, True)
 _vnni_multiply64, _vnni_general64 = _tile(MULTIPLY64, True), _tile(GENERAL64, True)
 _vnni_wrap32, _vnni_wrap64 = _tile(WRAP32, True), _tile(WRAP64, True)
+_vnni_align = _tile(ALIGN, True)
 _vnni_align32, _vnni_align64 = _tile(ALIGN32, True), _tile(ALIGN64, True)
 _float_plain = _tile(PLAIN, False)
 _float_multiply, _float_general = _tile(MULTIPLY, False), _tile(GENERAL, False)
 _float_multiply64, _float_general64 = _tile(MULTIPLY64, False), _tile(GENERAL64, False)
 _float_wrap32, _float_wrap64 = _tile(WRAP32, False), _tile(WRAP64, False)
+_float_align = _tile(ALIGN, False)
 _float_align32, _float_align64 = _tile(ALIGN32, False), _tile(ALIGN64, False)
 
 
@@ -368,6 +414,8 @@ def run_vnni(mode, weights, outputs, span, scratch, limits):
                 _vnni_wrap32(tile, limits)
             elif mode == WRAP64:
                 _vnni_wrap64(tile, limits)
+            elif mode == ALIGN:
+                _vnni_align(tile, limits)
             elif mode == ALIGN32:
                 _vnni_align32(tile, limits)
             else:
@@ -414,6 +462,8 @@ def run_portable(mode, weights, outputs, span, scratch, limits):
                 _float_wrap32(tile, limits)
             elif mode == WRAP64:
                 _float_wrap64(tile, limits)
+            elif mode == ALIGN:
+                _float_align(tile, limits)
             elif mode == ALIGN32:
                 _float_align32(tile, limits)
             else:

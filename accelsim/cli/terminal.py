@@ -113,7 +113,7 @@ def summary_table(
     summaries = [run.summary for run in runs]
     line("cycles", [f"{s['cycles']:,}{saved('cycles', i)}" for i, s in enumerate(summaries)])
     line("utilization", [f"{s['utilization']:.3f}" for s in summaries])
-    line("utilization at every layer's bound", [f"{s['bound_utilization']:.3f}" for s in summaries])
+    line("utilization at the run's bound", [f"{s['bound_utilization']:.3f}" for s in summaries])
     for name, reasons in _WAITS.items():
         shares = [sum(s["pe_cycle_shares"][reason] for reason in reasons) for s in summaries]
         line(f"PE cycles: {name} (%)", [f"{100 * share:.1f}" for share in shares])

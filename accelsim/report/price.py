@@ -13,7 +13,7 @@ from accelsim.costs import CostLibrary
 from accelsim.formats.scheme import Scheme
 from accelsim.machine import actions
 from accelsim.machine.arch import Arch
-from accelsim.mapping.bounds import layer_bound
+from accelsim.mapping.bounds import RunLayer, run_bounds
 from accelsim.mapping.global_pe import global_pe_load
 from accelsim.report.frequency import check_clock
 from accelsim.report.inventory import SCOPES, Part, build_inventory
@@ -173,9 +173,9 @@ def _layer_frame(
     )
     peak = arch.pes * arch.lanes * arch.vector_size
     rows = []
-    for activity in activities:
+    bounds = run_bounds(arch, [RunLayer(own.layer, own.residency, own.cycles) for own in activities])
+    for activity, bound in zip(activities, bounds, strict=True):
         layer, macs = activity.layer, activity.layer.geometry.macs
-        bound = layer_bound(arch, layer, activity.residency)
         steps = activity.lane_steps
         total = 0.0
         energy = {}

@@ -13,15 +13,14 @@ from accelsim.mapping.bounds import Bound, layer_bound
 from accelsim.mapping.layout.program import LayerProgram, build_program
 from accelsim.mapping.plan import LayerMapping, check_mapping
 from accelsim.mapping.residency import Residency
-from accelsim.mapping.search.candidates import candidates, roofline
+from accelsim.mapping.search.agenda import BATCH, Agenda
+from accelsim.mapping.search.candidates import candidates
 from accelsim.mapping.search.estimate import NO_LEAD, Estimate, Lead, estimate
+from accelsim.mapping.search.roofline import Roofline
+from accelsim.mapping.search.sizes import Sizes
 from accelsim.workload.layer import LayerSpec
 
-# Candidates that the model is run on: by the roofline the best one of so many splits over the PEs, then more
-# of the splits that did best; so many in all, and none after one that comes as close to the bound.
-_SPLITS = 8
-_MOST = 24
-_BEST_SPLITS = 3
+# No more candidates after one that comes as close to the bound.
 _CLOSE = 1.01
 # Those that take longer than this times the best so far are not run to their end.
 _HOPELESS = 1.03
@@ -30,7 +29,6 @@ _HOPELESS = 1.03
 _MOST_LEAD = 4096
 _LEAD_STEP = 128
 _THREADS = 2
-_BATCH = 2
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,8 @@ class Ranked:
 class Choice:
     """A layer's candidates that the model was run on to the end, best first.
 
-    considered: how many candidates there were; tried: how many the model was run on; bound: the layer's own.
+    considered: how many candidates there were; tried: how many the model was run on; bound: with what
+    the layer before leaves it.
     """
 
     ranked: tuple[Ranked, ...]
@@ -64,21 +63,6 @@ class Choice:
         """What the best mapping leaves the next layer, rounded down."""
         left = astuple(self.best.estimate.lead)
         return Lead(*(min(cycles, _MOST_LEAD) // _LEAD_STEP * _LEAD_STEP for cycles in left))
-
-
-def _split(mapping: LayerMapping) -> tuple[int, int, int]:
-    return mapping.k_split, mapping.c_split, mapping.pixel_split
-
-
-def _next(
-    by_split: Mapping[tuple[int, int, int], list[tuple[float, int]]], ranked: list[Ranked]
-) -> list[int]:
-    """Takes the next batch from the splits that have done best; from all where nothing has fit yet."""
-    best = list(dict.fromkeys(_split(own.mapping) for own in ranked))[:_BEST_SPLITS] or list(by_split)
-    left = sorted((*candidate, split) for split in best for candidate in by_split[split])[:_BATCH]
-    for roof, i, split in left:
-        by_split[split].remove((roof, i))
-    return [i for _, i, _ in left]
 
 
 class Mapper:
@@ -124,43 +108,40 @@ class Mapper:
 
     def _search(self, layer: LayerSpec, residency: Residency, lead: Lead) -> Choice:
         arch = self._arch
-        found = list(dict.fromkeys(candidates(arch, layer, residency)))
-        for mapping in found:
+        sizes = Sizes(arch, layer)
+        starts = list(dict.fromkeys(candidates(sizes, residency)))
+        for mapping in starts:
             check_mapping(arch, layer, mapping)
-        by_split: dict[tuple[int, int, int], list[tuple[float, int]]] = {}
-        for i, mapping in enumerate(found):
-            by_split.setdefault(_split(mapping), []).append((roofline(arch, layer, residency, mapping), i))
-        for own in by_split.values():
-            own.sort()
-        bound = layer_bound(arch, layer, residency)
+        agenda = Agenda(sizes, Roofline(sizes, residency), starts)
+        bound = layer_bound(arch, layer, residency, lead.ask, max(lead.first_half, lead.second_half))
         ranked: list[Ranked] = []
         by_cycles = arch.mapping.objective == "cycles"
 
-        def run(i: int) -> Estimate | None:
+        def run(mapping: LayerMapping) -> Estimate | None:
             limit = float(1 << 40)
             if by_cycles and ranked:
                 limit = _HOPELESS * min(own.estimate.cycles for own in ranked)
-            return estimate(arch, layer, found[i], residency, lead=lead, limit_cycles=limit)
+            return estimate(arch, layer, mapping, residency, lead=lead, limit_cycles=limit)
 
-        tried = 0
-        batch = [i for _, i in sorted(own.pop(0) for own in by_split.values())][: max(_SPLITS, _BATCH)]
+        left = agenda.first()
         # In batches, so that what is run does not depend on which thread is faster.
         with ThreadPoolExecutor(_THREADS) as pool:
-            while batch:
-                now, batch = batch[:_BATCH], batch[_BATCH:]
+            while left:
+                now, left = left[:BATCH], left[BATCH:]
                 results = list(pool.map(run, now))
-                tried += len(now)
-                fit = [(i, result) for i, result in zip(now, results, strict=True) if result is not None]
-                ranked += [self._rank(found[i], result) for i, result in fit]
-                if by_cycles and ranked and min(r.estimate.cycles for r in ranked) <= _CLOSE * bound.cycles:
+                ranked += [
+                    self._rank(mapping, result)
+                    for mapping, result in zip(now, results, strict=True)
+                    if result is not None
+                ]
+                ranked.sort(key=lambda own: (own.score, own.energy_pj))
+                if by_cycles and ranked and ranked[0].estimate.cycles <= _CLOSE * bound.cycles:
                     break
-                if not batch and (tried < _MOST or not ranked):
-                    ranked.sort(key=lambda own: (own.score, own.energy_pj))
-                    batch = _next(by_split, ranked)
+                if not left:
+                    left = agenda.next([own.mapping for own in ranked])
         if not ranked:
-            raise self._refusal(layer, residency, found)
-        ranked.sort(key=lambda own: (own.score, own.energy_pj))
-        return Choice(tuple(ranked), len(found), tried, bound)
+            raise self._refusal(layer, residency, starts)
+        return Choice(tuple(ranked), agenda.thought_of, agenda.tried, bound)
 
     def _rank(self, mapping: LayerMapping, result: Estimate) -> Ranked:
         energy_pj = sum(self._prices.get(name, 0.0) * count for name, count in result.counts.items())

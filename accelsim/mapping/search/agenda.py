@@ -1,0 +1,119 @@
+"""On which mappings of a layer the model is run, one batch after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
+
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.search.candidates import least
+from accelsim.mapping.search.neighbours import Split, neighbours
+from accelsim.mapping.search.roofline import Roofline
+from accelsim.mapping.search.sizes import Sizes
+
+# Of the candidates: by the roofline the best one of so many splits over the PEs, and the best one of each
+# dataflow with weights whole, in chunks, or in chunks as inputs are; then more of the splits that did best,
+# up to so many in all.
+_SPLITS = 8
+_BEST_SPLITS = 3
+_STARTS = 24
+# Then neighbours of the best, as long as the model has taken less work than this, in blocks.
+_WORK = 60_000
+BATCH = 2
+
+
+class Agenda:
+    """thought_of: how many mappings there were; tried: how many have been handed out."""
+
+    def __init__(self, sizes: Sizes, roofline: Roofline, starts: Sequence[LayerMapping]) -> None:
+        self._sizes, self._roofline = sizes, roofline
+        # Candidates that have not been handed out.
+        self._starts: dict[Split, list[LayerMapping]] = {}
+        for mapping in sorted(starts, key=roofline.cycles):
+            self._starts.setdefault(_split(mapping), []).append(mapping)
+        self._least: list[LayerMapping] | None = None
+        self._neighbours: dict[LayerMapping, list[LayerMapping]] = {}
+        self._exhausted: set[LayerMapping] = set()  # whose neighbours are all handed out
+        self._handed: set[LayerMapping] = set()
+        self._centres: list[tuple[float, int, LayerMapping]] = []  # what was handed out, a heap
+        self._work = 0
+        self.thought_of = len(starts)
+
+    @property
+    def tried(self) -> int:
+        return len(self._handed)
+
+    def first(self) -> list[LayerMapping]:
+        """More than a batch, of all kinds."""
+        best = [own[0] for own in list(self._starts.values())[:_SPLITS]]
+        kinds = {_kind(mapping) for mapping in best}
+        for mapping in (mapping for own in self._starts.values() for mapping in own):
+            if _kind(mapping) not in kinds:
+                kinds.add(_kind(mapping))
+                best.append(mapping)
+        return self._hand_out(best)
+
+    def next(self, ranked: Sequence[LayerMapping]) -> list[LayerMapping]:
+        """A batch, or nothing where it is enough. ranked: those that fit, the best first."""
+        if not ranked:
+            return self._hand_out(self._best_starts(self._starts) or self._smallest())
+        batch: list[LayerMapping] = []
+        if self.tried < _STARTS:
+            batch = self._best_starts(list(dict.fromkeys(map(_split, ranked)))[:_BEST_SPLITS])
+        if not batch and self._work < _WORK:
+            batch = self._near(ranked)
+        return self._hand_out(batch)
+
+    def _best_starts(self, splits: Iterable[Split]) -> list[LayerMapping]:
+        left = [mapping for split in splits for mapping in self._starts.get(split, [])[:BATCH]]
+        return sorted(left, key=self._roofline.cycles)[:BATCH]
+
+    def _smallest(self) -> list[LayerMapping]:
+        if self._least is None:
+            self._least = list(least(self._sizes))
+            self.thought_of += len(self._least)
+        batch, self._least = self._least[:BATCH], self._least[BATCH:]
+        return batch
+
+    def _near(self, ranked: Sequence[LayerMapping]) -> list[LayerMapping]:
+        """Neighbours of the best; where those of all that fit are done, of what did not or took too long."""
+        for mapping in ranked:
+            if mapping not in self._exhausted and (batch := self._around(mapping)):
+                return batch
+        while self._centres:
+            if batch := self._around(self._centres[0][2]):
+                return batch
+            heappop(self._centres)
+        return []
+
+    def _around(self, mapping: LayerMapping) -> list[LayerMapping]:
+        """Of its neighbours the best ones that have not been handed out."""
+        if mapping in self._exhausted:
+            return []
+        if mapping not in self._neighbours:
+            own = neighbours(self._sizes, mapping)
+            self.thought_of += len(own)
+            self._neighbours[mapping] = sorted(own, key=self._roofline.cycles)
+        left = [own for own in self._neighbours[mapping] if own not in self._handed]
+        self._neighbours[mapping] = left
+        if not left:
+            self._exhausted.add(mapping)
+        return left[:BATCH]
+
+    def _hand_out(self, batch: list[LayerMapping]) -> list[LayerMapping]:
+        for mapping in batch:
+            self._handed.add(mapping)
+            heappush(self._centres, (self._roofline.cycles(mapping), len(self._handed), mapping))
+            self._work += self._roofline.work(mapping)
+            own = self._starts.get(_split(mapping), [])
+            if mapping in own:
+                own.remove(mapping)
+        return batch
+
+
+def _split(mapping: LayerMapping) -> Split:
+    return mapping.k_split, mapping.c_split, mapping.pixel_split
+
+
+def _kind(mapping: LayerMapping) -> tuple[str, bool, bool]:
+    return mapping.dataflow, mapping.units_per_tile == 0, mapping.chunk_inputs

@@ -1,0 +1,90 @@
+"""What a layer has to be cut into on a machine: the integers that candidates and their ranking work with."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.machine import timing
+from accelsim.machine.arch import Arch
+from accelsim.machine.dataflows import DataflowName
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import LayerSpec
+
+
+class Sizes:
+    """units: of all groups, units_per_group of one; lane_groups: of a unit; parts: into how many the
+    reduction can be cut; run: words of a block, which no cut parts; weight_bits, input_bits: of a run."""
+
+    def __init__(self, arch: Arch, layer: LayerSpec) -> None:
+        geometry = layer.geometry
+        self.arch, self.layer, self.geometry = arch, layer, geometry
+        self.pixels, self.groups, self.vectors = geometry.pixels, geometry.groups, layer.G
+        self.run, self.unit_channels = layer.words_per_block, arch.unit_channels(layer.written_block)
+        self.units_per_group = -(-geometry.outputs_per_group // self.unit_channels)
+        self.units = self.groups * self.units_per_group
+        self.lane_groups = -(-min(self.unit_channels, geometry.outputs_per_group) // arch.lanes)
+        self.parts = layer.pieces if arch.psum_chain else 1
+        self.weight_bits = layer.run_bits(layer.weight_operand, self.run)
+        self.input_bits = layer.run_bits(layer.input_operand, self.run)
+        self._staged = timing.is_staged(arch, layer.written_block)
+        self._words: dict[tuple[int, int, int], int] = {}
+
+    def part_vectors(self, c_split: int) -> int:
+        """Vectors of the longest part."""
+        words = self._part_words(c_split)
+        return words if self.layer.packed_im2col else words * (self.vectors // self.layer.words_per_position)
+
+    def _part_words(self, c_split: int) -> int:
+        """Of what is cut over a chain."""
+        return -(-self.layer.pieces // c_split) * self.run
+
+    def whole_runs(self, vectors: int) -> int:
+        """So many vectors or a few more."""
+        return -(-vectors // self.run) * self.run
+
+    def most_units(self, k_split: int) -> int:
+        """Of a weight tile: a run of units ends at a group boundary."""
+        return min(-(-self.units // k_split), self.units_per_group)
+
+    def whole_step(self, dataflow: DataflowName) -> int:
+        """Pixels of which a d-tile leaves nothing idle."""
+        arch = self.arch
+        return arch.accumulation_collector_depth if self._staged else timing.psum_store_pixels(arch, dataflow)
+
+    def input_words(self, c_split: int, tile_pixels: int, vectors: int) -> int:
+        """About how many words an input tile of so many pixels holds at most, or one chunk of `vectors`."""
+        key = c_split, tile_pixels, vectors
+        if key not in self._words:
+            self._words[key] = self._input_words(*key)
+        return self._words[key]
+
+    def _input_words(self, c_split: int, tile_pixels: int, vectors: int) -> int:
+        part = self.part_vectors(c_split)
+        if self.layer.packed_im2col:
+            return tile_pixels * min(vectors, part)
+        geometry, words = self.geometry, self._part_words(c_split)
+        if vectors >= part:
+            return _positions(geometry, tile_pixels, geometry.R * geometry.S) * words
+        under = -(-vectors // words)
+        return _positions(geometry, tile_pixels, under) * -(-vectors // under)
+
+
+@lru_cache(maxsize=1 << 14)
+def _positions(geometry: Geometry, tile_pixels: int, taps: int) -> int:
+    """Input positions under `taps` of the taps of a run of pixels: the most of a few runs."""
+    every, pixels = _taps(geometry), min(tile_pixels, geometry.pixels)
+    first_tap = (geometry.R * geometry.S - taps) // 2
+    runs = -(-geometry.pixels // pixels)
+    most = 0
+    for run in {0, runs // 2, max(0, runs // 2 - 1)}:
+        under = every[run * pixels : (run + 1) * pixels, first_tap : first_tap + taps]
+        most = max(most, len(np.unique(under[under >= 0])))
+    return most
+
+
+@lru_cache(maxsize=64)
+def _taps(geometry: Geometry) -> NDArray[np.int32]:
+    return geometry.tap_positions()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from accelsim.report.plots import save_figure
+from accelsim.report.plots.style import save_figure
 from accelsim.validation.published import published_accuracies
 
 if TYPE_CHECKING:

@@ -75,7 +75,7 @@ class RunResult:
         """Figures: energy, area, roofline, stalls, utilization, sqnr, timeline (docs/plots.md)."""
         from accelsim.report.plots.of_run import RunPlots
 
-        return RunPlots(self)
+        return RunPlots(self.summary, self.report, self.activities, self.timeline)
 
     def explain(self) -> pd.DataFrame:
         """One row a (scope, component, action) of the whole run: count x energy_per_action_pj = energy_pj,
@@ -126,7 +126,7 @@ class Comparison:
         """Figures: energy, area, savings, sqnr (docs/plots.md)."""
         from accelsim.report.plots.of_comparison import ComparisonPlots
 
-        return ComparisonPlots(self)
+        return ComparisonPlots([run.plot for run in self.runs], self.table)
 
     def with_accuracy(
         self, measured: Mapping[str, Mapping[str, float]] | Mapping[Scheme, Mapping[str, float]]
@@ -181,7 +181,7 @@ class Comparison:
             if plots:
                 from accelsim.report.plots.files import plot_comparison
 
-                plot_comparison(self, folder)
+                plot_comparison(self.plot, folder)
         return Path(out)
 
 
@@ -203,7 +203,7 @@ def write_run(run: RunResult, folder: Path, *, plots: bool, dump: bool) -> None:
     if plots:
         from accelsim.report.plots.files import plot_run
 
-        plot_run(run, folder)
+        plot_run(run.plot, folder)
 
 
 def layers_table(runs: tuple[RunResult, ...]) -> pd.DataFrame:

@@ -7,35 +7,33 @@ from typing import TYPE_CHECKING
 
 from accelsim.arguments import path_of
 from accelsim.report.plots import layers
-from accelsim.report.plots.of_comparison import ComparisonPlots
-from accelsim.report.plots.of_run import RunPlots
 from accelsim.report.plots.style import figure_of, save_figure
 from accelsim.report.read import read_results
 from accelsim.system.whole import whole_files, writing
 
 if TYPE_CHECKING:
-    from accelsim.report.results import Comparison, RunResult
+    from accelsim.report.plots.of_comparison import ComparisonPlots
+    from accelsim.report.plots.of_run import RunPlots
 
 
-def plot_run(run: RunResult, folder: Path) -> None:
+def plot_run(plots: RunPlots, folder: Path) -> None:
     """stalls.* of one run, and where it is priced energy.* and area.*."""
-    plots = RunPlots(run)
-    if run.report.priced:
+    if plots.report.priced:
         for name, draw in (("energy", plots.energy), ("area", plots.area)):
             figure, axes = figure_of(5.2, 4.2)
             draw(axes)
             save_figure(figure, folder / name)
-    figure, axes = figure_of(*layers.size_of(len(run.layers)))
+    figure, axes = figure_of(*layers.size_of(len(plots.report.layers)))
     plots.stalls(axes)
     save_figure(figure, folder / "stalls")
 
 
-def plot_comparison(comparison: Comparison, folder: Path) -> None:
+def plot_comparison(plots: ComparisonPlots, folder: Path) -> None:
     """energy.* and area.* of all schemes side by side, and savings.* against the first; nothing where nothing
     is priced."""
-    if not comparison.runs[0].report.priced:
+    if not plots.runs[0].report.priced:
         return
-    plots, count = ComparisonPlots(comparison), len(comparison.runs)
+    count = len(plots.runs)
     for name, draw in (("energy", plots.energy), ("area", plots.area)):
         figure, axes = figure_of(4.2 + 0.8 * count, 4.2)
         draw(axes)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from accelsim.report.plots import breakdown, layers, savings
+from accelsim.report.plots.of_run import RunPlots, title_end
 from accelsim.report.plots.savings import Published
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
-    from accelsim.report.results import Comparison
+    from accelsim.report.price import Report
 
 
 @dataclass(frozen=True, repr=False)
@@ -22,7 +25,8 @@ class ComparisonPlots:
     legend: False where a figure beside it has the same one. Raises AccelsimError for what cannot be drawn.
     """
 
-    comparison: Comparison
+    runs: Sequence[RunPlots]
+    table: pd.DataFrame
 
     def __repr__(self) -> str:
         return "<Plots of a comparison: area, energy, savings, sqnr>"
@@ -47,18 +51,18 @@ class ComparisonPlots:
         published: {scheme: {"area": percent, "energy": percent}}, drawn at the PE's bars, such as
         `accelsim.validation.published.published_savings(network)`.
         """
-        return savings.draw_savings(self.comparison.table, self._title, ax, published, legend)
+        return savings.draw_savings(self.table, self._title, ax, published, legend)
 
     def sqnr(self, ax: Axes | None = None, *, legend: bool = True) -> Axes:
         """SQNR of every layer, a line a scheme."""
-        each = {run.summary["scheme"]: run.layers for run in self.comparison.runs}
+        each = {run.summary["scheme"]: run.report.layers for run in self.runs}
         return layers.draw_sqnr(each, self._title, ax, legend)
 
     @property
     def _title(self) -> str:
-        own = self.comparison.runs[0].summary
-        return f"{own['trace']} on {own['arch']}" + (" (synthetic tensors)" if own["synthetic"] else "")
+        own = self.runs[0].summary
+        return f"{own['trace']} on {title_end(own)}"
 
     @property
-    def _reports(self) -> list[breakdown.Report]:
-        return [run.report for run in self.comparison.runs]
+    def _reports(self) -> list[Report]:
+        return [run.report for run in self.runs]

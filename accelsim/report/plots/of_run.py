@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from accelsim.errors import AccelsimError
 from accelsim.machine import actions
@@ -14,7 +15,9 @@ from accelsim.report.plots.timeline import draw_timeline
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from accelsim.report.results import RunResult
+    from accelsim.compute.activity import LayerActivity
+    from accelsim.report.price import Report
+    from accelsim.report.timeline import Timeline
 
 
 @dataclass(frozen=True, repr=False)
@@ -24,7 +27,10 @@ class RunPlots:
     legend: False where a figure beside it has the same one. Raises AccelsimError for what cannot be drawn.
     """
 
-    run: RunResult
+    summary: Mapping[str, Any]
+    report: Report
+    activities: Sequence[LayerActivity]
+    when: Timeline | None = None
 
     def __repr__(self) -> str:
         return "<Plots of a run: area, energy, roofline, sqnr, stalls, timeline, utilization>"
@@ -33,13 +39,13 @@ class RunPlots:
         self, ax: Axes | None = None, *, scope: str = "system", by: str = "part", legend: bool = True
     ) -> Axes:
         """Energy within a scope, stacked by "part", "scope" or "evidence"."""
-        return breakdown.draw_energy([self.run.report], self._title, ax, scope, by, legend)
+        return breakdown.draw_energy([self.report], self._title, ax, scope, by, legend)
 
     def area(
         self, ax: Axes | None = None, *, scope: str = "array", by: str = "part", legend: bool = True
     ) -> Axes:
         """Placed area of the "array", of one "pe" or of one "datapath", stacked as energy is."""
-        return breakdown.draw_area([self.run.report], self._title, ax, scope, by, legend)
+        return breakdown.draw_area([self.report], self._title, ax, scope, by, legend)
 
     def roofline(self, ax: Axes | None = None, *, memory: str = "dram", legend: bool = True) -> Axes:
         """A point a layer below the machine's peak and the bandwidth of "dram" or "global_buffer"."""
@@ -55,7 +61,7 @@ class RunPlots:
 
     def sqnr(self, ax: Axes | None = None, *, legend: bool = True) -> Axes:
         """SQNR of every layer, of its sums and after the PPU."""
-        each = {self.run.summary["scheme"]: self.run.layers}
+        each = {self.summary["scheme"]: self.report.layers}
         return layers.draw_sqnr(each, self._title, ax, legend)
 
     def timeline(
@@ -63,29 +69,21 @@ class RunPlots:
     ) -> Axes:
         """What happens when, in these cycles, by default all: DRAM, banks and PEs. Needs a run with
         `timeline=True`."""
-        if self.run.timeline is None:
+        if self.when is None:
             raise AccelsimError("plot: the run has no timeline, expected one with timeline=True")
-        return draw_timeline(self.run.timeline.slices(), self._title, ax, cycles, legend)
+        return draw_timeline(self.when.slices(), self._title, ax, cycles, legend)
 
     @property
     def _title(self) -> str:
-        return title_of(self.run)
+        return f"{self.summary['trace']} at {self.summary['scheme']} on {title_end(self.summary)}"
 
     @property
     def _table(self) -> LayerTable:
-        return table_of(self.run)
+        arch, counted = self.report.arch, (actions.GLOBAL_BUFFER_READ, actions.GLOBAL_BUFFER_WRITE)
+        words = [sum(activity.counts[name] for name in counted) for activity in self.activities]
+        bits = [arch.gb_bank_bits * own for own in words]
+        return LayerTable(self._title, arch, self.report.layers, bits)
 
 
-def title_of(run: RunResult) -> str:
-    own = run.summary
-    synthetic = " (synthetic tensors)" if own["synthetic"] else ""
-    return f"{own['trace']} at {own['scheme']} on {own['arch']}{synthetic}"
-
-
-def table_of(run: RunResult) -> LayerTable:
-    counted = (actions.GLOBAL_BUFFER_READ, actions.GLOBAL_BUFFER_WRITE)
-    bits = [
-        run.report.arch.gb_bank_bits * sum(activity.counts[name] for name in counted)
-        for activity in run.activities
-    ]
-    return LayerTable(title_of(run), run.report.arch, run.layers, bits)
+def title_end(summary: Mapping[str, Any]) -> str:
+    return str(summary["arch"]) + (" (synthetic tensors)" if summary["synthetic"] else "")

@@ -17,6 +17,7 @@ from accelsim.report.plots.style import (
     Look,
     axes_for,
     legend_beside,
+    panel_inches,
     place_labels,
     readable,
     title,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 # In a run of more layers than this the axis numbers layers instead of naming them.
 _MOST_NAMES = 64
 _LABELLED = 5
+_NARROW_INCHES = 4.5  # half of a page
 # Of every stall reason; a wait has the colour of what is waited for, hatched.
 STALLS = dict(
     zip(
@@ -88,7 +90,7 @@ def draw_roofline(run: LayerTable, ax: Axes | None, memory: str, legend: bool) -
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(first, last)
-    axes.set_ylim(min(achieved.min(), first * byte_rate) / 1.5, 2.2 * peak)
+    axes.set_ylim(min(achieved.min(), first * byte_rate) / 1.5, 2.6 * peak)
     where = {"dram": "DRAM", "global_buffer": "global buffer"}[memory]
     none = ", none: right edge" if still.any() else ""
     axes.set_xlabel(f"operations per byte of {where} traffic (1 MAC = 2 operations{none})")
@@ -98,10 +100,10 @@ def draw_roofline(run: LayerTable, ax: Axes | None, memory: str, legend: bool) -
         f"peak {peak:,} operations a cycle; {where} {byte_rate:,.4g} bytes a cycle", (0.01, 0.98),
         xycoords="axes fraction", va="top", fontsize=style.SMALL,
     )  # fmt: skip
-    _label_slowest(axes, run, intensity, achieved, byte_rate, peak)
     title(axes, run.title)
     if legend:
         legend_beside(axes, heading="bound by")
+    _label_slowest(axes, run, intensity, achieved, byte_rate, peak)
     return axes
 
 
@@ -125,7 +127,8 @@ def _label_slowest(
     spots: dict[tuple[float, float], list[int]] = {}
     for index in np.argsort(y / roof, kind="stable"):
         spots.setdefault((float(f"{x[index]:.2g}"), float(f"{y[index]:.2g}")), []).append(int(index))
-    chosen = list(spots.values())[:_LABELLED]
+    narrow = panel_inches(axes)[0] < _NARROW_INCHES
+    chosen = list(spots.values())[: _LABELLED // 2 + 1 if narrow else _LABELLED]
     names = [str(name) for name in run.layers["layer"]]
     texts = [names[own[0]] + (f" and {len(own) - 1} more" if len(own) > 1 else "") for own in chosen]
     along = np.geomspace(*axes.get_xlim(), 150)

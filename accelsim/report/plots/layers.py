@@ -186,12 +186,12 @@ def draw_sqnr(each: Mapping[str, pd.DataFrame], heading: str, ax: Axes | None, l
 
     each: scheme -> its layers.
     """
+    if any(layers["sqnr_db"].isna().all() for layers in each.values()):
+        raise AccelsimError("plot: no layer has an SQNR, expected a run on float values that are known")
     names = [str(name) for name in next(iter(each.values()))["layer"]]
     axes = axes_for(ax, *size_of(len(names)))
     places = _places(axes, names)
     for number, (scheme, layers) in enumerate(each.items()):
-        if layers["sqnr_db"].isna().all():
-            raise AccelsimError("plot: no layer has an SQNR, expected a run on float values that are known")
         color, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
         kind: dict[str, Any] = {"color": color, "marker": marker, "markersize": 5}
         axes.plot(places, layers["sqnr_db"].to_numpy(float), linewidth=1, label=scheme, **kind)

@@ -145,6 +145,8 @@ def place_labels(
 
     points, clear_of: float[places, 2] in the data's units, on axes whose limits and scales are set.
     """
+    from matplotlib.text import Text  # whose extent is without the line of an annotation
+
     figure = ax.figure.figure  # not a subfigure
     engine = figure.get_layout_engine()
     if engine is not None:
@@ -154,7 +156,7 @@ def place_labels(
     (left, bottom), (right, top) = ax.bbox.p0 * scale, ax.bbox.p1 * scale
     taken = [(x - 3, y - 3, x + 3, y + 3) for x, y in ax.transData.transform(clear_of) * scale]
     for own in ax.texts:
-        (x0, y0), (x1, y1) = own.get_window_extent().get_points() * scale
+        (x0, y0), (x1, y1) = Text.get_window_extent(own).get_points() * scale
         taken.append((x0, y0, x1, y1))
     for (x, y), text, point in zip(spots, texts, points, strict=True):
         width, height = 0.6 * LEAST * len(text), 1.2 * LEAST

@@ -42,7 +42,7 @@ STALLS = dict(
             Look(style.SKY),
             Look(style.VERMILION, "xxxx"),
             Look(style.ORANGE, "////"),
-            Look(style.PURPLE, "...."),
+            Look(style.PURPLE, "\\\\\\\\"),
             Look(style.GREEN),
             Look(style.LIGHT),
         ),

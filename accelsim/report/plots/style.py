@@ -44,7 +44,7 @@ class Look(NamedTuple):
 
 def look_of(number: int) -> Look:
     """Of the number-th of things that have no look of their own."""
-    return Look(SERIES[number % len(SERIES)], ("", "////", "....", "xxxx")[number // len(SERIES) % 4])
+    return Look(SERIES[number % len(SERIES)], ("", "////", "\\\\\\\\", "xxxx")[number // len(SERIES) % 4])
 
 
 def axes_for(ax: Axes | None, width: float, height: float) -> Axes:

@@ -33,6 +33,7 @@ _LOOKS: dict[str, Look] = {
     "drain": STALLS["drain"],
     "idle": STALLS["idle"],
 }
+_OPERANDS = ("weight", "input", "output", "psum")
 _DARK = {"compute", "drain", "layer", "output"}  # white on these
 # Of more slices than this each is no longer drawn: bins of time show the share of each kind, from below.
 _MOST_SLICES = 4000
@@ -157,7 +158,10 @@ def _draw_slices(axes: Axes, rows: Sequence[_Row], cycles: float) -> None:
             spans = [(begin, end - begin) for own, _, begin, end in row.slices if own == kind]
             axes.broken_barh(spans, (top, bottom - top), **_LOOKS[kind].bar())
         for kind, text, begin, end in row.slices:
-            if text and (end - begin) * inches > 0.058 * len(text):
+            room = (end - begin) * inches / 0.058  # characters
+            if len(text) > room and kind in _OPERANDS:
+                text = text.partition(" ")[2]  # its number alone
+            if text and len(text) < room:
                 back = {"facecolor": "white", "linewidth": 0, "pad": 0.6, "alpha": 0.9}
                 plain = not _LOOKS[kind].hatch
                 axes.text(

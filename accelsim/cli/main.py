@@ -220,7 +220,7 @@ def plot_command(
     out: Annotated[Path | None, typer.Option("--out", help="Where to draw to [default: DIR].")] = None,
 ) -> None:
     """Draw a roofline, stalls and utilization layer by layer from a result folder."""
-    from accelsim.report.layer_plots import plot_folder
+    from accelsim.report.plots.files import plot_folder
 
     for path in plot_folder(folder, out):
         typer.echo(f"wrote {printable(path)}")

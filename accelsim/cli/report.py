@@ -13,7 +13,9 @@ from accelsim.errors import printable
 def report_command(
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="DIR...", help="Result folders of run, compare, validate or bits; tables of sweeps."),
+        typer.Argument(
+            metavar="DIR...", help="Result folders of run, compare, validate or bits; tables of sweeps."
+        ),
     ],
     out: Annotated[
         Path | None,

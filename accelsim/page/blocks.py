@@ -11,8 +11,8 @@ from accelsim.page.tables import Table
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure that stands out. source: the file and key it is from; rows: the role of a table and the filter that
-    leave what the figure rests on."""
+    """A figure that stands out. source: the file and key it is from; rows: the role of a table, and the
+    filter that leaves what the figure rests on."""
 
     label: str
     value: str

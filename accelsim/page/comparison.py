@@ -49,7 +49,7 @@ def comparison_section(folder: Path) -> Section:
     blocks: list[Chart | Grid] = [
         Grid(
             "Schemes",
-            f"comparison.csv; ..._saved_percent is against {schemes[0]}. docs/results.md defines the columns.",
+            f"comparison.csv; ..._saved_percent is against {schemes[0]} (docs/results.md).",
             table,
             (*_SHOWN, *measured, *_SHOWN_SAVED),
         )
@@ -59,16 +59,12 @@ def comparison_section(folder: Path) -> Section:
     if all((own / "components.csv").is_file() for own in folders):
         blocks += _breakdowns(folders, schemes)
     if files.has("sensitivity.csv"):
-        about = (
-            "sensitivity.csv: energy saved as priced, and at both ends of each uncertain price (docs/costs.md)."
-        )
+        about = "sensitivity.csv: energy saved as priced, and at the ends of each price (docs/costs.md)."
         blocks.append(
             Grid("Sensitivity to prices", about, files.table("sensitivity.csv", texts=("knob", "scheme")))
         )
     blocks.append(files_grid(files.hashes))
-    runs = [
-        replace(run_section(own), title=scheme) for own, scheme in zip(folders, schemes, strict=True)
-    ]
+    runs = [replace(run_section(own), title=scheme) for own, scheme in zip(folders, schemes, strict=True)]
     facts = [
         ("trace", first["trace"]),
         ("arch", first["arch"]),
@@ -91,9 +87,11 @@ def _tiles(table: Table) -> list[Tile]:
     tiles = []
     for key, label in (("energy_pe_saved_percent", "PE energy"), ("area_pe_saved_percent", "PE area")):
         if key in table and not table.is_text(key) and None not in table[key] and len(table) > 1:
-            best = max(range(len(table)), key=lambda row: table[key][row])
+            best = max(range(1, len(table)), key=lambda row: table[key][row])
             name = table["scheme"][best]
-            tiles.append(Tile(f"most {label} saved: {name}", f"{table[key][best]:.1f} %", f"comparison.csv: {key}"))
+            tiles.append(
+                Tile(f"most {label} saved: {name}", f"{table[key][best]:.1f} %", f"comparison.csv: {key}")
+            )
     return tiles
 
 
@@ -146,8 +144,8 @@ def _breakdowns(folders: list[Path], schemes: list[str]) -> list[Chart]:
         Chart(
             "bars",
             "Energy by component",
-            f"Energy of the whole run by its {MOST_PARTS} largest components: energy_pj of components.csv. {where}",
-            _largest(energies, schemes, "uJ"),
+            f"Energy of the run by its {MOST_PARTS} largest components: energy_pj of components.csv. {where}",
+            _largest(energies, schemes, "µJ"),
         ),
         Chart(
             "bars",

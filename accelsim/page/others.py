@@ -41,7 +41,10 @@ def sweep_section(path: Path) -> Section:
     networks, schemes = (list(dict.fromkeys(table[key])) for key in ("network", "scheme"))
     facts = [
         ("networks", ", ".join(networks[:20])),
-        ("schemes", ", ".join(schemes[:20]) + (f" and {len(schemes) - 20} more" if len(schemes) > 20 else "")),
+        (
+            "schemes",
+            ", ".join(schemes[:20]) + (f" and {len(schemes) - 20} more" if len(schemes) > 20 else ""),
+        ),
     ]
     tiles = [
         Tile("points", f"{len(table):,}", path.name),
@@ -50,26 +53,26 @@ def sweep_section(path: Path) -> Section:
     blocks: list[Chart | Grid] = []
     notes = []
     if failed < len(table) and len(figures) > 1:
-        wanted = [name for name in _FIGURES if name in figures]
-        measured = [name for name in figures if "(" in name]
-        x, y = (wanted + figures)[:2]
+        first = [name for name in _FIGURES if name in figures]
+        more = [*_MORE_IS_BETTER, *(name for name in figures if "(" in name)]
+        x, y = list(dict.fromkeys(first + figures))[:2]
         about = (
             "A point a row of the table below that passes its filter and has no error; the line joins those "
             "that no other shown point is better than in one of the two figures and as good in the other. "
             "Two figures at a time: points that only a third one favours are not on it."
         )
-        data = {"figures": figures, "x": x, "y": y, "more": [*_MORE_IS_BETTER, *measured]}
+        data = {"figures": figures, "x": x, "y": y, "more": more}
         blocks.append(Chart("pareto", "Pareto front", about, data))
     else:
         notes.append("No front: no two figures of points without an error.")
-    varied = [
-        name
-        for name in table.columns
-        if name in ("network", "scheme", "arch", *_FIGURES, "front", "feasible", "error") or "(" in name
-    ]
-    axes = list(table.columns)[3 : list(table.columns).index("macs")] if "macs" in table else []
-    about = f"{path.name}, a row a point; docs/sweep.md defines the columns. The filter also chooses points of the chart."
-    order = ("network", "scheme", "arch", *axes, *[name for name in varied if name not in axes][3:])
+    columns = list(table.columns)
+    axes = columns[3 : columns.index("macs")] if "macs" in table else []
+    measured = [name for name in columns if "(" in name]
+    order = ("network", "scheme", "arch", *axes, *_FIGURES, *measured, "front", "feasible", "error")
+    about = (
+        f"{path.name}, a row a point; docs/sweep.md defines the columns. The filter also chooses points of "
+        "the chart."
+    )
     blocks += [Grid("Points", about, table, order, role="points"), files_grid(files.hashes)]
     return Section(path.name, facts, tiles, blocks, notes)
 
@@ -84,9 +87,9 @@ def validation_section(folder: Path) -> Section:
             raise AccelsimError(f"report {folder / 'validate.csv'}: expected numbers in {column}")
     points = []
     columns = ("family", "id", "ratio", "published", "modelled", "unit", "claim", "status", "source")
-    for family, name, ratio, *said in zip(*(rows[key] for key in columns), strict=True):
+    for family, name, ratio, *rest in zip(*(rows[key] for key in columns), strict=True):
         if ratio is not None and ratio > 0:
-            published, modelled, unit, claim, status, source = said
+            published, modelled, unit, claim, status, source = rest
             lines = [claim, f"published {published:.4g} {unit}, modelled {modelled or 0:.4g}", status, source]
             points.append([family, name, short(ratio), *lines])
     about = (
@@ -129,7 +132,9 @@ def bits_section(folder: Path) -> Section:
     for key in ("trace", "scheme", "arch", "accelsim_version", "trace_sha256"):
         value = found.get(key)
         if not isinstance(value, str) or not 0 < len(value) <= 500:
-            raise AccelsimError(f"report {folder / 'bits.json'}: {key} is {ascii(value)[:40]}, expected a text")
+            raise AccelsimError(
+                f"report {folder / 'bits.json'}: {key} is {ascii(value)[:40]}, expected a text"
+            )
         facts.append((key.replace("_", " "), value))
     tiles = [
         Tile(key.replace("_", " "), str(found.get(key))[:20], f"bits.json: {key}")
@@ -139,7 +144,9 @@ def bits_section(folder: Path) -> Section:
     grids: list[Chart | Grid] = []
     for name, title in zip(BITS_TABLES, titles, strict=True):
         table: Table = files.table(f"{name}.csv", texts=("layer",))
-        grids.append(Grid(title, f"{name}.csv; docs/bits.md defines its columns.", table, folded=len(table) > 100))
+        grids.append(
+            Grid(title, f"{name}.csv; docs/bits.md defines its columns.", table, folded=len(table) > 100)
+        )
     grids.append(files_grid(files.hashes))
     title = f"{found['trace']} at {found['scheme']} on {found['arch']}: bits"
     return Section(title, facts, tiles, grids)

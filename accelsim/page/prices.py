@@ -1,4 +1,4 @@
-"""Energy and area of a run by component, and under each number the row of the cost tables that it rests on."""
+"""Energy and area of a run by component, and the rows of the cost tables that both rest on."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ def price_grid(prices: Prices) -> Grid:
         "energy_per_action_pj": [short(value) for value in own["energy_per_action_pj"]],
         "energy_pj": [short(value) for value in own["energy_pj"]],
     }
-    return Grid("Prices", about, prices.rows, _GRID, role="prices", extra={"layers": by_layer})
+    return Grid(
+        "Prices", about, prices.rows, _GRID, role="prices", extra={"layers": by_layer, "sorted": "energy_pj"}
+    )
 
 
 def energy_by_component(rows: Table) -> dict[tuple[str, str], float]:
@@ -112,7 +114,7 @@ def energy_of(prices: Prices) -> Chart:
         "Energy of the whole run by component, coloured by scope; leakage and idle clocking are in their "
         "component. Sums of energy_pj in components.csv. A bar shows the prices that it rests on."
     )
-    data = _by_scope({key: value / _PJ_PER_UJ for key, value in energy.items()}, "uJ")
+    data = _by_scope({key: value / _PJ_PER_UJ for key, value in energy.items()}, "µJ")
     return Chart("bars", "Energy by component", about, data)
 
 
@@ -140,7 +142,9 @@ def area_grid(prices: Prices) -> Grid:
         "which adds up to the area of the array; leakage and delay are of the same rows."
     )
     shown = ("scope", "component", "instances", "area_each_um2", "placed_area_um2", "leakage_uw", "delay_ps")
-    return Grid("Area", about, prices.area, (*shown, "evidence", "source"), role="area")
+    return Grid(
+        "Area", about, prices.area, (*shown, "evidence", "source"), "area", {"sorted": "placed_area_um2"}
+    )
 
 
 def _by_scope(found: dict[tuple[str, str], float], unit: str) -> dict[str, Any]:
@@ -174,5 +178,5 @@ def by_layer(prices: Prices) -> Chart:
         {"name": name, "values": [short(value) for value in row]}
         for name, row in zip(names, values, strict=True)
     ]
-    data = {"names": prices.layers, "series": series, "unit": "uJ", "link": "layer"}
+    data = {"names": prices.layers, "series": series, "unit": "µJ", "link": "layer"}
     return Chart("bars", "Energy by layer", about, data)

@@ -88,9 +88,7 @@ def run_section(folder: Path) -> Section:
             f"report {folder / 'layers.csv'}: {len(layers):,} layers, expected at most {_MOST_LAYERS:,}"
         )
     if min(min(layers["cycles"]), min(layers["macs"]), min(layers["bound_cycles"])) < 1:
-        raise AccelsimError(
-            f"report {folder / 'layers.csv'}: expected macs, cycles and bound_cycles above 0"
-        )
+        raise AccelsimError(f"report {folder / 'layers.csv'}: expected macs, cycles and bound_cycles above 0")
     blocks: list[Chart | Grid] = []
     notes = []
     blocks += [_layers_grid(layers), _roofline(layers, arch), _stalls(layers), _utilization(layers, arch)]
@@ -151,19 +149,19 @@ def _tiles(summary: dict[str, Any], arch: Arch) -> list[Tile]:
     if (energy := summary.get("energy_pj")) is not None:
         for scope in ("pe", "system"):
             rows = ("prices", "scope:" + "|".join(SCOPES[: SCOPES.index(scope) + 1]))
-            value = f"{energy[scope] / _PJ_PER_UJ:,.4g} uJ"
+            value = f"{energy[scope] / _PJ_PER_UJ:,.4g} µJ"
             tiles.append(tile(f"energy, {scope}", value, f"energy_pj.{scope}", rows))
         fj = summary.get("fj_per_op")
         if fj is not None:
             tiles.append(tile("energy an operation, system", f"{fj['system']:.4g} fJ", "fj_per_op.system"))
     if (area := summary.get("area_um2")) is not None:
-        value = f"{area['array'] / _UM2_PER_MM2:.4g} mm²"
-        tiles.append(tile("area, array", value, "area_um2.array", ("area", "")))
+        shown = f"{area['array'] / _UM2_PER_MM2:.4g} mm²"
+        tiles.append(tile("area, array", shown, "area_um2.array", ("area", "")))
         if is_number(density := summary.get("tops_per_mm2")):
             tiles.append(tile("throughput over area", f"{density:.4g} TOPS/mm²", "tops_per_mm2"))
     for key, label in (("sqnr_db", "SQNR"), ("ppu_sqnr_db", "SQNR behind the PPU")):
-        if is_number(value := summary.get(key)):
-            tiles.append(tile(label, f"{value:.2f} dB", key))
+        if is_number(ratio := summary.get(key)):
+            tiles.append(tile(label, f"{ratio:.2f} dB", key))
     if is_number(overflows := summary.get("overflows")):
         tiles.append(tile("overflows", f"{overflows:,}", "overflows"))
     return tiles

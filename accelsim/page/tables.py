@@ -1,4 +1,4 @@
-"""Tables and summaries read back from result folders, which anyone may have made, and how a page holds them."""
+"""Tables and summaries read back from folders that anyone may have made, and how a page holds them."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class Files:
                 raise AccelsimError(f"report {path}: column {column} is missing")
         if len(head) > _MOST_COLUMNS or len(set(head)) != len(head):
             raise AccelsimError(f"report {path}: expected at most {_MOST_COLUMNS} columns, no two of a name")
-        for row, cells in enumerate(rows[1:], start=1):
-            if len(cells) != len(head) or max(map(len, cells), default=0) > _MOST_CHARACTERS:
+        for row, own in enumerate(rows[1:], start=1):
+            if len(own) != len(head) or max(map(len, own), default=0) > _MOST_CHARACTERS:
                 raise AccelsimError(f"report {path}: row {row}: expected {len(head)} cells of one line each")
         columns: dict[str, list[Any]] = {}
         for column, cells in zip(head, zip(*rows[1:], strict=True), strict=True):
@@ -104,16 +104,19 @@ class Table:
     def is_text(self, column: str) -> bool:
         return any(isinstance(value, str) for value in self[column])
 
+    def is_empty(self, column: str) -> bool:
+        return all(value in (None, "") for value in self[column])
+
     def payload(self, shown: Sequence[str] = ()) -> dict[str, Any]:
         """As JSON: columns in order, texts that repeat once. shown: what a reader sees at first, by default
-        all; these come first."""
-        order = [name for name in shown if name in self]
-        order += [name for name in self.columns if name not in order]
+        all, without empty columns; these come first."""
+        first = [name for name in shown if name in self]
+        seen = {name for name in first or self.columns if not self.is_empty(name)}
         return {
             "rows": len(self),
             "columns": [
-                {"name": name, "shown": not shown or name in shown, **_coded(self[name], self.is_text(name))}
-                for name in order
+                {"name": name, "shown": name in seen, **_coded(self[name], self.is_text(name))}
+                for name in dict.fromkeys([*first, *self.columns])
             ],
         }
 

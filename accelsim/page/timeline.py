@@ -75,9 +75,9 @@ def timeline_chart(files: Files, pes: int) -> Chart:
     lines = {f"DRAM {kind}": _percent(own) for (name, kind), own in shares.items() if name == _DRAM}
     banks = [own for (name, _), own in shares.items() if name == _BANKS]
     if banks:
-        lines[f"global buffer, mean of {len(banks)} banks in use"] = _percent(sum(banks) / len(banks))
+        lines[f"global buffer, mean of {len(banks)} banks in use"] = _percent(np.mean(banks, axis=0))
     about = (
-        f"timeline.json, {end:,.0f} cycles in {spans} spans of {width:,.4g} cycles: no span is a sample, each "
+        f"timeline.json, {end:,.0f} cycles in {spans} spans of {width:,.4g} cycles: none is a sample, each "
         "has the exact share of its cycles. From the top: layers; DRAM and banks of the global buffer; what "
         "the PEs do, in the mean (compute with its bubbles); the share that each PE computes. "
         "Every transfer is in the file itself, which opens in Perfetto."

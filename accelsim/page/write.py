@@ -20,7 +20,7 @@ from accelsim.system.whole import whole_file, writing
 from accelsim.version import __version__
 
 _STATIC = Path(__file__).parent / "static"
-_SCRIPTS = ("echarts/echarts.min.js", "charts.js", "page.js")
+_SCRIPTS = ("echarts/echarts.min.js", "timeline.js", "charts.js", "page.js")
 _KINDS = {
     "summary.json": run_section,
     "comparison.csv": comparison_section,
@@ -82,7 +82,8 @@ def page(sections: Sequence[Section]) -> str:
     policy = f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:"
     title = escape(" · ".join(section.title for section in sections)[:200])
     links = "".join(
-        f'<li><a href="#s{number}">{escape(section.title)}</a></li>' for number, section in enumerate(sections)
+        f'<li><a href="#s{number}">{escape(section.title)}</a></li>'
+        for number, section in enumerate(sections)
     )
     contents = f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(sections) > 1 else ""
     inside = "".join(f"<script>{script}</script>\n" for script in scripts)
@@ -92,8 +93,8 @@ def page(sections: Sequence[Section]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n<style>{_static('page.css')}</style>\n</head>\n<body>\n"
         f"<header><h1>accelsim report</h1>{contents}</header>\n<main>\n{body}</main>\n"
-        f"<footer>Made by accelsim {escape(__version__)} from the files named in each section. Charts: Apache "
-        "ECharts 6.1.0, Apache License 2.0, The Apache Software Foundation.</footer>\n"
+        f"<footer>Made by accelsim {escape(__version__)} from the files named in each section. Charts: "
+        "Apache ECharts 6.1.0, Apache License 2.0, The Apache Software Foundation.</footer>\n"
         "<noscript><p>Tables and charts need JavaScript; it is all in this file.</p></noscript>\n"
         f'<script type="application/json" id="data">{inert(blocks)}</script>\n{inside}</body>\n</html>\n'
     )
@@ -104,6 +105,12 @@ def _section(section: Section, name: str, level: int, blocks: list[dict[str, Any
     tiles = "".join(_tile(tile) for tile in section.tiles)
     parts = [f'<dl class="facts">{facts}</dl>', f'<ul class="tiles">{tiles}</ul>' if tiles else ""]
     parts += [f'<p class="note">{escape(note)}</p>' for note in section.notes]
+    first = len(blocks)
+    links = "".join(
+        f'<li><a href="#b{number}">{escape(block.title)}</a></li>'
+        for number, block in enumerate(section.blocks, start=first)
+    )
+    parts.append(f'<nav class="contents" aria-label="{escape(section.title)}"><ul>{links}</ul></nav>')
     parts += [_block(block, level + 1, blocks) for block in section.blocks]
     for number, inner in enumerate(section.inner):
         parts.append(
@@ -131,14 +138,19 @@ def _block(block: Chart | Grid, level: int, blocks: list[dict[str, Any]]) -> str
     heading = f"<h{level}>{escape(block.title)}</h{level}>"
     if isinstance(block, Chart):
         blocks.append({"kind": block.kind, "title": block.title, "data": block.data})
-        inside = f'<div class="chart" data-block="{number}" role="img" aria-label="{escape(block.title)}"></div>'
-        return f'<section class="block">{heading}{about}{inside}</section>\n'
-    blocks.append({"kind": "table", "title": block.title, **block.extra, "data": block.table.payload(block.shown)})
+        inside = (
+            f'<div class="chart" data-block="{number}" role="img" aria-label="{escape(block.title)}"></div>'
+        )
+        return f'<section class="block" id="b{number}">{heading}{about}{inside}</section>\n'
+    blocks.append(
+        {"kind": "table", "title": block.title, **block.extra, "data": block.table.payload(block.shown)}
+    )
     role = f' data-role="{block.role}"' if block.role else ""
     inside = f'{about}<div class="grid" data-block="{number}"{role}></div>'
     if block.folded:
-        return f'<details class="block"><summary>{escape(block.title)}</summary>{inside}</details>\n'
-    return f'<section class="block">{heading}{inside}</section>\n'
+        summary = f"<summary>{escape(block.title)}</summary>"
+        return f'<details class="block" id="b{number}">{summary}{inside}</details>\n'
+    return f'<section class="block" id="b{number}">{heading}{inside}</section>\n'
 
 
 def _static(name: str) -> str:

@@ -23,7 +23,6 @@ function base(extra) {
     animation: false,
     color: COLOURS,
     textStyle: { fontFamily: "system-ui, sans-serif", color: INK, fontSize: narrow() ? 11 : 12 },
-    aria: { enabled: true },
     ...extra,
     tooltip: { confine: true, appendTo: null, transitionDuration: 0, ...extra.tooltip },
   };
@@ -31,12 +30,23 @@ function base(extra) {
 
 const legend = (more) => ({ type: "scroll", top: 0, left: 0, right: 0, itemWidth: 16, itemHeight: 11, ...more });
 const axisText = { color: INK, hideOverlap: true };
+// Names of layers differ at their ends, those of components and families at their beginnings.
 const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+const cutFront = (text, most) => (text.length > most ? `…${text.slice(1 - most)}` : text);
+
+// Room in pixels for names beside an axis.
+function widthOf(names, size) {
+  const context = document.createElement("canvas").getContext("2d");
+  context.font = `${size}px system-ui, sans-serif`;
+  return Math.ceil(Math.max(...names.map((name) => context.measureText(name).width)) * 1.06) + 14;
+}
 
 function bars(data, place) {
   const many = data.names.length;
   const across = data.across;
-  const length = narrow() ? 14 : 26;
+  const length = narrow() ? 14 : across ? 30 : 18;
+  const few = narrow() ? 18 : 60; // names that fit
+  const label = (name) => (across ? cut : cutFront)(name, length);
   const category = {
     type: "category",
     data: data.names,
@@ -44,10 +54,11 @@ function bars(data, place) {
     axisTick: { show: false },
     axisLabel: {
       ...axisText,
-      hideOverlap: !across,
-      interval: across ? 0 : many <= 60 && !narrow() ? 0 : "auto",
-      rotate: across || many <= 8 && !narrow() ? 0 : 60,
-      formatter: (name) => cut(name, length),
+      hideOverlap: false,
+      interval: across ? 0 : Math.ceil(many / few) - 1,
+      rotate: across || (many <= 8 && !narrow()) ? 0 : 60,
+      fontSize: narrow() || many > 20 ? 10.5 : 12,
+      formatter: label,
     },
   };
   const value = {
@@ -58,8 +69,8 @@ function bars(data, place) {
     nameTextStyle: { align: across ? "center" : "left", color: INK },
     axisLabel: { ...axisText, formatter: compact },
   };
-  if (across) place.style.height = `${130 + 22 * many}px`;
-  else if (narrow()) place.style.height = "420px";
+  if (across) place.style.height = `${90 + 21 * many}px`;
+  else if (many > 20) place.style.height = "440px";
   const sums = data.names.map((_, n) => data.series.reduce((sum, own) => sum + (own.values[n] || 0), 0));
   const total = sums.reduce((sum, own) => sum + own, 0);
   const series = data.series.map((own, n) => ({
@@ -97,11 +108,11 @@ function bars(data, place) {
   return base({
     legend: legend({ data: data.series.map((own) => own.name), show: data.series.length > 1 }),
     grid: {
-      left: 8,
+      left: across ? widthOf(data.names.map(label), 12) : 8,
       right: across ? 26 : 14,
-      top: data.series.length > 1 ? 58 : 34,
-      bottom: across ? 34 : many > 20 ? 44 : 10,
-      containLabel: true,
+      top: across ? 34 : data.series.length > 1 ? 58 : 34,
+      bottom: across ? 48 : many > 20 ? 40 : 10,
+      containLabel: !across,
     },
     tooltip: {
       trigger: "item",
@@ -156,9 +167,10 @@ function roofline(data, place) {
   const least = Math.min(ridge, ...known) / 2;
   const bounds = [...new Set(data.points.map((point) => point[1]))].sort();
   const symbols = ["circle", "diamond", "triangle", "rect", "pin", "arrow"];
-  const log = { type: "log", axisLabel: { ...axisText, formatter: compact }, nameTextStyle: { color: INK }, minorSplitLine: { show: false } };
   const lowest = Math.min(...data.points.map((point) => point[3]));
   const power = (value) => 10 ** Math.floor(Math.log10(value));
+  const whole = (value) => Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-9;
+  const log = { type: "log", axisLabel: { ...axisText, formatter: (value) => (whole(value) ? compact(value) : "") }, nameTextStyle: { color: INK }, minorSplitLine: { show: false } };
   return base({
     legend: legend({ data: bounds.map((bound) => `bound by ${bound.replaceAll("_", " ")}`) }),
     grid: { left: 8, right: 24, top: 58, bottom: 30, containLabel: true },
@@ -209,125 +221,14 @@ function roofline(data, place) {
   });
 }
 
-function timeline(data, place) {
-  const wide = data.cycles / data.spans;
-  const middle = (n) => (n + 0.5) * wide;
-  const rows = data.pes.length;
-  const heat = Math.min(420, Math.max(90, 14 * rows));
-  const tops = [66, 128, 268, 408];
-  const heights = [26, 96, 96, heat];
-  const side = { left: narrow() ? 46 : 62, right: 14 };
-  const names = Object.keys(data.lines);
-  const states = Object.keys(data.states);
-  place.style.height = `${tops[3] + heat + 84}px`;
-  const span = (n) => `cycles ${shown(Math.round(n * wide))} to ${shown(Math.round((n + 1) * wide))}`;
-  const x = (n, more) => ({ type: "value", gridIndex: n, min: 0, max: data.cycles, axisLabel: { show: false }, axisTick: { show: false }, splitLine: { show: false }, ...more });
-  const percent = (n, name) => ({ type: "value", gridIndex: n, min: 0, max: 100, splitNumber: 2, name, nameTextStyle: { align: "left", color: INK, padding: [0, 0, 0, -20] }, nameGap: 6, axisLabel: axisText });
-  const colourOf = { compute: COLOURS[0], "output wait": COLOURS[2], "weight wait": COLOURS[1], "input wait": COLOURS[5], drain: COLOURS[3], idle: "#c9c9c9" };
-  const steps = (values) => values.map((value, n) => [middle(n), value]);
-  return base({
-    legend: legend({ data: [...names, ...states], top: 0 }),
-    grid: tops.map((top, n) => ({ ...side, top, height: heights[n] })),
-    tooltip: {
-      trigger: "item",
-      formatter: (item) => {
-        if (item.seriesName === "layers") {
-          const [name, start, end] = data.layers[item.dataIndex];
-          return tip(name, `cycles ${shown(start)} to ${shown(end)}`, "press for its prices");
-        }
-        if (item.seriesName === "PEs") {
-          const [n, row, value] = item.value;
-          return tip(data.pes[row], span(n), `computes in ${value} % of them`);
-        }
-        return tip(item.seriesName, span(item.dataIndex), `${item.value[1]} % of them`);
-      },
-    },
-    axisPointer: { link: [{ xAxisIndex: [1, 2] }] },
-    dataZoom: [
-      { type: "inside", xAxisIndex: [0, 1, 2, 3], zoomOnMouseWheel: "ctrl", filterMode: "none" },
-      { type: "slider", xAxisIndex: [0, 1, 2, 3], height: 20, bottom: 8, filterMode: "none", showDataShadow: false, labelFormatter: "" },
-    ],
-    xAxis: [
-      x(0),
-      x(1),
-      x(2),
-      {
-        type: "category",
-        gridIndex: 3,
-        data: [...Array(data.spans).keys()],
-        axisTick: { show: false },
-        axisLabel: { ...axisText, formatter: (n) => compact(n * wide) },
-        name: "cycle",
-        nameLocation: "middle",
-        nameGap: 24,
-        nameTextStyle: { color: INK },
-      },
-    ],
-    yAxis: [
-      { type: "category", gridIndex: 0, data: ["", " "], axisTick: { show: false }, axisLabel: { show: false }, axisLine: { show: false }, name: "layers", nameGap: 5, nameTextStyle: { color: INK, align: "left", padding: [0, 0, 0, -20] } },
-      percent(1, "busy, %"),
-      percent(2, "PEs, %"),
-      { type: "category", gridIndex: 3, data: data.pes, inverse: true, axisTick: { show: false }, axisLabel: { ...axisText, fontSize: 10 } },
-    ],
-    visualMap: { min: 0, max: 100, seriesIndex: 0, show: false, inRange: { color: ["#ffffff", "#9ecae1", "#3182bd", "#08306b"] } },
-    series: [
-      { type: "heatmap", name: "PEs", xAxisIndex: 3, yAxisIndex: 3, progressive: 0, data: data.heat.flatMap((own, row) => own.map((value, n) => [n, row, value])) },
-      {
-        type: "custom",
-        name: "layers",
-        xAxisIndex: 0,
-        yAxisIndex: 0,
-        encode: { x: [1, 2], y: 0 },
-        clip: true,
-        cursor: "pointer",
-        data: data.layers.map(([, start, end], n) => [n % 2, start, end]),
-        renderItem: (params, api) => {
-          const [left, y] = api.coord([api.value(1), api.value(0)]);
-          const [right] = api.coord([api.value(2), api.value(0)]);
-          const { x: low, width } = params.coordSys;
-          const from = Math.max(left, low);
-          const to = Math.min(Math.max(right, left + 1), low + width);
-          if (to <= from) return null;
-          const style = { fill: params.dataIndex % 2 ? COLOURS[4] : COLOURS[0] };
-          return { type: "rect", shape: { x: from, y: y - 6, width: to - from, height: 12 }, style };
-        },
-      },
-      ...names.map((name, n) => ({
-        type: "line",
-        name,
-        xAxisIndex: 1,
-        yAxisIndex: 1,
-        step: "middle",
-        symbol: "circle",
-        showSymbol: false,
-        triggerLineEvent: false,
-        lineStyle: { width: 1.5, color: [COLOURS[5], COLOURS[2], INK][n % 3], type: ["solid", "dashed", "dotted"][n % 3] },
-        itemStyle: { color: [COLOURS[5], COLOURS[2], INK][n % 3] },
-        data: steps(data.lines[name]),
-      })),
-      ...states.map((state) => ({
-        type: "bar",
-        name: state,
-        stack: "states",
-        xAxisIndex: 2,
-        yAxisIndex: 2,
-        barCategoryGap: "0%",
-        barWidth: "100%",
-        itemStyle: { color: colourOf[state] },
-        data: steps(data.states[state]),
-      })),
-    ],
-    onPress: (item) => item.seriesName === "layers" && show(place, "prices", { layer: data.layers[item.dataIndex][0] }),
-  });
-}
-
 function ratios(data, place) {
   const families = [...new Set(data.points.map((point) => point[0]))];
   place.style.height = `${110 + 34 * families.length}px`;
   const values = data.points.map((point) => point[2]);
+  const label = (name) => cut(name, narrow() ? 16 : 40);
   return base({
     legend: { show: false },
-    grid: { left: 8, right: 24, top: 20, bottom: 34, containLabel: true },
+    grid: { left: widthOf(families.map(label), 12), right: 24, top: 20, bottom: 48 },
     tooltip: { trigger: "item", formatter: (item) => tip(`${item.data.said[1]}: ${shown(item.data.said[2])}`, ...item.data.said.slice(3)) },
     xAxis: {
       type: "log",
@@ -339,7 +240,7 @@ function ratios(data, place) {
       nameTextStyle: { color: INK },
       axisLabel: { ...axisText, formatter: (value) => String(+value.toPrecision(2)) },
     },
-    yAxis: { type: "category", data: families, inverse: true, axisTick: { show: false }, splitLine: { show: true }, axisLabel: { ...axisText, formatter: (name) => cut(name, narrow() ? 16 : 40) } },
+    yAxis: { type: "category", data: families, inverse: true, axisTick: { show: false }, splitLine: { show: true }, axisLabel: { ...axisText, formatter: label } },
     series: [
       {
         type: "scatter",
@@ -418,7 +319,7 @@ function pareto(data, place, draw) {
       xAxis: { ...axis(x), nameLocation: "middle", nameGap: 28 },
       yAxis: axis(y),
       series: [
-        { type: "line", name: "front", symbol: "none", silent: true, lineStyle: { color: INK, width: 1.5 }, data: best.map((n) => [x.values[n], y.values[n]]) },
+        { type: "line", name: "front", step: "end", symbol: "none", silent: true, lineStyle: { color: INK, width: 1.5 }, data: best.map((n) => [x.values[n], y.values[n]]) },
         ...schemes.map((scheme, n) => ({
           type: "scatter",
           name: scheme,

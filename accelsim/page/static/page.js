@@ -43,7 +43,7 @@ class Grid {
     }));
     this.whole = { columns: this.columns, rows: block.data.rows };
     this.current = this.whole;
-    this.sorted = { name: null, down: false };
+    this.sorted = block.sorted ? { name: block.sorted, down: true } : { name: null, down: false };
     this.all = false;
     this.everyColumn = false;
     this.listeners = [];
@@ -178,14 +178,15 @@ class Grid {
       if (!column.text) {
         cell.textContent = shown(value);
         if (value !== null) cell.title = String(value);
-      } else if (value.length > 70) {
-        cell.append(element("details", {}, element("summary", {}, `${value.slice(0, 60)}…`), value));
+      } else if (value.length > 60) {
+        cell.append(element("details", {}, element("summary", {}, `${value.slice(0, 32)}…`), value));
       } else if (place === 0 && this.role === "layers") {
         const button = element("button", { type: "button" }, value);
         button.addEventListener("click", () => show(this.place, "prices", { layer: value }));
         cell.append(button);
       } else cell.textContent = value;
-      if (place === 0 && value !== null && String(value).length <= 40) cell.classList.add("first");
+      if (value !== null && String(value).length <= (place ? 26 : 40)) cell.classList.add("short");
+      if (place === 0) cell.classList.add("first");
       return cell;
     });
     return element("tr", {}, ...cells);

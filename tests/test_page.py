@@ -28,7 +28,7 @@ from accelsim.page.timeline import _Slices
 ROOT = Path(__file__).resolve().parents[1]
 STATIC = ROOT / "accelsim/page/static"
 ECHARTS_SHA256 = "b66b25aeb4df84e33199dc21694014d336d222cbd9deb0e5a7c14bd6aa0d0fd0"  # dist of npm's 6.1.0
-HOSTILE = "</script><img src=x onerror=alert(1)>'\"&<!--"
+HOSTILE = "</script ><img src=x onerror=alert(1)>'\"&<!--"
 
 
 @dataclass
@@ -279,7 +279,7 @@ def test_names_are_inert(copy: Path, tmp_path: Path) -> None:
     assert (
         [tag for tag, _ in found.tags].count("script") == [tag for tag, _ in plain.tags].count("script") == 5
     )
-    assert "alert(1)>" not in page.read_text().replace("onerror=alert(1)&gt;", "")
+    assert page.read_text().count("</script") == 5
 
 
 def test_a_page_asks_for_nothing(results: Path, tmp_path: Path) -> None:

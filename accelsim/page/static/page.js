@@ -178,7 +178,7 @@ class Grid {
       if (!column.text) {
         cell.textContent = shown(value);
         if (value !== null) cell.title = String(value);
-      } else if (value.length > 60) {
+      } else if (value.length > 66) {
         cell.append(element("details", {}, element("summary", {}, `${value.slice(0, 32)}…`), value));
       } else if (place === 0 && this.role === "layers") {
         const button = element("button", { type: "button" }, value);

@@ -7,6 +7,7 @@ import csv
 import fnmatch
 import hashlib
 import json
+import re
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -213,6 +214,16 @@ def test_published_figures_stand_beside_a_network_they_are_of(comparison: Path, 
     assert all("VS-Quant" in point[4] for point in points)
 
 
+@pytest.mark.parametrize("scheme", ["..", "", "../run", "x" * 300])
+def test_schemes_are_folders_of_their_own(comparison: Path, tmp_path: Path, scheme: str) -> None:
+    folder = Path(shutil.copytree(comparison, tmp_path / "copy"))
+    shutil.copy(folder / "4_4_4_4/summary.json", tmp_path)
+    table = (folder / "comparison.csv").read_text()
+    (folder / "comparison.csv").write_text(table.replace("\n4/4/4/4,", f"\n{scheme},"))
+    with pytest.raises(AccelsimError, match="expected a run of each scheme"):
+        write_report([folder])
+
+
 SWEEP = """network,scheme,arch,pes,macs,cycles,energy_system_pj,area_array_um2,utilization,top-1 (%),error
 digits,4/4/4/4,magnet16,4,10,100,5.5,7,0.5,96,
 digits,8/8/-/-,magnet16,4,10,90,6.5,8,0.6,98,
@@ -365,12 +376,23 @@ def _without(text: str, name: str) -> str:
         ("area.csv", lambda text: text.replace("\npe,", "\nroom,"), r"area\.csv: scope 'room', expected"),
         ("timeline.json", lambda text: text.replace('"dur": ', '"dur": -'), r"no event of a run \(ValueErr"),
         ("timeline.json", lambda text: text.replace('"pid": 5', '"pid": {}'), r"no event of a run \(TypeErr"),
+        ("timeline.json", lambda text: text.replace('"dur": ', '"dur": 9' + 400 * "9"), r"no event of a run"),
+        (
+            "timeline.json",
+            lambda text: re.sub(r'("ts"|"dur"): [\d.]+', r"\1: 0", text),
+            r"PEs that do someth",
+        ),
+        ("layers.csv", lambda text: text.replace("first,conv,", "first,conv,1"), None),
+        ("layers.csv", lambda text: text.replace("first,conv,", "first,conv,1e9"), r"column macs: expected"),
         ("timeline.json", lambda text: "", r"timeline\.json: 0 layers and 0 PEs"),
     ],
 )
-def test_damaged_folders(copy: Path, name: str, change: Callable[[str], str], said: str) -> None:
+def test_damaged_folders(copy: Path, name: str, change: Callable[[str], str], said: str | None) -> None:
     path = copy / name
     path.write_text(change(path.read_text()))
+    if said is None:  # odd, but a number
+        write_report([copy])
+        return
     with pytest.raises(AccelsimError, match=said):
         write_report([copy])
     assert not (copy / "report.html").exists()

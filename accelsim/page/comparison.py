@@ -41,7 +41,12 @@ def comparison_section(folder: Path) -> Section:
         )
     folders = [folder / scheme.replace("/", "_").replace(":", "_") for scheme in schemes]
     for own in folders:
-        if own.parent != folder or not (own / "summary.json").is_file():
+        if (
+            own.parent != folder
+            or own.name == ".."
+            or len(own.name) > 100
+            or not (own / "summary.json").is_file()
+        ):
             raise AccelsimError(f"report {folder}: no {own.name}/summary.json, expected a run of each scheme")
     summaries = [summary_of(Files(own)) for own in folders]
     first = summaries[0]

@@ -63,7 +63,7 @@ def _whole_run(components: Table, area: Table) -> tuple[list[int], Table]:
     said = {name: number for number, name in enumerate(area["component"])}
     columns: dict[str, list[Any]] = {name: [key[n] for key in numbers] for n, name in enumerate(_BY)}
     columns["count"] = [int(count) if count.is_integer() else count for count in counts]
-    each = [energy / count if count else None for energy, count in zip(energies, counts, strict=True)]
+    each = [energy / count if count > 0 else None for energy, count in zip(energies, counts, strict=True)]
     columns["energy_per_action_pj"] = each
     columns["energy_pj"] = energies
     columns["share_percent"] = [100 * energy / total if total else 0.0 for energy in energies]

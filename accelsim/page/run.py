@@ -10,14 +10,13 @@ from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
 from accelsim.page.blocks import Chart, Grid, Section, Tile, files_grid
 from accelsim.page.prices import area_grid, area_of, by_layer, energy_of, price_grid, read_prices
-from accelsim.page.tables import Files, Table, short
+from accelsim.page.tables import LARGEST, Files, Table, short
 from accelsim.page.timeline import timeline_chart
 from accelsim.report.inventory import SCOPES
 from accelsim.sim.layer_run import STALL_REASONS
 
 _MOST_LAYERS = 5_000
 _MOST_CHARACTERS = 500
-_LARGEST = 1e30
 _PJ_PER_UJ = 1e6
 _UM2_PER_MM2 = 1e6
 _SHOWN = (
@@ -60,7 +59,7 @@ def summary_of(files: Files) -> dict[str, Any]:
 
 def is_number(value: object) -> bool:
     """One that a run may have written."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def _number(values: dict[str, Any], key: str, where: str) -> None:
@@ -179,7 +178,9 @@ def _roofline(layers: Table, arch: Arch) -> Chart:
     columns = ("layer", "bound_by", "macs", "cycles", "dram_read_bits", "dram_write_bits")
     for name, bound, macs, cycles, read, write in zip(*(layers[key] for key in columns), strict=True):
         moved = (read + write) / 8
-        points.append([name, bound, short(2 * macs / moved) if moved > 0 else None, short(2 * macs / cycles)])
+        points.append(
+            [name, bound, short(2 * macs / moved) if moved >= 0.125 else None, short(2 * macs / cycles)]
+        )
     about = (
         "Operations a cycle over operations a DRAM byte, a point a layer; one MAC is two operations. Layers "
         "without DRAM traffic stand at the right edge. From macs, cycles, dram_read_bits and dram_write_bits "

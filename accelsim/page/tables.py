@@ -19,6 +19,7 @@ _MOST_BYTES = 64 << 20
 _MOST_ROWS = 500_000
 _MOST_COLUMNS = 500
 _MOST_CHARACTERS = 20_000  # of a cell
+LARGEST = 1e30  # number that a run may have written
 _DIGITS = 10  # of a number that is not whole
 
 Number = int | float
@@ -131,8 +132,10 @@ def _coded(values: list[Any], is_text: bool) -> dict[str, Any]:
 
 
 def short(value: Number | None) -> Number | None:
-    """A number of at most ten significant digits; whole numbers stay as they are."""
-    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
+    """A number of at most ten significant digits; whole numbers stay as they are. None for what is none."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
 
 
 def _numbers(cells: Sequence[str]) -> list[Number | None] | None:
@@ -152,8 +155,8 @@ def _numbers(cells: Sequence[str]) -> list[Number | None] | None:
                 value = float(cell)
             except ValueError:
                 return None
-            if not math.isfinite(value):
-                return None
+        if not abs(value) <= LARGEST:
+            return None
         found.append(value)
     return found
 

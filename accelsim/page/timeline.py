@@ -20,6 +20,7 @@ from accelsim.page.tables import Files, short
 
 _MOST_BYTES = 4 << 30
 _MOST_LINE = 1 << 16
+_MOST_TRACKS = 20_000
 _MOST_CELLS = 24_000  # of PEs and spans
 _MOST_SPANS, _LEAST_SPANS = 400, 24
 _LARGEST = 1e18  # cycle
@@ -56,13 +57,15 @@ def timeline_chart(files: Files, pes: int) -> Chart:
     """Raises AccelsimError for a file that `accelsim run --timeline` has not written."""
     slices, layers = _read(files)
     numbers = {name: name.removeprefix(_FIRST_PE) for name, kind in slices if kind in _STATES}
-    found = sorted((name for name, number in numbers.items() if number.isdecimal()), key=_number_of)
-    if not layers or not found or len(found) > pes:
+    found = sorted(
+        (name for name, number in numbers.items() if number.isdecimal() and len(number) < 6), key=_number_of
+    )
+    end = max((own.end for own in slices.values()), default=0.0)
+    if not layers or not found or len(found) > pes or not end:
         raise AccelsimError(
             f"report {files.folder / 'timeline.json'}: {len(layers):,} layers and {len(found):,} PEs, "
-            f"expected layers and at most {pes:,} PEs"
+            f"expected layers, and 1 to {pes:,} PEs that do something"
         )
-    end = max(own.end for own in slices.values())
     spans = max(_LEAST_SPANS, min(_MOST_SPANS, _MOST_CELLS // len(found), math.ceil(end)))
     edges, width = np.linspace(0.0, end, spans + 1), end / spans
     shares = {key: own.busy(edges) / width for key, own in slices.items()}
@@ -138,9 +141,11 @@ def _read(files: Files) -> tuple[dict[tuple[str, str], _Slices], list[tuple[str,
                 else:
                     kind = threads[thread]
                 own = slices[where, kind]
+                if len(slices) > _MOST_TRACKS or len(layers) > _MOST_TRACKS:
+                    raise ValueError("too many tracks or layers")
                 own.start.append(start)
                 own.cycles.append(cycles)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:80]}"
         raise AccelsimError(f"report {path}: line {line_number}: no event of a run ({reason})") from None
     files.hashes["timeline.json"] = digest.hexdigest()

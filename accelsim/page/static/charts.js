@@ -24,7 +24,7 @@ function base(extra) {
     color: COLOURS,
     textStyle: { fontFamily: "system-ui, sans-serif", color: INK, fontSize: narrow() ? 11 : 12 },
     ...extra,
-    tooltip: { confine: true, appendTo: null, transitionDuration: 0, ...extra.tooltip },
+    tooltip: { confine: true, transitionDuration: 0, textStyle: { color: "#1a1a1a" }, ...extra.tooltip },
   };
 }
 

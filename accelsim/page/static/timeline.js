@@ -15,6 +15,10 @@ function timeline(data, place) {
   const x = (n, more) => ({ type: "value", gridIndex: n, min: 0, max: data.cycles, axisLabel: { show: false }, axisTick: { show: false }, splitLine: { show: false }, ...more });
   const percent = (n, name) => ({ type: "value", gridIndex: n, min: 0, max: 100, splitNumber: 2, name, nameTextStyle: { align: "left", color: INK, padding: [0, 0, 0, -34] }, nameGap: 13, axisLabel: axisText });
   const colourOf = { compute: COLOURS[0], "output wait": COLOURS[2], "weight wait": COLOURS[1], "input wait": COLOURS[5], drain: COLOURS[3], idle: "#c9c9c9" };
+  const stacked = {}; // middle of a span, foot and head of its bar, share
+  const reached = Array(data.spans).fill(0);
+  for (const state of states)
+    stacked[state] = data.states[state].map((value, n) => [middle(n), reached[n], (reached[n] += value), value]);
   const steps = (values) => values.map((value, n) => [middle(n), value]);
   return base({
     legend: legend({ data: [...names, ...states], top: 0 }),
@@ -28,7 +32,7 @@ function timeline(data, place) {
       trigger: "item",
       formatter: (item) => {
         if (Array.isArray(item))
-          return tip(span(item[0].dataIndex), ...item.map((own) => `${own.seriesName}: ${own.value[1]} %`));
+          return tip(span(item[0].dataIndex), ...item.map((own) => `${own.seriesName}: ${own.value.at(-1)} %`));
         if (item.seriesName === "layers") {
           const [name, start, end] = data.layers[item.dataIndex];
           return tip(name, `cycles ${shown(start)} to ${shown(end)}`, "press for its prices");
@@ -100,15 +104,22 @@ function timeline(data, place) {
         data: steps(data.lines[name]),
       })),
       ...states.map((state) => ({
-        type: "bar",
+        type: "custom",
         name: state,
-        stack: "states",
         xAxisIndex: 2,
         yAxisIndex: 2,
-        barCategoryGap: "0%",
-        barWidth: "100%",
+        encode: { x: 0, y: [1, 2] },
+        clip: true,
         itemStyle: { color: colourOf[state] },
-        data: steps(data.states[state]),
+        data: stacked[state],
+        renderItem: (params, api) => {
+          const [middleX, low] = api.coord([api.value(0), api.value(1)]);
+          const [, high] = api.coord([api.value(0), api.value(2)]);
+          const half = api.size([wide, 0])[0] / 2;
+          const left = Math.round(middleX - half); // whole pixels leave no seams
+          const shape = { x: left, y: high, width: Math.round(middleX + half) - left, height: low - high };
+          return { type: "rect", shape, style: { fill: colourOf[state] } };
+        },
       })),
     ],
     onPress: (item) => item.seriesName === "layers" && show(place, "prices", { layer: data.layers[item.dataIndex][0] }),

@@ -35,7 +35,12 @@ class Browser:
             "--no-first-run",
         ]
         # What the browser itself would ask of the network is no concern of the page's.
-        flags += ["--disable-background-networking", "--disable-component-update", "--hide-scrollbars"]
+        flags += [
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+        ]
 
         def arrange() -> None:
             # Far from 3 and 4 first, since either pipe may have those numbers already.

@@ -22,6 +22,16 @@ pytestmark = [
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
+PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+
+
+@pytest.fixture(scope="module")
+def resnet50(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("resnet50") / "run"
+    run("resnet50", gated_fraction=0.0, timeline=True).write(folder, plots=False)
+    return write_report([folder])
+
+
 @pytest.fixture(scope="module")
 def page(trace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with hostile names, a comparison and a sweep's table."""
@@ -42,9 +52,8 @@ def page(trace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_page(page: Path, tmp_path: Path, width: str) -> None:
     with Browser(tmp_path / "profile", *WIDTHS[width], phone=width == "phone") as tab:
         tab.open(page)
-        paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
-        tab.until(paint)
-        assert tab.evaluate(paint) < 2000
+        tab.until(PAINT)
+        assert tab.evaluate(PAINT) < 2000
         tab.evaluate("for (const own of document.querySelectorAll('details')) own.open = true")
         tab.evaluate(
             "(async () => { for (const own of document.querySelectorAll('.chart')) {"
@@ -110,6 +119,18 @@ def test_a_page(page: Path, tmp_path: Path, width: str) -> None:
         chosen = f"{buttons}.find((own) => own.textContent === {json.dumps(HOSTILE)})"
         tab.evaluate(f"{chosen}.click()")
         assert tab.evaluate(f"{prices}.querySelector('select').selectedOptions[0].textContent") == HOSTILE
+        assert tab.complaints == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_network_of_54_layers(resnet50: Path, tmp_path: Path, width: str) -> None:
+    assert resnet50.stat().st_size < 3e6
+    with Browser(tmp_path / "profile", *WIDTHS[width], phone=width == "phone") as tab:
+        tab.open(resnet50)
+        tab.until(PAINT)
+        assert tab.evaluate(PAINT) < 2000
+        assert tab.evaluate("document.querySelectorAll('.grid[data-role=layers] tbody tr').length") == 54
+        assert tab.evaluate("document.documentElement.scrollWidth") <= WIDTHS[width][0]
         assert tab.complaints == []
 
 

@@ -34,6 +34,7 @@ from accelsim.cli.options import (
     quantize_options_of,
     read_accuracy,
 )
+from accelsim.cli.report import report_command
 from accelsim.cli.sweep import sweep_command, tune_command
 from accelsim.cli.trace import trace_app
 from accelsim.cli.validate import validate_command
@@ -57,6 +58,7 @@ app.add_typer(trace_app, name="trace")
 app.add_typer(costs_app, name="costs")
 app.command("bits")(bits_command)
 app.command("export")(export_command)
+app.command("report")(report_command)
 app.command("sweep")(sweep_command)
 app.command("tune")(tune_command)
 app.command("validate")(validate_command)

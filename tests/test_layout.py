@@ -86,7 +86,9 @@ MAY_IMPORT = {
     "api": WHAT
     | {"open", "machine", "mapping", "compute", "costs", "characterise", "report", "rtl", "network"}
     | {"sizing", "request", "validation"},
-    "cli": WHAT | {"synthetic", "open", "report", "sweep", "api", "version", "torch", "onnx"},
+    "cli": WHAT
+    | {"synthetic", "machine", "open", "report", "sweep", "api", "version", "torch", "onnx", "doctor"},
+    "doctor": {"errors", "system", "version", "trace"},
     "__main__": {"cli"},
 }
 

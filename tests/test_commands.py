@@ -126,14 +126,6 @@ def test_tune(cli: Cli, tmp_path: Path) -> None:
     assert [row["cycles"] for row in found["front"]] == list(frame.sort_values("energy_pe_pj")["cycles"])
 
 
-@pytest.mark.slow
-def test_validate(cli: Cli) -> None:
-    found = said_json(cli("validate", "--json"))
-    result = accelsim.validate()
-    for name, frame in ("figures", result.rows), ("errors", result.errors), ("parameters", result.parameters):
-        same(found[name], frame)
-
-
 def test_refusals_stay_a_line_on_stderr(trace: Path, cli: Cli) -> None:
     for arguments in (("run", "absent"), ("compare", trace, "--scheme", "x"), ("map", trace, "absent")):
         said = cli(*arguments, "--json")

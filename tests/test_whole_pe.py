@@ -1,4 +1,4 @@
-"""Whole PEs of the emitted RTL, as benchmarks/whole_pe.csv has them, beside the model's sum of parts today."""
+"""Whole PEs of the emitted RTL, as benchmarks/whole_pe.csv has them, beside the sum of parts today."""
 
 import csv
 import sys

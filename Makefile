@@ -42,6 +42,10 @@ package: demo $(VENV)/.installed-build
 	cd $(PACKAGE)/empty && ../bin/accelsim trace info minilm_layer0 && ../bin/accelsim trace info text_direction && \
 		../bin/accelsim costs dram && ../bin/accelsim rtl --out rtl && ../bin/accelsim run digits --arch keller5 --scheme 4/4/-/- --no-data
 
+# The site, into site/; a link or an anchor that leads nowhere is an error.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

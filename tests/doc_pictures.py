@@ -38,9 +38,7 @@ def picture_script(name: str) -> ModuleType:
 def check_picture(drawn: Path) -> None:
     """The one of the same name in docs/pictures is it, byte for byte."""
     kept = ROOT / "docs/pictures" / drawn.name
-    if f"Matplotlib v{matplotlib.__version__}," in kept.read_text(
-        "utf-8"
-    ):  # others place labels elsewhere
+    if f"Matplotlib v{matplotlib.__version__}," in kept.read_text("utf-8"):  # others place labels elsewhere
         again = f"python docs/pictures/{drawn.stem}.py"
         assert drawn.read_bytes() == kept.read_bytes(), f"{drawn.name} is another now: {again}"
 

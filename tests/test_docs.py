@@ -23,7 +23,11 @@ from accelsim.open import open_workload
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [*DOCS, ROOT / "README.md", ROOT / "DEVIATIONS.md", ROOT / "accelsim/costs/tables/README.md"]
+PAGES = [
+    *DOCS,
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "DEVIATIONS.md")),
+    ROOT / "accelsim/costs/tables/README.md",
+]
 TUTORIAL = (ROOT / "docs/tutorial.md").read_text("utf-8")
 
 _FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)

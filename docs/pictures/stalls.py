@@ -86,7 +86,7 @@ def _panel(axes: Axes, result: accelsim.RunResult) -> None:
         axes.plot([place + 0.47] * 2, [0.1, 0.28], color="#999999", linewidth=1)
     axes.plot([0.47, _COLUMNS - 0.53], [0.28] * 2, color="#999999", linewidth=1)
     axes.plot([_COLUMNS / 2] * 2, [1.3, 1.5], color="#999999", linewidth=1)
-    axes.plot([_COLUMNS / 2] * 2, [0.55, 0.85], color="#999999", linewidth=1)
+    axes.plot([_COLUMNS / 2] * 2, [0.62, 0.85], color="#999999", linewidth=1)
     for pe, own in found.items():
         left, bottom = pe % _COLUMNS, -(pe // _COLUMNS) - 0.85
         begin = 0.0

@@ -84,7 +84,7 @@ ActivityOption = Annotated[
     ),
 ]
 TimelineOption = Annotated[
-    bool, typer.Option("--timeline", help="Also write timeline.json: what happens when, for Perfetto.")
+    bool, typer.Option("--timeline", help="Also write timeline.json and timeline.pftrace: what happens when.")
 ]
 PlotOption = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw energy, area and cycle charts.")]
 

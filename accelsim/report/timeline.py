@@ -1,4 +1,4 @@
-"""A run as Chrome trace events: timeline.json, which opens in Perfetto (docs/results.md).
+"""A run as trace events: timeline.json (Chrome) and timeline.pftrace, for Perfetto (docs/results.md).
 
 One cycle is written as one microsecond, the format's unit; DRAM transfers may begin and end within one.
 Events go to a temporary file as they are told, in the order of the event model, which is the same every time;
@@ -17,6 +17,7 @@ from accelsim.machine.arch import Arch
 from accelsim.machine.timing import OUTPUT, PSUM
 from accelsim.mapping.layout.program import LayerProgram
 from accelsim.mapping.layout.rows import Block, WeightTile
+from accelsim.report.perfetto import write_perfetto
 from accelsim.sim.ports import Key
 
 # In a run of more blocks than this, blocks of one weight tile that follow without a break are one slice.
@@ -72,6 +73,13 @@ class Timeline:
             # The last event has no comma after it, so that all others can.
             out.write(b'{"ph": "M", "pid": 1, "tid": 100000, "name": "process_sort_index", ')
             out.write(b'"args": {"sort_index": 1}}\n]}\n')
+        self._file.seek(0, 2)
+
+    def write_perfetto(self, path: Path) -> None:
+        """The same events as Perfetto's own trace."""
+        self._flush()
+        self._file.seek(0)
+        write_perfetto((json.loads(line[:-2]) for line in self._file), path)  # without the comma
         self._file.seek(0, 2)
 
     # What the recorder is told.

@@ -1,7 +1,7 @@
 """What mkdocs cannot do with the pages as they are: pages from outside docs/, and GitHub's Markdown.
 
-The README, DEVIATIONS and others become pages of the site, links between them and docs/ are turned accordingly,
-and `api.md` lists the public names, whose docstrings mkdocstrings reads without importing anything.
+The README, DEVIATIONS and others become pages of the site, links between them and docs/ are turned to suit, and
+`api.md` lists the public names, whose docstrings mkdocstrings reads without importing anything.
 """
 
 from __future__ import annotations

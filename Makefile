@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow-test lint lowest notebooks check-notebooks benchmarks traces-extra torch-extra onnx-extra sweep-extra clean
+.PHONY: demo test slow-test lint lowest package docs notebooks check-notebooks benchmarks traces-extra torch-extra onnx-extra sweep-extra clean
 
 demo: $(VENV)/.installed
 	$(BIN)/accelsim compare digits --scheme 8/8/-/- --scheme 4/4/4/4 --scheme 4/4/4/6 --scheme 4/8/6/10 --out results/digits
@@ -27,6 +27,24 @@ lowest:
 	$(LOWEST)/bin/python -m pytest -q -m "not slow" -n 2 --dist loadfile tests/test_api.py tests/test_arch_fuzz.py \
 		tests/test_cli.py tests/test_kernels_accumulate.py tests/test_report.py tests/test_results.py \
 		tests/test_shown.py tests/test_trace.py
+
+# An sdist, a wheel made from it, and the demo with that wheel, from a folder that holds nothing else: the same table.
+PACKAGE := $(abspath .venv-package)
+package: demo $(VENV)/.installed-build
+	rm -rf $(PACKAGE) dist
+	$(BIN)/python -m build --outdir dist
+	$(PYTHON) -m venv $(PACKAGE)
+	$(PACKAGE)/bin/python -m pip install --quiet dist/*.whl
+	mkdir $(PACKAGE)/empty
+	cd $(PACKAGE)/empty && ../bin/accelsim doctor && ../bin/accelsim compare digits --scheme 8/8/-/- --scheme 4/4/4/4 \
+		--scheme 4/4/4/6 --scheme 4/8/6/10
+	cmp results/digits/comparison.csv $(PACKAGE)/empty/results/digits/comparison.csv
+	cd $(PACKAGE)/empty && ../bin/accelsim trace info minilm_layer0 && ../bin/accelsim trace info text_direction && \
+		../bin/accelsim costs dram && ../bin/accelsim rtl --out rtl && ../bin/accelsim costs --arch keller5 --scheme 4/4/-/-
+
+# The site, into site/; a link or an anchor that leads nowhere is an error.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -70,4 +88,4 @@ $(VENV)/.installed-%: $(VENV)/.installed pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build results .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(PACKAGE) build dist site results .pytest_cache .mypy_cache .ruff_cache .hypothesis

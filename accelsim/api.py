@@ -79,7 +79,7 @@ def run(
     operands and values of every layer in the result (`activities`, and for `write(dump=True)`); without them
     memory stays that of a layer or two; gated_fraction: compute no values, only cycles and energy, and assume
     that this share of the lane steps is gated (those in the image's padding are anyway). timeline: record
-    what happens when, for `write` to put into timeline.json; activity: energy of the lanes by the bits that
+    what happens when, for `write` to put into timeline.*; activity: energy of the lanes by the bits that
     change in them (`data`; without values as `tables`), or by the operands of the cost tables (`tables`).
     prices: False leaves out energy and area, which not every scheme has.
     Raises AccelsimError on bad input, with one clear line.

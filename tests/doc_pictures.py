@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import matplotlib
 from cycle_model.slots import slots_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,12 +23,24 @@ _LETTERS = "ABCDEF"
 
 
 def tutorial_script() -> ModuleType:
-    """docs/pictures/tutorial.py, which is no module of a package."""
-    spec = importlib.util.spec_from_file_location("tutorial", ROOT / "docs/pictures/tutorial.py")
+    return picture_script("tutorial")
+
+
+def picture_script(name: str) -> ModuleType:
+    """The script of that name in docs/pictures, which is no module of a package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/pictures/{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def check_picture(drawn: Path) -> None:
+    """The one of the same name in docs/pictures is it, byte for byte."""
+    kept = ROOT / "docs/pictures" / drawn.name
+    if f"Matplotlib v{matplotlib.__version__}," in kept.read_text("utf-8"):  # others place labels elsewhere
+        again = f"python docs/pictures/{drawn.stem}.py"
+        assert drawn.read_bytes() == kept.read_bytes(), f"{drawn.name} is another now: {again}"
 
 
 def slots() -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import simpy
 
+from accelsim.trace.find import bundled_traces
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {
     ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__"): path
@@ -85,7 +87,10 @@ MAY_IMPORT = {
     | {"open", "machine", "mapping", "compute", "costs", "characterise", "report", "rtl", "network"}
     | {"sizing", "request", "validation"},
     "page": {"errors", "arguments", "system", "trace", "machine", "sim", "report", "validation", "version"},
-    "cli": WHAT | {"synthetic", "open", "report", "sweep", "page", "api", "version", "torch", "onnx"},
+    "cli": WHAT
+    | {"synthetic", "machine", "open", "report", "sweep", "page", "api", "version"}
+    | {"torch", "onnx", "doctor"},
+    "doctor": {"errors", "system", "version", "trace"},
     "__main__": {"cli"},
 }
 
@@ -214,3 +219,24 @@ def test_every_package_is_installed() -> None:
     files = (ROOT / "accelsim").rglob("__init__.py")
     there = {".".join(path.parent.relative_to(ROOT).parts) for path in files}
     assert there <= set(project["tool"]["setuptools"]["packages"])
+
+
+def test_every_file_of_a_package_is_installed() -> None:
+    """By the lists of pyproject.toml; `make package` installs the wheel and runs it."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    installed: set[Path] = set()
+    for package in setuptools["packages"]:
+        folder = ROOT / setuptools["package-dir"].get(package, package.replace(".", "/"))
+        for pattern in ["*.py", *setuptools["package-data"].get(package, [])]:
+            assert pattern == "*.py" or any(folder.glob(pattern)), f"{package}: nothing is {pattern}"
+            installed |= set(folder.glob(pattern))
+        for pattern in setuptools["exclude-package-data"].get(package, []):
+            installed -= set(folder.glob(pattern))
+    there = {
+        path
+        for folder in ("accelsim", "kernels/accelsim_kernels")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert there <= installed, there - installed
+    assert set(bundled_traces().values()) <= installed

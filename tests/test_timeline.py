@@ -16,6 +16,7 @@ from machines import Features, random_run
 from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.program import LayerProgram, build_program
 from accelsim.mapping.residency import decide_residency
+from accelsim.report.perfetto import write_perfetto
 from accelsim.report.timeline import Timeline
 from accelsim.sim.layer_run import STALL_REASONS
 from accelsim.sim.run import LayerTiming, TimeRequest, time_layers
@@ -196,12 +197,14 @@ def test_recording_changes_nothing() -> None:
 def test_the_command_writes_it_and_replaces_it(trace: Path, cli: Cli, tmp_path: Path) -> None:
     first = cli("run", trace, "--timeline", "--no-plots", "--out", "r")
     assert first.status == 0, first.err
-    once = contents(tmp_path / "r")["timeline.json"]
+    once, packed = (contents(tmp_path / "r")[f"timeline.{kind}"] for kind in ("json", "pftrace"))
+    assert len(packed) < len(once) / 2
     assert {event["ph"] for event in json.loads(once)["traceEvents"]} == {"M", "X"}
     assert cli("run", trace, "--timeline", "--no-plots", "--out", "r").status == 0
     assert contents(tmp_path / "r")["timeline.json"] == once
+    assert contents(tmp_path / "r")["timeline.pftrace"] == packed
     assert cli("run", trace, "--no-plots", "--out", "r").status == 0
-    assert "timeline.json" not in contents(tmp_path / "r")
+    assert not {"timeline.json", "timeline.pftrace"} & set(contents(tmp_path / "r"))
     both = cli("compare", trace, "--scheme", "8/8/-/-", "--scheme", "4/4/4/4", "--timeline", "--no-plots")
     assert both.status == 0, both.err
     written = contents(tmp_path / "results" / "small")
@@ -219,3 +222,91 @@ def test_tracks_are_named_after_the_machine(trace: Path, cli: Cli, tmp_path: Pat
     names = {event["name"] for event in found["DRAM", "reads"]}
     assert {"weight first", "input first"} <= names
     assert {event["name"] for event in found["DRAM", "writes"]} == {"output matmul"}
+
+
+# --- Perfetto's own trace -----------------------------------------------------------------------------------
+
+
+def perfetto_slices(path: Path) -> dict[tuple[str, str], list[Slice]]:
+    """As `tracks`, read with Perfetto's protos: slices with ts and dur in cycles."""
+    protos = pytest.importorskip(
+        "perfetto.protos.perfetto.trace.perfetto_trace_pb2", reason="perfetto is not installed"
+    )
+    trace = protos.Trace.FromString(path.read_bytes())
+    processes: dict[int, str] = {}
+    found: dict[int, tuple[tuple[str, str], list[Slice]]] = {}
+    texts: dict[str, dict[int, str]] = {"names": {}, "keys": {}, "texts": {}}
+    opened: dict[int, Slice] = {}
+    assert trace.packet[0].sequence_flags == protos.TracePacket.SEQ_INCREMENTAL_STATE_CLEARED
+    for packet in trace.packet:
+        assert packet.trusted_packet_sequence_id == 1
+        interned = packet.interned_data
+        texts["names"] |= {own.iid: own.name for own in interned.event_names}
+        texts["keys"] |= {own.iid: own.name for own in interned.debug_annotation_names}
+        texts["texts"] |= {own.iid: own.str.decode() for own in interned.debug_annotation_string_values}
+        if packet.HasField("track_descriptor"):
+            own = packet.track_descriptor
+            if own.HasField("process"):
+                processes[own.uuid] = own.process.process_name
+            else:
+                found[own.uuid] = (processes[own.parent_uuid], own.name), []
+        elif packet.HasField("track_event"):
+            assert packet.sequence_flags == protos.TracePacket.SEQ_NEEDS_INCREMENTAL_STATE
+            event = packet.track_event
+            if event.type == protos.TrackEvent.TYPE_SLICE_BEGIN:
+                assert event.track_uuid not in opened  # in order of time, each ended before the next begins
+                args = {
+                    texts["keys"][own.name_iid]: texts["texts"][own.string_value_iid]
+                    if own.WhichOneof("value") == "string_value_iid"
+                    else getattr(own, own.WhichOneof("value"))
+                    for own in event.debug_annotations
+                }
+                opened[event.track_uuid] = {
+                    "name": texts["names"][event.name_iid],
+                    "ts": packet.timestamp / 1000,
+                    "args": args,
+                }
+            else:
+                assert event.type == protos.TrackEvent.TYPE_SLICE_END
+                done = opened.pop(event.track_uuid)
+                before = found[event.track_uuid][1]
+                assert not before or before[-1]["ts"] + before[-1]["dur"] <= done["ts"] + 1e-6
+                before.append(done | {"dur": packet.timestamp / 1000 - done["ts"]})
+    assert not opened
+    return dict(found.values())
+
+
+@pytest.mark.parametrize("most", [10**9, 0])
+def test_perfettos_trace_is_the_timeline(most: int, tmp_path: Path) -> None:
+    """Each track, slice, name, argument and time; and the slices of a track are in order."""
+    for seed in SEEDS[::10]:
+        arch, layers, mappings, _ = random_run(seed, "all")
+        specs = [layer.spec for layer in layers]
+        programs = [
+            build_program(arch, *parts)
+            for parts in zip(specs, mappings, decide_residency(arch, specs), strict=True)
+        ]
+        timeline = Timeline(arch, programs, title="a test", max_blocks=most)
+        time_layers(TimeRequest(arch, programs), recorder=timeline)
+        timeline.write_perfetto(tmp_path / "t.pftrace")
+        timeline.write(tmp_path / "t.json")
+        said = tracks(json.loads((tmp_path / "t.json").read_text()))
+        read = perfetto_slices(tmp_path / "t.pftrace")
+        assert list(read) == list(said)
+        for track, own in said.items():
+            assert [(s["name"], s["args"]) for s in read[track]] == [(s["name"], s["args"]) for s in own]
+            for a, b in zip(read[track], own, strict=True):
+                assert (a["ts"], round(a["dur"], 3)) == (b["ts"], b["dur"]), track
+
+
+def test_odd_names_and_numbers_survive_perfetto(tmp_path: Path) -> None:
+    args = {"text": 'ünder\u4e00 "x"', "negative": -5, "large": 2**62, "float": 0.1, "zero": 0}
+    where = {"pid": 3, "tid": 300_001}
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "pid": 3, "tid": 300_000, "name": "process_name", "args": {"name": "p" * 300}},
+        {"ph": "M", **where, "name": "thread_name", "args": {"name": "t"}},
+        {"ph": "X", **where, "ts": 0, "dur": 2**40, "name": "first", "args": args},
+    ]
+    write_perfetto(events, tmp_path / "odd.pftrace")
+    ((track, (own,)),) = perfetto_slices(tmp_path / "odd.pftrace").items()
+    assert track == ("p" * 300, "t") and own == {"name": "first", "ts": 0, "dur": 2**40, "args": args}

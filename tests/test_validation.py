@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import doc_pictures
 import numpy as np
 import pandas as pd
 import pytest
@@ -338,6 +340,17 @@ def test_csv_holds_every_figure_and_nothing_else(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.usefixtures("light")
+def test_json_holds_every_table(capsys: pytest.CaptureFixture[str]) -> None:
+    app(["validate", "--json"], standalone_mode=False)
+    found, result = json.loads(capsys.readouterr().out), validate()
+    assert list(found) == ["figures", "parameters", "errors"]
+    for name, frame in ("figures", result.rows), ("parameters", result.parameters), ("errors", result.errors):
+        assert [list(row) for row in found[name]] == [list(frame)] * len(frame)
+        for column in frame:
+            assert [row[column] for row in found[name]] == [v if v == v else None for v in frame[column]]
+
+
+@pytest.mark.usefixtures("light")
 def test_terminal_says_what_is_not_modelled_and_why(capsys: pytest.CaptureFixture[str]) -> None:
     app(["validate"], standalone_mode=False)
     text = capsys.readouterr().out
@@ -389,7 +402,7 @@ def test_figures_are_drawn_and_equal_rows_give_equal_bytes(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_all_figures() -> None:
+def test_all_figures(tmp_path: Path) -> None:
     result = accelsim.validate()
     known = result.rows[result.rows["status"] != "not modelled"]
     assert len(result.rows) == len(published()) and np.isfinite(known["modelled"]).all()
@@ -398,6 +411,8 @@ def test_all_figures() -> None:
     assert own == pytest.approx(table["energy_pe_pj"][1] / table["energy_pe_pj"][0])
     errors = result.errors.set_index(["family", "quantity"])
     assert errors.loc[("VS-Quant Figures 3 to 6", "energy"), "median_error_percent"] < 10
+    doc_pictures.picture_script("savings").draw(result.rows, tmp_path / "savings.svg")
+    doc_pictures.check_picture(tmp_path / "savings.svg")
 
 
 def csv_rows(name: str) -> list[dict[str, str]]:

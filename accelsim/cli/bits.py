@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from accelsim.cli.json_output import JsonOption, print_json
 from accelsim.cli.options import (
     ArchOption,
     CostsOption,
@@ -46,6 +47,7 @@ def bits_command(
     overrides: SetOption = None,
     quantize: QuantizeOption = None,
     costs: CostsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show how many bits accumulators and products need on a trace's data, and how much of it is zero."""
     from accelsim import api
@@ -69,6 +71,10 @@ def bits_command(
         )
     if out is not None:
         result.write(out)
+    if as_json:
+        where = {} if out is None else {"results": out}
+        print_json({"summary": result.summary, "layers": result.layers, "widths": result.by_width(), **where})
+        return
     own = result.summary
     typer.echo(f"{title_of(own)}, at {own['scheme']}")
     print_frame(result.layers[list(_LAYER_COLUMNS)].rename(columns=_LAYER_COLUMNS))

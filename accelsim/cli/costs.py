@@ -9,16 +9,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from accelsim.cli.json_output import JsonOption, print_json
 from accelsim.cli.options import ArchOption, CostsOption, SetOption
 from accelsim.errors import AccelsimError, printable
 from accelsim.system.whole import whole_file
 
 
 class _ShowByDefault(TyperGroup):
-    """`costs dot_product --csv` is `costs show dot_product --csv`: only what names no command is shown."""
+    """`costs dot_product --csv` is `costs show dot_product --csv`: only what names no command is shown.
+    A shell that completes is offered the commands."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or args[0] not in (*self.commands, "--help"):
+        if not ctx.resilient_parsing and (not args or args[0] not in (*self.commands, "--help")):
             args = ["show", *args]
         return super().parse_args(ctx, args)
 
@@ -47,6 +49,7 @@ def costs_command(
     accelergy: Annotated[
         Path | None, typer.Option("--accelergy", help="With --scheme: write ERT.yaml and ART.yaml there.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the cost constants with unit, node, source and evidence; without arguments, an overview."""
     import pandas as pd
@@ -54,6 +57,7 @@ def costs_command(
     from accelsim import api
     from accelsim.cli.terminal import print_frame, print_mapping
 
+    _one_of(csv, as_json)
     if scheme is None and frequency:
         raise AccelsimError("costs: --frequency is of a machine, expected --scheme too")
     if scheme is None and accelergy:
@@ -63,12 +67,20 @@ def costs_command(
             raise AccelsimError(
                 "costs: --set without --scheme is of one component's sizes, expected its name"
             )
-        print_mapping(api.component_price(component[0], overrides, arch, costs=costs))
+        price = api.component_price(component[0], overrides, arch, costs=costs)
+        if as_json:
+            print_json({"price": price})
+        else:
+            print_mapping(price)
         return
     if scheme is not None:
         how: dict[str, Any] = {"overrides": overrides or (), "costs": costs}
         if accelergy is not None:
-            for path in _written(accelergy, api.accelergy_tables(arch, scheme, **how)):
+            paths = _written(accelergy, api.accelergy_tables(arch, scheme, **how))
+            if as_json:
+                print_json({"written": list(paths)})
+                return
+            for path in paths:
                 typer.echo(f"wrote {printable(path)}")
             return
         frame = (api.clock_table if frequency else api.cost_list)(arch, scheme, **how)
@@ -82,7 +94,7 @@ def costs_command(
         frame = pd.concat([api.cost_table(name, arch, costs=costs) for name in component], ignore_index=True)
     else:
         frame = api.cost_table(None, arch, costs=costs)
-        if not csv:
+        if not (csv or as_json):
             overview = frame.groupby("component", sort=True).agg(
                 constants=("value", "size"),
                 evidence=("status", lambda values: ", ".join(sorted(set(values)))),
@@ -90,23 +102,34 @@ def costs_command(
             )
             print_frame(overview.reset_index())
             return
-    if csv:
+    if as_json:
+        print_json({"costs": frame})
+    elif csv:
         typer.echo(frame.to_csv(index=False), nl=False)
     else:
         print_frame(frame)
+
+
+def _one_of(csv: bool, as_json: bool) -> None:
+    if csv and as_json:
+        raise AccelsimError("--csv and --json: expected one of them")
 
 
 @costs_app.command("check")
 def check_command(
     csv: Annotated[bool, typer.Option("--csv", help="Print as CSV, nothing rounded.")] = False,
     costs: CostsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Leave every row out of its law, and print how far off the others predict it."""
     from accelsim import api
     from accelsim.cli.terminal import print_frame
 
+    _one_of(csv, as_json)
     frame = api.check_costs(costs)
-    if csv:
+    if as_json:
+        print_json({"check": frame})
+    elif csv:
         typer.echo(frame.to_csv(index=False), nl=False)
     else:
         print_frame(frame.round(1))

@@ -16,7 +16,9 @@ from typer.exceptions import TyperException
 
 from accelsim.cli.bits import bits_command
 from accelsim.cli.costs import costs_app
+from accelsim.cli.doctor import doctor_command
 from accelsim.cli.export import export_command
+from accelsim.cli.json_output import JsonOption, print_json
 from accelsim.cli.options import (
     ActivityOption,
     ArchOption,
@@ -41,6 +43,8 @@ from accelsim.cli.validate import validate_command
 from accelsim.errors import AccelsimError, one_line, printable
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from accelsim.report.results import Comparison, RunResult
 
 _GC_THRESHOLD = 50_000
@@ -50,13 +54,13 @@ _GC_THRESHOLD = 50_000
 app = typer.Typer(
     help="Cycle-level, bit-exact simulator of DNN inference accelerators with per-vector scales.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 app.add_typer(trace_app, name="trace")
 app.add_typer(costs_app, name="costs")
 app.command("bits")(bits_command)
+app.command("doctor")(doctor_command)
 app.command("export")(export_command)
 app.command("report")(report_command)
 app.command("sweep")(sweep_command)
@@ -84,6 +88,7 @@ def run_command(
         bool,
         typer.Option("--explain", help="Show, and write to explained.csv, count x constant = energy."),
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Simulate a trace at one scheme and write its results."""
     from accelsim import api
@@ -111,6 +116,10 @@ def run_command(
             prices=prices,
         )
         result.write(target, plots=plots, dump=dump, explained=explain)
+    if as_json:
+        more = {"explained": result.explain()} if explain else {}
+        print_json({"summary": result.summary, "layers": result.layers, **more, "results": target})
+        return
     _print_run(result)
     if explain:
         print_explained(result.explain())
@@ -150,6 +159,7 @@ def compare_command(
             help="Show, and write to sensitivity.csv, how savings move with uncertain prices.",
         ),
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Simulate a trace at several schemes and show what each saves against the first."""
     from accelsim import api
@@ -182,6 +192,11 @@ def compare_command(
         if measured is not None:
             comparison = comparison.with_accuracy(measured)
         comparison.write(target, plots=plots, dump=dump, sensitive=sensitive)
+    if as_json:
+        summaries = [run.summary for run in comparison.runs]
+        more = {"sensitivity": comparison.sensitivity()} if sensitive else {}
+        print_json({"comparison": comparison.table, "summaries": summaries, **more, "results": target})
+        return
     _print_comparison(comparison)
     if sensitive:
         print_sensitivity(comparison.sensitivity())
@@ -198,6 +213,7 @@ def map_command(
     quantize: QuantizeOption = None,
     costs: CostsOption = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many candidates to show.")] = 10,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the mapping chosen for a layer, the runners-up, and what bounds the layer."""
     from accelsim.api import explain_mapping
@@ -212,6 +228,9 @@ def map_command(
         options=quantize_options_of(quantize),
         costs=costs,
     )
+    if as_json:
+        print_json({"layer": facts, "candidates": ranked.head(top)})
+        return
     print_mapping(facts)
     print_frame(ranked.head(top))
 
@@ -239,6 +258,7 @@ def rtl_command(
     synth: Annotated[bool, typer.Option("--synth", help="Synthesise it with Yosys and count cells.")] = False,
     liberty: Annotated[Path | None, typer.Option("--liberty", help="Map to this library's cells.")] = None,
     costs: CostsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write one PE as synthesizable SystemVerilog, with a self-checking testbench fed from a trace's tile."""
     from accelsim import api
@@ -249,13 +269,19 @@ def rtl_command(
     if costs is not None and not synth:
         raise AccelsimError("--costs is for --synth, which is not given")
     api.emit_rtl(out, arch, scheme, trace=trace, layer=layer, overrides=overrides or ())
-    typer.echo(f"wrote {printable(out)}/; `make` in it runs the testbench with Verilator")
+    if not as_json:
+        typer.echo(f"wrote {printable(out)}/; `make` in it runs the testbench with Verilator")
+    tables: dict[str, pd.DataFrame] = {}
     if synth:
         cells, compared = api.synthesise_rtl(
             out, arch, scheme, trace=trace, overrides=overrides or (), liberty=liberty, costs=costs
         )
-        print_frame(cells)
-        print_frame(compared)
+        tables = {"cells": cells, "compared": compared}
+    if as_json:
+        print_json({**tables, "written": out})
+        return
+    for frame in tables.values():
+        print_frame(frame)
 
 
 @app.callback(invoke_without_command=True)

@@ -13,14 +13,30 @@ from accelsim.errors import AccelsimError
 if TYPE_CHECKING:
     from accelsim.quantize.arrays import QuantizeOptions
 
+
+def _traces_like(incomplete: str) -> list[str]:
+    """For completion in a shell, which takes names of files from itself where this finds nothing."""
+    from accelsim.synthetic.networks import NETWORKS
+    from accelsim.trace.find import bundled_traces
+
+    return [name for name in (*bundled_traces(), *NETWORKS) if name.startswith(incomplete)]
+
+
+def _archs_like(incomplete: str) -> list[str]:
+    from accelsim.machine.arch_file import presets
+
+    return [name for name in presets() if name.startswith(incomplete)]
+
+
 TraceArgument = Annotated[
     str,
     typer.Argument(
+        autocompletion=_traces_like,
         metavar="TRACE",
         help="A trace file, a bundled trace, a network such as resnet50 or a SCALE-Sim topology (.csv).",
     ),
 ]
-ArchOption = Annotated[str, typer.Option("--arch", help="A preset or an arch file.")]
+ArchOption = Annotated[str, typer.Option("--arch", help="A preset or a file.", autocompletion=_archs_like)]
 OutOption = Annotated[
     Path | None,
     typer.Option("--out", help="Result folder [default: results/TRACE; of a run results/TRACE-SCHEME]."),
@@ -68,7 +84,7 @@ ActivityOption = Annotated[
     ),
 ]
 TimelineOption = Annotated[
-    bool, typer.Option("--timeline", help="Also write timeline.json: what happens when, for Perfetto.")
+    bool, typer.Option("--timeline", help="Also write timeline.json and timeline.pftrace: what happens when.")
 ]
 PlotOption = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw energy, area and cycle charts.")]
 

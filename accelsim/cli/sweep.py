@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from accelsim.cli.json_output import JsonOption, print_json
 from accelsim.errors import AccelsimError, printable
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def sweep_command(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also points that failed before.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Evaluate every point of a space that the store does not know yet, and write them all as a table."""
     from accelsim.cli.progress import duration, sweep_progress
@@ -55,7 +58,11 @@ def sweep_command(
     check_table(target)
     with Store(store) as own:
         if dry_run:
-            _print_outlook(outlook(wanted, own, retry_failed=retry_failed))
+            found = outlook(wanted, own, retry_failed=retry_failed)
+            if as_json:
+                print_json({"outlook": asdict(found)})
+            else:
+                _print_outlook(found)
             return
         with sweep_progress() as progress:
             done = sweep(
@@ -64,6 +71,9 @@ def sweep_command(
         frame = done.to_frame()
     write_table(frame, target)
     counts = done.counts
+    if as_json:
+        print_json({"counts": asdict(counts), "seconds": done.seconds, "points": frame, "results": target})
+        return
     typer.echo(
         f"{counts.space:,} points: {counts.known:,} known, {counts.computed:,} computed from "
         f"{counts.simulated:,} runs in {duration(done.seconds)}"
@@ -86,6 +96,7 @@ def tune_command(
     out: Annotated[
         Path | None, typer.Option("--out", help="Table, .csv or .parquet [default: results/SPACE-tune.csv].")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Search a space that is too large to sweep for the Pareto front that its `tune` asks for."""
     from accelsim.cli.progress import sweep_progress
@@ -104,6 +115,11 @@ def tune_command(
         frame = done.to_frame()
     write_table(frame, target)
     best = frame[frame["front"]].sort_values(objectives)
+    if as_json:
+        counts = {"points": len(frame), "space": wanted.size, "failed": int((frame["error"] != "").sum())}
+        counts["feasible"] = int(frame["feasible"].sum())
+        print_json({"counts": counts, "front": best, "results": target})
+        return
     varied = [name for name in ("scheme", "arch", *wanted.axes, "costs") if name in best]
     shown = [name for name in varied if best[name].nunique() > 1]
     print_frame(best[[*shown, *objectives]].head(_MOST_ROWS))

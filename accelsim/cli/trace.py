@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from accelsim.cli.json_output import JsonOption, print_json
 from accelsim.cli.options import QuantizeOption, TraceArgument, quantize_options_of
 from accelsim.errors import AccelsimError, printable
 
@@ -18,13 +19,16 @@ trace_app = typer.Typer(
 
 
 @trace_app.command("info")
-def trace_info_command(trace: TraceArgument) -> None:
+def trace_info_command(trace: TraceArgument, as_json: JsonOption = False) -> None:
     """Show a trace's layers, stored schemes and provenance."""
     from accelsim.cli.terminal import print_frame, print_mapping
     from accelsim.open import open_workload
     from accelsim.trace.info import workload_info
 
     layers, summary = workload_info(open_workload(trace))
+    if as_json:
+        print_json({"trace": summary, "layers": layers})
+        return
     print_mapping(summary)
     print_frame(layers)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from accelsim.cli.json_output import JsonOption, print_json
 from accelsim.cli.options import CostsOption, PlotOption
-from accelsim.errors import printable
+from accelsim.errors import AccelsimError, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,12 +34,15 @@ def validate_command(
         ),
     ] = False,
     plots: PlotOption = True,
+    as_json: JsonOption = False,
 ) -> None:
     """Put every published figure of area, energy and clock beside the modelled one, misses included."""
     from accelsim import api
     from accelsim.cli.progress import progress_bar
     from accelsim.report.folder import check_target
 
+    if csv and as_json:
+        raise AccelsimError("--csv and --json: expected one of them")
     if out is not None:
         check_target(out)
     with progress_bar() as progress:
@@ -48,6 +52,17 @@ def validate_command(
             result.write(out, plots=plots)
     if csv:
         result.rows.to_csv(sys.stdout, index=False, lineterminator="\n")
+        return
+    if as_json:
+        print_json(
+            {
+                "figures": result.rows,
+                "parameters": result.parameters,
+                "errors": result.errors,
+                **({} if result.tornado is None else {"tornado": result.tornado}),
+                **({} if out is None else {"results": out}),
+            }
+        )
         return
     _print_rows(result.rows)
     _print_tables(result.parameters, result.errors)

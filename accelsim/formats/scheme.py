@@ -118,7 +118,7 @@ class Scheme:
         scale_product_bits: int = 0,
         block: int | None = None,
     ) -> Scheme:
-        """VS-Quant's W/A/ws/as[@block][:spN] (Dai et al., MLSys 2021, section 6); 0 scale bits: no scale."""
+        """VS-Quant's `W/A/ws/as[@block][:spN]` (Dai et al., MLSys 2021, section 6); 0 bits: no scale."""
         text = _integer_text(weight_bits, activation_bits, weight_scale_bits, activation_scale_bits)
         for side, bits in (("weight", weight_bits), ("activation", activation_bits)):
             if bits not in INT:

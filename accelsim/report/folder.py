@@ -26,6 +26,7 @@ _FILES = {
     "outputs.safetensors",
     "timeline.json",
     "report.html",
+    "timeline.pftrace",
     *(f"{table}.csv" for table in (*TABLES, *BITS_TABLES, *VALIDATION_TABLES)),
     *(f"{plot}.{kind}" for plot in (*_PLOTS, *_FIGURES) for kind in ("png", "svg")),
 }

@@ -200,6 +200,7 @@ def write_run(run: RunResult, folder: Path, *, plots: bool, dump: bool) -> None:
         (folder / "outputs.safetensors").write_bytes(tensors)
     if run.timeline is not None:
         run.timeline.write(folder / "timeline.json")
+        run.timeline.write_perfetto(folder / "timeline.pftrace")
     if plots:
         from accelsim.report.plots.files import plot_run
 

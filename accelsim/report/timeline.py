@@ -1,4 +1,4 @@
-"""A run as Chrome trace events: timeline.json, which opens in Perfetto (docs/results.md).
+"""A run as trace events: timeline.json (Chrome) and timeline.pftrace, for Perfetto (docs/results.md).
 
 One cycle is written as one microsecond, the format's unit; DRAM transfers may begin and end within one.
 Events go to a temporary file as they are told, in the order of the event model, which is the same every time;
@@ -18,6 +18,7 @@ from accelsim.machine.arch import Arch
 from accelsim.machine.timing import OUTPUT, PSUM
 from accelsim.mapping.layout.program import LayerProgram
 from accelsim.mapping.layout.rows import Block, WeightTile
+from accelsim.report.perfetto import write_perfetto
 from accelsim.sim.ports import Key
 
 # In a run of more blocks than this, blocks of one weight tile that follow without a break are one slice.
@@ -82,6 +83,13 @@ class Timeline:
         events = json.loads(b"[" + self._file.read().rstrip(b",\n") + b"]")
         self._file.seek(0, 2)
         return slices_of(events)
+
+    def write_perfetto(self, path: Path) -> None:
+        """The same events as Perfetto's own trace."""
+        self._flush()
+        self._file.seek(0)
+        write_perfetto((json.loads(line[:-2]) for line in self._file), path)  # without the comma
+        self._file.seek(0, 2)
 
     # What the recorder is told.
 

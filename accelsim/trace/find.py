@@ -12,8 +12,11 @@ from accelsim.trace.manifest import METADATA_KEY, show
 
 
 def trace_folders() -> tuple[Path, ...]:
-    """Where bundled traces are looked for: beside the package, then in the current folder."""
-    return (Path(__file__).resolve().parents[2] / "traces", Path("traces"))
+    """Where bundled traces are looked for: in the installed package, or beside it in a checkout; then in the
+    current folder."""
+    package = Path(__file__).resolve().parents[1]
+    installed, checkout = package / "traces", package.parent / "traces"
+    return (installed if installed.is_dir() else checkout, Path("traces"))
 
 
 def bundled_traces() -> dict[str, Path]:

@@ -21,3 +21,12 @@ def njit(**options: Any) -> Callable[[Function], Function]:
             return numba.njit(**{**options, "cache": False})(function)
 
     return compiled
+
+
+def cache_folder() -> str | None:
+    """Where compiled code of this package is kept, None where nowhere."""
+    return njit(cache=True)(_nothing).stats.cache_path  # type: ignore[attr-defined]
+
+
+def _nothing() -> None:
+    pass

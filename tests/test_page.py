@@ -337,7 +337,7 @@ def test_the_command(copy: Path, tmp_path: Path, cli: Callable[..., Said]) -> No
     (tmp_path / "store").mkdir()
     (tmp_path / "store/store.sqlite").touch()
     assert "expected a sweep's table" in refused(cli("report", tmp_path / "store"))
-    assert "expected a result folder" in refused(cli("report", tmp_path / "nothing"))
+    assert "no such folder, expected a" in refused(cli("report", tmp_path / "nothing"))
     (tmp_path / "notes.txt").touch()
     assert "expected a result folder" in refused(cli("report", tmp_path / "notes.txt"))
 

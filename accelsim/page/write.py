@@ -67,8 +67,8 @@ def section_of(source: Path) -> Section:
             raise
         raise AccelsimError(f"report {str(source)[:100]}: cannot be read: {error}") from None
     if not kinds:
-        expected = ", ".join(_KINDS)
-        raise AccelsimError(f"report {source}: holds none of {expected}, expected a result folder or a .csv")
+        found = f"holds none of {', '.join(_KINDS)}" if source.is_dir() else "no such folder"
+        raise AccelsimError(f"report {source}: {found}, expected a result folder or a sweep's table (.csv)")
     return kinds[0](source)
 
 

@@ -1,6 +1,6 @@
 """What mkdocs cannot do with the pages as they are: pages from outside docs/, and GitHub's Markdown.
 
-The README, DEVIATIONS and others become pages of the site, links between them and docs/ are turned to suit, and
+The README, DEVIATIONS and others become pages of the site, with links between them and docs/ turned to suit.
 `api.md` lists the public names, whose docstrings mkdocstrings reads without importing anything.
 """
 

@@ -306,6 +306,15 @@ def test_layers_can_be_read(layers: int) -> None:
     check_readable(draw_roofline(resnet50(layers), None, "dram", legend=True))
 
 
+def test_names_of_any_length_and_kind_can_be_drawn() -> None:
+    run = resnet50(3)
+    run.layers["layer"] = ["x" * 200, "$\\frac{$", "_"]
+    run.layers["bound_by"] = ["$\\frac{$", "y" * 200, "dram"]
+    for draw in (draw_stalls, draw_utilization):
+        check_readable(draw(run, None, legend=True))
+    check_readable(draw_roofline(run, None, "dram", legend=True))
+
+
 def test_breakdowns_can_be_read(comparison: Comparison, result: RunResult) -> None:
     plots = comparison.plot
     for axes in (plots.energy(), plots.area(scope="pe"), plots.savings(), plots.sqnr(), result.plot.energy()):

@@ -23,7 +23,7 @@ def plot_run(plots: RunPlots, folder: Path) -> None:
             figure, axes = figure_of(5.2, 4.2)
             draw(axes)
             save_figure(figure, folder / name)
-    figure, axes = figure_of(*layers.size_of(len(plots.report.layers)))
+    figure, axes = figure_of(*layers.size_of(plots.report.layers))
     plots.stalls(axes)
     save_figure(figure, folder / "stalls")
 
@@ -62,7 +62,7 @@ def plot_folder(folder: str | Path, out: str | Path | None = None) -> list[Path]
             layers.draw_roofline(run, axes, "dram", legend=True)
             written += save_figure(figure, own / "roofline")
             for stem, draw in (("stalls", layers.draw_stalls), ("utilization", layers.draw_utilization)):
-                figure, axes = figure_of(*layers.size_of(len(run.layers)))
+                figure, axes = figure_of(*layers.size_of(run.layers))
                 draw(run, axes, legend=True)
                 written += save_figure(figure, own / stem)
     return [target / path.relative_to(scratch) for path in written]

@@ -20,6 +20,7 @@ from accelsim.report.plots.style import (
     panel_inches,
     place_labels,
     readable,
+    short,
     title,
     unit_for,
 )
@@ -85,7 +86,7 @@ def draw_roofline(run: LayerTable, ax: Axes | None, memory: str, legend: bool) -
         axes.scatter(
             intensity[own], achieved[own], s=30, color=SERIES[number % len(SERIES)], alpha=0.85,
             marker=MARKERS[number % len(MARKERS)], edgecolors="black", linewidths=0.4,
-            label=readable(bound), zorder=3,
+            label=short(readable(bound)), zorder=3,
         )  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -129,7 +130,7 @@ def _label_slowest(
         spots.setdefault((float(f"{x[index]:.2g}"), float(f"{y[index]:.2g}")), []).append(int(index))
     narrow = panel_inches(axes)[0] < _NARROW_INCHES
     chosen = list(spots.values())[: _LABELLED // 2 + 1 if narrow else _LABELLED]
-    names = [str(name) for name in run.layers["layer"]]
+    names = [short(str(name)) for name in run.layers["layer"]]
     texts = [names[own[0]] + (f" and {len(own) - 1} more" if len(own) > 1 else "") for own in chosen]
     along = np.geomspace(*axes.get_xlim(), 150)
     drawn = np.concatenate([np.stack([x, y], 1), np.stack([along, np.minimum(along * rate, peak)], 1)])
@@ -140,7 +141,7 @@ def draw_stalls(run: LayerTable, ax: Axes | None, legend: bool) -> Axes:
     """Cycles of each layer, mean over the PEs, by stall reason; ticks: the least that any mapping takes."""
     layers = run.layers
     cycles = layers["cycles"].to_numpy(float)
-    axes = axes_for(ax, *size_of(len(layers)))
+    axes = axes_for(ax, *size_of(layers))
     size, unit = unit_for(
         cycles.max() / 10, ((1.0, "cycles"), (1e3, "thousand cycles"), (1e6, "million cycles"))
     )
@@ -163,13 +164,13 @@ def draw_utilization(run: LayerTable, ax: Axes | None, legend: bool) -> Axes:
     """Share of peak that each layer reaches, coloured by what bounds it; ticks: what the bound allows."""
     layers, arch = run.layers, run.arch
     peak = arch.pes * arch.lanes * arch.vector_size
-    axes = axes_for(ax, *size_of(len(layers)))
+    axes = axes_for(ax, *size_of(layers))
     places = _places(axes, list(layers["layer"]))
     bounds = sorted(layers["bound_by"].unique())
     for number, bound in enumerate(bounds):
         own = (layers["bound_by"] == bound).to_numpy()
         reached = 100 * layers["utilization"].to_numpy(float)[own]
-        axes.bar(places[own], reached, 0.82, label=readable(bound), **style.look_of(number).bar())
+        axes.bar(places[own], reached, 0.82, label=short(readable(bound)), **style.look_of(number).bar())
     ceiling = 100 * np.minimum(1.0, (layers["macs"] / (layers["bound_cycles"] * peak)).to_numpy(float))
     axes.hlines(ceiling, places - 0.46, places + 0.46, color="black", linewidth=1.3, label="at the bound")
     axes.set_ylim(0, 105)
@@ -189,7 +190,7 @@ def draw_sqnr(each: Mapping[str, pd.DataFrame], heading: str, ax: Axes | None, l
     if any(layers["sqnr_db"].isna().all() for layers in each.values()):
         raise AccelsimError("plot: no layer has an SQNR, expected a run on float values that are known")
     names = [str(name) for name in next(iter(each.values()))["layer"]]
-    axes = axes_for(ax, *size_of(len(names)))
+    axes = axes_for(ax, *size_of(next(iter(each.values()))))
     places = _places(axes, names)
     for number, (scheme, layers) in enumerate(each.items()):
         color, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
@@ -210,13 +211,15 @@ def _places(axes: Axes, names: Sequence[str]) -> np.ndarray:
     places = np.arange(len(names))
     if len(names) <= _MOST_NAMES:
         size = style.LEAST if len(names) <= 48 else style.LEAST - 0.5
-        axes.set_xticks(places, names, rotation=90, fontsize=size, parse_math=False)
+        axes.set_xticks(places, [short(name) for name in names], rotation=90, fontsize=size, parse_math=False)
     else:
         axes.set_xlabel("layer, by number")
     axes.set_xlim(-0.8, len(names) - 0.2)
     return places
 
 
-def size_of(layers: int) -> tuple[float, float]:
-    """Inches of a figure of so many layers."""
-    return min(10.0, max(5.5, 2.6 + 0.14 * layers)), 4.0
+def size_of(layers: pd.DataFrame) -> tuple[float, float]:
+    """Inches of a figure of these layers, whose names stand upright below it."""
+    names = list(layers["layer"])
+    longest = max(len(short(str(name))) for name in names) if len(names) <= _MOST_NAMES else 0
+    return min(10.0, max(5.5, 2.6 + 0.14 * len(names))), 3.1 + 0.06 * longest

@@ -28,6 +28,7 @@ SERIES = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 SMALL = 8  # font size of everything but titles
 LEAST = 7
+_MOST_CHARACTERS = 32  # of a name
 _INCHES_A_CHARACTER = 0.6 / 72  # by font size, of the default font
 
 
@@ -65,6 +66,11 @@ def axes_for(ax: Axes | None, width: float, height: float) -> Axes:
     return ax
 
 
+def short(name: str) -> str:
+    """A name from a user's file, cut where it is so long that nothing else would have room."""
+    return name if len(name) <= _MOST_CHARACTERS else f"{name[: _MOST_CHARACTERS - 3]}..."
+
+
 def panel_inches(ax: Axes) -> tuple[float, float]:
     """Width of the axes, before they are laid out, and of the figure that they are in."""
     whole = float(ax.figure.bbox.width / ax.figure.dpi)
@@ -84,10 +90,12 @@ def legend_beside(ax: Axes, *, reverse: bool = False, columns: int = 1, heading:
     """Right of the axes, where it covers nothing; reverse: as pieces of bars are stacked."""
     handles, labels = ax.get_legend_handles_labels()
     step = -1 if reverse else 1
-    ax.legend(
+    drawn = ax.legend(
         handles[::step], labels[::step], loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0,
         fontsize=SMALL, frameon=False, ncols=columns, title=heading, title_fontsize=SMALL, alignment="left",
     )  # fmt: skip
+    for text in (*drawn.get_texts(), drawn.get_title()):
+        text.set_parse_math(False)
 
 
 def number(value: float) -> str:

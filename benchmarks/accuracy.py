@@ -19,6 +19,7 @@ file, in which points that are there already are not run again. Sets of points:
     fits         what the better words are made of, alone and together
     prepared     models changed before they are quantized, alone and together
     layers       some layers at a wider scheme, those that gain most on calibration inputs
+    formats      MXINT8, MXFP4 and NVFP4 beside VS-Quant in blocks of 16 and 32
 
 Of each point: the headline metric with its difference from the float model and the 95 % interval of that,
 agreement with it, SQNR and cosine of the outputs; where a machine runs the model as it is at one scheme,
@@ -169,11 +170,20 @@ def layers(network: str) -> Iterator[Point]:
             yield Point(scheme, wider=f"{count} {wider}")
 
 
+def formats(network: str) -> Iterator[Point]:
+    """Block formats of 2023 and later beside VS-Quant's at about the same bits a value, layer by layer."""
+    yield Point("mxint8")
+    yield from (Point("mxfp4", options=options) for options in ("", "block_scales=mse"))
+    choices = ("", "block_scales=four_over_six", "block_scales=mse")
+    yield from (Point("nvfp4", options=options) for options in choices)
+    yield from (Point(scheme) for scheme in ("8/8/-/-", "4/4/4/4", "4/4/4/4@32", "4/4/8/8@32"))
+
+
 SETS = {
     own.__name__: own
     for own in (
         reference, granularity, bits, scales, products, calibration, accumulators, methods, fits, prepared,
-        layers,
+        layers, formats,
     )
 }  # fmt: skip
 

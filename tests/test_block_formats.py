@@ -265,7 +265,7 @@ def test_a_run_without_prices(cli: Callable[..., Any], tmp_path: Any) -> None:
     )  # fmt: skip
     assert said.status == 0 and "Nothing is priced" in said.out and "uJ" not in said.out
     files = {path.name for path in (tmp_path / "r" / "mxfp4").iterdir()}
-    assert files == {"summary.json", "layers.csv", "stalls.csv", "cycles.png", "cycles.svg"}
+    assert files == {"summary.json", "layers.csv", "stalls.csv", "stalls.png", "stalls.svg"}
     assert not [path.name for path in (tmp_path / "r").glob("*.*") if path.name != "comparison.csv"]
     assert "energy" not in (tmp_path / "r" / "comparison.csv").read_text()
     run = api.run("digits", scheme="mxfp4", prices=False)

@@ -8,11 +8,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pytest
 from conftest import Said
 from safetensors import safe_open
 
 import accelsim
+from accelsim.report.plots.of_comparison import ComparisonPlots
+from accelsim.report.plots.of_run import RunPlots
+from accelsim.report.plots.pareto import SweepPlots
 from accelsim.synthetic.networks import NETWORKS
 from accelsim.synthetic.recipe import Recipe
 from accelsim.workload.wiring import wire
@@ -148,6 +152,25 @@ def test_every_key_of_the_manifest_and_the_graph_is_in_a_table() -> None:
         "input",
         "bias",
     } <= listed
+
+
+# --- docs/plots.md ------------------------------------------------------------------------------------------
+
+
+def test_the_figures_of_the_page_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plt.close("all")
+    run_blocks("docs/plots.md", tmp_path, monkeypatch)
+    assert (tmp_path / "two.svg").is_file()
+    assert len(plt.get_fignums()) == 4
+    plt.close("all")
+
+
+def test_every_figure_is_in_the_table() -> None:
+    own: set[str] = set()
+    for kind in (RunPlots, ComparisonPlots, SweepPlots):
+        own |= {name for name, member in vars(kind).items() if callable(member) and name[0] != "_"}
+    own -= {"front"}
+    assert own == set(re.findall(r"^\|[^|]*\| `(\w+)\(", text_of("docs/plots.md"), re.MULTILINE))
 
 
 # --- docs/workloads.md --------------------------------------------------------------------------------------

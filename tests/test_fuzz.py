@@ -33,7 +33,7 @@ from accelsim.characterise.synthesis import mapping_library
 from accelsim.costs.tables import ALL_TABLES, TABLES_DIR
 from accelsim.errors import AccelsimError
 from accelsim.open import open_workload
-from accelsim.report.layer_plots import plot_folder
+from accelsim.report.plots.files import plot_folder
 from accelsim.report.read import read_results
 from accelsim.synthetic.workload import write_recipe
 from accelsim.trace.write import write_trace

@@ -84,7 +84,8 @@ MAY_IMPORT = {
     "api": WHAT
     | {"open", "machine", "mapping", "compute", "costs", "characterise", "report", "rtl", "network"}
     | {"sizing", "request", "validation"},
-    "cli": WHAT | {"synthetic", "open", "report", "sweep", "api", "version", "torch", "onnx"},
+    "page": {"errors", "arguments", "system", "trace", "machine", "sim", "report", "validation", "version"},
+    "cli": WHAT | {"synthetic", "open", "report", "sweep", "page", "api", "version", "torch", "onnx"},
     "__main__": {"cli"},
 }
 

@@ -9,7 +9,7 @@ import pytest
 
 from accelsim.api import compare, run
 from accelsim.errors import AccelsimError
-from accelsim.report.layer_plots import plot_folder
+from accelsim.report.plots.files import plot_folder
 
 NAMES = {f"{name}.{kind}" for name in ("roofline", "stalls", "utilization") for kind in ("png", "svg")}
 

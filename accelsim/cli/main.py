@@ -34,6 +34,7 @@ from accelsim.cli.options import (
     quantize_options_of,
     read_accuracy,
 )
+from accelsim.cli.report import report_command
 from accelsim.cli.sweep import sweep_command, tune_command
 from accelsim.cli.trace import trace_app
 from accelsim.cli.validate import validate_command
@@ -57,6 +58,7 @@ app.add_typer(trace_app, name="trace")
 app.add_typer(costs_app, name="costs")
 app.command("bits")(bits_command)
 app.command("export")(export_command)
+app.command("report")(report_command)
 app.command("sweep")(sweep_command)
 app.command("tune")(tune_command)
 app.command("validate")(validate_command)
@@ -220,7 +222,7 @@ def plot_command(
     out: Annotated[Path | None, typer.Option("--out", help="Where to draw to [default: DIR].")] = None,
 ) -> None:
     """Draw a roofline, stalls and utilization layer by layer from a result folder."""
-    from accelsim.report.layer_plots import plot_folder
+    from accelsim.report.plots.files import plot_folder
 
     for path in plot_folder(folder, out):
         typer.echo(f"wrote {printable(path)}")

@@ -25,6 +25,7 @@ _FILES = {
     "sensitivity.csv",
     "outputs.safetensors",
     "timeline.json",
+    "report.html",
     *(f"{table}.csv" for table in (*TABLES, *BITS_TABLES, *VALIDATION_TABLES)),
     *(f"{plot}.{kind}" for plot in (*_PLOTS, *_FIGURES) for kind in ("png", "svg")),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
+from accelsim.report.plots.layers import LayerTable
 from accelsim.sim.layer_run import STALL_REASONS
 
 if TYPE_CHECKING:
@@ -32,15 +32,6 @@ _NUMBERS = {
     **{f"{reason}_share": (0.0, 1.0) for reason in STALL_REASONS},
 }
 _ROUNDING = 1e-9  # by which a share may be off
-
-
-@dataclass(frozen=True)
-class LayerTable:
-    """What figures of a run are drawn from. layers: `layer`, `bound_by` and the numbers that they need."""
-
-    title: str
-    arch: Arch
-    layers: pd.DataFrame
 
 
 def read_results(folder: Path) -> dict[str, LayerTable]:

@@ -24,6 +24,17 @@ from accelsim.report.timeline import Timeline
 if TYPE_CHECKING:
     import pandas as pd
 
+    from accelsim.report.plots.of_comparison import ComparisonPlots
+    from accelsim.report.plots.of_run import RunPlots
+
+# Column of `Comparison.layers`, of which column of layers.csv, in which unit of it.
+_OF_LAYERS = (
+    ("cycles", "cycles", 1),
+    ("utilization", "utilization", 1),
+    ("energy_system_uj", "energy_system_pj", 1e6),
+    ("sqnr_db", "sqnr_db", 1),
+)
+
 
 @dataclass(frozen=True, repr=False)
 class RunResult:
@@ -58,6 +69,13 @@ class RunResult:
     @property
     def area(self) -> pd.DataFrame:
         return self.report.area
+
+    @property
+    def plot(self) -> RunPlots:
+        """Figures: energy, area, roofline, stalls, utilization, sqnr, timeline (docs/plots.md)."""
+        from accelsim.report.plots.of_run import RunPlots
+
+        return RunPlots(self.summary, self.report, self.activities, self.timeline)
 
     def explain(self) -> pd.DataFrame:
         """One row a (scope, component, action) of the whole run: count x energy_per_action_pj = energy_pj,
@@ -97,6 +115,18 @@ class Comparison:
     def to_frame(self) -> pd.DataFrame:
         """One row a scheme; `saved_percent` columns are against the first scheme."""
         return self.table
+
+    @property
+    def layers(self) -> pd.DataFrame:
+        """One row a layer, schemes beside each other: columns (figure, scheme). `frame("layers")` has all."""
+        return layers_table(self.runs)
+
+    @property
+    def plot(self) -> ComparisonPlots:
+        """Figures: energy, area, savings, sqnr (docs/plots.md)."""
+        from accelsim.report.plots.of_comparison import ComparisonPlots
+
+        return ComparisonPlots([run.plot for run in self.runs], self.table)
 
     def with_accuracy(
         self, measured: Mapping[str, Mapping[str, float]] | Mapping[Scheme, Mapping[str, float]]
@@ -149,10 +179,9 @@ class Comparison:
             if sensitive:
                 write_csv(self.sensitivity(), folder / "sensitivity.csv")
             if plots:
-                from accelsim.report.plots import plot_comparison
+                from accelsim.report.plots.files import plot_comparison
 
-                reports = [run.report for run in self.runs]
-                plot_comparison(self.runs[0].summary, reports, self.table, folder)
+                plot_comparison(self.plot, folder)
         return Path(out)
 
 
@@ -172,9 +201,22 @@ def write_run(run: RunResult, folder: Path, *, plots: bool, dump: bool) -> None:
     if run.timeline is not None:
         run.timeline.write(folder / "timeline.json")
     if plots:
-        from accelsim.report.plots import plot_run
+        from accelsim.report.plots.files import plot_run
 
-        plot_run(run.summary, run.report, folder)
+        plot_run(run.plot, folder)
+
+
+def layers_table(runs: tuple[RunResult, ...]) -> pd.DataFrame:
+    """Cycles, utilization, and of what is known energy and SQNR, of every layer at every scheme."""
+    import pandas as pd
+
+    columns: dict[tuple[str, str], pd.Series] = {}
+    for name, column, unit in _OF_LAYERS:
+        for run in runs:
+            own = run.layers.set_index("layer")
+            if column in own and not own[column].isna().all():
+                columns[name, str(run.report.scheme)] = own[column] / unit if unit != 1 else own[column]
+    return pd.DataFrame(columns).rename_axis(columns=["figure", "scheme"])
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

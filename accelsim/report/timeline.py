@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from accelsim.machine.arch import Arch
 from accelsim.machine.timing import OUTPUT, PSUM
@@ -73,6 +74,14 @@ class Timeline:
             out.write(b'{"ph": "M", "pid": 1, "tid": 100000, "name": "process_sort_index", ')
             out.write(b'"args": {"sort_index": 1}}\n]}\n')
         self._file.seek(0, 2)
+
+    def slices(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        """(process, track) -> its slices in order of time: name, begin and end in cycles, and arguments."""
+        self._flush()
+        self._file.seek(0)
+        events = json.loads(b"[" + self._file.read().rstrip(b",\n") + b"]")
+        self._file.seek(0, 2)
+        return slices_of(events)
 
     # What the recorder is told.
 
@@ -219,6 +228,23 @@ class Timeline:
     def _flush(self) -> None:
         self._file.write("".join(self._held).encode())
         self._held.clear()
+
+
+def slices_of(events: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """As `Timeline.slices`; events: `traceEvents` of a timeline.json."""
+    processes, tracks = {}, {}
+    for event in events:
+        if event["name"] == "process_name":
+            processes[event["pid"]] = event["args"]["name"]
+        elif event["name"] == "thread_name":
+            tracks[event["pid"], event["tid"]] = event["args"]["name"]
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for event in sorted((event for event in events if event["ph"] == "X"), key=lambda event: event["ts"]):
+        key = processes[event["pid"]], tracks[event["pid"], event["tid"]]
+        end = round(event["ts"] + event["dur"], 3)
+        own = {"name": event["name"], "begin": event["ts"], "end": end, **event["args"]}
+        found.setdefault(key, []).append(own)
+    return found
 
 
 def _thread(process: int, track: int) -> int:

@@ -15,6 +15,7 @@ from accelsim.arguments import check_progress, expect
 from accelsim.errors import AccelsimError
 from accelsim.sweep.claims import Owner
 from accelsim.sweep.evaluate import Task
+from accelsim.sweep.front import front
 from accelsim.sweep.groups import Batch, Group, batches
 from accelsim.sweep.identity import Resolved, resolve
 from accelsim.sweep.space import Space
@@ -23,6 +24,8 @@ from accelsim.sweep.workers import Ended, Workers, dask_workers, local_workers
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from accelsim.report.plots.pareto import SweepPlots
 
 _AT_ONCE = 2000
 _LOOK_S = 0.5
@@ -64,6 +67,19 @@ class Swept:
         frame = pd.DataFrame(list(rows(self.space, self.store)))
         whole = [name for name in ("macs", "cycles", "dram_read_bits", "dram_write_bits") if name in frame]
         return frame.astype(dict.fromkeys(whole, "Int64"))  # also where a point has none
+
+    @property
+    def plot(self) -> SweepPlots:
+        """Figures: pareto (docs/plots.md)."""
+        return plots_of(self.space, self.to_frame())
+
+
+def plots_of(space: Space, frame: pd.DataFrame) -> SweepPlots:
+    """Of a table of points."""
+    from accelsim.report.plots.pareto import SweepPlots
+
+    accuracy = {name for schemes in space.accuracy.values() for own in schemes.values() for name in own}
+    return SweepPlots(frame, sorted(accuracy), front)
 
 
 @dataclass(frozen=True)

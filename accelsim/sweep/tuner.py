@@ -21,7 +21,7 @@ from accelsim.report.figures import NAMES
 from accelsim.sweep.front import front
 from accelsim.sweep.groups import batches
 from accelsim.sweep.identity import digest_of, resolve
-from accelsim.sweep.run import Counts, Session, SweepProgress, labels_of, open_workers
+from accelsim.sweep.run import Counts, Session, SweepProgress, labels_of, open_workers, plots_of
 from accelsim.sweep.space import Point, Space, Tune
 from accelsim.sweep.store import Known, Store
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import optuna
     import pandas as pd
     from optuna.distributions import BaseDistribution
+
+    from accelsim.report.plots.pareto import SweepPlots
 
 BATCH = 8
 """Points that are drawn before any of them is known."""
@@ -68,6 +70,11 @@ class Tuned:
             signs = [-1.0 if way == "max" else 1.0 for way in wanted.objectives.values()]
             frame.loc[frame["feasible"], "front"] = front(values.to_numpy() * signs)
         return frame
+
+    @property
+    def plot(self) -> SweepPlots:
+        """Figures: pareto (docs/plots.md)."""
+        return plots_of(self.space, self.to_frame())
 
 
 def tune(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from accelsim.report.plots import save_figure
+from accelsim.report.plots.style import BLUE, ORANGE, axes_for, save_figure
 from accelsim.validation.published import published_accuracies
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def plot_tornado(rows: pd.DataFrame, folder: Path) -> None:
     figure = _figure(6.5 * len(groups) / 2, 0.6 + 0.6 * groups[0][1].shape[0])
     for axes, (name, own) in zip(figure.subplots(2, -(-len(groups) // 2)).flat, groups, strict=False):
         shown = own.iloc[::-1]
-        for end, colour in (("low", "tab:blue"), ("high", "tab:orange")):
+        for end, colour in (("low", BLUE), ("high", ORANGE)):
             axes.barh(shown["parameter"], shown[f"at_{end}"] - shown["as_set"], left=shown["as_set"],
                       color=colour, alpha=0.8, label=end)  # fmt: skip
             for place, (value, said) in enumerate(zip(shown[f"at_{end}"], shown[end], strict=True)):
@@ -62,9 +62,9 @@ def _energies(rows: pd.DataFrame) -> Figure:
     """Energy by scheme, a published and a modelled bar each."""
     own = rows[rows["id"].str.startswith(_FIGURE_3)].reset_index(drop=True)
     figure = _figure(7.5, 4.0)
-    axes = figure.subplots()
-    for shift, column in ((-0.2, "published"), (0.2, "modelled")):
-        bars = axes.bar(own.index + shift, own[column], width=0.38, label=column)
+    axes = axes_for(figure.subplots(), 7.5, 4.0)
+    for shift, column, colour in ((-0.2, "published", BLUE), (0.2, "modelled", ORANGE)):
+        bars = axes.bar(own.index + shift, own[column], width=0.38, label=column, color=colour)
         axes.bar_label(bars, fmt="%.2f", fontsize=7)
     axes.axhline(1.0, color="grey", linewidth=0.8, linestyle="--")
     axes.set_xticks(own.index, list(own["scheme"]), rotation=30, ha="right")
@@ -83,7 +83,7 @@ def _trade_off(rows: pd.DataFrame, model: str, unit: str, workload: str) -> Figu
     points = points.loc[[scheme for scheme in energy.index if energy["workload"][scheme] == workload]]
     accuracy = published_accuracies(model)
     figure = _figure(7.0, 5.0)
-    axes = figure.subplots()
+    axes = axes_for(figure.subplots(), 7.0, 5.0)
     x = {column: 1 / points[column, "area"] for column in ("published", "modelled")}
     y = {column: points[column, "energy"] for column in ("published", "modelled")}
     names: dict[tuple[float, float], list[str]] = {}
@@ -96,8 +96,8 @@ def _trade_off(rows: pd.DataFrame, model: str, unit: str, workload: str) -> Figu
     for at, own_names in names.items():
         text = "\n".join(own_names)
         axes.annotate(text, at, xytext=(5, 3), textcoords="offset points", fontsize=7)
-    axes.scatter(x["published"], y["published"], label="published", zorder=2)
-    axes.scatter(x["modelled"], y["modelled"], marker="s", label="modelled", zorder=2)
+    axes.scatter(x["published"], y["published"], label="published", color=BLUE, zorder=2)
+    axes.scatter(x["modelled"], y["modelled"], marker="s", label="modelled", color=ORANGE, zorder=2)
     axes.scatter([1.0], [1.0], color="black", marker="x", label=f"{_BASELINE}, {accuracy[_BASELINE]:.2f}")
     axes.set_xlabel(f"performance per area, {_BASELINE} = 1 (more is better)")
     axes.set_ylabel(f"energy, {_BASELINE} = 1 (less is better)")

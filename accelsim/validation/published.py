@@ -66,6 +66,19 @@ def published() -> dict[str, Published]:
     return rows
 
 
+def published_savings(workload: str) -> dict[str, dict[str, float]]:
+    """Scheme -> "area" or "energy" -> percent that VS-Quant publishes as saved against 8/8/-/- on a workload,
+    which is what `comparison.plot.savings(published=...)` takes: the abstract's figure where it has one,
+    else that of Figures 3 to 6."""
+    saved: dict[str, dict[str, float]] = {}
+    for row in published().values():
+        percent = {"percent saved": row.value, "ratio": 100 * (1 - row.value)}.get(row.unit)
+        known = row.quantity in ("area", "energy") and row.scope == "pe" and not row.overrides
+        if known and percent is not None and (row.workload, row.relative_to) == (workload, "8/8/-/-"):
+            saved.setdefault(row.scheme, {}).setdefault(row.quantity, percent)
+    return saved
+
+
 def published_accuracies(model: str) -> dict[str, float]:
     """Best published accuracy of a model by scheme: top-1 or F1 in percent, of integer scales by vector and
     of scales by channel (VS-Quant, Tables 5 to 7)."""

@@ -19,19 +19,13 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from accelsim.report.plots.timeline import draw_timeline
+from accelsim.report.timeline import slices_of
+
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "tutorial.md"
 PICTURE = HERE / "tutorial.svg"
 
-COLORS = {
-    "input": "#4c78a8",
-    "weight": "#f58518",
-    "output": "#54a24b",
-    "compute": "#b279a2",
-    "drain": "#9d755d",
-}
-STALLS = {"weight wait": "#fde3c6", "input wait": "#d3dfec", "output wait": "#d5ead3", "drain": "#e8dfda"}
-SHORT = {"input": "in", "weight": "w", "output": "out"}
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "accelsim",
@@ -66,79 +60,16 @@ def run_page(folder: Path) -> list[tuple[str, str]]:
 
 def slices(timeline: Path) -> dict[tuple[str, str], list[Slice]]:
     """(process, track) -> its slices in order of time, each with name, begin, end and args."""
-    events = json.loads(timeline.read_text("utf-8"))["traceEvents"]
-    processes, tracks = {}, {}
-    for event in events:
-        if event["name"] == "process_name":
-            processes[event["pid"]] = event["args"]["name"]
-        elif event["name"] == "thread_name":
-            tracks[event["pid"], event["tid"]] = event["args"]["name"]
-    found: dict[tuple[str, str], list[Slice]] = {}
-    for event in sorted((event for event in events if event["ph"] == "X"), key=lambda event: event["ts"]):
-        key = processes[event["pid"]], tracks[event["pid"], event["tid"]]
-        begin, end = event["ts"], round(event["ts"] + event["dur"], 3)
-        own = {"name": event["name"], "begin": begin, "end": end, **event["args"]}
-        found.setdefault(key, []).append(own)
-    return found
+    return slices_of(json.loads(timeline.read_text("utf-8"))["traceEvents"])
 
 
 def draw(timeline: Path, picture: Path) -> None:
-    """One row for DRAM and each bank, two for each PE: what it issues or waits for, and its drains."""
-    found = slices(timeline)
-    rows: list[tuple[str, list[Slice]]] = [
-        ("DRAM", [*found["DRAM", "reads"], *found["DRAM", "writes"]]),
-        *((f"{track}", own) for (process, track), own in sorted(found.items()) if process == "global buffer"),
-    ]
-    for process in sorted({process for process, _ in found if process.startswith("PE ")}):
-        rows.append((process, [*found[process, "stalls"], *found[process, "compute"]]))
-        rows.append((f"{process} drain", found[process, "PPU drain"]))
-    end = max(own["end"] for own in found["layers", "layer"])
+    """One row for DRAM, each bank and each PE: what it issues or waits for, below that its drains."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(11, 0.32 * len(rows) + 0.9))
-        for row, (label, own_slices) in enumerate(rows):
-            for own in own_slices:
-                color, text = _look(label, own)
-                if color is None:
-                    continue
-                width = own["end"] - own["begin"]
-                axes.barh(
-                    row, width, left=own["begin"], height=0.8, color=color, edgecolor="white", linewidth=0.8
-                )
-                if text and width >= 1.2 * len(text) / 2:
-                    dark = color in STALLS.values()
-                    axes.text(
-                        own["begin"] + width / 2,
-                        row,
-                        text,
-                        ha="center",
-                        va="center",
-                        fontsize=6.5,
-                        color="#555555" if dark else "white",
-                    )
-        axes.set_yticks(range(len(rows)), [label for label, _ in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlim(0, end)
-        axes.set_xticks([*range(0, int(end), 5), int(end)])
-        axes.set_xlabel("cycle")
-        axes.grid(axis="x", color="#dddddd", linewidth=0.5)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(axis="y", length=0)
-        figure.tight_layout()
+        figure, axes = plt.subplots(figsize=(11, 3.6), layout="constrained")
+        draw_timeline(slices(timeline), "", axes, None, legend=True)
         figure.savefig(picture, format="svg", metadata={"Date": None})
         plt.close(figure)
-
-
-def _look(label: str, own: Slice) -> tuple[str | None, str]:
-    """Color (None: not drawn) and text of a slice."""
-    if "operand" in own:
-        operand = own["operand"]
-        return COLORS[operand], SHORT[operand] if operand == "weight" else f"{SHORT[operand]} {own['index']}"
-    if label.endswith("drain"):
-        return COLORS["drain"], "drain"
-    if "steps" in own:
-        return COLORS["compute"], f"{own['steps']} steps"
-    return STALLS.get(own["name"]), own["name"]
 
 
 def main() -> None:

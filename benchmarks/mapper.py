@@ -28,7 +28,7 @@ from all_mappings import Case, draw, every_mapping, fastest
 
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import load_arch
+from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import decide_residency

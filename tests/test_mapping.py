@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from machines import random_arch, random_layer, random_scheme
@@ -119,6 +121,16 @@ def test_the_same_layer_maps_the_same_way() -> None:
         mapped(arch, layer, Residency("cached", "cached", (output_bits(layer),))).mapping for _ in range(2)
     )
     assert one == other
+
+
+def test_layers_that_write_other_blocks_are_mapped_apart() -> None:
+    arch = load_arch("magnet16", ["out_fifo_words=64"])
+    layer = zero_layer(arch, Geometry(1, 64, 6, 6, 70, 3, 3, (1, 1), (1, 1)))
+    wide = replace(layer, output=OutputFormat(layer.output.operand.in_blocks(64)))
+    mapper, residency = Mapper(arch), Residency("cached", "cached")
+    choices = [mapper.choose(own, residency) for own in (layer, wide)]
+    programs = [mapper.program(*own, residency) for own in zip(choices, (layer, wide), strict=True)]
+    assert choices[0] is not choices[1] and programs[0].signature != programs[1].signature
 
 
 PINS = [

@@ -175,7 +175,7 @@ class LayerRun:
         key = (pixels, lanes, channels, block.spacing, block.fifo_entries)
         shape = self._drains.get(key)
         if shape is None:
-            scaled = sum(bits > 0 for _, bits in self.layer.written_bits)
+            scaled = sum(bits > 0 for _, bits, _ in self.layer.written_bits)
             vectors = 0
             if scaled:
                 vectors = scaled * -(-(channels if self.staged else lanes) // self.layer.written_block)

@@ -219,9 +219,12 @@ class LayerSpec(HasLayer):
         return tuple(own.in_blocks(self.vector_size) for own in self.stored) or (self.output_operand,)
 
     @cached_property
-    def written_bits(self) -> tuple[tuple[int, int], ...]:
-        """Of each of these formats: bits of a code, and of a vector's scale."""
-        return tuple((own.bits, own.scale.bits) for own in self.written_operands)
+    def written_bits(self) -> tuple[tuple[int, int, int], ...]:
+        """Of each of these formats: bits of a code, of a scale, and outputs that share it (0: no scales)."""
+        return tuple(
+            (own.bits, own.scale.bits, (own.block or 0) if own.scale.bits else 0)
+            for own in self.written_operands
+        )
 
     @cached_property
     def written_scale_bits(self) -> int:
@@ -231,7 +234,7 @@ class LayerSpec(HasLayer):
     @cached_property
     def written_block(self) -> int:
         """Outputs that share a scale in what the PPU writes, the most of its formats; 0: no scales."""
-        return max(own.block or 0 if own.scale.bits else 0 for own in self.written_operands)
+        return max(block for _, _, block in self.written_bits)
 
     @cached_property
     def block(self) -> int:

@@ -31,11 +31,13 @@ def candidates(sizes: Sizes, residency: Residency) -> Iterator[LayerMapping]:
             f"layer {layer.name}: mapping pins units_per_tile {pins.units_per_tile} and chunk_inputs=True, "
             "expected units_per_tile 0 with chunks"
         )
+    tiles = _PixelTiles(sizes, residency)
     for dataflow in arch.dataflows if pins.dataflow is None else (pins.dataflow,):
         for k_split, c_split, pixel_split in splits(sizes):
+            streams = c_split * pixel_split * (1 if sizes.groups == 1 else k_split)
             for units, chunk, chunk_inputs in _weight_tiles(sizes, k_split, c_split):
                 vectors = min(chunk, sizes.part_vectors(c_split)) if chunk_inputs else None
-                for tile_pixels in _pixel_tiles(sizes, residency, dataflow, c_split, pixel_split, vectors):
+                for tile_pixels in tiles.of(dataflow, c_split, pixel_split, streams, vectors):
                     mapping = LayerMapping(
                         k_split=k_split,
                         pixel_split=pixel_split,
@@ -134,45 +136,60 @@ def _weight_tiles(sizes: Sizes, k_split: int, c_split: int) -> Iterator[tuple[in
             yield 0, size, inputs
 
 
-def _pixel_tiles(
-    sizes: Sizes,
-    residency: Residency,
-    dataflow: DataflowName,
-    c_split: int,
-    pixel_split: int,
-    vectors: int | None,
-) -> list[int]:
-    """Runs of whole d-tiles in powers of two up to what an input half holds; or parts of a d-tile.
+class _PixelTiles:
+    """Sizes of runs of pixels; what is streamed also has to find its staging in the global buffer."""
 
-    What is streamed also has to find its staging in the global buffer.
-    """
-    arch, layer = sizes.arch, sizes.layer
-    if arch.mapping.tile_pixels:
-        return [arch.mapping.tile_pixels]
-    depth, half = sizes.whole_step(dataflow), arch.input_buffer_words // 2
-    own = -(-sizes.pixels // pixel_split)
-    streams = c_split * pixel_split if sizes.groups == 1 else arch.pes
-    room = arch.activation_region_bits - residency.kept_bits
+    def __init__(self, sizes: Sizes, residency: Residency) -> None:
+        arch = sizes.arch
+        self._sizes, self._residency = sizes, residency
+        self._half = arch.input_buffer_words // 2
+        self._room = arch.activation_region_bits - residency.kept_bits
+        self._found: dict[tuple[int, int, int, int, int | None], list[int]] = {}
+        self._output_staging: dict[int, int] = {}
 
-    def fit(size: int) -> bool:
-        words, staging = sizes.input_words(c_split, size, vectors or sizes.vectors), 0
-        if residency.input == "streamed":
+    def of(
+        self, dataflow: DataflowName, c_split: int, pixel_split: int, streams: int, vectors: int | None
+    ) -> list[int]:
+        """Runs of whole d-tiles in powers of two up to what an input half holds; or parts of a d-tile.
+
+        streams: of inputs; vectors: of a chunk of inputs, None without chunks.
+        """
+        pinned = self._sizes.arch.mapping.tile_pixels
+        if pinned:
+            return [pinned]
+        key = self._sizes.whole_step(dataflow), c_split, pixel_split, streams, vectors
+        if key not in self._found:
+            self._found[key] = self._runs(*key)
+        return self._found[key]
+
+    def _runs(
+        self, depth: int, c_split: int, pixel_split: int, streams: int, vectors: int | None
+    ) -> list[int]:
+        own = -(-self._sizes.pixels // pixel_split)
+        runs = {min(own, depth << power) for power in range(max(1, (-(-own // depth)).bit_length() + 1))}
+        if vectors is not None:
+            # A chunk of a longer run would be sent again for every d-tile of it.
+            runs = {min(own, depth)}
+        runs |= {-(-size // 2) for size in runs} | {-(-size // 3) for size in runs}
+        fits = [size for size in runs if self._fit(size, c_split, streams, vectors)]
+        small = min(runs)
+        while not fits and small > 1:
+            small = -(-small // 2)
+            fits = [small] if self._fit(small, c_split, streams, vectors) else []
+        return sorted(fits)[-4:] or [1]
+
+    def _fit(self, size: int, c_split: int, streams: int, vectors: int | None) -> bool:
+        sizes, staging = self._sizes, 0
+        words = sizes.input_words(c_split, size, vectors or sizes.vectors)
+        if self._residency.input == "streamed":
             staging += timing.INPUT_PREFETCH_DEPTH * streams * words * sizes.input_bits // sizes.run
-        if residency.stages_outputs:
-            staging += output_staging_bits(arch, layer, residency, size)
-        return words <= 1.1 * half and staging <= room
-
-    runs = {min(own, depth << power) for power in range(max(1, (-(-own // depth)).bit_length() + 1))}
-    if vectors is not None:
-        # A chunk of a longer run would be sent again for every d-tile of it.
-        runs = {min(own, depth)}
-    runs |= {-(-size // 2) for size in runs} | {-(-size // 3) for size in runs}
-    fits = [size for size in runs if fit(size)]
-    small = min(runs)
-    while not fits and small > 1:
-        small = -(-small // 2)
-        fits = [small] if fit(small) else []
-    return sorted(fits)[-4:] or [1]
+        if self._residency.stages_outputs:
+            if size not in self._output_staging:
+                self._output_staging[size] = output_staging_bits(
+                    sizes.arch, sizes.layer, self._residency, size
+                )
+            staging += self._output_staging[size]
+        return words <= 1.1 * self._half and staging <= self._room
 
 
 def one_order(sizes: Sizes, mapping: LayerMapping) -> bool:

@@ -110,7 +110,11 @@ class Mapper:
         arch = self._arch
         sizes = Sizes(arch, layer)
         starts = list(dict.fromkeys(candidates(sizes, residency)))
-        for mapping in starts:
+        # What is checked is the same for all that share these.
+        for mapping in {
+            (own.k_split, own.c_split, own.pixel_split, own.dataflow, own.chunk_vectors): own
+            for own in starts
+        }.values():
             check_mapping(arch, layer, mapping)
         agenda = Agenda(sizes, Roofline(sizes, residency), starts)
         bound = layer_bound(arch, layer, residency, lead.ask, max(lead.first_half, lead.second_half))

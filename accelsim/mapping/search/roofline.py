@@ -26,7 +26,10 @@ class Roofline:
         self._weights_again = residency.weights == "streamed"
         self._input_again = residency.input == "streamed"
         self._beside_bits = sum(residency.written_bits) + sum(residency.spilled_bits)
-        self._output_cycles = output_bits(layer) / arch.crossbar_bits / arch.bank_groups[2]
+        self._width, self._dram_bits = arch.crossbar_bits, arch.dram_bits
+        self._banks, self._weight_region_bits = arch.bank_groups, arch.weight_region_bits
+        self._dram_latency, self._psums_share = arch.dram_latency_cycles, arch.psum_port_bits is None
+        self._output_cycles = output_bits(layer) / self._width / self._banks[2]
         self._psum_bits = arch.accumulator_width(layer.scheme) * arch.lanes / arch.psum_bits
 
     def _block_slots(self, dataflow: DataflowName, pixels: int, vectors: int) -> int:
@@ -47,7 +50,7 @@ class Roofline:
 
     def cycles(self, mapping: LayerMapping) -> float:
         sizes = self._sizes
-        arch, geometry = sizes.arch, sizes.geometry
+        geometry = sizes.geometry
         depth, dataflow = self._depth[mapping.dataflow], mapping.dataflow
         pixels = -(-sizes.pixels // mapping.pixel_split)
         units = -(-sizes.units // mapping.k_split)
@@ -85,8 +88,8 @@ class Roofline:
         tile = sizes.input_words(mapping.c_split, tile_pixels, span) * sizes.input_bits / run
         groups = 1 if sizes.groups == 1 else -(-sizes.groups // mapping.k_split)
         inputs = tile * pixel_tiles * (chunks if mapping.chunk_inputs else 1) * inputs_sent * groups
-        width = arch.crossbar_bits
-        weight_banks, input_banks, _ = arch.bank_groups
+        width = self._width
+        weight_banks, input_banks, _ = self._banks
         weight_streams = mapping.k_split * mapping.c_split
         input_streams = mapping.c_split * mapping.pixel_split * (1 if sizes.groups == 1 else mapping.k_split)
         per_weight_bank = -(-weight_streams // min(weight_banks, weight_streams))
@@ -99,7 +102,7 @@ class Roofline:
         psums = units * lane_groups * pixels * self._psum_bits if mapping.c_split > 1 else 0.0
         busiest = max(
             compute,
-            (weights + inputs) / width + (psums if arch.psum_port_bits is None else 0.0),
+            (weights + inputs) / width + (psums if self._psums_share else 0.0),
             psums,
             weights * per_weight_bank / width,
             inputs * per_input_bank / width,
@@ -109,14 +112,14 @@ class Roofline:
         waited = 0.0
         if self._weights_again:
             fetches = unit_tiles * weight_tiles * weights_sent
-            ahead = arch.weight_region_bits // max(1, int(weight_tile * weight_streams))
-            waited = fetches * arch.dram_latency_cycles / max(1, ahead)
+            ahead = self._weight_region_bits // max(1, int(weight_tile * weight_streams))
+            waited = fetches * self._dram_latency / max(1, ahead)
         if self._input_from_dram:
             fetches = pixel_tiles * (chunks if mapping.chunk_inputs else 1) * groups
             fetches *= inputs_sent if self._input_again else 1
-            waited = max(waited, fetches * arch.dram_latency_cycles / timing.INPUT_PREFETCH_DEPTH)
+            waited = max(waited, fetches * self._dram_latency / timing.INPUT_PREFETCH_DEPTH)
         # A first tile has to come before anything starts; what comes last from DRAM is worked on after it.
         first = (weight_tile * per_weight_bank + tile * per_input_bank) / width
         input_tiles = pixel_tiles * (chunks if mapping.chunk_inputs else 1)
         last = compute / max(unit_tiles * weight_tiles * weights_sent, input_tiles * inputs_sent)
-        return max(busiest, waited, dram / arch.dram_bits + last) + first
+        return max(busiest, waited, dram / self._dram_bits + last) + first

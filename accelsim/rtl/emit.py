@@ -65,10 +65,9 @@ def emit(
 def check_lanes(arch: Arch, scheme: Scheme) -> None:
     """Refuse a scheme that the machine cannot execute, or no RTL can. Raises AccelsimError."""
     arch.check_scheme(scheme)
-    if not scheme.is_integer or scheme.block not in (None, arch.vector_size):
+    if not scheme.is_integer:
         raise AccelsimError(
-            f"arch {arch.name}, scheme {scheme}: the RTL has integer lanes with a scale a vector, expected "
-            f"W/A/ws/as in blocks of vector_size = {arch.vector_size}"
+            f"arch {arch.name}, scheme {scheme}: the RTL has integer lanes, expected W/A/ws/as[@block]"
         )
 
 
@@ -99,9 +98,11 @@ def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -
     """Parameters of the module `pe`; without an output format the PPU writes the scheme's activations."""
     check_one_scheme(arch)
     check_lanes(arch, scheme)
-    written = output.operand if output else scheme.activation
+    written = (output.operand if output else scheme.activation).in_blocks(arch.vector_size)
+    block = scheme.block or arch.vector_size
     return {
         "VECTOR_SIZE": arch.vector_size,
+        "BLOCKS": max(1, arch.vector_size // block),
         "LANES": arch.lanes,
         "DEPTH": arch.accumulation_collector_depth,
         "WEIGHT_HALF_WORDS": arch.weight_buffer_words // 2,
@@ -123,6 +124,7 @@ def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -
         "SCALE_STAGES": arch.scale_stages,
         "OUT_BITS": written.bits,
         "OUT_SCALE_BITS": written.scale.bits,
+        "OUT_BLOCK": written.block or arch.vector_size,
         "SCALES_UP": int(arch.scale_rounding == "up"),
         "PPU_LANES": arch.ppu_width,
         "PPU_FINE": int(arch.ppu_stages == "fine"),

@@ -6,6 +6,7 @@
 // that fill the buffer halves and empty the FIFO.
 module pe #(
     parameter int VECTOR_SIZE = 16,
+    parameter int BLOCKS = 1,  // with a scale each, in a word
     parameter int LANES = 16,
     parameter int DEPTH = 16,  // accumulation_collector_depth
     parameter int WEIGHT_HALF_WORDS = 128,
@@ -26,19 +27,20 @@ module pe #(
     parameter int SCALE_STAGES = 1,  // only with scales
     parameter int OUT_BITS = 4,
     parameter int OUT_SCALE_BITS = 4,
+    parameter int OUT_BLOCK = 16,  // outputs that share a scale
     parameter bit SCALES_UP = 1'b1,  // 0: to nearest
     parameter int PPU_LANES = 16,
     parameter bit PPU_FINE = 1'b0,  // finer stages in the PPU
     parameter int PPU_LATENCY = 8,
     // derived
-    parameter int WEIGHT_WORD_BITS = VECTOR_SIZE * WEIGHT_BITS + WEIGHT_SCALE_BITS,
-    parameter int INPUT_WORD_BITS = VECTOR_SIZE * ACTIVATION_BITS + ACTIVATION_SCALE_BITS,
+    parameter int WEIGHT_WORD_BITS = VECTOR_SIZE * WEIGHT_BITS + BLOCKS * WEIGHT_SCALE_BITS,
+    parameter int INPUT_WORD_BITS = VECTOR_SIZE * ACTIVATION_BITS + BLOCKS * ACTIVATION_SCALE_BITS,
     parameter int WEIGHT_ADDRESS_BITS = WEIGHT_HALF_WORDS > 1 ? $clog2(WEIGHT_HALF_WORDS) : 1,
     parameter int INPUT_ADDRESS_BITS = INPUT_HALF_WORDS > 1 ? $clog2(INPUT_HALF_WORDS) : 1,
     parameter int COUNT_BITS = $clog2(DEPTH + 1),
     parameter int ENTRY_BITS = DEPTH > 1 ? $clog2(DEPTH) : 1,
-    parameter int VECTORS = OUT_SCALE_BITS == 0 ? 0 : LANES > VECTOR_SIZE ? LANES / VECTOR_SIZE : 1,
-    parameter int GROUPS = OUT_SCALE_BITS > 0 && VECTOR_SIZE > LANES ? VECTOR_SIZE / LANES : 1,
+    parameter int VECTORS = OUT_SCALE_BITS == 0 ? 0 : LANES > OUT_BLOCK ? LANES / OUT_BLOCK : 1,
+    parameter int GROUPS = OUT_SCALE_BITS > 0 && OUT_BLOCK > LANES ? OUT_BLOCK / LANES : 1,
     parameter int GROUP_BITS = $clog2(GROUPS + 1),
     parameter int LENGTH_BITS = $clog2(DEPTH * GROUPS + 1),
     parameter int SLICES = LANES / PPU_LANES,
@@ -230,9 +232,10 @@ module pe #(
 
   // t+1: operand registers; t+2 and on: the lanes.
   logic [VECTOR_SIZE*ACTIVATION_BITS-1:0] activations;
-  logic [AS_PORT-1:0] activation_scale;
+  logic [BLOCKS*AS_PORT-1:0] activation_scales;
   input_register #(
       .VECTOR_SIZE(VECTOR_SIZE),
+      .BLOCKS(BLOCKS),
       .ACTIVATION_BITS(ACTIVATION_BITS),
       .ACTIVATION_SCALE_BITS(ACTIVATION_SCALE_BITS),
       .REGISTERED(GATING != 2)
@@ -243,7 +246,7 @@ module pe #(
       .word(input_word),
       .zero(zero),
       .activations(activations),
-      .activation_scale(activation_scale)
+      .activation_scales(activation_scales)
   );
 
   logic [LANES*ACCUMULATOR_BITS-1:0] step_psums, write_psums;
@@ -252,6 +255,7 @@ module pe #(
   for (genvar lane = 0; lane < LANES; lane++) begin : lanes
     vector_mac #(
         .VECTOR_SIZE(VECTOR_SIZE),
+        .BLOCKS(BLOCKS),
         .WEIGHT_BITS(WEIGHT_BITS),
         .ACTIVATION_BITS(ACTIVATION_BITS),
         .ACTIVATION_SIGN(ACTIVATION_SIGN),
@@ -269,7 +273,7 @@ module pe #(
         .weight_load(weight_load),
         .weight_word(weight_words[lane*WEIGHT_WORD_BITS+:WEIGHT_WORD_BITS]),
         .activations(activations),
-        .activation_scale(activation_scale),
+        .activation_scales(activation_scales),
         .activation_signed(input_signed),
         .word_enable(valid_at[1] && !zero),
         .run(valid_at[WRITE_LATENCY-1:2] & ~zero_at[WRITE_LATENCY-1:2]),
@@ -377,13 +381,13 @@ module pe #(
 
   // PPU and FIFO.
   logic entry_valid, entry_tile_last;
-  localparam int SLICE_VECTORS = PPU_LANES > VECTOR_SIZE ? PPU_LANES / VECTOR_SIZE : 1;
+  localparam int SLICE_VECTORS = PPU_LANES > OUT_BLOCK ? PPU_LANES / OUT_BLOCK : 1;
   localparam int SCALES_WIDTH = OUT_SCALE_BITS > 0 ? SLICE_VECTORS * OUT_SCALE_BITS : 1;
   logic [SLICE_BITS-1:0] entry_slice;
   logic [PPU_LANES*OUT_BITS-1:0] entry_codes;
   logic [SCALES_WIDTH-1:0] entry_scales;
   ppu #(
-      .VECTOR_SIZE(VECTOR_SIZE),
+      .BLOCK(OUT_BLOCK),
       .ENTRY_LANES(LANES),
       .LANES(PPU_LANES),
       .DEPTH(DEPTH),
@@ -421,7 +425,7 @@ module pe #(
       .WORDS(FIFO_WORDS),
       .SLICES(SLICES),
       .CODES_WIDTH(PPU_LANES * OUT_BITS),
-      .SCALE_GROUPS(OUT_SCALE_BITS == 0 ? 0 : PPU_LANES > VECTOR_SIZE ? SLICES : VECTORS),
+      .SCALE_GROUPS(OUT_SCALE_BITS == 0 ? 0 : PPU_LANES > OUT_BLOCK ? SLICES : VECTORS),
       .SCALES_WIDTH(SCALES_WIDTH),
       .LENGTH_BITS(LENGTH_BITS)
   ) out_fifo (

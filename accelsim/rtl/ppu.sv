@@ -9,7 +9,7 @@
 // addition of the scale (S), the partial products of the other multiply (P) and its shift (Q). A longer latency adds
 // registers before the FIFO. Natural latency: static 4, FINE 6; per-vector 8, FINE 15.
 module ppu #(
-    parameter int VECTOR_SIZE = 16,
+    parameter int BLOCK = 16,        // outputs that share a scale
     parameter int ENTRY_LANES = 16,  // L
     parameter int LANES = 16,        // of a slice
     parameter int DEPTH = 16,
@@ -19,12 +19,12 @@ module ppu #(
     parameter bit SCALES_UP = 1'b1,
     parameter bit FINE = 1'b0,
     parameter int LATENCY = 8,
-    // vectors of a slice; slices of an entry, and of an entry's vector; lane groups of a unit, more than 1 where
+    // blocks (vectors) of a slice; slices of an entry, and of an entry's vector; lane groups of a unit, more than 1 where
     // outputs are staged
-    parameter int VECTORS = LANES > VECTOR_SIZE ? LANES / VECTOR_SIZE : 1,
+    parameter int VECTORS = LANES > BLOCK ? LANES / BLOCK : 1,
     parameter int SLICES = ENTRY_LANES / LANES,
-    parameter int SPREAD = LANES > VECTOR_SIZE ? 1 : (VECTOR_SIZE < ENTRY_LANES ? VECTOR_SIZE : ENTRY_LANES) / LANES,
-    parameter int GROUPS = OUT_SCALE_BITS > 0 && VECTOR_SIZE > ENTRY_LANES ? VECTOR_SIZE / ENTRY_LANES : 1,
+    parameter int SPREAD = LANES > BLOCK ? 1 : (BLOCK < ENTRY_LANES ? BLOCK : ENTRY_LANES) / LANES,
+    parameter int GROUPS = OUT_SCALE_BITS > 0 && BLOCK > ENTRY_LANES ? BLOCK / ENTRY_LANES : 1,
     parameter int ENTRY_BITS = DEPTH > 1 ? $clog2(DEPTH) : 1,
     parameter int GROUP_BITS = $clog2(GROUPS + 1),
     parameter int SLICE_BITS = SLICES > 1 ? $clog2(SLICES) : 1,

@@ -50,7 +50,7 @@ class Configuration:
     @property
     def arch(self) -> Arch:
         scheme = Scheme.parse(self.scheme)
-        groups = max(1, self.v // self.lanes) if scheme.activation.scale.bits else 1
+        groups = max(1, (scheme.block or self.v) // self.lanes) if scheme.activation.scale.bits else 1
         natural = {"coarse": (4, 8), "fine": (6, 15)}[self.ppu_stages]
         latency = self.latency or natural[bool(scheme.activation.scale.bits)]
         changes = {
@@ -138,6 +138,11 @@ CONFIGURATIONS = (
     Configuration("4/8/-/10", 4, 4, 3, "saturate", 22, 3, stages=(4, 3)),
     Configuration("4/4/4/4:sp4", 16, 16, 4, "saturate", 14, gating="multiply", stages=(3, 2)),
     Configuration("4/4/4/4:sp4", 8, 4, 2, "wrap", 13, gating="dot", stages=(2, 3)),
+    # Blocks of several words, of one, and several in a word.
+    Configuration("4/4/8/8@32", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),
+    Configuration("4/4/8/8@32", 32, 16, 4, "saturate", 24, ppu_lanes=8),
+    Configuration("4/4/4/6@16", 32, 16, 4, "wrap", 18, 3, product_shift=2, stages=(2, 2)),
+    Configuration("4/8/6/10@8", 32, 4, 2, "saturate", 24, gating="multiply"),
     # As magnet16.
     Configuration("8/8/-/-", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),
     Configuration("4/4/4/4", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),

@@ -11,7 +11,7 @@ module tb_pe_top;
   localparam int ENTRY_RECORD = 32 + FIFO_WIDTH;
   localparam int CONSTANTS_RECORD = LANES * (16 + 6 + 24);
 
-  logic [31:0] counts[0:19];
+  logic [31:0] counts[0:21];
   logic [175:0] blocks[0:MAX_BLOCKS-1];
   logic [31:0] steps[0:MAX_STEPS-1];
   logic [63:0] weight_fetches[0:MAX_WEIGHT_FETCHES-1];
@@ -31,7 +31,7 @@ module tb_pe_top;
   initial begin
     if (!$value$plusargs("vectors=%s", folder)) folder = "vectors";
     $sformat(file, "%0s/counts.hex", folder);
-    $readmemh(file, counts, 0, 19);
+    $readmemh(file, counts, 0, 21);
 //READS//
   end
 
@@ -71,6 +71,8 @@ module tb_pe_top;
       .input_signed(counts[13][0]),
       .out_signed(counts[14][0]),
       .relu(counts[15][0]),
+      .align_constant(counts[20][11:0]),
+      .out_exponent(counts[21][11:0]),
       .weight_write(weight_write),
       .weight_write_half(weight_half),
       .weight_write_address(weight_address),

@@ -9,18 +9,21 @@ module vector_mac #(
     parameter int VECTOR_SIZE = 16,
     parameter int BLOCKS = 1,  // with a scale each, in a word
     parameter int WEIGHT_BITS = 4,
-    parameter int ACTIVATION_BITS = 4,
+    parameter int WEIGHT_EXPONENT_BITS = 0,  // of its element; 0: integers
+    parameter int ACTIVATION_BITS = 4,  // of an activation's value
     parameter int ACTIVATION_SIGN = 2,
     parameter int WEIGHT_SCALE_BITS = 4,
     parameter int ACTIVATION_SCALE_BITS = 4,
-    parameter int SCALE_BITS = 8,  // of the scale product after :spN; 0 without scales
+    parameter int SCALE_KIND = 0,  // 0 integers or none, 1 e8m0, 2 e4m3
+    parameter int SCALE_BITS = 8,  // of what multiplies: the scale product after :spN, of e4m3 of significands; or 0
     parameter int PRODUCT_SHIFT = 0,
     parameter int ACCUMULATOR_BITS = 24,
     parameter bit SATURATE = 1'b1,
+    parameter bit ALIGN_NEAREST = 1'b1,
     parameter int GATING = 0,  // 0 none, 1 multiply, 2 dot
     parameter int DOT_STAGES = 1,
     parameter int SCALE_STAGES = 1,  // only with scales
-    parameter int STAGES = DOT_STAGES + (SCALE_BITS > 0 ? SCALE_STAGES : 0),
+    parameter int STAGES = DOT_STAGES + (SCALE_KIND > 0 || SCALE_BITS > 0 ? SCALE_STAGES : 0),
     parameter int WEIGHT_WORD_BITS = VECTOR_SIZE * WEIGHT_BITS + BLOCKS * WEIGHT_SCALE_BITS,
     parameter int AS_PORT = ACTIVATION_SCALE_BITS > 0 ? ACTIVATION_SCALE_BITS : 1
 ) (
@@ -34,6 +37,7 @@ module vector_mac #(
     input logic [BLOCKS*AS_PORT-1:0] activation_scales,
     // t+2
     input logic activation_signed,
+    input logic signed [11:0] align_constant,
     // bit k, in t+2+k: a step whose input word can contribute is in stage k
     input logic [STAGES-1:0] run,
     // the cycle of the write
@@ -46,25 +50,47 @@ module vector_mac #(
 );
   localparam int VALUES = VECTOR_SIZE / BLOCKS;
   localparam int OPERAND_BITS = ACTIVATION_BITS + (ACTIVATION_SIGN == 2 ? 1 : 0);
-  localparam int PRODUCT_BITS = WEIGHT_BITS + OPERAND_BITS + $clog2(VALUES) + SCALE_BITS;
   localparam int CODE_BITS = VECTOR_SIZE * WEIGHT_BITS;
+  localparam int VALUE_BITS = WEIGHT_EXPONENT_BITS > 0
+      ? WEIGHT_BITS - 1 - WEIGHT_EXPONENT_BITS + (1 << WEIGHT_EXPONENT_BITS) : WEIGHT_BITS;
+  localparam int DOT_BITS = VALUE_BITS + OPERAND_BITS + $clog2(VALUES);
+  localparam int PRODUCT_BITS = SCALE_KIND > 0 ? ACCUMULATOR_BITS + 2 : DOT_BITS + SCALE_BITS;
   localparam int WS_PORT = WEIGHT_SCALE_BITS > 0 ? WEIGHT_SCALE_BITS : 1;
 
   // A weight vector that cannot contribute is loaded as zeros: multipliers with a constant zero are still.
   logic weight_live;
-  logic [WEIGHT_WORD_BITS-1:0] weight_register;
+  logic [VECTOR_SIZE*VALUE_BITS-1:0] weight_values, weight_register;
+  logic [BLOCKS*WS_PORT-1:0] weight_scales, weight_scale_register;
   logic [BLOCKS-1:0] block_live;
-  for (genvar b = 0; b < BLOCKS; b++) begin : blocks_live
-    if (WEIGHT_SCALE_BITS > 0) begin : with_scale
-      assign block_live[b] = (weight_word[b*VALUES*WEIGHT_BITS+:VALUES*WEIGHT_BITS] != '0)
-          && (weight_word[CODE_BITS+b*WEIGHT_SCALE_BITS+:WEIGHT_SCALE_BITS] != '0);
-    end else begin : without_scale
-      assign block_live[b] = weight_word[b*VALUES*WEIGHT_BITS+:VALUES*WEIGHT_BITS] != '0;
+  element_decode #(
+      .VALUES(VECTOR_SIZE),
+      .BITS(WEIGHT_BITS),
+      .EXPONENT_BITS(WEIGHT_EXPONENT_BITS)
+  ) element_decode (
+      .codes (weight_word[CODE_BITS-1:0]),
+      .values(weight_values)
+  );
+  if (WEIGHT_SCALE_BITS > 0) begin : with_scales
+    assign weight_scales = weight_word[WEIGHT_WORD_BITS-1:CODE_BITS];
+    always_ff @(posedge clk) begin
+      if (weight_load) weight_scale_register <= weight_live ? weight_scales : '0;
     end
+  end else begin : without_scales
+    assign weight_scales = '1;
+    assign weight_scale_register = '1;
+  end
+  for (genvar b = 0; b < BLOCKS; b++) begin : blocks_live
+    // A code with an exponent is 0 whatever its sign, an e8m0 scale never.
+    logic [VALUES-1:0] nonzero;
+    for (genvar v = 0; v < VALUES; v++) begin : codes
+      localparam int AT = (b * VALUES + v) * WEIGHT_BITS;
+      assign nonzero[v] = weight_word[AT+:WEIGHT_BITS-(WEIGHT_EXPONENT_BITS>0?1 : 0)] != '0;
+    end
+    assign block_live[b] = nonzero != '0 && (SCALE_KIND == 1 || weight_scales[b*WS_PORT+:WS_PORT] != '0);
   end
   assign weight_live = block_live != '0;
   always_ff @(posedge clk) begin
-    if (weight_load) weight_register <= weight_live ? weight_word : '0;
+    if (weight_load) weight_register <= weight_live ? weight_values : '0;
   end
 
   // `stores` bit k, in t+2+k: the step in stage k is one whose result this lane stores.
@@ -135,29 +161,28 @@ module vector_mac #(
   logic [BLOCKS*PRODUCT_BITS-1:0] products;
   for (genvar b = 0; b < BLOCKS; b++) begin : blocks
     logic [WS_PORT-1:0] weight_scale;
-    if (WEIGHT_SCALE_BITS > 0) begin : own
-      localparam int AT = CODE_BITS + b * WEIGHT_SCALE_BITS;
-      assign weight_scale = (GATING == 2 && weight_load) ? weight_word[AT+:WEIGHT_SCALE_BITS]
-          : weight_register[AT+:WEIGHT_SCALE_BITS];
-    end else begin : none
-      assign weight_scale = 1'b1;
-    end
+    assign weight_scale = GATING == 2 && weight_load ? weight_scales[b*WS_PORT+:WS_PORT]
+        : weight_scale_register[b*WS_PORT+:WS_PORT];
     block_product #(
         .VALUES(VALUES),
-        .WEIGHT_BITS(WEIGHT_BITS),
+        .WEIGHT_BITS(VALUE_BITS),
         .ACTIVATION_BITS(ACTIVATION_BITS),
         .ACTIVATION_SIGN(ACTIVATION_SIGN),
         .WEIGHT_SCALE_BITS(WEIGHT_SCALE_BITS),
         .ACTIVATION_SCALE_BITS(ACTIVATION_SCALE_BITS),
+        .SCALE_KIND(SCALE_KIND),
         .SCALE_BITS(SCALE_BITS),
+        .ACCUMULATOR_BITS(ACCUMULATOR_BITS),
+        .ALIGN_NEAREST(ALIGN_NEAREST),
         .SCALE_EARLY(GATING == 2),
         .DOT_STAGES(DOT_STAGES),
         .SCALE_STAGES(SCALE_STAGES)
     ) block_product (
         .clk(clk),
-        .weights(weight_register[b*VALUES*WEIGHT_BITS+:VALUES*WEIGHT_BITS]),
+        .weights(weight_register[b*VALUES*VALUE_BITS+:VALUES*VALUE_BITS]),
         .activations(operand[b*VALUES*ACTIVATION_BITS+:VALUES*ACTIVATION_BITS]),
         .activation_signed(activation_signed),
+        .align_constant(align_constant),
         .weight_scale(weight_scale),
         .activation_scale(activation_scales[b*AS_PORT+:AS_PORT]),
         .scale_enable(word_enable),

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.compute.lanes import lane_spec
+from accelsim.compute.operands import psum_shift
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.rows import Block, InputTile, WeightTile
 from accelsim.quantize.reference import ppu_constants
-from accelsim.rtl.expected import outputs, step
+from accelsim.rtl.expected import Step, layer_constants, outputs
 from accelsim.rtl.pe_run import PeRun
 from accelsim.workload.layer import QuantizedLayer
 
@@ -52,7 +52,7 @@ class Vectors:
 
 
 # Records in this order in counts.hex, then input_signed, out_signed, relu, the last cycle; then of lanes that
-# gate: product registers loaded, psums read, psums written.
+# gate: product registers loaded, psums read, psums written; then the layer's constants of block formats.
 RECORDS = (
     "blocks",
     "steps",
@@ -79,13 +79,14 @@ def make_vectors(arch: Arch, run: PeRun, layer: QuantizedLayer) -> Vectors:
     counts = [len(files[stem]) for stem in RECORDS]
     counts += [layer.input_signed, layer.output.operand.element.signed, layer.activation == "relu", last]
     counts += [builder.live, builder.psum_reads, builder.psum_writes]
+    counts += [constant & 0xFFFFFFFF for constant in layer_constants(arch, layer)]
     return Vectors(files, counts, psums=len(files["writes"]) * arch.lanes, cycles=run.cycles)
 
 
 class _Builder:
     def __init__(self, arch: Arch, run: PeRun, layer: QuantizedLayer) -> None:
         self.arch, self.run, self.layer = arch, run, layer
-        self.spec = lane_spec(arch, self.layer.scheme)
+        self.step = Step(arch, layer)
         self.blocks = run.program.blocks
         self.constants: dict[int, int] = {}  # first channel of a lane group -> index
         for block in self.blocks:
@@ -221,7 +222,7 @@ class _Builder:
 
     def _constants(self) -> list[str]:
         """Per lane group: multiplier (16 bits) of every lane, shift (6), bias (24)."""
-        m, t, bias = (c[None, :] for c in ppu_constants(self.layer, self.arch.product_shift))
+        m, t, bias = (c[None, :] for c in ppu_constants(self.layer, psum_shift(self.arch, self.layer)))
         groups = list(self.constants)
         return hex_lines(
             (np.concatenate([self._padded(m, k0) for k0 in groups]), 16),
@@ -246,7 +247,7 @@ class _Builder:
             slots = max(block.pixels, self.arch.accumulate_latency)
             for g in range(block.g0, block.g1):
                 start = issue + (g - block.g0) * slots + latency
-                psums, flags, live = step(self.layer, self.spec, lanes, block, g, psums)
+                psums, flags, live = self.step.after(block, g, psums)
                 is_first = block.first and g == block.g0
                 self.live += live
                 self.psum_reads += 0 if is_first else live
@@ -277,7 +278,7 @@ class _Builder:
             "writes": hex_lines(
                 _columns(write_cycles, 32),
                 (np.concatenate(overflows).astype(np.int64), 1),
-                (np.concatenate(written), self.spec.accumulator_bits),
+                (np.concatenate(written), self.arch.accumulator_width(self.layer.scheme)),
             ),
             "drains": hex_lines(_columns(drains, 32)),
             "entries": hex_lines(*parts),
@@ -296,7 +297,7 @@ class _Builder:
         lane_groups = [first + j * arch.lanes for j in range(len(groups))]
         constants = [
             np.concatenate([self._padded(c[None, :], k0, idle) for k0 in lane_groups], axis=1)[0]
-            for c, idle in zip(ppu_constants(layer, arch.product_shift), (0, 1, 0), strict=True)
+            for c, idle in zip(ppu_constants(layer, psum_shift(arch, layer)), (0, 1, 0), strict=True)
         ]
         codes, scales = outputs(arch, layer, np.concatenate(groups, axis=1), constants)
         slices = arch.ppu_slices

@@ -48,7 +48,7 @@ def trace_layers(arch: Arch, scheme: Scheme, *, small: bool = False) -> Iterator
 def random_layer(rng: Generator, arch: Arch, scheme: Scheme) -> QuantizedLayer:
     """A small layer with random, extreme or high-then-low codes, and PPU constants of every size."""
     v = scheme.block or arch.vector_size  # as the words are made; cut for the machine in the end
-    geometry = _random_geometry(rng, v, arch.lanes)
+    geometry = random_geometry(rng, v, arch.lanes)
     groups, g_count = geometry.groups, geometry.vectors(v)
     packed_im2col = geometry.packed_im2col(v)
     per_position = g_count if packed_im2col else -(-geometry.channels_per_group // v)
@@ -132,7 +132,7 @@ def random_layer(rng: Generator, arch: Arch, scheme: Scheme) -> QuantizedLayer:
     ).in_vectors(arch.vector_size)
 
 
-def _random_geometry(rng: Generator, v: int, lanes: int) -> Geometry:
+def random_geometry(rng: Generator, v: int, lanes: int) -> Geometry:
     while True:
         kind = pick(rng, "conv", "conv", "linear", "groups", "packed_im2col")
         unit = max(v, lanes)

@@ -62,7 +62,7 @@ module align #(
   always_comb begin
     if (whole >= LIMIT) term = TERM_BITS'(LIMIT);
     else if (whole < -LIMIT) term = TERM_BITS'(-LIMIT);
-    else term = whole[TERM_BITS-1:0] + TERM_BITS'({1'b0, round});
+    else term = TERM_BITS'(whole) + TERM_BITS'({1'b0, round});
   end
   logic unused_bits;
   assign unused_bits = &{1'b0, clk, enable, shifted[0], whole};

@@ -71,10 +71,11 @@ def check_lanes(arch: Arch, scheme: Scheme) -> None:
     if not scheme.is_aligned:
         return
     kinds = scheme.weight.scale.kind, scheme.activation.scale.kind
-    if kinds[0] != kinds[1] or (kinds[0] == "e4m3" and scheme.activation.element is not E2M1):
+    element = scheme.activation.element
+    if kinds[0] != kinds[1] or element.unsigned or (kinds[1] == "e4m3" and element is not E2M1):
         raise AccelsimError(
-            f"arch {arch.name}, scheme {scheme}: the RTL has e8m0 scales, or e4m3 scales of e2m1 elements, on "
-            "both sides"
+            f"arch {arch.name}, scheme {scheme}: the RTL of block formats has e8m0 scales on both sides and "
+            "activations without an unsigned twin, or e4m3 scales and e2m1 activations"
         )
 
 
@@ -192,7 +193,9 @@ def _top(pe: str, values: dict[str, int], what: str) -> str:
     header = pe[pe.index("module pe #(") : pe.index(");\n") + 3]
     header = header.replace("module pe #(", f"module {TOP} #(")
     for name, value in values.items():
-        shown = f"1'b{value}" if name in ("SATURATE", "ALIGN_NEAREST", "SCALES_UP", "PPU_FINE") else str(value)
+        shown = (
+            f"1'b{value}" if name in ("SATURATE", "ALIGN_NEAREST", "SCALES_UP", "PPU_FINE") else str(value)
+        )
         header, found = re.subn(rf"(parameter \w+ {name} = )[^,\n]*,", rf"\g<1>{shown},", header)
         assert found == 1, name
     names = re.findall(r"parameter \w+ (\w+) =", header[: header.index("// derived")])

@@ -53,10 +53,12 @@ def layer_constants(arch: Arch, layer: QuantizedLayer) -> tuple[int, int]:
 
 
 class Step:
-    """Steps of the lanes of one layer."""
+    """Steps of the lanes of one layer. zero_words: of those so far, steps whose input word is padding, or can
+    contribute nothing."""
 
     def __init__(self, arch: Arch, layer: QuantizedLayer) -> None:
         self.layer, self.lanes, self.blocks = layer, arch.lanes, layer.spec.blocks_per_word
+        self.zero_words = 0
         aligned = layer.scheme.is_aligned
         self.spec: Any = align_spec(arch, layer) if aligned else lane_spec(arch, layer.scheme)
 
@@ -76,15 +78,21 @@ class Step:
         rows = slice(block.p0 - tile.p0, block.p1 - tile.p0)
         gather = tile.local_gather[rows, g - tile.g0 : g - tile.g0 + 1]
         if not len(tile.word_index):
+            self.zero_words += gather.size
             return psums, np.zeros(psums.shape, np.int32), 0
         scales = None if layer.input_scales is None else layer.input_scales[tile.word_index]
         words = layer.input_words[tile.word_index]
         weight_operand, input_operand = layer.spec.weight_operand, layer.spec.input_operand
+        live_inputs, live_scales = live_codes(words, scales, input_operand, blocks)
+        contributes: NDArray[np.bool_] = np.any(live_inputs, axis=1)
+        if live_scales is not None:
+            contributes &= live_scales > 0
+        self.zero_words += int((~contributes[gather] | (gather < 0)).sum())
         live = 0
         if layer.scheme.is_integer:  # no other lanes gate
             profiles = (
                 weight_profile(*live_codes(weights, weight_scales, weight_operand, blocks)),
-                activation_profile(*live_codes(words, scales, input_operand, blocks), gather),
+                activation_profile(live_inputs, live_scales, gather),
             )
             live = int(live_products(*profiles, layer.scheme.scale_product_shift).sum())
         # A block is to the kernels what a word is here.
@@ -94,29 +102,34 @@ class Step:
         weight_scales = None if weight_scales is None else weight_scales.reshape(lanes, blocks)
         scales = None if scales is None else scales.reshape(-1)
         if layer.scheme.is_integer:
-            operands: Any = codes, weight_scales, inputs, scales, own_gather, self.spec
-            return *accumulate_reference(*operands, psums, blocks), live
-        weight_values = scale_values(weight_scales, weight_operand)
-        operands = codes, weight_values, inputs, scale_values(scales, input_operand), own_gather, self.spec
-        return *accumulate_aligned_reference(*operands, psums, blocks), live
+            own_scales: Any = weight_scales, scales
+            accumulate: Any = accumulate_reference
+        else:
+            own_scales = scale_values(weight_scales, weight_operand), scale_values(scales, input_operand)
+            accumulate = accumulate_aligned_reference
+        found = accumulate(codes, own_scales[0], inputs, own_scales[1], own_gather, self.spec, psums, blocks)
+        return *found, live
 
 
 def outputs(
-    arch: Arch, layer: QuantizedLayer, psums: NDArray[np.int64], constants: list[NDArray[np.int64]]
+    arch: Arch,
+    layer: QuantizedLayer,
+    psums: NDArray[np.int64],
+    constants: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
 ) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
     """Codes [pixels, lanes] of psums of whole lane groups, and the scales [pixels, blocks] of a format with
     any. constants: m, t, bias int64[lanes]."""
     output, relu = layer.spec.output_operand, layer.activation == "relu"
     fraction = layer.output.fraction_bits
-    common = (psums, *constants, relu, fraction, output.qmin, output.qmax)
+    m, t, bias = constants
     if not output.scale.bits:
-        codes = ppu_static_reference(*common)
+        codes = ppu_static_reference(psums, m, t, bias, relu, fraction, output.qmin, output.qmax)
         return codes, np.zeros((len(codes), 0), np.uint16)
     if output.scale.kind == "uint":
-        scales_up = arch.scale_rounding == "up"
-        return ppu_vector_reference(*common, output.scale.bits, layer.spec.written_block, scales_up)
+        how = output.scale.bits, layer.spec.written_block, arch.scale_rounding == "up"
+        return ppu_vector_reference(psums, m, t, bias, relu, fraction, output.qmin, output.qmax, *how)
     # The rule of quantization on the exact values.
-    z = scale_and_bias_reference(psums, *constants, relu).astype(np.float64)
+    z = scale_and_bias_reference(psums, m, t, bias, relu).astype(np.float64)
     exponent = layer.sum_exponent if output.scale.kind == "e8m0" else 0
     assert exponent is not None
     blocks = cut_vectors(np.ldexp(z, exponent - fraction), layer.spec.written_block)

@@ -25,11 +25,7 @@ module ppu_block_scale #(
         stage_leading (.clk, .reset(1'b0), .enable, .in(leading), .out(leading_held));
     logic signed [12:0] exponent;
     assign exponent = 13'(out_exponent) + $signed({8'b0, leading_held[4:0]});
-    always_comb begin
-      if (!leading_held[5] || exponent < 0) scale = '0;
-      else if (exponent > 13'sd254) scale = 8'd254;
-      else scale = exponent[7:0];
-    end
+    assign scale = !leading_held[5] || exponent < 0 ? '0 : exponent > 13'sd254 ? 8'd254 : exponent[7:0];
   end else begin : floats
     localparam int UNIT = 24;  // z of 6 * 2^-9: 6 * 2^(11 - 9)
     logic [3:0] exponent, exponent_held;  // the code's field, less 1

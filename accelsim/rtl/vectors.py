@@ -52,7 +52,8 @@ class Vectors:
 
 
 # Records in this order in counts.hex, then input_signed, out_signed, relu, the last cycle; then of lanes that
-# gate: product registers loaded, psums read, psums written; then the layer's constants of block formats.
+# gate: product registers loaded, psums read, psums written; then the layer's constants of block formats;
+# steps whose input word is gated.
 RECORDS = (
     "blocks",
     "steps",
@@ -80,6 +81,7 @@ def make_vectors(arch: Arch, run: PeRun, layer: QuantizedLayer) -> Vectors:
     counts += [layer.input_signed, layer.output.operand.element.signed, layer.activation == "relu", last]
     counts += [builder.live, builder.psum_reads, builder.psum_writes]
     counts += [constant & 0xFFFFFFFF for constant in layer_constants(arch, layer)]
+    counts.append(builder.step.zero_words)
     return Vectors(files, counts, psums=len(files["writes"]) * arch.lanes, cycles=run.cycles)
 
 
@@ -295,11 +297,11 @@ class _Builder:
         groups = self.unit if staged else self.unit[-1:]
         first = block.unit_k0 if staged else block.k0
         lane_groups = [first + j * arch.lanes for j in range(len(groups))]
-        constants = [
+        m, t, bias = (
             np.concatenate([self._padded(c[None, :], k0, idle) for k0 in lane_groups], axis=1)[0]
             for c, idle in zip(ppu_constants(layer, psum_shift(arch, layer)), (0, 1, 0), strict=True)
-        ]
-        codes, scales = outputs(arch, layer, np.concatenate(groups, axis=1), constants)
+        )
+        codes, scales = outputs(arch, layer, np.concatenate(groups, axis=1), (m, t, bias))
         slices = arch.ppu_slices
         first_cycle = start + slices - 1 + self.run.layer_run.ppu_latency
         return [

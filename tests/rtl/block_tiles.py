@@ -1,12 +1,13 @@
-"""Layers of block formats for the co-simulation: codes and scales of every size, psums about their limits, and
-outputs that lie on and beside the ties of their format."""
+"""Layers of block formats for the co-simulation.
+
+Codes and scales of every size, psums about their limits, outputs on and beside the ties of their format.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from rtl.tiles import pick, random_geometry
 
 from accelsim.compute.operands import code_values, scale_values
 from accelsim.formats.element import Element
@@ -16,6 +17,7 @@ from accelsim.machine.accumulator import HEADROOM_BITS
 from accelsim.machine.arch import Arch
 from accelsim.quantize.reference import PPU_LIMIT
 from accelsim.workload.layer import Layer, LayerSpec, OutputFormat, QuantizedLayer
+from rtl.tiles import pick, random_geometry
 
 KINDS = ("random", "random", "near", "small", "extreme", "high then low", "sparse", "scale ends")
 
@@ -56,7 +58,7 @@ def random_block_layer(rng: Generator, arch: Arch, scheme: Scheme) -> QuantizedL
     typical += np.log2(block * spec.G) / 2
     above = pick(rng, -HEADROOM_BITS - 2, -HEADROOM_BITS, 0, 4, 12, 30)
     sum_exponent = int(np.clip(typical + above + rng.integers(-2, 3), -1000, 1000))
-    multiplier, bias = _after(rng, arch, spec, geometry.K)
+    multiplier, bias = _after(rng, arch, spec, sum_exponent)
     unit = np.ldexp(1.0, -spec.output.fraction_bits)
     if scheme.activation.scale.kind == "e8m0":
         grid, output_gamma = np.ldexp(1.0, sum_exponent), 1.0
@@ -72,7 +74,7 @@ def random_block_layer(rng: Generator, arch: Arch, scheme: Scheme) -> QuantizedL
             input_words=inputs,
             input_scales=input_scales,
             input_gamma=1.0,
-            bias=(bias * unit * grid).astype(np.float32) if rng.random() < 0.8 else None,
+            bias=bias * unit * grid if rng.random() < 0.8 else None,  # float32 does not reach the last scales
             output_gamma=output_gamma,
             sum_exponent=sum_exponent,
         ).in_vectors(arch.vector_size)
@@ -133,11 +135,11 @@ def _exponents(codes: NDArray, scales: NDArray, operand: Operand) -> NDArray[np.
 
 
 def _after(
-    rng: Generator, arch: Arch, spec: LayerSpec, outputs: int
+    rng: Generator, arch: Arch, spec: LayerSpec, sum_exponent: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(PPU multipliers, bias in units of z) float64[K]: psums of any size, or next to nothing beside a bias
     that puts a block's largest value and the others on ties."""
-    output = spec.output_operand
+    output, outputs = spec.output_operand, spec.geometry.K
     reach = arch.accumulator_width(spec.scheme)
     low, high = 4.0 - reach, min(14.9, 26.0 - reach)
     if rng.random() < 0.7:
@@ -157,6 +159,11 @@ def _after(
         if output.scale.kind == "e8m0":
             # Twice a middle, in the element's lsb, is a z where the largest has bit `leading`.
             leading = int(rng.integers(0, 23))
+            # Where a scale is just at an end or beyond.
+            first = 22 + output.element.largest_exponent - 127 - sum_exponent
+            at_end = [first + code for code in (-2, -1, 0, 1, 253, 254, 255, 256) if 0 <= first + code < 23]
+            if at_end and rng.random() < 0.7:
+                leading = pick(rng, *at_end)
             shift = leading - top - 1
             tie = np.array([int(m) << shift if shift >= 0 else int(m) >> -shift for m in steps])
             largest = (1 << leading) + int(rng.integers(0, 1 << leading))

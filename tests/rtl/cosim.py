@@ -157,7 +157,9 @@ CONFIGURATIONS = (
     Configuration("nvfp4", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),
     Configuration("nvfp4", 32, 16, 2, "saturate", 16, ppu_lanes=2, stages=(2, 2)),
     Configuration("nvfp4", 8, 4, 3, "saturate", 40, 3, alignment_rounding="floor", latency=6, stages=(1, 1)),
-    Configuration("nvfp4", 16, 32, 2, "saturate", 20, alignment_rounding="floor", ppu_lanes=16, stages=(4, 5)),
+    Configuration(
+        "nvfp4", 16, 32, 2, "saturate", 20, alignment_rounding="floor", ppu_lanes=16, stages=(4, 3)
+    ),
     # As magnet16.
     Configuration("8/8/-/-", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),
     Configuration("4/4/4/4", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),

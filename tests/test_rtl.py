@@ -22,6 +22,8 @@ from accelsim.formats.scale import E4M3, Scale
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.rows import Block
+from accelsim.quantize.blocks import block_scales
+from accelsim.quantize.reference import PPU_LIMIT
 from accelsim.rtl.emit import (
     TESTBENCH,
     TOP,
@@ -219,6 +221,62 @@ def test_parameters_refuse_what_the_machine_refuses() -> None:
     arch = load_arch("magnet16", ["lanes=4", "out_fifo_words=16"])
     with pytest.raises(AccelsimError, match="out_fifo_words is 16, expected at least 64"):
         parameters(arch, Scheme.parse("4/4/4/4"))
+
+
+@needs_icarus
+def test_block_scales_at_every_threshold(tmp_path: Path) -> None:
+    """Largest values on and beside each tie of e4m3, exponents on and beside both ends of e8m0."""
+    e4m3 = SMALL_BLOCKS[0].activation
+    middles = E4M3.steps[1][:126]
+    ties = (24 * middles)[:, None] + np.arange(-2, 3)
+    largest = np.unique(np.clip(np.concatenate([ties.ravel(), [0, 1, PPU_LIMIT]]), 0, PPU_LIMIT))
+    expected = block_scales(np.ldexp(largest, -11), e4m3, 1.0)
+    own = [(2, int(z), 0, int(code)) for z, code in zip(largest, expected, strict=True)]
+    e8m0 = Scheme.parse("mxfp4").activation
+    for leading in range(23):
+        for code in (-300, -1, 0, 1, 127, 253, 254, 255, 300):
+            constant = code - leading
+            exponent = constant + e8m0.element.largest_exponent - 127
+            for z in (1 << leading, (2 << leading) - 1):
+                scale = block_scales(np.array([np.ldexp(float(z), exponent)]), e8m0, 1.0)
+                own.append((1, z, constant & 0xFFF, int(scale[0])))
+    own.append((1, 0, 5, 0))
+    lines = hex_lines(*((np.array(own)[:, [i]], bits) for i, bits in enumerate((2, 23, 12, 8))))
+    (tmp_path / "cases.hex").write_text("\n".join(lines) + "\n")
+    for name in ("ppu_block_scale.sv", "stage.sv"):
+        (tmp_path / name).write_text(modules()[name])
+    (tmp_path / "tb.sv").write_text(_SCALE_BENCH.replace("COUNT", str(len(own))))
+    command = ["iverilog", "-g2012", "-s", "tb", "-o", "tb", "tb.sv", "ppu_block_scale.sv", "stage.sv"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    done = subprocess.run(["vvp", "tb"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert f"wrong 0 of {len(own)}" in done.stdout, done.stdout
+
+
+_SCALE_BENCH = """`timescale 1ns / 1ps
+module tb;
+  logic [44:0] cases[0:COUNT-1];
+  logic [44:0] own;
+  logic [7:0] power, floating, scale;
+  ppu_block_scale #(.SCALE_KIND(1)) powers (
+      .clk(1'b0), .enable(1'b1), .largest(own[24:2]), .out_exponent(own[36:25]), .scale(power));
+  ppu_block_scale #(.SCALE_KIND(2)) floats (
+      .clk(1'b0), .enable(1'b1), .largest(own[24:2]), .out_exponent(own[36:25]), .scale(floating));
+  assign scale = own[1] ? floating : power;
+  integer wrong = 0;
+  initial begin
+    $readmemh("cases.hex", cases);
+    for (int i = 0; i < COUNT; i++) begin
+      own = cases[i];
+      #1;
+      if (scale !== own[44:37]) begin
+        wrong = wrong + 1;
+        $display("largest %0d, constant %0d: %0d, not %0d", own[24:2], own[36:25], scale, own[44:37]);
+      end
+    end
+    $display("wrong %0d of %0d", wrong, COUNT);
+  end
+endmodule
+"""
 
 
 def test_block_formats_without_rtl_are_refused() -> None:

@@ -196,6 +196,9 @@ def test_bank_groups_and_ports() -> None:
     arch = load_arch("magnet16", ["gb_bank_bits=64", "lanes=4"])
     assert (arch.crossbar_bits, arch.dram_bits, arch.unit_channels(0)) == (64, 409, 16)
     assert load_arch("magnet16", ["lanes=32"]).unit_channels(0) == 32
+    # Blocks between L and V are staged by themselves: units of V would not fit the FIFO that is asked for.
+    narrow = load_arch("magnet16", ["lanes=4", "ppu_lanes=4", "vector_size=32", "out_fifo_words=64"])
+    assert [narrow.unit_channels(block) for block in (0, 4, 8, 32, 64)] == [32, 32, 8, 32, 64]
 
 
 def test_scheme_text_round_trips() -> None:

@@ -5,19 +5,34 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rtl.block_tiles import random_block_layer
 from rtl.cosim import CONFIGURATIONS, Configuration, cosimulate, missing_tool
 from rtl.tiles import random_layer, random_program, random_run, trace_layers
 
 from accelsim.compute.lanes import accumulate_layer, lane_spec
 from accelsim.errors import AccelsimError
+from accelsim.formats.catalogue import E2M3, E3M2, OCP_INT8
+from accelsim.formats.operand import Operand
+from accelsim.formats.scale import E4M3, Scale
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.rows import Block
-from accelsim.rtl.emit import TESTBENCH, TOP, emit, modules, parameters
+from accelsim.quantize.blocks import block_scales
+from accelsim.quantize.reference import PPU_LIMIT
+from accelsim.rtl.emit import (
+    TESTBENCH,
+    TOP,
+    emit,
+    modules,
+    parameters,
+    write_modules,
+    write_testbench,
+)
 from accelsim.rtl.pe_run import cut_program, run_pe
 from accelsim.rtl.synth import compare_area, synth, synth_frame
 from accelsim.rtl.vectors import hex_lines, make_vectors
@@ -114,6 +129,35 @@ def test_emitted_testbench_passes_and_fails(tmp_path: Path) -> None:
     assert "PASS" in said()
 
 
+MX = Scale("e8m0", 8, "none")
+SMALL_BLOCKS = (
+    Scheme.parse("nvfp4"),
+    Scheme(Operand(E3M2, MX, 16), Operand(E2M3, MX, 16)),
+    Scheme(Operand(OCP_INT8, MX, 4), Operand(E4M3, MX, 4)),
+)
+
+
+@needs_icarus
+@pytest.mark.parametrize("own", SMALL_BLOCKS, ids=str)
+def test_block_formats_pass_in_a_small_pe(own: Scheme, tmp_path: Path) -> None:
+    """Quick, of other elements too, and for the other simulator; real sizes are in cosim.py."""
+    arch = Configuration("nvfp4", 8, 4, 2, "saturate", 14, ppu_lanes=2, stages=(1, 2)).arch
+    rng = np.random.default_rng(7)
+    vectors = []
+    for number in range(6):
+        layer = random_block_layer(rng, arch, own)
+        vectors.append(make_vectors(arch, random_run(rng, arch, layer, 60), layer))
+        vectors[-1].write(tmp_path / f"tile{number}")
+    write_modules(arch, own, layer.output, tmp_path)
+    write_testbench(arch, own, layer.output, vectors, tmp_path)
+    sources = sorted(path.name for path in tmp_path.glob("*.sv"))
+    subprocess.run(["iverilog", "-g2012", "-s", TESTBENCH, "-o", "tb", *sources], cwd=tmp_path, check=True)
+    for number in range(len(vectors)):
+        run = ["vvp", "tb", f"+vectors=tile{number}"]
+        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert "PASS" in done.stdout, done.stdout
+
+
 def test_pe_alone_follows_the_closed_form() -> None:
     """Operands at once and no stalls: issue slots, last write, drain and PPU latency add up."""
     arch, scheme = SMALL.arch, Scheme.parse("4/4/-/-")
@@ -177,6 +221,71 @@ def test_parameters_refuse_what_the_machine_refuses() -> None:
     arch = load_arch("magnet16", ["lanes=4", "out_fifo_words=16"])
     with pytest.raises(AccelsimError, match="out_fifo_words is 16, expected at least 64"):
         parameters(arch, Scheme.parse("4/4/4/4"))
+
+
+@needs_icarus
+def test_block_scales_at_every_threshold(tmp_path: Path) -> None:
+    """Largest values on and beside each tie of e4m3, exponents on and beside both ends of e8m0."""
+    e4m3 = SMALL_BLOCKS[0].activation
+    middles = E4M3.steps[1][:126]
+    ties = (24 * middles)[:, None] + np.arange(-2, 3)
+    largest = np.unique(np.clip(np.concatenate([ties.ravel(), [0, 1, PPU_LIMIT]]), 0, PPU_LIMIT))
+    expected = block_scales(np.ldexp(largest, -11), e4m3, 1.0)
+    own = [(2, int(z), 0, int(code)) for z, code in zip(largest, expected, strict=True)]
+    e8m0 = Scheme.parse("mxfp4").activation
+    for leading in range(23):
+        for code in (-300, -1, 0, 1, 127, 253, 254, 255, 300):
+            constant = code - leading
+            exponent = constant + e8m0.element.largest_exponent - 127
+            for z in (1 << leading, (2 << leading) - 1):
+                scale = block_scales(np.array([np.ldexp(float(z), exponent)]), e8m0, 1.0)
+                own.append((1, z, constant & 0xFFF, int(scale[0])))
+    own.append((1, 0, 5, 0))
+    lines = hex_lines(*((np.array(own)[:, [i]], bits) for i, bits in enumerate((2, 23, 12, 8))))
+    (tmp_path / "cases.hex").write_text("\n".join(lines) + "\n")
+    for name in ("ppu_block_scale.sv", "stage.sv"):
+        (tmp_path / name).write_text(modules()[name])
+    (tmp_path / "tb.sv").write_text(_SCALE_BENCH.replace("COUNT", str(len(own))))
+    command = ["iverilog", "-g2012", "-s", "tb", "-o", "tb", "tb.sv", "ppu_block_scale.sv", "stage.sv"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    done = subprocess.run(["vvp", "tb"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert f"wrong 0 of {len(own)}" in done.stdout, done.stdout
+
+
+_SCALE_BENCH = """`timescale 1ns / 1ps
+module tb;
+  logic [44:0] cases[0:COUNT-1];
+  logic [44:0] own;
+  logic [7:0] power, floating, scale;
+  ppu_block_scale #(.SCALE_KIND(1)) powers (
+      .clk(1'b0), .enable(1'b1), .largest(own[24:2]), .out_exponent(own[36:25]), .scale(power));
+  ppu_block_scale #(.SCALE_KIND(2)) floats (
+      .clk(1'b0), .enable(1'b1), .largest(own[24:2]), .out_exponent(own[36:25]), .scale(floating));
+  assign scale = own[1] ? floating : power;
+  integer wrong = 0;
+  initial begin
+    $readmemh("cases.hex", cases);
+    for (int i = 0; i < COUNT; i++) begin
+      own = cases[i];
+      #1;
+      if (scale !== own[44:37]) begin
+        wrong = wrong + 1;
+        $display("largest %0d, constant %0d: %0d, not %0d", own[24:2], own[36:25], scale, own[44:37]);
+      end
+    end
+    $display("wrong %0d of %0d", wrong, COUNT);
+  end
+endmodule
+"""
+
+
+def test_block_formats_without_rtl_are_refused() -> None:
+    arch = load_arch("magnet16")
+    four = Scheme.integer(4, 4, block=16)
+    for scale in (Scale("e4m3", 8, "tensor"), MX):
+        scheme = Scheme(replace(four.weight, scale=scale), replace(four.activation, scale=scale))
+        with pytest.raises(AccelsimError, match="the RTL of block formats has e8m0 scales on both sides"):
+            parameters(arch, scheme)
 
 
 def test_modules_mention_the_page_they_implement() -> None:

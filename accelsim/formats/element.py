@@ -17,7 +17,8 @@ class Element:
     values[code] * 2^lsb is what a code is worth; a code is its bits read as an unsigned number. `special`
     names the codes that stand for no number: "nan", "inf", "-inf", or "unused" for one that neither is made
     nor may be read; their entry in `values` is 0. `unsigned` is the twin of an integer element that serves
-    tensors which are never negative; None where there is none.
+    tensors which are never negative; None where there is none. exponent_bits: of a code with an exponent;
+    0 of integers.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Element:
     values: tuple[int, ...]
     special: tuple[tuple[int, str], ...] = ()
     unsigned: Element | None = None
+    exponent_bits: int = 0
 
     def __post_init__(self) -> None:
         assert len(self.values) == 1 << self.bits, self.name
@@ -160,4 +162,5 @@ def float_element(
         1 - bias - fraction_bits,
         (*magnitudes, *(-value for value in magnitudes)),
         tuple(both),
+        exponent_bits=exponent_bits,
     )

@@ -206,8 +206,9 @@ class Arch(_Strict):
         return self.model_copy(update={"vector_size": size, "modes": tuple(map(str, self.served))})
 
     def unit_channels(self, written_block: int) -> int:
-        """KU: output channels of a unit. written_block: outputs that share a scale, 0 without scales."""
-        return max(self.vector_size, self.lanes, written_block)
+        """KU: output channels of a unit, one block where they are staged. written_block: outputs that share a
+        scale, 0 without scales."""
+        return written_block if written_block > self.lanes else max(self.vector_size, self.lanes)
 
     @property
     def ppu_width(self) -> int:

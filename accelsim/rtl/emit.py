@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from accelsim.errors import AccelsimError
+from accelsim.formats.catalogue import E2M1
 from accelsim.formats.scheme import Scheme
 from accelsim.machine import timing
 from accelsim.machine.arch import Arch, Gating
@@ -21,6 +22,8 @@ from accelsim.workload.layer import OutputFormat, QuantizedLayer
 TOP, TESTBENCH = "pe_top", "tb_pe_top"
 SYNTHESISED = ("synth.ys", "synth_stat.txt", "synth.v")
 _MADE_IN_IT = ("Makefile", "obj_dir", f"{TESTBENCH}.vvp", *SYNTHESISED)
+_KINDS = {"e8m0": 1, "e4m3": 2}
+_SIGNIFICANDS = {"e8m0": 0, "e4m3": 8}
 _SIGNS = {"unsigned": 0, "signed": 1, "both": 2}
 
 
@@ -65,10 +68,14 @@ def emit(
 def check_lanes(arch: Arch, scheme: Scheme) -> None:
     """Refuse a scheme that the machine cannot execute, or no RTL can. Raises AccelsimError."""
     arch.check_scheme(scheme)
-    if not scheme.is_integer or scheme.block not in (None, arch.vector_size):
+    if not scheme.is_aligned:
+        return
+    kinds = scheme.weight.scale.kind, scheme.activation.scale.kind
+    element = scheme.activation.element
+    if kinds[0] != kinds[1] or element.unsigned or (kinds[1] == "e4m3" and element is not E2M1):
         raise AccelsimError(
-            f"arch {arch.name}, scheme {scheme}: the RTL has integer lanes with a scale a vector, expected "
-            f"W/A/ws/as in blocks of vector_size = {arch.vector_size}"
+            f"arch {arch.name}, scheme {scheme}: the RTL of block formats has e8m0 scales on both sides and "
+            "activations without an unsigned twin, or e4m3 scales and e2m1 activations"
         )
 
 
@@ -99,30 +106,41 @@ def parameters(arch: Arch, scheme: Scheme, output: OutputFormat | None = None) -
     """Parameters of the module `pe`; without an output format the PPU writes the scheme's activations."""
     check_one_scheme(arch)
     check_lanes(arch, scheme)
-    written = output.operand if output else scheme.activation
+    written = (output.operand if output else scheme.activation).in_blocks(arch.vector_size)
+    block = scheme.block or arch.vector_size
     return {
         "VECTOR_SIZE": arch.vector_size,
+        "BLOCKS": max(1, arch.vector_size // block),
         "LANES": arch.lanes,
         "DEPTH": arch.accumulation_collector_depth,
         "WEIGHT_HALF_WORDS": arch.weight_buffer_words // 2,
         "INPUT_HALF_WORDS": arch.input_buffer_words // 2,
         "FIFO_WORDS": arch.out_fifo_words,
         "WEIGHT_BITS": scheme.weight.bits,
+        "WEIGHT_EXPONENT_BITS": scheme.weight.element.exponent_bits,
         "ACTIVATION_BITS": scheme.activation.bits,
-        "ACTIVATION_SIGN": _SIGNS[arch.activation_sign],
+        "ACTIVATION_EXPONENT_BITS": scheme.activation.element.exponent_bits,
+        # Elements of block formats have no unsigned twin.
+        "ACTIVATION_SIGN": _SIGNS["signed" if scheme.is_aligned else arch.activation_sign],
         "WEIGHT_SCALE_BITS": scheme.weight.scale.bits,
         "ACTIVATION_SCALE_BITS": scheme.activation.scale.bits,
-        "SCALE_BITS": scheme.scale_bits,
+        "SCALE_KIND": _KINDS.get(scheme.weight.scale.kind, 0),
+        # Of block formats that of the significands' product.
+        "SCALE_BITS": scheme.scale_bits if scheme.is_integer else _SIGNIFICANDS[scheme.weight.scale.kind],
         "PRODUCT_SHIFT": arch.product_shift,
         "ACCUMULATOR_BITS": arch.accumulator_width(scheme),
         # `error` stops the simulation; the hardware saturates and raises the same flag.
         "SATURATE": int(arch.overflow != "wrap"),
+        "ALIGN_NEAREST": int(arch.alignment_rounding == "nearest"),
         "ACCUMULATE_LATENCY": arch.accumulate_latency,
         "GATING": get_args(Gating).index(arch.gating(scheme)),
         "DOT_STAGES": arch.dot_stages,
         "SCALE_STAGES": arch.scale_stages,
         "OUT_BITS": written.bits,
+        "OUT_EXPONENT_BITS": written.element.exponent_bits,
         "OUT_SCALE_BITS": written.scale.bits,
+        "OUT_KIND": _KINDS.get(written.scale.kind, 0),
+        "OUT_BLOCK": written.block or arch.vector_size,
         "SCALES_UP": int(arch.scale_rounding == "up"),
         "PPU_LANES": arch.ppu_width,
         "PPU_FINE": int(arch.ppu_stages == "fine"),
@@ -175,7 +193,9 @@ def _top(pe: str, values: dict[str, int], what: str) -> str:
     header = pe[pe.index("module pe #(") : pe.index(");\n") + 3]
     header = header.replace("module pe #(", f"module {TOP} #(")
     for name, value in values.items():
-        shown = f"1'b{value}" if name in ("SATURATE", "SCALES_UP", "PPU_FINE") else str(value)
+        shown = (
+            f"1'b{value}" if name in ("SATURATE", "ALIGN_NEAREST", "SCALES_UP", "PPU_FINE") else str(value)
+        )
         header, found = re.subn(rf"(parameter \w+ {name} = )[^,\n]*,", rf"\g<1>{shown},", header)
         assert found == 1, name
     names = re.findall(r"parameter \w+ (\w+) =", header[: header.index("// derived")])

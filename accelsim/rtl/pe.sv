@@ -6,39 +6,47 @@
 // that fill the buffer halves and empty the FIFO.
 module pe #(
     parameter int VECTOR_SIZE = 16,
+    parameter int BLOCKS = 1,  // with a scale each, in a word
     parameter int LANES = 16,
     parameter int DEPTH = 16,  // accumulation_collector_depth
     parameter int WEIGHT_HALF_WORDS = 128,
     parameter int INPUT_HALF_WORDS = 512,
     parameter int FIFO_WORDS = 32,
     parameter int WEIGHT_BITS = 4,
+    parameter int WEIGHT_EXPONENT_BITS = 0,  // of its element; 0: integers
     parameter int ACTIVATION_BITS = 4,
+    parameter int ACTIVATION_EXPONENT_BITS = 0,
     parameter int ACTIVATION_SIGN = 2,  // 0 unsigned, 1 signed, 2 both
     parameter int WEIGHT_SCALE_BITS = 4,
     parameter int ACTIVATION_SCALE_BITS = 4,
-    parameter int SCALE_BITS = WEIGHT_SCALE_BITS + ACTIVATION_SCALE_BITS,  // N of :spN; 0 without scales
+    parameter int SCALE_KIND = 0,  // 0 integers or none, 1 e8m0, 2 e4m3
+    parameter int SCALE_BITS = WEIGHT_SCALE_BITS + ACTIVATION_SCALE_BITS,  // of what multiplies: N of :spN, 8 of e4m3; or 0
     parameter int PRODUCT_SHIFT = 0,
     parameter int ACCUMULATOR_BITS = 24,
     parameter bit SATURATE = 1'b1,
+    parameter bit ALIGN_NEAREST = 1'b1,  // of block formats; 0: down
     parameter int ACCUMULATE_LATENCY = 2,
     parameter int GATING = 0,  // gate_on_scale_product: 0 none, 1 multiply, 2 dot
     parameter int DOT_STAGES = 1,
     parameter int SCALE_STAGES = 1,  // only with scales
     parameter int OUT_BITS = 4,
+    parameter int OUT_EXPONENT_BITS = 0,  // of the element; 0: integers
     parameter int OUT_SCALE_BITS = 4,
+    parameter int OUT_KIND = 0,  // as SCALE_KIND
+    parameter int OUT_BLOCK = 16,  // outputs that share a scale
     parameter bit SCALES_UP = 1'b1,  // 0: to nearest
     parameter int PPU_LANES = 16,
     parameter bit PPU_FINE = 1'b0,  // finer stages in the PPU
     parameter int PPU_LATENCY = 8,
     // derived
-    parameter int WEIGHT_WORD_BITS = VECTOR_SIZE * WEIGHT_BITS + WEIGHT_SCALE_BITS,
-    parameter int INPUT_WORD_BITS = VECTOR_SIZE * ACTIVATION_BITS + ACTIVATION_SCALE_BITS,
+    parameter int WEIGHT_WORD_BITS = VECTOR_SIZE * WEIGHT_BITS + BLOCKS * WEIGHT_SCALE_BITS,
+    parameter int INPUT_WORD_BITS = VECTOR_SIZE * ACTIVATION_BITS + BLOCKS * ACTIVATION_SCALE_BITS,
     parameter int WEIGHT_ADDRESS_BITS = WEIGHT_HALF_WORDS > 1 ? $clog2(WEIGHT_HALF_WORDS) : 1,
     parameter int INPUT_ADDRESS_BITS = INPUT_HALF_WORDS > 1 ? $clog2(INPUT_HALF_WORDS) : 1,
     parameter int COUNT_BITS = $clog2(DEPTH + 1),
     parameter int ENTRY_BITS = DEPTH > 1 ? $clog2(DEPTH) : 1,
-    parameter int VECTORS = OUT_SCALE_BITS == 0 ? 0 : LANES > VECTOR_SIZE ? LANES / VECTOR_SIZE : 1,
-    parameter int GROUPS = OUT_SCALE_BITS > 0 && VECTOR_SIZE > LANES ? VECTOR_SIZE / LANES : 1,
+    parameter int VECTORS = OUT_SCALE_BITS == 0 ? 0 : LANES > OUT_BLOCK ? LANES / OUT_BLOCK : 1,
+    parameter int GROUPS = OUT_SCALE_BITS > 0 && OUT_BLOCK > LANES ? OUT_BLOCK / LANES : 1,
     parameter int GROUP_BITS = $clog2(GROUPS + 1),
     parameter int LENGTH_BITS = $clog2(DEPTH * GROUPS + 1),
     parameter int SLICES = LANES / PPU_LANES,
@@ -51,6 +59,8 @@ module pe #(
     input  logic                              input_signed,
     input  logic                              out_signed,
     input  logic                              relu,
+    input  logic signed [               11:0] align_constant,       // scale_sum's, of block formats
+    input  logic signed [               11:0] out_exponent,         // ppu_block_scale's
     // filling the operand buffers; `fill_done` in the cycle before the tile is resident
     input  logic                              weight_write,
     input  logic                              weight_write_half,
@@ -108,7 +118,7 @@ module pe #(
     input  logic                              out_free,             // its entries are free in the next cycle
     input  logic [           LENGTH_BITS-1:0] out_free_entries
 );
-  localparam int WRITE_LATENCY = 2 + DOT_STAGES + (SCALE_BITS > 0 ? SCALE_STAGES : 0);
+  localparam int WRITE_LATENCY = 2 + DOT_STAGES + (SCALE_KIND > 0 || SCALE_BITS > 0 ? SCALE_STAGES : 0);
   localparam int READ_AT = WRITE_LATENCY - (ACCUMULATE_LATENCY - 1);
   localparam int AS_PORT = ACTIVATION_SCALE_BITS > 0 ? ACTIVATION_SCALE_BITS : 1;
   localparam int FREE_BITS = $clog2(FIFO_WORDS + 1);
@@ -229,11 +239,16 @@ module pe #(
   end
 
   // t+1: operand registers; t+2 and on: the lanes.
-  logic [VECTOR_SIZE*ACTIVATION_BITS-1:0] activations;
-  logic [AS_PORT-1:0] activation_scale;
+  localparam int ACTIVATION_VALUE_BITS = ACTIVATION_EXPONENT_BITS > 0
+      ? ACTIVATION_BITS - 1 - ACTIVATION_EXPONENT_BITS + (1 << ACTIVATION_EXPONENT_BITS) : ACTIVATION_BITS;
+  logic [VECTOR_SIZE*ACTIVATION_VALUE_BITS-1:0] activations;
+  logic [BLOCKS*AS_PORT-1:0] activation_scales;
   input_register #(
       .VECTOR_SIZE(VECTOR_SIZE),
+      .BLOCKS(BLOCKS),
       .ACTIVATION_BITS(ACTIVATION_BITS),
+      .EXPONENT_BITS(ACTIVATION_EXPONENT_BITS),
+      .SCALE_KIND(SCALE_KIND),
       .ACTIVATION_SCALE_BITS(ACTIVATION_SCALE_BITS),
       .REGISTERED(GATING != 2)
   ) input_register (
@@ -243,7 +258,7 @@ module pe #(
       .word(input_word),
       .zero(zero),
       .activations(activations),
-      .activation_scale(activation_scale)
+      .activation_scales(activation_scales)
   );
 
   logic [LANES*ACCUMULATOR_BITS-1:0] step_psums, write_psums;
@@ -252,15 +267,19 @@ module pe #(
   for (genvar lane = 0; lane < LANES; lane++) begin : lanes
     vector_mac #(
         .VECTOR_SIZE(VECTOR_SIZE),
+        .BLOCKS(BLOCKS),
         .WEIGHT_BITS(WEIGHT_BITS),
-        .ACTIVATION_BITS(ACTIVATION_BITS),
+        .WEIGHT_EXPONENT_BITS(WEIGHT_EXPONENT_BITS),
+        .ACTIVATION_BITS(ACTIVATION_VALUE_BITS),
         .ACTIVATION_SIGN(ACTIVATION_SIGN),
         .WEIGHT_SCALE_BITS(WEIGHT_SCALE_BITS),
         .ACTIVATION_SCALE_BITS(ACTIVATION_SCALE_BITS),
+        .SCALE_KIND(SCALE_KIND),
         .SCALE_BITS(SCALE_BITS),
         .PRODUCT_SHIFT(PRODUCT_SHIFT),
         .ACCUMULATOR_BITS(ACCUMULATOR_BITS),
         .SATURATE(SATURATE),
+        .ALIGN_NEAREST(ALIGN_NEAREST),
         .GATING(GATING),
         .DOT_STAGES(DOT_STAGES),
         .SCALE_STAGES(SCALE_STAGES)
@@ -269,8 +288,9 @@ module pe #(
         .weight_load(weight_load),
         .weight_word(weight_words[lane*WEIGHT_WORD_BITS+:WEIGHT_WORD_BITS]),
         .activations(activations),
-        .activation_scale(activation_scale),
+        .activation_scales(activation_scales),
         .activation_signed(input_signed),
+        .align_constant(align_constant),
         .word_enable(valid_at[1] && !zero),
         .run(valid_at[WRITE_LATENCY-1:2] & ~zero_at[WRITE_LATENCY-1:2]),
         .product_zero(GATING > 0 ? from_zero_at[WRITE_LATENCY] : zero_at[WRITE_LATENCY]),
@@ -377,19 +397,21 @@ module pe #(
 
   // PPU and FIFO.
   logic entry_valid, entry_tile_last;
-  localparam int SLICE_VECTORS = PPU_LANES > VECTOR_SIZE ? PPU_LANES / VECTOR_SIZE : 1;
+  localparam int SLICE_VECTORS = PPU_LANES > OUT_BLOCK ? PPU_LANES / OUT_BLOCK : 1;
   localparam int SCALES_WIDTH = OUT_SCALE_BITS > 0 ? SLICE_VECTORS * OUT_SCALE_BITS : 1;
   logic [SLICE_BITS-1:0] entry_slice;
   logic [PPU_LANES*OUT_BITS-1:0] entry_codes;
   logic [SCALES_WIDTH-1:0] entry_scales;
   ppu #(
-      .VECTOR_SIZE(VECTOR_SIZE),
+      .BLOCK(OUT_BLOCK),
       .ENTRY_LANES(LANES),
       .LANES(PPU_LANES),
       .DEPTH(DEPTH),
       .ACCUMULATOR_BITS(ACCUMULATOR_BITS),
       .OUT_BITS(OUT_BITS),
+      .OUT_EXPONENT_BITS(OUT_EXPONENT_BITS),
       .OUT_SCALE_BITS(OUT_SCALE_BITS),
+      .OUT_KIND(OUT_KIND),
       .SCALES_UP(SCALES_UP),
       .FINE(PPU_FINE),
       .LATENCY(PPU_LATENCY)
@@ -398,6 +420,7 @@ module pe #(
       .reset(reset),
       .relu(relu),
       .out_signed(out_signed),
+      .out_exponent(out_exponent),
       .step_valid(drain_valid),
       .step_read(drain_read),
       .step_pixel(drain_pixel),
@@ -421,7 +444,7 @@ module pe #(
       .WORDS(FIFO_WORDS),
       .SLICES(SLICES),
       .CODES_WIDTH(PPU_LANES * OUT_BITS),
-      .SCALE_GROUPS(OUT_SCALE_BITS == 0 ? 0 : PPU_LANES > VECTOR_SIZE ? SLICES : VECTORS),
+      .SCALE_GROUPS(OUT_SCALE_BITS == 0 ? 0 : PPU_LANES > OUT_BLOCK ? SLICES : VECTORS),
       .SCALES_WIDTH(SCALES_WIDTH),
       .LENGTH_BITS(LENGTH_BITS)
   ) out_fifo (

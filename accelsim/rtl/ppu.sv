@@ -3,28 +3,29 @@
 // FIFO entry (their codes and scales).
 // docs/numerics.md (PPU) and docs/timing.md (Drain): a slice read in cycle c is in the FIFO in cycle
 // c + LATENCY, with scales LATENCY + SPREAD - 1, as values wait until the last of their vector's slices has come.
-// Registers lie, as far as LATENCY has them, after: A the collector read, B multiply, C bias (z), and per-vector
-// D vector maximum, E scale, F reciprocal, G multiply by it; the last is the FIFO itself. FINE adds more: after the
-// partial products (M) and the sum (N) of the multiply, the maximum of pairs (X) and of a slice (Y), the
-// addition of the scale (S), the partial products of the other multiply (P) and its shift (Q). A longer latency adds
-// registers before the FIFO. Natural latency: static 4, FINE 6; per-vector 8, FINE 15.
+// Registers lie, as far as LATENCY has them, after: A the collector read, B multiply, C bias (z), with scales those of
+// ppu_vector_codes or ppu_block_codes; the last is the FIFO itself. FINE adds more: after the partial products (M) and the
+// sum (N) of the multiply, the maximum of pairs (X) and of a slice (Y). A longer latency adds registers before the
+// FIFO. Natural latency: static 4, FINE 6; integers with scales 8, FINE 15; block formats 8, FINE 13.
 module ppu #(
-    parameter int VECTOR_SIZE = 16,
+    parameter int BLOCK = 16,        // outputs that share a scale
     parameter int ENTRY_LANES = 16,  // L
     parameter int LANES = 16,        // of a slice
     parameter int DEPTH = 16,
     parameter int ACCUMULATOR_BITS = 24,
     parameter int OUT_BITS = 4,
+    parameter int OUT_EXPONENT_BITS = 0,  // of the element, in block formats; 0: integers
     parameter int OUT_SCALE_BITS = 4,  // 0: static
+    parameter int OUT_KIND = 0,  // of scales: 0 integers or none, 1 e8m0, 2 e4m3
     parameter bit SCALES_UP = 1'b1,
     parameter bit FINE = 1'b0,
     parameter int LATENCY = 8,
-    // vectors of a slice; slices of an entry, and of an entry's vector; lane groups of a unit, more than 1 where
+    // blocks (vectors) of a slice; slices of an entry, and of an entry's vector; lane groups of a unit, more than 1 where
     // outputs are staged
-    parameter int VECTORS = LANES > VECTOR_SIZE ? LANES / VECTOR_SIZE : 1,
+    parameter int VECTORS = LANES > BLOCK ? LANES / BLOCK : 1,
     parameter int SLICES = ENTRY_LANES / LANES,
-    parameter int SPREAD = LANES > VECTOR_SIZE ? 1 : (VECTOR_SIZE < ENTRY_LANES ? VECTOR_SIZE : ENTRY_LANES) / LANES,
-    parameter int GROUPS = OUT_SCALE_BITS > 0 && VECTOR_SIZE > ENTRY_LANES ? VECTOR_SIZE / ENTRY_LANES : 1,
+    parameter int SPREAD = LANES > BLOCK ? 1 : (BLOCK < ENTRY_LANES ? BLOCK : ENTRY_LANES) / LANES,
+    parameter int GROUPS = OUT_SCALE_BITS > 0 && BLOCK > ENTRY_LANES ? BLOCK / ENTRY_LANES : 1,
     parameter int ENTRY_BITS = DEPTH > 1 ? $clog2(DEPTH) : 1,
     parameter int GROUP_BITS = $clog2(GROUPS + 1),
     parameter int SLICE_BITS = SLICES > 1 ? $clog2(SLICES) : 1,
@@ -34,6 +35,7 @@ module ppu #(
     input  logic                              reset,
     input  logic                              relu,
     input  logic                              out_signed,
+    input  logic signed [               11:0] out_exponent,      // ppu_block_scale's
     // the drain step of this cycle
     input  logic                              step_valid,
     input  logic                              step_read,         // psums are of this step
@@ -66,14 +68,7 @@ module ppu #(
   localparam int AT_C = FINE ? 6 : 4;
   localparam int AT_X = FINE && OUT_SCALE_BITS > 0 ? 7 : NEVER;
   localparam int AT_Y = FINE && OUT_SCALE_BITS > 0 ? 8 : NEVER;
-  localparam int AT_D = FINE ? 9 : 5;
-  localparam int AT_S = FINE ? 10 : NEVER;
-  localparam int AT_E = FINE ? 11 : 6;
-  localparam int AT_F = FINE ? 12 : 7;
-  localparam int AT_P = FINE ? 13 : NEVER;
-  localparam int AT_G = FINE ? 14 : 8;
-  localparam int AT_Q = FINE ? 15 : NEVER;
-  localparam int NATURAL = OUT_SCALE_BITS == 0 ? AT_C : FINE ? AT_Q : AT_G;
+  localparam int NATURAL = OUT_SCALE_BITS == 0 ? AT_C : !FINE ? 8 : OUT_KIND == 0 ? 15 : 13;
   localparam int EXTRA = LATENCY > NATURAL ? LATENCY - NATURAL : 0;
 
   // Tags beside the values: {valid, read} are reset, the rest is not.
@@ -191,28 +186,17 @@ module ppu #(
     logic unused;
     assign unused = &{1'b0, tag_c, go_c[0]};
   end else begin : vector_scale
-    localparam int AMAG_SIGNED = OUT_BITS - 1;
-    localparam int ROOM_SIGNED = 23 - AMAG_SIGNED - OUT_SCALE_BITS;
-    localparam int ROOM_UNSIGNED = 23 - OUT_BITS - OUT_SCALE_BITS;
-    localparam int SIGNED_FRACTION = ROOM_SIGNED < 8 ? ROOM_SIGNED : 8;
-    localparam int UNSIGNED_FRACTION = ROOM_UNSIGNED < 8 ? ROOM_UNSIGNED : 8;
     localparam int OWN = LANES / VECTORS;  // lanes of a vector in one slice
     localparam int PAIRS = (OWN + 1) / 2;
-    localparam int S = VECTORS * OUT_SCALE_BITS;
-    localparam int E = VECTORS * 4;
 
     logic [1:0] go_x, go_y;
     logic [TAG_BITS-1:0] tag_x, tag_y;
-    logic [Z-1:0] z_x, z_y, leaving, leaving_d, leaving_s, leaving_e, leaving_f;
+    logic [Z-1:0] z_x, z_y, leaving;
     logic [LANES*23-1:0] magnitudes;
     logic [VECTORS*PAIRS*23-1:0] pairs, pairs_x;
-    logic [VECTORS*23-1:0] own_largest, own_largest_y, largest, largest_d;
-    // {output, first of its vector, last of tile}
-    logic [2:0] go_out, go_d, go_s, go_e, go_f, go_p, go_g, go_q;
-    logic [SLICE_BITS-1:0] slice_leave, slice_d, slice_s, slice_e, slice_f, slice_p, slice_g;
-    logic [S-1:0] scales, scales_e, scales_f, scales_p, scales_g;
-    logic [VECTORS*16-1:0] reciprocals, reciprocals_f;
-    logic [E-1:0] exponents, exponents_f, exponents_p, exponents_g;
+    logic [VECTORS*23-1:0] own_largest, own_largest_y, largest;
+    logic [2:0] go_out;  // {output, first of its vector, last of tile}
+    logic [SLICE_BITS-1:0] slice_leave;
 
     stage #(.WIDTH(2), .REGISTERED(LATENCY >= AT_X))
         stage_go_x (.clk, .reset, .enable(1'b1), .in(go_c), .out(go_x));
@@ -230,63 +214,13 @@ module ppu #(
         stage_pairs_x (.clk, .reset(1'b0), .enable(go_c[0]), .in(pairs), .out(pairs_x));
     stage #(.WIDTH(VECTORS * 23), .REGISTERED(LATENCY >= AT_Y))
         stage_own_largest_y (.clk, .reset(1'b0), .enable(go_x[0]), .in(own_largest), .out(own_largest_y));
-    stage #(.WIDTH(3), .REGISTERED(LATENCY >= AT_D))
-        stage_go_d (.clk, .reset, .enable(1'b1), .in(go_out), .out(go_d));
-    stage #(.WIDTH(3), .REGISTERED(LATENCY >= AT_S))
-        stage_go_s (.clk, .reset, .enable(1'b1), .in(go_d), .out(go_s));
-    stage #(.WIDTH(3), .REGISTERED(LATENCY >= AT_E))
-        stage_go_e (.clk, .reset, .enable(1'b1), .in(go_s), .out(go_e));
-    stage #(.WIDTH(3), .REGISTERED(LATENCY >= AT_F))
-        stage_go_f (.clk, .reset, .enable(1'b1), .in(go_e), .out(go_f));
-    stage #(.WIDTH(3), .REGISTERED(LATENCY >= AT_P))
-        stage_go_p (.clk, .reset, .enable(1'b1), .in(go_f), .out(go_p));
-    stage #(.WIDTH(3), .REGISTERED(LATENCY >= AT_G))
-        stage_go_g (.clk, .reset, .enable(1'b1), .in(go_p), .out(go_g));
-    stage #(.WIDTH(3), .REGISTERED(LATENCY >= AT_Q))
-        stage_go_q (.clk, .reset, .enable(1'b1), .in(go_g), .out(go_q));
-    stage #(.WIDTH(SLICE_BITS), .REGISTERED(LATENCY >= AT_D))
-        stage_slice_d (.clk, .reset(1'b0), .enable(go_out[2]), .in(slice_leave), .out(slice_d));
-    stage #(.WIDTH(SLICE_BITS), .REGISTERED(LATENCY >= AT_S))
-        stage_slice_s (.clk, .reset(1'b0), .enable(go_d[2]), .in(slice_d), .out(slice_s));
-    stage #(.WIDTH(SLICE_BITS), .REGISTERED(LATENCY >= AT_E))
-        stage_slice_e (.clk, .reset(1'b0), .enable(go_s[2]), .in(slice_s), .out(slice_e));
-    stage #(.WIDTH(SLICE_BITS), .REGISTERED(LATENCY >= AT_F))
-        stage_slice_f (.clk, .reset(1'b0), .enable(go_e[2]), .in(slice_e), .out(slice_f));
-    stage #(.WIDTH(SLICE_BITS), .REGISTERED(LATENCY >= AT_P))
-        stage_slice_p (.clk, .reset(1'b0), .enable(go_f[2]), .in(slice_f), .out(slice_p));
-    stage #(.WIDTH(SLICE_BITS), .REGISTERED(LATENCY >= AT_G))
-        stage_slice_g (.clk, .reset(1'b0), .enable(go_p[2]), .in(slice_p), .out(slice_g));
-    stage #(.WIDTH(SLICE_BITS), .REGISTERED(LATENCY >= AT_Q))
-        stage_slice_q (.clk, .reset(1'b0), .enable(go_g[2]), .in(slice_g), .out(slice_last));
-    stage #(.WIDTH(VECTORS * 23), .REGISTERED(LATENCY >= AT_D))
-        stage_largest_d (.clk, .reset(1'b0), .enable(go_out[1]), .in(largest), .out(largest_d));
-    stage #(.WIDTH(Z), .REGISTERED(LATENCY >= AT_D))
-        stage_leaving_d (.clk, .reset(1'b0), .enable(go_out[2]), .in(leaving), .out(leaving_d));
-    stage #(.WIDTH(Z), .REGISTERED(LATENCY >= AT_S))
-        stage_leaving_s (.clk, .reset(1'b0), .enable(go_d[2]), .in(leaving_d), .out(leaving_s));
-    stage #(.WIDTH(Z), .REGISTERED(LATENCY >= AT_E))
-        stage_leaving_e (.clk, .reset(1'b0), .enable(go_s[2]), .in(leaving_s), .out(leaving_e));
-    stage #(.WIDTH(Z), .REGISTERED(LATENCY >= AT_F))
-        stage_leaving_f (.clk, .reset(1'b0), .enable(go_e[2]), .in(leaving_e), .out(leaving_f));
-    stage #(.WIDTH(S), .REGISTERED(LATENCY >= AT_E))
-        stage_scales_e (.clk, .reset(1'b0), .enable(go_s[1]), .in(scales), .out(scales_e));
-    stage #(.WIDTH(S), .REGISTERED(LATENCY >= AT_F))
-        stage_scales_f (.clk, .reset(1'b0), .enable(go_e[1]), .in(scales_e), .out(scales_f));
-    stage #(.WIDTH(S), .REGISTERED(LATENCY >= AT_P))
-        stage_scales_p (.clk, .reset(1'b0), .enable(go_f[1]), .in(scales_f), .out(scales_p));
-    stage #(.WIDTH(S), .REGISTERED(LATENCY >= AT_G))
-        stage_scales_g (.clk, .reset(1'b0), .enable(go_p[1]), .in(scales_p), .out(scales_g));
-    stage #(.WIDTH(S), .REGISTERED(LATENCY >= AT_Q))
-        stage_scales_q (.clk, .reset(1'b0), .enable(go_g[1]), .in(scales_g), .out(scales_last));
-    stage #(.WIDTH(VECTORS * 16), .REGISTERED(LATENCY >= AT_F))
-        stage_reciprocals_f (.clk, .reset(1'b0), .enable(go_e[1]), .in(reciprocals), .out(reciprocals_f));
-    stage #(.WIDTH(E), .REGISTERED(LATENCY >= AT_F))
-        stage_exponents_f (.clk, .reset(1'b0), .enable(go_e[1]), .in(exponents), .out(exponents_f));
-    stage #(.WIDTH(E), .REGISTERED(LATENCY >= AT_P))
-        stage_exponents_p (.clk, .reset(1'b0), .enable(go_f[1]), .in(exponents_f), .out(exponents_p));
-    stage #(.WIDTH(E), .REGISTERED(LATENCY >= AT_G))
-        stage_exponents_g (.clk, .reset(1'b0), .enable(go_p[1]), .in(exponents_p), .out(exponents_g));
 
+    for (genvar lane = 0; lane < LANES; lane++) begin : lanes
+      ppu_magnitude ppu_magnitude (
+          .z(z_c[lane*24+:24]),
+          .magnitude(magnitudes[lane*23+:23])
+      );
+    end
     for (genvar i = 0; i < VECTORS; i++) begin : vectors
       for (genvar p = 0; p < PAIRS; p++) begin : pair
         localparam int VALUES = OWN - 2 * p < 2 ? 1 : 2;
@@ -302,27 +236,6 @@ module ppu #(
       ) ppu_vector_max (
           .magnitudes(pairs_x[i*PAIRS*23+:PAIRS*23]),
           .largest(own_largest[i*23+:23])
-      );
-      ppu_vector_scale #(
-          .OUT_BITS(OUT_BITS),
-          .OUT_SCALE_BITS(OUT_SCALE_BITS),
-          .SCALES_UP(SCALES_UP),
-          .SIGNED_FRACTION(SIGNED_FRACTION),
-          .UNSIGNED_FRACTION(UNSIGNED_FRACTION),
-          .WHOLE_REGISTERED(LATENCY >= AT_S)
-      ) ppu_vector_scale (
-          .clk(clk),
-          .enable(go_d[1]),
-          .largest(largest_d[i*23+:23]),
-          .out_signed(out_signed),
-          .scale(scales[i*OUT_SCALE_BITS+:OUT_SCALE_BITS])
-      );
-      ppu_reciprocal #(
-          .OUT_SCALE_BITS(OUT_SCALE_BITS)
-      ) ppu_reciprocal (
-          .scale(scales_e[i*OUT_SCALE_BITS+:OUT_SCALE_BITS]),
-          .reciprocal(reciprocals[i*16+:16]),
-          .exponent(exponents[i*4+:4])
       );
     end
 
@@ -346,55 +259,57 @@ module ppu #(
         .largest(largest)
     );
 
-    for (genvar lane = 0; lane < LANES; lane++) begin : lanes
-      localparam int VECTOR = lane / OWN;
-      logic [5:0] shift_g;
-      logic [39:0] product;
-      logic [OUT_BITS+1:0] shifted, shifted_q;
-      logic round_g, round_q;
-      ppu_magnitude ppu_magnitude (
-          .z(z_c[lane*24+:24]),
-          .magnitude(magnitudes[lane*23+:23])
-      );
-      assign shift_g = 6'd15 + 6'(exponents_g[VECTOR*4+:4])
-          + (out_signed ? 6'(SIGNED_FRACTION) : 6'(UNSIGNED_FRACTION));
-      ppu_product #(
-          .A_BITS(24),
+    if (OUT_KIND == 0) begin : integers
+      ppu_vector_codes #(
+          .LANES(LANES),
+          .VECTORS(VECTORS),
+          .OUT_BITS(OUT_BITS),
+          .OUT_SCALE_BITS(OUT_SCALE_BITS),
+          .SCALES_UP(SCALES_UP),
           .FINE(FINE),
-          .ROWS_REGISTERED(LATENCY >= AT_P),
-          .SUM_REGISTERED(LATENCY >= AT_G)
-      ) ppu_product (
+          .LATENCY(LATENCY),
+          .SLICE_BITS(SLICE_BITS)
+      ) ppu_vector_codes (
           .clk(clk),
-          .rows_enable(go_f[2]),
-          .sum_enable(go_p[2]),
-          .a(leaving_f[lane*24+:24]),
-          .b(reciprocals_f[VECTOR*16+:16]),
-          .sum(product)
-      );
-      ppu_shift #(
-          .PRODUCT_BITS(40),
-          .OUT_BITS(OUT_BITS + 2)
-      ) ppu_shift (
-          .product(product),
-          .shift(shift_g),
-          .value(shifted),
-          .round(round_g)
-      );
-      stage #(.WIDTH(OUT_BITS + 3), .REGISTERED(LATENCY >= AT_Q))
-          stage_q (.clk, .reset(1'b0), .enable(go_g[2]), .in({shifted, round_g}), .out({shifted_q, round_q}));
-      ppu_quantize #(
-          .OUT_BITS(OUT_BITS)
-      ) ppu_quantize (
-          .value(shifted_q),
-          .round(round_q),
+          .reset(reset),
           .out_signed(out_signed),
-          .code(codes[lane*OUT_BITS+:OUT_BITS])
+          .go_out(go_out),
+          .slice_leave(slice_leave),
+          .leaving(leaving),
+          .largest(largest),
+          .go_last(go_last),
+          .slice_last(slice_last),
+          .codes(codes),
+          .scales_last(scales_last)
+      );
+    end else begin : blocks
+      ppu_block_codes #(
+          .LANES(LANES),
+          .VECTORS(VECTORS),
+          .OUT_BITS(OUT_BITS),
+          .EXPONENT_BITS(OUT_EXPONENT_BITS),
+          .SCALE_KIND(OUT_KIND),
+          .FINE(FINE),
+          .LATENCY(LATENCY),
+          .SLICE_BITS(SLICE_BITS)
+      ) ppu_block_codes (
+          .clk(clk),
+          .reset(reset),
+          .out_exponent(out_exponent),
+          .go_out(go_out),
+          .slice_leave(slice_leave),
+          .leaving(leaving),
+          .largest(largest),
+          .go_last(go_last),
+          .slice_last(slice_last),
+          .codes(codes),
+          .scales_last(scales_last)
       );
     end
-    assign go_last = {go_q[2], go_q[0]};
-    logic unused_first;
-    assign unused_first = &{1'b0, go_q[1]};
   end
+
+  logic unused_modes;  // which of them is read depends on the format
+  assign unused_modes = &{1'b0, out_signed, out_exponent};
 
   // Registers of a longer latency.
   if (EXTRA == 0) begin : natural

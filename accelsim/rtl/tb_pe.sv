@@ -11,7 +11,7 @@ module tb_pe_top;
   localparam int ENTRY_RECORD = 32 + FIFO_WIDTH;
   localparam int CONSTANTS_RECORD = LANES * (16 + 6 + 24);
 
-  logic [31:0] counts[0:19];
+  logic [31:0] counts[0:22];
   logic [175:0] blocks[0:MAX_BLOCKS-1];
   logic [31:0] steps[0:MAX_STEPS-1];
   logic [63:0] weight_fetches[0:MAX_WEIGHT_FETCHES-1];
@@ -31,7 +31,7 @@ module tb_pe_top;
   initial begin
     if (!$value$plusargs("vectors=%s", folder)) folder = "vectors";
     $sformat(file, "%0s/counts.hex", folder);
-    $readmemh(file, counts, 0, 19);
+    $readmemh(file, counts, 0, 22);
 //READS//
   end
 
@@ -71,6 +71,8 @@ module tb_pe_top;
       .input_signed(counts[13][0]),
       .out_signed(counts[14][0]),
       .relu(counts[15][0]),
+      .align_constant(counts[20][11:0]),
+      .out_exponent(counts[21][11:0]),
       .weight_write(weight_write),
       .weight_write_half(weight_half),
       .weight_write_address(weight_address),
@@ -182,7 +184,7 @@ module tb_pe_top;
   // Checks. A cycle that is wrong and a value that is wrong are one mismatch each.
   integer psum_errors = 0, overflow_errors = 0, code_errors = 0, cycle_errors = 0, rule_errors = 0;
   integer psums = 0, codes = 0, cycles = 0, overflows = 0, shown = 0;
-  integer products_loaded = 0, psums_read = 0, psums_written = 0;
+  integer zero_words = 0, products_loaded = 0, psums_read = 0, psums_written = 0;
   integer write_at = 0, drain_at = 0, entry_at = 0, weight_release_at = 0, input_release_at = 0;
 
   task automatic check_cycle(input [8*16-1:0] what, input integer index, input integer expected,
@@ -244,6 +246,7 @@ module tb_pe_top;
         end
         write_at = write_at + 1;
       end
+      zero_words = zero_words + 32'(dut.pe.valid_at[1] && dut.pe.zero);
       if (GATING > 0) begin
         for (int lane = 0; lane < LANES; lane++) begin
           products_loaded = products_loaded + 32'(dut.pe.live_before[lane]);
@@ -294,6 +297,7 @@ module tb_pe_top;
       rule(entry_at !== counts[11], "wrong number of entries");
       rule(outputs_complete !== counts[12] || outputs_sent !== counts[12], "wrong number of output tiles");
       rule(weight_release_at !== counts[4] || input_release_at !== counts[7], "wrong number of releases");
+      rule(zero_words !== counts[22], "wrong number of zero words");
       rule(GATING > 0 && products_loaded !== counts[17], "wrong number of products loaded");
       rule(GATING > 0 && psums_read !== counts[18], "wrong number of lanes that read");
       rule(GATING > 0 && psums_written !== counts[19], "wrong number of lanes that write");

@@ -1,6 +1,5 @@
 `timescale 1ns / 1ps
-// vector_mac: one lane. Weight register, dot_product and scale_product into registers, scale_multiply into a
-// register where the scheme has scales, accumulator.
+// vector_mac: one lane. Weight register, a block_product for each block of a word, their sum, accumulator.
 // docs/timing.md (Issue): a step issued at t loads the operand registers in t+1, `dot` and `scale` after
 // DOT_STAGES cycles from t+2 on, `product` SCALE_STAGES later (with scales), and adds in the cycle after.
 // A gated step (docs/counts.md) switches nothing here; its product counts as zero. With GATING the lane knows
@@ -8,32 +7,37 @@
 // registers, and with 2 also the operand of the dot product, for which the scale product is made in t+1.
 module vector_mac #(
     parameter int VECTOR_SIZE = 16,
+    parameter int BLOCKS = 1,  // with a scale each, in a word
     parameter int WEIGHT_BITS = 4,
-    parameter int ACTIVATION_BITS = 4,
+    parameter int WEIGHT_EXPONENT_BITS = 0,  // of its element; 0: integers
+    parameter int ACTIVATION_BITS = 4,  // of an activation's value
     parameter int ACTIVATION_SIGN = 2,
     parameter int WEIGHT_SCALE_BITS = 4,
     parameter int ACTIVATION_SCALE_BITS = 4,
-    parameter int SCALE_BITS = 8,  // of the scale product after :spN; 0 without scales
+    parameter int SCALE_KIND = 0,  // 0 integers or none, 1 e8m0, 2 e4m3
+    parameter int SCALE_BITS = 8,  // of what multiplies: the scale product after :spN, of e4m3 of significands; or 0
     parameter int PRODUCT_SHIFT = 0,
     parameter int ACCUMULATOR_BITS = 24,
     parameter bit SATURATE = 1'b1,
+    parameter bit ALIGN_NEAREST = 1'b1,
     parameter int GATING = 0,  // 0 none, 1 multiply, 2 dot
     parameter int DOT_STAGES = 1,
     parameter int SCALE_STAGES = 1,  // only with scales
-    parameter int STAGES = DOT_STAGES + (SCALE_BITS > 0 ? SCALE_STAGES : 0),
-    parameter int WEIGHT_WORD_BITS = VECTOR_SIZE * WEIGHT_BITS + WEIGHT_SCALE_BITS,
+    parameter int STAGES = DOT_STAGES + (SCALE_KIND > 0 || SCALE_BITS > 0 ? SCALE_STAGES : 0),
+    parameter int WEIGHT_WORD_BITS = VECTOR_SIZE * WEIGHT_BITS + BLOCKS * WEIGHT_SCALE_BITS,
     parameter int AS_PORT = ACTIVATION_SCALE_BITS > 0 ? ACTIVATION_SCALE_BITS : 1
 ) (
     input logic clk,
     // t+1
     input logic weight_load,
-    input logic [WEIGHT_WORD_BITS-1:0] weight_word,  // {scale, code V-1, ..., code 0}
+    input logic [WEIGHT_WORD_BITS-1:0] weight_word,  // {scale n-1, ..., scale 0, code V-1, ..., code 0}
     input logic word_enable,  // a step whose input word can contribute
     // t+2; with GATING 2 t+1, straight from the buffer
     input logic [VECTOR_SIZE*ACTIVATION_BITS-1:0] activations,
-    input logic [AS_PORT-1:0] activation_scale,
+    input logic [BLOCKS*AS_PORT-1:0] activation_scales,
     // t+2
     input logic activation_signed,
+    input logic signed [11:0] align_constant,
     // bit k, in t+2+k: a step whose input word can contribute is in stage k
     input logic [STAGES-1:0] run,
     // the cycle of the write
@@ -44,22 +48,49 @@ module vector_mac #(
     output logic live_before,  // of the step that writes in the next cycle
     output logic live
 );
+  localparam int VALUES = VECTOR_SIZE / BLOCKS;
   localparam int OPERAND_BITS = ACTIVATION_BITS + (ACTIVATION_SIGN == 2 ? 1 : 0);
-  localparam int DOT_BITS = WEIGHT_BITS + OPERAND_BITS + $clog2(VECTOR_SIZE);
-  localparam int PRODUCT_BITS = DOT_BITS + SCALE_BITS;
   localparam int CODE_BITS = VECTOR_SIZE * WEIGHT_BITS;
+  localparam int VALUE_BITS = WEIGHT_EXPONENT_BITS > 0
+      ? WEIGHT_BITS - 1 - WEIGHT_EXPONENT_BITS + (1 << WEIGHT_EXPONENT_BITS) : WEIGHT_BITS;
+  localparam int DOT_BITS = VALUE_BITS + OPERAND_BITS + $clog2(VALUES);
+  localparam int PRODUCT_BITS = SCALE_KIND > 0 ? ACCUMULATOR_BITS + 2 : DOT_BITS + SCALE_BITS;
+  localparam int WS_PORT = WEIGHT_SCALE_BITS > 0 ? WEIGHT_SCALE_BITS : 1;
 
   // A weight vector that cannot contribute is loaded as zeros: multipliers with a constant zero are still.
   logic weight_live;
-  logic [WEIGHT_WORD_BITS-1:0] weight_register;
-  if (WEIGHT_SCALE_BITS > 0) begin : live_with_scale
-    assign weight_live =
-        (weight_word[CODE_BITS-1:0] != '0) && (weight_word[WEIGHT_WORD_BITS-1:CODE_BITS] != '0);
-  end else begin : live_without_scale
-    assign weight_live = weight_word != '0;
+  logic [VECTOR_SIZE*VALUE_BITS-1:0] weight_values, weight_register;
+  logic [BLOCKS*WS_PORT-1:0] weight_scales, weight_scale_register;
+  logic [BLOCKS-1:0] block_live;
+  element_decode #(
+      .VALUES(VECTOR_SIZE),
+      .BITS(WEIGHT_BITS),
+      .EXPONENT_BITS(WEIGHT_EXPONENT_BITS)
+  ) element_decode (
+      .codes (weight_word[CODE_BITS-1:0]),
+      .values(weight_values)
+  );
+  if (WEIGHT_SCALE_BITS > 0) begin : with_scales
+    assign weight_scales = weight_word[WEIGHT_WORD_BITS-1:CODE_BITS];
+    always_ff @(posedge clk) begin
+      if (weight_load) weight_scale_register <= weight_live ? weight_scales : '0;
+    end
+  end else begin : without_scales
+    assign weight_scales = '1;
+    assign weight_scale_register = '1;
   end
+  for (genvar b = 0; b < BLOCKS; b++) begin : blocks_live
+    // A code with an exponent is 0 whatever its sign, an e8m0 scale never.
+    logic [VALUES-1:0] nonzero;
+    for (genvar v = 0; v < VALUES; v++) begin : codes
+      localparam int AT = (b * VALUES + v) * WEIGHT_BITS;
+      assign nonzero[v] = weight_word[AT+:WEIGHT_BITS-(WEIGHT_EXPONENT_BITS>0?1 : 0)] != '0;
+    end
+    assign block_live[b] = nonzero != '0 && (SCALE_KIND == 1 || weight_scales[b*WS_PORT+:WS_PORT] != '0);
+  end
+  assign weight_live = block_live != '0;
   always_ff @(posedge clk) begin
-    if (weight_load) weight_register <= weight_live ? weight_word : '0;
+    if (weight_load) weight_register <= weight_live ? weight_values : '0;
   end
 
   // `stores` bit k, in t+2+k: the step in stage k is one whose result this lane stores.
@@ -110,25 +141,6 @@ module vector_mac #(
     assign load = stores[DOT_STAGES-1];
   end
 
-  logic signed [DOT_BITS-1:0] dot, dot_register;
-  dot_product #(
-      .VECTOR_SIZE(VECTOR_SIZE),
-      .WEIGHT_BITS(WEIGHT_BITS),
-      .ACTIVATION_BITS(ACTIVATION_BITS),
-      .ACTIVATION_SIGN(ACTIVATION_SIGN),
-      .STAGES(DOT_STAGES)
-  ) dot_product (
-      .clk(clk),
-      .enable(stores[(DOT_STAGES > 1 ? DOT_STAGES - 2 : 0):0]),
-      .weights(weight_register[CODE_BITS-1:0]),
-      .activations(operand),
-      .activation_signed(activation_signed),
-      .dot(dot)
-  );
-  always_ff @(posedge clk) begin
-    if (load) dot_register <= dot;
-  end
-
   logic product_is_zero, own_overflow;
   if (GATING > 0) begin : lines
     logic write_next;
@@ -144,71 +156,64 @@ module vector_mac #(
     assign overflow = own_overflow;
   end
 
-  logic signed [PRODUCT_BITS-1:0] product;
-  if (SCALE_BITS > 0) begin : scaled
-    // Made early it takes one cycle, and waits.
-    localparam int PRODUCT_STAGES = GATING == 2 ? 1 : DOT_STAGES;
-    logic [SCALE_BITS-1:0] scale, scale_in_time, scale_register;
-    logic signed [PRODUCT_BITS-1:0] scaled_dot, product_register;
-    logic [(WEIGHT_SCALE_BITS > 0 ? WEIGHT_SCALE_BITS : 1)-1:0] weight_scale;
-    if (WEIGHT_SCALE_BITS > 0) begin : own
-      assign weight_scale = (GATING == 2 && weight_load) ? weight_word[WEIGHT_WORD_BITS-1:CODE_BITS]
-          : weight_register[WEIGHT_WORD_BITS-1:CODE_BITS];
-    end else begin : none
-      assign weight_scale = 1'b1;
-    end
-    scale_product #(
+  // Products of the word's blocks.
+  logic [BLOCKS-1:0] scale_zeros;
+  logic [BLOCKS*PRODUCT_BITS-1:0] products;
+  for (genvar b = 0; b < BLOCKS; b++) begin : blocks
+    logic [WS_PORT-1:0] weight_scale;
+    assign weight_scale = GATING == 2 && weight_load ? weight_scales[b*WS_PORT+:WS_PORT]
+        : weight_scale_register[b*WS_PORT+:WS_PORT];
+    block_product #(
+        .VALUES(VALUES),
+        .WEIGHT_BITS(VALUE_BITS),
+        .ACTIVATION_BITS(ACTIVATION_BITS),
+        .ACTIVATION_SIGN(ACTIVATION_SIGN),
         .WEIGHT_SCALE_BITS(WEIGHT_SCALE_BITS),
         .ACTIVATION_SCALE_BITS(ACTIVATION_SCALE_BITS),
+        .SCALE_KIND(SCALE_KIND),
         .SCALE_BITS(SCALE_BITS),
-        .STAGES(PRODUCT_STAGES)
-    ) scale_product (
+        .ACCUMULATOR_BITS(ACCUMULATOR_BITS),
+        .ALIGN_NEAREST(ALIGN_NEAREST),
+        .SCALE_EARLY(GATING == 2),
+        .DOT_STAGES(DOT_STAGES),
+        .SCALE_STAGES(SCALE_STAGES)
+    ) block_product (
         .clk(clk),
-        .enable(stores[(PRODUCT_STAGES > 1 ? PRODUCT_STAGES - 2 : 0):0]),
+        .weights(weight_register[b*VALUES*VALUE_BITS+:VALUES*VALUE_BITS]),
+        .activations(operand[b*VALUES*ACTIVATION_BITS+:VALUES*ACTIVATION_BITS]),
+        .activation_signed(activation_signed),
+        .align_constant(align_constant),
         .weight_scale(weight_scale),
-        .activation_scale(activation_scale),
-        .scale(scale)
+        .activation_scale(activation_scales[b*AS_PORT+:AS_PORT]),
+        .scale_enable(word_enable),
+        .stores(stores),
+        .load(load),
+        .scale_zero(scale_zeros[b]),
+        .product(products[b*PRODUCT_BITS+:PRODUCT_BITS])
     );
-    scale_multiply #(
-        .DOT_BITS(DOT_BITS),
-        .SCALE_BITS(SCALE_BITS),
-        .STAGES(SCALE_STAGES)
-    ) scale_multiply (
-        .clk(clk),
-        .enable(stores[DOT_STAGES+(SCALE_STAGES > 1 ? SCALE_STAGES - 2 : 0):DOT_STAGES]),
-        .dot(dot_register),
-        .scale(scale_register),
-        .product(scaled_dot)
-    );
-    // A product of two scales other than 0 is 0 only where it is rounded.
-    assign scale_zero = SCALE_BITS < WEIGHT_SCALE_BITS + ACTIVATION_SCALE_BITS && scale == '0;
-    if (GATING == 2) begin : early
-      logic [DOT_STAGES*SCALE_BITS-1:0] waiting;  // made in t+1; entry k is used in t+2+k
-      always_ff @(posedge clk) begin
-        if (word_enable && !scale_zero) waiting[0+:SCALE_BITS] <= scale;
-        for (int k = 1; k < DOT_STAGES; k++) begin
-          if (stores[k-1]) waiting[k*SCALE_BITS+:SCALE_BITS] <= waiting[(k-1)*SCALE_BITS+:SCALE_BITS];
-        end
-      end
-      assign scale_in_time = waiting[(DOT_STAGES-1)*SCALE_BITS+:SCALE_BITS];
-    end else begin : direct
-      assign scale_in_time = scale;
+  end
+  assign scale_zero = scale_zeros == '1;
+
+  // Their sum; of several each is rounded by itself, of one the accumulator does it.
+  localparam int ROUNDED_BITS = BLOCKS == 1 ? PRODUCT_BITS : (PRODUCT_BITS > PRODUCT_SHIFT ? PRODUCT_BITS : PRODUCT_SHIFT) + 1;
+  localparam int SUM_BITS = ROUNDED_BITS + $clog2(BLOCKS);
+  localparam int BLOCK_SHIFT = BLOCKS == 1 ? 0 : PRODUCT_SHIFT;
+  localparam logic signed [ROUNDED_BITS-1:0] HALF = BLOCK_SHIFT == 0 ? '0 : ROUNDED_BITS'(1) << (BLOCK_SHIFT == 0 ? 0 : BLOCK_SHIFT - 1);
+  logic signed [SUM_BITS-1:0] product;
+  logic signed [ROUNDED_BITS-1:0] rounded;
+  always_comb begin
+    product = '0;
+    rounded = '0;
+    for (int b = 0; b < BLOCKS; b++) begin
+      rounded = (ROUNDED_BITS'($signed(products[b*PRODUCT_BITS+:PRODUCT_BITS])) + HALF) >>> BLOCK_SHIFT;
+      product = product + SUM_BITS'(rounded);
     end
-    always_ff @(posedge clk) begin
-      if (load) scale_register <= scale_in_time;
-      if (stores[STAGES-1]) product_register <= scaled_dot;
-    end
-    assign product = product_is_zero ? '0 : product_register;
-  end else begin : unscaled
-    assign product = product_is_zero ? '0 : dot_register;
-    assign scale_zero = 1'b0;
-    logic unused;
-    assign unused = &{1'b0, activation_scale};
+    if (product_is_zero) product = '0;
   end
 
   accumulator #(
-      .PRODUCT_BITS(PRODUCT_BITS),
-      .PRODUCT_SHIFT(PRODUCT_SHIFT),
+      .PRODUCT_BITS(SUM_BITS),
+      .PRODUCT_SHIFT(PRODUCT_SHIFT - BLOCK_SHIFT),
       .ACCUMULATOR_BITS(ACCUMULATOR_BITS),
       .SATURATE(SATURATE)
   ) accumulator (

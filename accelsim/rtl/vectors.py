@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from accelsim_kernels import activation_profile, live_products, weight_profile
-from accelsim_kernels.reference import accumulate_reference, ppu_static_reference, ppu_vector_reference
 from numpy.typing import NDArray
 
-from accelsim.compute.lanes import lane_spec
+from accelsim.compute.operands import psum_shift
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.rows import Block, InputTile, WeightTile
 from accelsim.quantize.reference import ppu_constants
+from accelsim.rtl.expected import Step, layer_constants, outputs
 from accelsim.rtl.pe_run import PeRun
 from accelsim.workload.layer import QuantizedLayer
 
@@ -53,7 +52,8 @@ class Vectors:
 
 
 # Records in this order in counts.hex, then input_signed, out_signed, relu, the last cycle; then of lanes that
-# gate: product registers loaded, psums read, psums written.
+# gate: product registers loaded, psums read, psums written; then the layer's constants of block formats;
+# steps whose input word is gated.
 RECORDS = (
     "blocks",
     "steps",
@@ -80,13 +80,15 @@ def make_vectors(arch: Arch, run: PeRun, layer: QuantizedLayer) -> Vectors:
     counts = [len(files[stem]) for stem in RECORDS]
     counts += [layer.input_signed, layer.output.operand.element.signed, layer.activation == "relu", last]
     counts += [builder.live, builder.psum_reads, builder.psum_writes]
+    counts += [constant & 0xFFFFFFFF for constant in layer_constants(arch, layer)]
+    counts.append(builder.step.zero_words)
     return Vectors(files, counts, psums=len(files["writes"]) * arch.lanes, cycles=run.cycles)
 
 
 class _Builder:
     def __init__(self, arch: Arch, run: PeRun, layer: QuantizedLayer) -> None:
         self.arch, self.run, self.layer = arch, run, layer
-        self.spec = lane_spec(arch, self.layer.scheme)
+        self.step = Step(arch, layer)
         self.blocks = run.program.blocks
         self.constants: dict[int, int] = {}  # first channel of a lane group -> index
         for block in self.blocks:
@@ -183,15 +185,17 @@ class _Builder:
                 codes[: tile.k1 - tile.k0] = layer.weight_words[held]
                 by_address = codes.reshape(groups, lanes, n_g, -1).transpose(0, 2, 1, 3)
                 parts: list[Field] = []
-                scales = np.zeros((groups * lanes, n_g), np.int64)
+                blocks = layer.spec.blocks_per_word
+                scales = np.zeros((groups * lanes, n_g, blocks), np.int64)
                 if layer.weight_scales is not None:
-                    scales[: tile.k1 - tile.k0] = layer.weight_scales[held]
-                scales_by_address = scales.reshape(groups, lanes, n_g).transpose(0, 2, 1)
+                    own = layer.weight_scales[held]
+                    scales[: tile.k1 - tile.k0] = own.reshape(*own.shape[:2], blocks)
+                scales_by_address = scales.reshape(groups, lanes, n_g, blocks).transpose(0, 2, 1, 3)
                 for lane in range(lanes):
                     own = by_address[:, :, lane].reshape(groups * n_g, -1)
                     parts.append((own, scheme.weight.bits))
                     if scheme.weight.scale.bits:
-                        own = scales_by_address[:, :, lane].reshape(-1, 1)
+                        own = scales_by_address[:, :, lane].reshape(-1, blocks)
                         parts.append((own, scheme.weight.scale.bits))
                 made[id(tile)] = hex_lines(*parts)
             lines += made[id(tile)]
@@ -205,7 +209,8 @@ class _Builder:
             assert isinstance(tile, InputTile)
             parts: list[Field] = [(layer.input_words[tile.word_index], scheme.activation.bits)]
             if layer.input_scales is not None:
-                scales = layer.input_scales[tile.word_index][:, None]
+                scales = layer.input_scales[tile.word_index]
+                scales = scales.reshape(len(scales), layer.spec.blocks_per_word)
                 parts.append((scales, scheme.activation.scale.bits))
             lines += hex_lines(*parts)
         return lines
@@ -219,7 +224,7 @@ class _Builder:
 
     def _constants(self) -> list[str]:
         """Per lane group: multiplier (16 bits) of every lane, shift (6), bias (24)."""
-        m, t, bias = (c[None, :] for c in ppu_constants(self.layer, self.arch.product_shift))
+        m, t, bias = (c[None, :] for c in ppu_constants(self.layer, psum_shift(self.arch, self.layer)))
         groups = list(self.constants)
         return hex_lines(
             (np.concatenate([self._padded(m, k0) for k0 in groups]), 16),
@@ -244,7 +249,7 @@ class _Builder:
             slots = max(block.pixels, self.arch.accumulate_latency)
             for g in range(block.g0, block.g1):
                 start = issue + (g - block.g0) * slots + latency
-                psums, flags, live = self._step(block, g, psums)
+                psums, flags, live = self.step.after(block, g, psums)
                 is_first = block.first and g == block.g0
                 self.live += live
                 self.psum_reads += 0 if is_first else live
@@ -275,61 +280,28 @@ class _Builder:
             "writes": hex_lines(
                 _columns(write_cycles, 32),
                 (np.concatenate(overflows).astype(np.int64), 1),
-                (np.concatenate(written), self.spec.accumulator_bits),
+                (np.concatenate(written), self.arch.accumulator_width(self.layer.scheme)),
             ),
             "drains": hex_lines(_columns(drains, 32)),
             "entries": hex_lines(*parts),
         }
 
-    def _step(
-        self, block: Block, g: int, psums: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32], int]:
-        """Psums and overflow flags [pixels, lanes] after vector g, and products that may be other than 0."""
-        layer = self.layer
-        weights = np.zeros((self.arch.lanes, 1, layer.vector_size), np.int8)
-        weights[: block.lanes, 0] = layer.weight_words[block.k0 : block.k1, g]
-        weight_scales = None
-        if layer.weight_scales is not None:
-            weight_scales = np.zeros((self.arch.lanes, 1), np.uint16)
-            weight_scales[: block.lanes, 0] = layer.weight_scales[block.k0 : block.k1, g]
-        tile = block.input_tile
-        rows = slice(block.p0 - tile.p0, block.p1 - tile.p0)
-        gather = tile.local_gather[rows, g - tile.g0 : g - tile.g0 + 1]
-        if not len(tile.word_index):
-            return psums, np.zeros(psums.shape, np.int32), 0
-        scales = None if layer.input_scales is None else layer.input_scales[tile.word_index]
-        words = layer.input_words[tile.word_index]
-        profiles = weight_profile(weights, weight_scales), activation_profile(words, scales, gather)
-        live = int(live_products(*profiles, self.spec.scale_product_shift).sum())
-        operands = weights, weight_scales, words, scales, gather, self.spec
-        return *accumulate_reference(*operands, psums), live
-
     def _vectors_of_entry(self) -> int:
         if not self.layer.spec.output_operand.scale.bits:
             return 0
-        return max(1, self.arch.lanes // self.arch.vector_size)
+        return max(1, self.arch.lanes // self.layer.spec.written_block)
 
     def _entries(self, block: Block, start: int, spacing: int) -> list[list[int]]:
         """[cycle, L codes, scales] of every FIFO entry of an output tile, in the order they leave."""
-        layer, output, arch = self.layer, self.layer.spec.output_operand, self.arch
-        relu, staged = layer.activation == "relu", self.run.layer_run.staged
+        layer, arch, staged = self.layer, self.arch, self.run.layer_run.staged
         groups = self.unit if staged else self.unit[-1:]
         first = block.unit_k0 if staged else block.k0
-        constants = [c[None, :] for c in ppu_constants(layer, arch.product_shift)]
         lane_groups = [first + j * arch.lanes for j in range(len(groups))]
         m, t, bias = (
-            np.concatenate([self._padded(c, k0, idle) for k0 in lane_groups], axis=1)[0]
-            for c, idle in zip(constants, (0, 1, 0), strict=True)
+            np.concatenate([self._padded(c[None, :], k0, idle) for k0 in lane_groups], axis=1)[0]
+            for c, idle in zip(ppu_constants(layer, psum_shift(arch, layer)), (0, 1, 0), strict=True)
         )
-        psums = np.concatenate(groups, axis=1)
-        common = (psums, m, t, bias, relu, layer.output.fraction_bits, output.qmin, output.qmax)
-        scales = np.zeros((block.pixels, 0), np.uint16)
-        if output.scale.bits:
-            codes, scales = ppu_vector_reference(
-                *common, output.scale.bits, arch.vector_size, arch.scale_rounding == "up"
-            )
-        else:
-            codes = ppu_static_reference(*common)
+        codes, scales = outputs(arch, layer, np.concatenate(groups, axis=1), (m, t, bias))
         slices = arch.ppu_slices
         first_cycle = start + slices - 1 + self.run.layer_run.ppu_latency
         return [

@@ -23,6 +23,7 @@ from accelsim.machine.arch_file import load_arch
 from accelsim.rtl.emit import TESTBENCH, write_modules, write_testbench
 from accelsim.rtl.vectors import Vectors, make_vectors
 from accelsim.workload.layer import OutputFormat
+from rtl.block_tiles import random_block_layer
 from rtl.tiles import random_layer, random_run, trace_layers
 
 
@@ -41,6 +42,7 @@ class Configuration:
     sign: str = "both"
     latency: int | None = None
     scale_rounding: str = "up"
+    alignment_rounding: str = "nearest"
     gating: str = "none"
     fifo: int | None = None  # None: the least that holds two drains
     ppu_lanes: int | None = None
@@ -50,7 +52,7 @@ class Configuration:
     @property
     def arch(self) -> Arch:
         scheme = Scheme.parse(self.scheme)
-        groups = max(1, self.v // self.lanes) if scheme.activation.scale.bits else 1
+        groups = max(1, (scheme.block or self.v) // self.lanes) if scheme.activation.scale.bits else 1
         natural = {"coarse": (4, 8), "fine": (6, 15)}[self.ppu_stages]
         latency = self.latency or natural[bool(scheme.activation.scale.bits)]
         changes = {
@@ -67,6 +69,7 @@ class Configuration:
             "product_shift": self.product_shift,
             "activation_sign": self.sign,
             "scale_rounding": self.scale_rounding,
+            "alignment_rounding": self.alignment_rounding,
             "ppu_stages": self.ppu_stages,
             "out_fifo_words": self.fifo or 2 * self.depth * groups,
             "weight_buffer_words": 256,
@@ -90,6 +93,8 @@ class Configuration:
             parts.append(self.sign)
         if self.scale_rounding != "up":
             parts.append(f"scales-{self.scale_rounding}")
+        if self.alignment_rounding != "nearest":
+            parts.append(f"aligns-{self.alignment_rounding}")
         if self.gating != "none":
             parts.append(f"gates-{self.gating}")
         latency = arch.ppu_latency_cycles
@@ -138,6 +143,23 @@ CONFIGURATIONS = (
     Configuration("4/8/-/10", 4, 4, 3, "saturate", 22, 3, stages=(4, 3)),
     Configuration("4/4/4/4:sp4", 16, 16, 4, "saturate", 14, gating="multiply", stages=(3, 2)),
     Configuration("4/4/4/4:sp4", 8, 4, 2, "wrap", 13, gating="dot", stages=(2, 3)),
+    # Blocks of several words, of one, and several in a word.
+    Configuration("4/4/8/8@32", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),
+    Configuration("4/4/8/8@32", 32, 16, 4, "saturate", 24, ppu_lanes=8),
+    Configuration("4/4/4/6@16", 32, 16, 4, "wrap", 18, 3, product_shift=2, stages=(2, 2)),
+    Configuration("4/8/6/10@8", 32, 4, 2, "saturate", 24, gating="multiply"),
+    # Block formats: V below, at and above the block, both roundings, widths and stages, staged outputs.
+    Configuration("mxfp4", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),
+    Configuration("mxfp4", 32, 4, 2, "saturate", 14, 3, alignment_rounding="floor", stages=(1, 2)),
+    Configuration("mxint8", 16, 16, 4, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),
+    Configuration("mxint8", 8, 32, 2, "saturate", 48, 4, alignment_rounding="floor", latency=3, ppu_lanes=16),
+    Configuration("mxint8", 64, 8, 2, "saturate", 18, 1, latency=11),
+    Configuration("nvfp4", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),
+    Configuration("nvfp4", 32, 16, 2, "saturate", 16, ppu_lanes=2, stages=(2, 2)),
+    Configuration("nvfp4", 8, 4, 3, "saturate", 40, 3, alignment_rounding="floor", latency=6, stages=(1, 1)),
+    Configuration(
+        "nvfp4", 16, 32, 2, "saturate", 20, alignment_rounding="floor", ppu_lanes=16, stages=(4, 3)
+    ),
     # As magnet16.
     Configuration("8/8/-/-", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),
     Configuration("4/4/4/4", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),
@@ -185,7 +207,8 @@ def _cosimulate(
     arch, scheme = configuration.arch, Scheme.parse(configuration.scheme)
     rng = np.random.default_rng(seed)
     layers = list(trace_layers(arch, scheme, small=small))
-    layers += [random_layer(rng, arch, scheme) for _ in range(max(0, tiles - len(layers)))]
+    make = random_block_layer if scheme.is_aligned else random_layer
+    layers += [make(rng, arch, scheme) for _ in range(max(0, tiles - len(layers)))]
     vectors = [make_vectors(arch, random_run(rng, arch, layer, max_steps), layer) for layer in layers]
     program = build(arch, scheme, layers[0].output, vectors, folder)
     result = Result(str(configuration))

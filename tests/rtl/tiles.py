@@ -47,8 +47,8 @@ def trace_layers(arch: Arch, scheme: Scheme, *, small: bool = False) -> Iterator
 
 def random_layer(rng: Generator, arch: Arch, scheme: Scheme) -> QuantizedLayer:
     """A small layer with random, extreme or high-then-low codes, and PPU constants of every size."""
-    v = arch.vector_size
-    geometry = _random_geometry(rng, arch)
+    v = scheme.block or arch.vector_size  # as the words are made; cut for the machine in the end
+    geometry = random_geometry(rng, v, arch.lanes)
     groups, g_count = geometry.groups, geometry.vectors(v)
     packed_im2col = geometry.packed_im2col(v)
     per_position = g_count if packed_im2col else -(-geometry.channels_per_group // v)
@@ -129,11 +129,10 @@ def random_layer(rng: Generator, arch: Arch, scheme: Scheme) -> QuantizedLayer:
         input_gamma=input_gamma,
         bias=bias.astype(np.float32) if rng.random() < 0.7 else None,
         output_gamma=output_gamma,
-    )
+    ).in_vectors(arch.vector_size)
 
 
-def _random_geometry(rng: Generator, arch: Arch) -> Geometry:
-    v, lanes = arch.vector_size, arch.lanes
+def random_geometry(rng: Generator, v: int, lanes: int) -> Geometry:
     while True:
         kind = pick(rng, "conv", "conv", "linear", "groups", "packed_im2col")
         unit = max(v, lanes)
@@ -164,7 +163,7 @@ def _random_geometry(rng: Generator, arch: Arch) -> Geometry:
 def random_program(rng: Generator, arch: Arch, layer: QuantizedLayer) -> LayerProgram:
     """The layer laid out by a random mapping that the machine takes."""
     pixels = layer.geometry.pixels
-    per_unit = max(arch.vector_size, arch.lanes)
+    per_unit = max(layer.spec.block, arch.lanes)
     units = layer.geometry.groups * -(-layer.geometry.outputs_per_group // per_unit)
     residency = Residency(weights="gb", input="gb")
     error: AccelsimError | None = None

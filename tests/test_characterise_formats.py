@@ -26,7 +26,7 @@ def test_sum_of_exponents_and_shift_are_a_term(bits, n):
     amount = block_formats.scale_sum("e8m0", 7, n + bits).reference
     align = block_formats.align(bits, n).reference
     for exponent in range(-bits - 20, n + 20):
-        shift = amount({"w": 100, "a": 120, "c": (n - exponent + 220) % 2048})
+        shift = amount({"w": 100, "a": 120, "c": (n - exponent + 220) % 4096})
         terms = aligned_terms(
             values, np.ones_like(values), np.full_like(values, exponent), AlignSpec(n, 0, True)
         )
@@ -56,10 +56,10 @@ def quantized(scheme: str, values: np.ndarray, constant: int) -> tuple[list[int]
             block_formats.block_code,
         )
     )
-    stored = scale({"m": int(np.abs(values).max()), "c": constant % 2048})
+    stored = scale({"m": int(np.abs(values).max()), "c": constant % 4096})
     if scheme == "nvfp4":
         stored = block_formats.block_round(scheme).reference({"m": stored})
-    common = shared({"w": stored, "c": constant % 2048})
+    common = shared({"w": stored, "c": constant % 4096})
     bits = 4 if scheme == "nvfp4" else block_formats.SHIFT_BITS
     amount, multiples = common & ((1 << bits) - 1), common >> bits
     codes = [

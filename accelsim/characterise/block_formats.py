@@ -15,7 +15,7 @@ from accelsim.characterise.stages import quick
 from accelsim.formats.catalogue import E2M1, SCHEMES
 
 # Of a layer's constants: what exponents are subtracted from, and the exponent of the PPU's values.
-CONSTANT_BITS = 11
+CONSTANT_BITS = 12
 # Exponent of a scale of 0 in code, and the largest code of either kind.
 LARGEST_E8M0, LARGEST_E4M3 = 254, 126
 # e4m3: the largest magnitude over that of the element, 6, in steps of 2^-9 is a count of this many of the

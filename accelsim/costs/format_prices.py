@@ -16,7 +16,7 @@ from accelsim.costs.tables import Row
 from accelsim.errors import AccelsimError
 
 # Of a layer, in a PE: what exponents are subtracted from, and the exponent of what the PPU writes.
-LAYER_CONSTANT_BITS = 22
+LAYER_CONSTANT_BITS = 24
 
 
 class FormatPrices(LanePrices, PpuPrices):

@@ -82,8 +82,9 @@ def test_what_prices_is_a_part_with_that_cost() -> None:
     arch = load_arch("magnet16", [f"dataflows=[{', '.join(DATAFLOWS)}]", *everything])
     gating = load_arch("magnet16", ["gate_on_scale_product=dot"])
     parts = {}
-    for machine in (gating, arch):
-        library, scheme = CostLibrary(technology_of(machine)), Scheme.parse("4/4/4/4:sp6")
+    formats = load_arch("magnet16")
+    for machine, text in ((formats, "nvfp4"), (gating, "4/4/4/4:sp6"), (arch, "4/4/4/4:sp6")):
+        library, scheme = CostLibrary(technology_of(machine)), Scheme.parse(text)
         parts |= {(part.name, machine): part for part in build_inventory(machine, scheme, library)}
     priced = set()
     for (name, machine), part in parts.items():

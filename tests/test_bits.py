@@ -355,7 +355,7 @@ def test_without_out_nothing_is_written(trace: Path, cli: Cli, tmp_path: Path) -
     [
         (("--width", "63"), "accumulator width is 63, expected 2 to 62"),
         (("--width", "1"), "accumulator width is 1, expected 2 to 62"),
-        (("--scheme", "mxfp4"), "scheme mxfp4: no price for what aligns products to an accumulator"),
+        (("--scheme", "mxfp4"), "bits are counted of integers with a scale a vector, not of mxfp4"),
         (("--scheme", "4/4"), "scheme '4/4'"),
         (("--arch", "none"), "none"),
     ],

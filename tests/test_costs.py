@@ -11,6 +11,7 @@ import pytest
 from accelsim.costs import SRAM_DEVICES, CostLibrary, Technology
 from accelsim.costs.tables import ALL_TABLES, TABLES_DIR, read_table
 from accelsim.errors import AccelsimError
+from accelsim.formats.catalogue import SCHEMES
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch_file import load_arch
 from accelsim.report.inventory import Part, build_inventory
@@ -112,13 +113,14 @@ def test_synthesized_dot_products_are_priced_by_their_row(unscaled):
         if row["family"] != "dot" or row["activation_signed"] != "1" or row["stimulus"] == "uniform":
             continue
         size, weight, operand = (int(row[c]) for c in ("vector_size", "weight_bits", "activation_bits"))
-        held = row["stimulus"] == "dnn_ws16"
-        cost = unscaled.dot_product(size, weight, operand, held_operand=held)
+        values = row["stimulus"] if row["stimulus"] in SCHEMES else None
+        held = row["stimulus"] == "dnn_ws16" or values is not None
+        cost = unscaled.dot_product(size, weight, operand, held_operand=held, values=values)
         tolerance = 1e-9 if size == 16 else 0.07  # larger vectors: the size law, largest error 6.2 %
         assert cost.energy_pj["op"] == pytest.approx(float(row["energy_fj"]) / 1e3, rel=tolerance)
         assert cost.area_um2 == pytest.approx(float(row["area_um2"]), rel=min(tolerance, 0.01))
         seen += 1
-    assert seen == 96
+    assert seen == 99
 
 
 def test_single_multipliers_are_priced_by_their_row(unscaled):
@@ -377,7 +379,7 @@ def test_accumulators_meet_their_rows(unscaled):
             cost = unscaled.accumulator(bits, product)
             assert cost.area_um2 == pytest.approx(float(row["area_um2"]), rel=0.08)
             assert cost.energy_pj["add"] == pytest.approx(float(row["energy_fj"]) / 1e3, rel=0.16)
-    assert len(rows) == 24
+    assert len(rows) == 28
     # Too wide a product takes an adder of its width.
     assert unscaled.accumulator(24, 33) == unscaled.accumulator(33, 24)
 

@@ -165,7 +165,7 @@ def test_compared_modes_have_one_area(tmp_path: Path, capsys: pytest.CaptureFixt
         (["modes=[4/4/-/-, 4/4/-/-@32]"], "modes: 4/4/-/- is there twice, expected each once"),
         (["modes=[4/4/-/-@24]"], "vector_size 24 and lanes 16: expected one to divide the other"),
         (["modes=[4/4/-/-@256]"], "modes: 4/4/-/-@256 has vectors of 256, expected at most 128"),
-        (["modes=[8/8/-/-, mxint8]"], "modes: mxint8 has no prices, expected integers"),
+        (["modes=[nvfp4, nvfp4]"], "modes: nvfp4 is there twice, expected each once"),
         (["modes=[4/4/4/4@128]"], "out_fifo_words is 32, expected at least 128"),
         (["modes=[4/4/4/4:sp6]", "gate_on_scale_product=dot"], "expected none or multiply on a machine of"),
         (["modes=[4/4/4/4]", "accumulator_bits=data"], "accumulator_bits is data, expected auto or a number"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from accelsim.characterise import format_steps
 from accelsim.characterise.block import Block
 from accelsim.characterise.steps import SCALE_BITS
 
@@ -29,11 +30,14 @@ def stimuli_of(block: Block) -> tuple[str, ...]:
     columns = block.columns
     if block.family == "dot" and (columns["vector_size"], columns["activation_signed"]) != (_SIZE, 1):
         return ()
+    if block.name in format_steps.OWN_BLOCKS:
+        return ()
     if block.family == "register" and columns["kind"] != "icgen":
         return ()
     if block.family == "scaling_mul" and int(columns["scale_product_bits"]) > SCALE_BITS:
         return _STIMULI[block.family][:-1]
-    return _STIMULI.get(block.family, ())
+    formats = format_steps.formats_of(block) if block.family == "dot" else ()
+    return (*_STIMULI.get(block.family, ()), *formats)
 
 
 def toggles(block: Block, words: Mapping[str, Sequence[int]], warm_up: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accelsim.characterise import arithmetic, fast, formats, postprocessing, stages, storage
+from accelsim.characterise import arithmetic, block_formats, fast, formats, postprocessing, stages, storage
 from accelsim.characterise.block import Block
 from accelsim.characterise.roles import Roles
 
@@ -72,6 +72,8 @@ def all_blocks(roles: Roles) -> list[Block]:
         *(postprocessing.reciprocal(bits) for bits in VECTOR_SCALE_BITS),
         *stages.stages(roles, [(a, s) for a in (3, 4, 6, 8) for s in VECTOR_SCALE_BITS], VECTOR_SCALE_BITS),
         *fast_blocks(roles),
+        *block_formats.lane_blocks(),
+        *block_formats.ppu_blocks(),
     ]
 
 

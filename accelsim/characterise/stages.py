@@ -14,7 +14,7 @@ from accelsim.characterise.block import Block, Port, combinational, elements, ou
 from accelsim.characterise.carry_save import CarrySave
 from accelsim.characterise.fast import prefix_adder
 from accelsim.characterise.roles import Roles
-from accelsim.characterise.stimuli import FAST
+from accelsim.characterise.stimuli import FAST, QUICK
 
 VALUE_BITS, FRACTION_BITS = 24, 8
 # Multiplicands: a value of the PPU, and wider accumulators; the widest for a short clock alone.
@@ -22,7 +22,6 @@ OPERAND_BITS = (VALUE_BITS, 28, 30, 32, 36)
 WIDEST_OPERAND_BITS = (40, 46)
 CODE_BITS = (4, 8)
 MULTIPLIER_BITS = 16
-QUICK = "quick_"
 # Of a table of reciprocals for a short clock: scale bits, and how many places of the leading one it tells
 # apart.
 FAST_RECIPROCAL = (10, 5)

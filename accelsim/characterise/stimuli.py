@@ -5,6 +5,7 @@ half-normal, half of them exactly zero; scales, dot products, products and psums
 (`steps.py`); values of the PPU Gaussian. dnn_ws16: dnn with weights and their scales held for 16 operations.
 For what changes less and more (`activity.py`): dnn_sparse has a tenth of the activations, dnn_dense all of
 them, with either sign; dnn_calm has each port's measured values in the order of their size.
+mxint8, mxfp4, nvfp4: real steps and outputs of these schemes (`format_steps.py`).
 Registers: not enabled while D moves (en0) or is still (en0_quiet); enabled with random data (en1), the same
 data again (en1_held), random data of which half of the elements are zero (en1_half_zero). Arrays: idle, read,
 write, readwrite.
@@ -16,9 +17,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from accelsim.characterise import activity
+from accelsim.characterise import activity, format_steps
 from accelsim.characterise.block import Block, Port
 from accelsim.characterise.steps import SCALE_BITS, STEPS
+from accelsim.formats.catalogue import SCHEMES
 
 # The first stimulus of a block has this seed, the next one the next; zero detectors keep one seed.
 SEED, DETECTOR_SEED = 1234, 1
@@ -26,6 +28,8 @@ VECTORS, WARM_UP = 600, 8
 ARRAY_VECTORS, ARRAY_WARM_UP = 256, 32
 # Before the family of a block of fast.py, whose `kind` is then its number of stages.
 FAST = "fast_"
+# Before that of a block mapped for delay that is mapped for area too.
+QUICK = "quick_"
 # Operations that held weights stay for.
 HOLD = 16
 # Cycles at the start in which every word of an array is written, whatever the stimulus.
@@ -42,6 +46,15 @@ FP4_MAGNITUDES = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
 
 
 def stimuli_of(block: Block) -> tuple[str, ...]:
+    """Those under which a block has a row; schemes of block formats, whose data it sees there, are the
+    last."""
+    formats = format_steps.formats_of(block)
+    if block.family.removeprefix(QUICK) in format_steps.OWN_FAMILIES or block.name in format_steps.OWN_BLOCKS:
+        return ("uniform", *formats)
+    return (*_own_stimuli(block), *formats)
+
+
+def _own_stimuli(block: Block) -> tuple[str, ...]:
     family = block.family.removeprefix(FAST)
     if block.family == "register":
         return REGISTER_STIMULI[1:4] if block.columns["kind"] == "plain" else REGISTER_STIMULI
@@ -61,8 +74,10 @@ def vectors_of(block: Block) -> tuple[int, int]:
 def words(block: Block, stimulus: str) -> dict[str, list[int]]:
     """One unsigned code per operation for every input port."""
     count = sum(vectors_of(block))
+    if stimulus in format_steps.formats_of(block):
+        return format_steps.words(block, stimulus, count)
     detector = block.family == "zero_detect"
-    known = (*stimuli_of(block), *activity.stimuli_of(block))
+    known = [own for own in (*stimuli_of(block), *activity.stimuli_of(block)) if own not in SCHEMES]
     random = np.random.default_rng(DETECTOR_SEED if detector else SEED + known.index(stimulus))
     driven = {port.name: _DRIVERS[port.role](random, port, count, stimulus) for port in block.inputs}
     if block.family.startswith(FAST) and stimulus == "idle":

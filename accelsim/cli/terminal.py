@@ -205,6 +205,14 @@ def _notes(runs: Sequence[RunResult], compared: bool) -> list[str]:
     if runs[0].summary["energy_pj"] is None:
         notes.append("Nothing is priced: no energy, no area.")
         return notes
+    if any(run.report.scheme.is_aligned for run in runs):
+        notes.append(
+            "Block formats are priced on real tensors, integers on the tables' operands, which change less: "
+            "see docs/costs.md, Block formats."
+            if assumed is not None
+            else "Of block formats dot products and operand registers follow the values, all else is priced "
+            "on the tables' real tensors."
+        )
     for run in runs:
         shares = sorted(run.summary["energy_evidence"].items(), key=lambda item: -item[1])
         rests = ", ".join(f"{share:.0%} {evidence}" for evidence, share in shares)

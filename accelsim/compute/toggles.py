@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 import numpy as np
 from accelsim_kernels import Runs, Toggles, toggles
 from numpy.typing import NDArray
 
 from accelsim.compute.lanes import lane_spec
+from accelsim.compute.operands import code_values
+from accelsim.machine.accumulator import MAX_ACCUMULATOR_BITS
 from accelsim.machine.arch import Arch, Gating
 from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.plan import LayerMapping
@@ -22,6 +24,9 @@ RUN_VECTORS = 8
 # Fractions of the golden and of the plastic ratio: multiples of them, modulo 1, spread evenly over a square
 # (M. Roberts, "The unreasonable effectiveness of quasirandom sequences", 2018). The third orders vectors.
 _SPREAD = (0.7548776662466927, 0.5698402909980532, 0.6180339887498949)
+
+# What block formats' steps are counted of; all else is priced on the data of the tables' rows.
+_OF_BLOCK_FORMATS = ("dot_product", "weight_register", "input_register")
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,16 @@ def sample_toggles(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping) -> 
     vectors = min(RUN_VECTORS, *(len(part) for part in parts))
     runs_of_group = _runs_of_group(layer, pixels, vectors, len(parts))
     found = np.zeros(len(Toggles._fields), np.int64)
-    spec = lane_spec(arch, layer.scheme)
+    words, spec = _codes(layer), lane_spec(arch, layer.scheme)
+    aligned = layer.scheme.is_aligned
+    if aligned:
+        # Decoded codes, with what is stored of scales: their products are no products of the lanes.
+        weight, activation = layer.scheme.weight, layer.scheme.activation
+        spec = spec._replace(
+            weight_bits=weight.decoded_bits,
+            activation_bits=activation.decoded_bits,
+            accumulator_bits=MAX_ACCUMULATOR_BITS,
+        )
     operand_bits, gating = arch.activation_operand_bits(layer.scheme), arch.gating(layer.scheme)
     groups = min(geometry.groups, runs_of_group.shape[0])
     for group in (np.arange(groups) * geometry.groups) // groups:
@@ -65,9 +79,25 @@ def sample_toggles(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping) -> 
                 vectors,
                 held,
             )
-            words = layer.weight_words, layer.weight_scales, layer.input_words, layer.input_scales
             found += toggles(*words, runs, spec, operand_bits, get_args(Gating).index(gating))
-    return _per_operation(Toggles(*(int(value) for value in found)), gates_dot=gating == "dot")
+    sums = _per_operation(Toggles(*(int(value) for value in found)), gates_dot=gating == "dot")
+    if not aligned:
+        return sums
+    return replace(sums, by_part={part: sums.by_part[part] for part in _OF_BLOCK_FORMATS})
+
+
+def _codes(layer: QuantizedLayer) -> tuple[Any, Any, Any, Any]:
+    """Words as the lanes multiply them, and the stored scales: of weights, then of inputs."""
+    if not layer.scheme.is_aligned:
+        return layer.weight_words, layer.weight_scales, layer.input_words, layer.input_scales
+    found: list[Any] = []
+    for words, scales, operand in (
+        (layer.weight_words, layer.weight_scales, layer.spec.weight_operand),
+        (layer.input_words, layer.input_scales, layer.spec.input_operand),
+    ):
+        assert scales is not None
+        found += [code_values(words, operand.element), scales.astype(np.uint16)]
+    return found[0], found[1], found[2], found[3]
 
 
 def _runs_of_group(layer: QuantizedLayer, pixels: int, vectors: int, parts: int) -> NDArray[np.float64]:

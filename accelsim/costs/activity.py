@@ -91,14 +91,27 @@ class ActivityLaws:
         return [dict(law) for law in self._described]
 
     def dot_product(
-        self, vector_size: int, weight_bits: int, operand_bits: int, *, held: bool, changing_over_held: float
+        self,
+        vector_size: int,
+        weight_bits: int,
+        operand_bits: int,
+        *,
+        held: bool,
+        changing_over_held: float,
+        values: str | None = None,
     ) -> ActivityLaw:
         """held: what the component is priced with; changing_over_held: its price where the weights change at
-        every operation over that where they are held."""
+        every operation over that where they are held. values: the block format whose data it is priced with,
+        in place of the usual ones."""
+        changes = 1.0
+        if values is not None:
+            row = self._of("dot", values)[0]
+            usual = self._dot_toggles[HELD if held else CHANGING]
+            changes = row["toggles"] / usual(int(row["weight_bits"]), int(row["activation_bits"]))
 
         def curve(stimulus: str) -> Curve:
             toggles = self._dot_toggles[stimulus](weight_bits, operand_bits) * vector_size / ANCHOR_SIZE
-            return Curve(toggles, *self._dots[stimulus])
+            return Curve(changes * toggles, *self._dots[stimulus])
 
         return _two(curve(HELD), curve(CHANGING), held=held, changing_over_held=changing_over_held)
 

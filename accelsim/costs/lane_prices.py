@@ -29,10 +29,12 @@ class LanePrices(LogicPrices):
         held_operand: bool,
         stages: int = 1,
         period_ps: float | None = None,
+        values: str | None = None,
     ) -> ComponentCost:
         """Signed vector_size x weight_bits x activation_operand_bits in `stages` cycles. `held_operand`:
-        weights stay for 16 operations. Actions op and gated (operands do not change, nothing switches);
-        with registers between stages also idle, in every cycle."""
+        weights stay for 16 operations. values: the block format whose decoded codes the operands are. Actions
+        op and gated (operands do not change, nothing switches); with registers between stages also idle, in
+        every cycle."""
         require_count("dot_product", "vector_size", vector_size, 1, 128)
         require_count("dot_product", "weight_bits", weight_bits, 2, 8)
         require_count("dot_product", "activation_operand_bits", activation_operand_bits, 2, 9)
@@ -55,8 +57,8 @@ class LanePrices(LogicPrices):
             "dot_product", netlists, bits, stages, period_ps, notes, stimulus_of(held_operand)
         )
         over = _changing_over_held(lambda held: self._dots.cost(*sizes, held_operand=held))
-        law = self._activity.dot_product(*sizes, held=held_operand, changing_over_held=over)
-        return replace(cost, activity={"op": law})
+        law = self._activity.dot_product(*sizes, held=held_operand, changing_over_held=over, values=values)
+        return replace(self._on("dot_product", cost, values, held_operand), activity={"op": law})
 
     def zero_detect(self, bits: int) -> ComponentCost:
         """All-zero detect of `bits` bits (an OR tree). Action op."""
@@ -72,10 +74,12 @@ class LanePrices(LogicPrices):
         held: bool,
         stages: int = 1,
         period_ps: float | None = None,
+        values: str | None = None,
     ) -> ComponentCost:
-        """Product of the two scales, rounded to `scale_product_bits` (0 = full width). 0 bits = absent side;
-        with one side alone only rounding costs anything (priced as an adder). In `stages` cycles, as the dot
-        product beside it. held: weight scales stay for 16 operations. Action op; with registers also idle."""
+        """Product of the two scales (values: of the significands of this block format's), rounded to
+        `scale_product_bits` (0 = full width). 0 bits = absent side; with one side alone only rounding costs
+        anything (priced as an adder). In `stages` cycles, as the dot product beside it. held: weight scales
+        stay for 16 operations. Action op; with registers also idle."""
         require_count("scale_product", "weight_scale_bits", weight_scale_bits, 0, 10)
         require_count("scale_product", "activation_scale_bits", activation_scale_bits, 0, 10)
         full = weight_scale_bits + activation_scale_bits
@@ -97,7 +101,7 @@ class LanePrices(LogicPrices):
             return cost
         over = _changing_over_held(lambda held: self._logic.scale_product(*bits, held=held))
         law = self._activity.held_or_changing("scale_product", *bits[:2], held=held, changing_over_held=over)
-        return replace(cost, activity={"op": law})
+        return replace(self._on("scale_product", cost, values, held), activity={"op": law})
 
     def scale_multiply(
         self,
@@ -107,9 +111,11 @@ class LanePrices(LogicPrices):
         held: bool,
         stages: int = 1,
         period_ps: float | None = None,
+        values: str | None = None,
     ) -> ComponentCost:
-        """Signed dot product times unsigned scale, full product, in `stages` cycles. held: the scale stays
-        for 16 operations, as that of weights alone does. Action op; with stage registers also idle."""
+        """Signed dot product times unsigned scale (values: those of this block format), full product, in
+        `stages` cycles. held: the scale stays for 16 operations, as that of weights alone does. Action op;
+        with stage registers also idle."""
         require_count("scale_multiply", "dot_bits", dot_bits, 2, 32)
         require_count("scale_multiply", "scale_bits", scale_bits, 1, 20)
         require_count("scale_multiply", "stages", stages, 1, max(SCALE_STAGES))
@@ -124,7 +130,7 @@ class LanePrices(LogicPrices):
         bits = dot_bits, scale_bits
         over = _changing_over_held(lambda held: self._logic.scale_multiply(*bits, held=held))
         law = self._activity.held_or_changing("scale_multiply", *bits, held=held, changing_over_held=over)
-        return replace(cost, activity={"op": law})
+        return replace(self._on("scale_multiply", cost, values, held), activity={"op": law})
 
     def accumulator(self, bits: int, product_bits: int, *, period_ps: float | None = None) -> ComponentCost:
         """One partial sum plus a product of `product_bits`, saturated. Action add."""
@@ -137,6 +143,15 @@ class LanePrices(LogicPrices):
         cost = self._in_stages("accumulator", netlists, bits, 1, period_ps, (), CHANGING)
         wider, narrower = max(bits, product_bits), min(bits, product_bits)
         return replace(cost, activity={"add": self._activity.accumulator(wider, narrower)})
+
+    def _on(self, component: str, cost: ComponentCost, values: str | None, held: bool) -> ComponentCost:
+        """With the energy of an operation on a block format's data."""
+        if values is None:
+            return cost
+        factor = self._formats.over_usual(component, values, held=held)
+        note = f"energy x {factor:.4g}: operands of {values} over {cost.stimulus}, of its row at V = 16"
+        energy_pj = {**cost.energy_pj, "op": cost.energy_pj["op"] * factor}
+        return replace(cost, energy_pj=energy_pj, stimulus=values, scaling=(*cost.scaling, note))
 
     def _in_stages(
         self,

@@ -10,12 +10,11 @@ from pathlib import Path
 from accelsim.costs.clock import ClockCells, ClockWire, h_tree_mm
 from accelsim.costs.component import BlockCost, Branch, ClockSinks, ComponentCost, require_count
 from accelsim.costs.curve import ActivityLaw, Curve
-from accelsim.costs.lane_prices import LanePrices
+from accelsim.costs.format_prices import FormatPrices
 from accelsim.costs.listing import list_constants
 from accelsim.costs.logic import ARRAY_DEPTHS, REGISTER_BITS, REGISTER_DATA
 from accelsim.costs.logic_prices import require_positive
 from accelsim.costs.own import OwnPrice, OwnPrices
-from accelsim.costs.ppu_prices import PpuPrices
 from accelsim.costs.scaling import SramScaling
 from accelsim.costs.sram import FITTED_KIB, FITTED_WIDTH_BITS, SramMacros
 from accelsim.costs.tables import TABLES_DIR, sources
@@ -25,7 +24,7 @@ from accelsim.errors import AccelsimError
 UM_PER_MM = 1e3
 
 
-class CostLibrary(LanePrices, PpuPrices):
+class CostLibrary(FormatPrices):
     """Prices at one technology, from the tables in `tables_dir` (default: those of the package).
 
     own: of parts of a machine, in place of the tables'; `build_inventory` (report/inventory.py) takes them.
@@ -242,6 +241,7 @@ class CostLibrary(LanePrices, PpuPrices):
         parts = (self._dots, self._fast, self._logic, self._ppu_stages)
         return [
             *(law for part in parts for law in part.laws()),
+            *self._formats.laws(),
             *self._activity.describe(),
             *self._macros.laws(),
         ]

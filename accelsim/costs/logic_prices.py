@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from accelsim.costs import tables
@@ -11,6 +12,7 @@ from accelsim.costs.activity import ActivityLaws
 from accelsim.costs.component import BlockCost, ComponentCost
 from accelsim.costs.dot import CHANGING, HELD, DotProducts
 from accelsim.costs.fast import FastLane
+from accelsim.costs.format_blocks import FormatBlocks
 from accelsim.costs.logic import LogicBlocks
 from accelsim.costs.ppu import PpuStages
 from accelsim.costs.scaling import LogicScaling
@@ -58,6 +60,11 @@ class LogicPrices:
         self._ppu_stages = PpuStages(self._datapath)
         self._fast = FastLane(self._datapath)
         self._logic_scaling = LogicScaling(self._tables["logic_scaling"], self._system)
+
+    @cached_property
+    def _formats(self) -> FormatBlocks:
+        """Only machines of block formats need rows of them."""
+        return FormatBlocks(self._datapath)
 
     def _logic_cost(
         self,

@@ -76,7 +76,7 @@ class PpuStages:
 
     def lane(self, accumulator_bits: int, output_bits: int, clock: Clock) -> BlockCost:
         """Multiply, shift, bias and static code of one lane."""
-        return _in_a_row(
+        return in_a_row(
             [
                 *self._product(accumulator_bits, clock),
                 self._stage("ppu_scaled", clock, accumulator_bits, VALUE_BITS),
@@ -87,7 +87,7 @@ class PpuStages:
 
     def rescale(self, output_bits: int, clock: Clock) -> BlockCost:
         """Multiply by a reciprocal, shift and clip, of one lane."""
-        return _in_a_row(
+        return in_a_row(
             [
                 *self._product(VALUE_BITS, clock),
                 self._stage("ppu_scaled", clock, VALUE_BITS, output_bits + 2),
@@ -109,7 +109,7 @@ class PpuStages:
             levels = math.ceil(math.log2(values))
             longest = max(magnitude["delay_ps"] + compare["delay_ps"], (levels - 1) * compare["delay_ps"])
             options.append(replace(both.times(values), delay_ps=longest + clock.overhead_ps))
-        return _choose(options, clock)
+        return choose_stage(options, clock)
 
     def vector_scale(self, output_bits: int, scale_bits: int, clock: Clock) -> BlockCost:
         """Scale from the largest magnitude, and its reciprocal."""
@@ -119,7 +119,7 @@ class PpuStages:
         ]
         if scale_bits > 1:
             stages.append(self._reciprocal(scale_bits, clock))
-        return _in_a_row(stages)
+        return in_a_row(stages)
 
     def _product(self, bits: int, clock: Clock) -> list[BlockCost]:
         return [self._stage("ppu_partial", clock, bits).times(2), self._stage("ppu_sum", clock, bits)]
@@ -135,14 +135,16 @@ class PpuStages:
             _block([value(mapping, quantity) for quantity in QUANTITIES], clock)
             for mapping in _mappings(family)
         ]
-        return _choose(blocks, clock)
+        return choose_stage(blocks, clock)
 
     def _chosen(self, family: str, clock: Clock, **columns: int) -> BlockCost:
         """Of a family with one row of these sizes."""
         found = [
             self._datapath.find(mapping + family, CHANGING, **columns)[0] for mapping in _mappings(family)
         ]
-        return _choose([_block([row[quantity] for quantity in QUANTITIES], clock) for row in found], clock)
+        return choose_stage(
+            [_block([row[quantity] for quantity in QUANTITIES], clock) for row in found], clock
+        )
 
     def _reciprocal(self, scale_bits: int, clock: Clock) -> BlockCost:
         """Rows as they are, and the power law through its neighbours between them."""
@@ -163,7 +165,7 @@ class PpuStages:
                 for quantity in QUANTITIES
             ]
             options.append(_block(values, clock))
-        return _choose(options, clock)
+        return choose_stage(options, clock)
 
 
 def _mappings(family: str) -> tuple[str, ...]:
@@ -190,7 +192,7 @@ def _block(values: Sequence[float], clock: Clock) -> BlockCost:
     return BlockCost(area_um2, leakage_nw, {"op": energy_fj}, delay_ps + clock.overhead_ps)
 
 
-def _choose(options: Sequence[BlockCost], clock: Clock) -> BlockCost:
+def choose_stage(options: Sequence[BlockCost], clock: Clock) -> BlockCost:
     if clock.period_ps is None:
         return min(options, key=lambda block: block.area_um2)
     limit = clock.period_ps
@@ -200,7 +202,7 @@ def _choose(options: Sequence[BlockCost], clock: Clock) -> BlockCost:
     return min(options, key=lambda block: block.delay_ps)
 
 
-def _in_a_row(stages: Sequence[BlockCost]) -> BlockCost:
+def in_a_row(stages: Sequence[BlockCost]) -> BlockCost:
     first, *others = stages
     for other in others:
         first = first.then(other, pipelined=True)

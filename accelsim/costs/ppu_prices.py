@@ -31,7 +31,7 @@ class PpuPrices(LogicPrices):
         require_count("ppu", "accumulator_bits", accumulator_bits, 2, 128)
         require_count("ppu", "output_bits", output_bits, 2, 16)
         value_bits = int(self._logic.single("ppu_relu")["width_bits"])
-        if _is_fine("ppu", stages):
+        if is_fine("ppu", stages):
             lane = self._ppu_stages.lane(accumulator_bits, output_bits, self._clock(period_ps))
             rows = self._ppu_stages.rows("ppu_partial", "ppu_sum", "ppu_scaled", "ppu_bias", "ppu_round")
             notes = (f"{lanes} lanes; each stage mapped for area, or for delay where the period wants it",)
@@ -78,7 +78,7 @@ class PpuPrices(LogicPrices):
         require_count("ppu_vector_scale", "output_bits", output_bits, 2, 16)
         require_count("ppu_vector_scale", "scale_bits", scale_bits, 1, 10)
         logic, value_bits = self._logic, int(self._logic.single("ppu_relu")["width_bits"])
-        if _is_fine("ppu_vector_scale", stages):
+        if is_fine("ppu_vector_scale", stages):
             clock, fine = self._clock(period_ps), self._ppu_stages
             rescale, largest = fine.rescale(output_bits, clock), fine.maximum(lanes, clock)
             of_vector = fine.vector_scale(output_bits, scale_bits, clock)
@@ -112,7 +112,7 @@ class PpuPrices(LogicPrices):
         return self._logic_cost("ppu_select", self._logic.select(ways, bits), self._logic.rows("ppu_select"))
 
 
-def _is_fine(component: str, stages: str) -> bool:
+def is_fine(component: str, stages: str) -> bool:
     if stages not in ("coarse", "fine"):
         raise AccelsimError(f"cost of {component}: stages is '{stages}', expected coarse or fine")
     return stages == "fine"

@@ -46,6 +46,14 @@ class Operand:
         return self.element.bits
 
     @property
+    def decoded_bits(self) -> int:
+        """Of a code as a lane multiplies it, in two's complement or unsigned: a float's decoded."""
+        element = self.element
+        if element.is_integer:
+            return element.bits
+        return max(element.qmax.bit_length() + 1, (-element.qmin).bit_length() + 1)
+
+    @property
     def qmax(self) -> int:
         """The largest code value, in units of the element's 2^lsb."""
         return self.element.qmax

@@ -52,17 +52,19 @@ DOT_PRODUCT_OP = _row("dot_product.op", "steps of a lane", "values")
 DOT_PRODUCT_GATED = _row("dot_product.gated", "steps of a lane", "values")
 DOT_PRODUCT_OP_CHANGING = _row("dot_product.op_changing", "steps of a lane", "values")
 SCALE_PRODUCT_OP = _row(
-    "scale_product.op", "steps of a lane", "values", "scale_product.op", "scale_zero_detect.op"
-)
-SCALE_MULTIPLY_OP = _row("scale_multiply.op", "steps of a lane", "values")
+    "scale_product.op", "steps of a lane", "values",
+    "scale_product.op", "scale_zero_detect.op", "scale_sum.op",
+)  # fmt: skip
+SCALE_MULTIPLY_OP = _row("scale_multiply.op", "steps of a lane", "values", "scale_multiply.op", "align.op")
 PIPELINE_REGISTER_WRITE = _row("pipeline_register.write", "steps of a lane", "values")
 ACCUMULATOR_ADD = _row("accumulator.add", "steps of a lane", "block")
 WEIGHT_REGISTER_WRITE = _row(
-    "weight_register.write", "words", "block", "weight_register.write", "weight_zero_detect.op"
-)
+    "weight_register.write", "words", "block",
+    "weight_register.write", "weight_zero_detect.op", "weight_decode.op",
+)  # fmt: skip
 INPUT_REGISTER_WRITE = _row(
     "input_register.write", "words", "issue",
-    "input_register.write", "input_zero_detect.op", "operand_wires.word",
+    "input_register.write", "input_zero_detect.op", "input_decode.op", "operand_wires.word",
 )  # fmt: skip
 OPERAND_REGISTER_WRITE = _row("operand_register.write", "steps of a lane", "values")
 WEIGHT_COLLECTOR_READ = _row("weight_collector.read", "words", "block")
@@ -91,8 +93,9 @@ PPU_HOLD_WRITE = _row(
     "ppu_hold.write", "slices of ppu_lanes values", "drain", "ppu_hold.write", "ppu_hold.read"
 )
 PPU_VECTOR_SCALE_OP = _row(
-    "ppu_vector_scale.op", "output vectors", "drain", "ppu_vector_scale.op", "ppu_vector_register.write"
-)
+    "ppu_vector_scale.op", "output vectors", "drain",
+    "ppu_vector_scale.op", "ppu_block_scale.op", "ppu_block_quantize.op", "ppu_vector_register.write",
+)  # fmt: skip
 PPU_STAGING_READ = _row("ppu_staging.read", "entries of L values", "drain")
 # The largest magnitude of a vector so far is read and written with each of its lane groups.
 PPU_STAGING_WRITE = _row(

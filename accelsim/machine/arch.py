@@ -174,8 +174,6 @@ class Arch(_Strict):
         if self.dram_bits < 1:
             raise ValueError("dram_bits_per_cycle * dram_efficiency is below 1 bit per cycle")
         for mode in self.served:
-            if mode.is_aligned:  # modes are a matter of prices
-                raise ValueError(f"modes: {mode} has no prices, expected integers W/A/ws/as")
             try:
                 self.in_mode(mode).check_scheme(mode)
             except AccelsimError as error:
@@ -266,8 +264,10 @@ class Arch(_Strict):
         return None if self.residual is None else parse_residual(self.residual).in_blocks(self.vector_size)
 
     def activation_operand_bits(self, scheme: Scheme) -> int:
-        """Width of the multiplier's activation operand; one bit more when both signs are served."""
-        return scheme.activation.bits + (self.activation_sign == "both")
+        """Width of the multiplier's activation operand: of a decoded code, one bit more when both signs are
+        served of an element that has an unsigned twin."""
+        both = self.activation_sign == "both" and scheme.activation.element.unsigned is not None
+        return scheme.activation.decoded_bits + both
 
     def gating(self, scheme: Scheme) -> Gating:
         """`gate_on_scale_product`; where no product is rounded `multiply` in place of `dot`: without rounding

@@ -27,7 +27,8 @@ def modes_of(texts: tuple[str, ...], vector_size: int) -> tuple[Scheme, ...]:
                 f"modes: {text} has vectors of {scheme.block}, expected at most {MAX_VECTOR_SIZE}"
             )
         if any(_without_block(scheme) == _without_block(other) for other in modes):
-            raise ValueError(f"modes: {_without_block(scheme)} is there twice, expected each once")
+            shown = scheme if scheme.is_aligned else _without_block(scheme)
+            raise ValueError(f"modes: {shown} is there twice, expected each once")
         modes.append(scheme)
     return tuple(modes)
 

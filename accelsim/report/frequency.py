@@ -20,9 +20,13 @@ _STAGES = (
     "dot_product",
     "scale_product",
     "scale_multiply",
+    "scale_sum",
+    "align",
     "accumulator",
     "ppu",
     "ppu_vector_scale",
+    "ppu_block_scale",
+    "ppu_block_quantize",
     "weight_buffer",
     "input_buffer",
     "global_buffer",
@@ -102,9 +106,9 @@ def _reached_ghz(arch: Arch, scheme: Scheme, inventory: Sequence[Part], library:
 
 def _stages_for(arch: Arch, name: str) -> list[str]:
     """What would cut a part into more stages, or choose quicker ones."""
-    if name in ("dot_product", "scale_product") and arch.dot_stages < MOST_DOT_STAGES:
+    if name in ("dot_product", "scale_product", "scale_sum") and arch.dot_stages < MOST_DOT_STAGES:
         return ["more dot_stages"]
-    if name == "scale_multiply" and arch.scale_stages < MOST_SCALE_STAGES:
+    if name in ("scale_multiply", "align") and arch.scale_stages < MOST_SCALE_STAGES:
         return ["more scale_stages"]
     if name.startswith("ppu") and arch.ppu_stages == "coarse":
         return ["ppu_stages=fine"]

@@ -16,6 +16,7 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.actions import ACTIONS, charged_to
 from accelsim.machine.arch import Arch
+from accelsim.report.format_parts import format_of
 from accelsim.report.lane_parts import datapath_parts
 from accelsim.report.modes import Mode, modes_served, shared
 from accelsim.report.part import (
@@ -52,8 +53,9 @@ PART_NAMES = {
 def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Part]:
     """Every part of the array, innermost scope first, with the library's own prices where it has any. On a
     machine of modes `scheme` is the one that runs. Raises AccelsimError where no price exists."""
-    check_priced(arch, scheme)
     modes = modes_served(arch, scheme)
+    for mode in modes:
+        check_priced(*mode)
 
     def priced(parts: Iterable[Part]) -> list[Part]:
         return [replace(part, cost=library.own.applied(part.name, part.cost)) for part in parts]
@@ -73,8 +75,8 @@ def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Pa
 def check_priced(arch: Arch, scheme: Scheme) -> None:
     """Refuse what the tables know no parts for. Raises AccelsimError."""
     missing = None
-    if scheme.is_aligned:
-        missing = "what aligns products to an accumulator"
+    if scheme.is_aligned and format_of(scheme) is None:
+        missing = f"lanes of {scheme.weight.element}"
     elif scheme.has_scales and (scheme.block or arch.vector_size) < arch.vector_size:
         missing = f"{arch.vector_size // (scheme.block or 1)} scaled products a step"
     if missing:

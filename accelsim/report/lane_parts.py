@@ -8,16 +8,31 @@ from functools import partial
 from typing import Any
 
 from accelsim.costs import ComponentCost, CostLibrary
+from accelsim.costs.format_blocks import FORMATS
 from accelsim.formats.operand import Operand
+from accelsim.formats.scheme import Scheme
 from accelsim.machine.actions import DOT_PRODUCT_OP_CHANGING, charged_to
 from accelsim.machine.arch import Arch, Gating
 from accelsim.machine.dataflows import DATAFLOWS
+from accelsim.report.format_parts import (
+    SIGNIFICAND_BITS,
+    amount_bits,
+    format_of,
+    has_significands,
+    lane_format_parts,
+    multiply_stages,
+    of_formats,
+    product_bits,
+    term_bits,
+)
 from accelsim.report.modes import IDLE, Mode, separate, shared
 from accelsim.report.part import (
     Part,
+    detected_bits,
     dot_bits,
     latches_part,
     period_ps,
+    register_bits,
     register_part,
     weights_change,
     words_of,
@@ -33,59 +48,61 @@ def datapath_parts(modes: Sequence[Mode], library: CostLibrary) -> list[Part]:
     gating = arch.gating(scheme)
     early = gating == "dot"  # the scale product is made a cycle before the dot product begins
     changing = weights_change(arch)
-    scaled = [mode for mode in modes if mode.scheme.has_scales]
+    # Powers of two are added, not multiplied.
+    scaled = [mode for mode in modes if mode.scheme.has_scales and mode.scheme.weight.scale.kind != "e8m0"]
     clock: dict[str, Any] = {"period_ps": period_ps(arch)}
 
-    def product_bits(mode: Mode) -> int:
-        return dot_bits(*mode) + mode.scheme.scale_bits
+    values = format_of(scheme) if has_significands(scheme) else None
 
     parts = [
         _staged(
             "dot_product",
             lanes,
-            separate(partial(_dot_product, arch, library), [_dot_sizes(mode) for mode in modes]),
+            _dot_products(modes, library),
             charged_to("dot_product", but=() if changing else (DOT_PRODUCT_OP_CHANGING,)),
         ),
         Part(
             "weight_zero_detect",
             "datapath",
             lanes,
-            shared(library.zero_detect, [(weight.word_bits,) for weight, _ in words]),
+            shared(library.zero_detect, [(detected_bits(weight),) for weight, _ in words]),
             charged_to("weight_zero_detect"),
         ),
         Part(
             "input_zero_detect",
             "datapath",
             arch.pes,
-            shared(library.zero_detect, [(activation.word_bits,) for _, activation in words]),
+            shared(library.zero_detect, [(detected_bits(activation),) for _, activation in words]),
             charged_to("input_zero_detect"),
         ),
         Part(
             "accumulator",
             "datapath",
             lanes,
-            shared(
-                partial(library.accumulator, accumulator, **clock),
-                [(max(2, product_bits(mode) - arch.product_shift),) for mode in modes],
-            ),
+            _accumulator(modes, library),
             charged_to("accumulator"),
         ),
         register_part(
-            "weight_register", "datapath", lanes, [weight.word_bits for weight, _ in words], library
+            "weight_register", "datapath", lanes, [register_bits(weight) for weight, _ in words], library
         ),
         _operand_register(arch, [activation for _, activation in words], gating, library),
         _pipeline_register(modes, accumulator, early, library),
     ]
     if scaled:
-        # Where the mode that runs has no scales, neither does anything.
-        scales = [(own.weight.scale.bits, own.activation.scale.bits, own.scale_bits) for _, own in scaled]
+        # Where the mode that runs has none of these, nothing is counted, or charged (_scale_actions).
+        scales = [_scale_sizes(own) for _, own in scaled]
         stages = 1 if early else arch.dot_stages
-        product = partial(library.scale_product, held=not changing, stages=stages, **clock)
-        parts.insert(1, _staged("scale_product", lanes, shared(product, scales), charged_to("scale_product")))
+        product = partial(library.scale_product, held=not changing, stages=stages, values=values, **clock)
+        parts.insert(
+            1,
+            _staged("scale_product", lanes, shared(product, scales), _scale_actions(modes, "scale_product")),
+        )
         held = bool(_held_scale_bits(scaled[0]))
-        multiply = partial(library.scale_multiply, held=held, stages=arch.scale_stages, **clock)
-        cost = shared(multiply, [(dot_bits(*mode), mode.scheme.scale_bits) for mode in scaled])
-        parts.insert(2, _staged("scale_multiply", lanes, cost, charged_to("scale_multiply")))
+        stages = min(map(multiply_stages, scaled))
+        multiply = partial(library.scale_multiply, held=held, stages=stages, values=values, **clock)
+        cost = shared(multiply, [(dot_bits(*mode), _scale_sizes(mode.scheme)[2]) for mode in scaled])
+        parts.insert(2, _staged("scale_multiply", lanes, cost, _scale_actions(modes, "scale_multiply")))
+    parts += lane_format_parts(modes, library)
     rounded = [(own.scale_bits,) for _, own in modes if own.scale_product_shift]
     if gating != "none" and rounded:
         detect = shared(library.zero_detect, rounded)
@@ -107,6 +124,12 @@ def _pipeline_register(modes: Sequence[Mode], accumulator: int, early: bool, lib
         dot, scale_bits = dot_bits(*mode), mode.scheme.scale_bits
         if not mode.scheme.has_scales:
             return dot, 0, 0, 0
+        if mode.scheme.is_aligned:
+            # A shift waits while the scales multiply.
+            both = has_significands(mode.scheme)
+            waits = multiply_stages(mode) if both else 0
+            product = term_bits(mode) + (product_bits(mode) if both else 0)
+            return dot, product, amount_bits(mode) * (1 + waits) + both * 2 * SIGNIFICAND_BITS, 0
         # Made early, a scale waits for the dot product.
         waits = mode.arch.dot_stages * scale_bits if early else 0
         return dot, dot + scale_bits, scale_bits + waits, _held_scale_bits(mode)
@@ -135,7 +158,7 @@ def _operand_register(
         bits = [arch.vector_size * activation.bits for activation in activations]
         lanes = arch.lanes * arch.pes
         return register_part("operand_register", "datapath", lanes, bits, library, data="half zero")
-    bits = [activation.word_bits for activation in activations]
+    bits = [register_bits(activation) for activation in activations]
     return register_part("input_register", "datapath", arch.pes, bits, library, data="half zero")
 
 
@@ -144,13 +167,60 @@ def _staged(name: str, lanes: int, cost: ComponentCost, actions: Mapping[str, tu
     return Part(name, "datapath", lanes, cost, actions, IDLE if IDLE in cost.energy_pj else None)
 
 
+def _scale_actions(modes: Sequence[Mode], name: str) -> Mapping[str, tuple[str, ...]]:
+    """Powers of two leave the multipliers of the scales still."""
+    return {} if modes[0].scheme.weight.scale.kind == "e8m0" else charged_to(name)
+
+
+def _scale_sizes(scheme: Scheme) -> tuple[int, int, int]:
+    """(bits of a weight's scale, of an activation's, of what multiplies): of e4m3 the significands'."""
+    if has_significands(scheme):
+        return SIGNIFICAND_BITS, SIGNIFICAND_BITS, 2 * SIGNIFICAND_BITS
+    return scheme.weight.scale.bits, scheme.activation.scale.bits, scheme.scale_bits
+
+
+def _accumulator(modes: Sequence[Mode], library: CostLibrary) -> ComponentCost:
+    arch, scheme = modes[0]
+    accumulator, values = arch.accumulator_width(scheme), format_of(scheme)
+    products = [
+        (term_bits(mode) if mode.scheme.is_aligned
+         else max(2, dot_bits(*mode) + mode.scheme.scale_bits - arch.product_shift),)
+        for mode in modes
+    ]  # fmt: skip
+    clock: dict[str, Any] = {"period_ps": period_ps(arch)}
+    cost = shared(partial(library.accumulator, accumulator, **clock), products)
+    if not of_formats(modes):
+        return cost
+    # The widest is that of aligned terms, which all modes use.
+    own = library.aligned_accumulator(accumulator, values=values or FORMATS[0], **clock)
+    return own if values else replace(own, energy_pj=cost.energy_pj, activity=cost.activity)
+
+
+def _dot_products(modes: Sequence[Mode], library: CostLibrary) -> ComponentCost:
+    """Of all modes. Floats of as many bits as another mode's integers share their array, which is the wider
+    one's."""
+    arch, scheme = modes[0]
+    floats = {
+        (mode.arch.vector_size, mode.scheme.weight.bits, mode.scheme.activation.bits): _dot_sizes(mode)
+        for mode in modes
+        if not mode.scheme.weight.element.is_integer
+    }
+
+    def sizes(mode: Mode) -> tuple[int, ...]:
+        own = _dot_sizes(mode)
+        codes = mode.arch.vector_size, mode.scheme.weight.bits, mode.scheme.activation.bits
+        return tuple(map(max, own, floats.get(codes, own)))
+
+    return separate(partial(_dot_product, arch, library, format_of(scheme)), [sizes(mode) for mode in modes])
+
+
 def _dot_sizes(mode: Mode) -> tuple[int, ...]:
     arch, scheme = mode
-    return arch.vector_size, scheme.weight.bits, arch.activation_operand_bits(scheme)
+    return arch.vector_size, scheme.weight.decoded_bits, arch.activation_operand_bits(scheme)
 
 
-def _dot_product(arch: Arch, library: CostLibrary, *sizes: int) -> ComponentCost:
-    clock: dict[str, Any] = {"stages": arch.dot_stages, "period_ps": period_ps(arch)}
+def _dot_product(arch: Arch, library: CostLibrary, values: str | None, *sizes: int) -> ComponentCost:
+    clock: dict[str, Any] = {"stages": arch.dot_stages, "period_ps": period_ps(arch), "values": values}
     held = library.dot_product(*sizes, held_operand=True, **clock)
     if not weights_change(arch):
         return held

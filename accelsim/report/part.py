@@ -42,7 +42,25 @@ def technology_of(arch: Arch) -> Technology:
 
 def dot_bits(arch: Arch, scheme: Scheme) -> int:
     """Width of a dot product of V products of weight and activation operands."""
-    return scheme.weight.bits + arch.activation_operand_bits(scheme) + (arch.vector_size - 1).bit_length()
+    return scheme.weight.decoded_bits + arch.activation_operand_bits(scheme) + index_bits(arch)
+
+
+def index_bits(arch: Arch) -> int:
+    """Bits that number the elements of a vector."""
+    return (arch.vector_size - 1).bit_length()
+
+
+def register_bits(operand: Operand) -> int:
+    """Of a word in the registers of a lane, whose codes are decoded."""
+    return operand.word_bits + (operand.block or 0) * (operand.decoded_bits - operand.bits)
+
+
+def detected_bits(operand: Operand) -> int:
+    """Of a word, those that say whether it is zero: not signs of floats, nor scales that are never 0."""
+    bits = operand.word_bits
+    if not operand.element.is_integer:
+        bits -= operand.block or 0
+    return bits - operand.scale.bits if operand.scale.kind == "e8m0" else bits
 
 
 def period_ps(arch: Arch) -> float:

@@ -16,6 +16,7 @@ from accelsim.machine.actions import (
 )
 from accelsim.machine.arch import Arch, Gating
 from accelsim.machine.dataflows import DATAFLOWS
+from accelsim.report.format_parts import block_outputs, block_registers
 from accelsim.report.modes import IDLE, Mode, shared
 from accelsim.report.part import (
     PPU_VALUE_BITS,
@@ -114,13 +115,19 @@ def _vector_scales(modes: Sequence[Mode], library: CostLibrary, clock: Mapping[s
     formats = max(map(len, written))
     # Outputs that share a scale.
     vectors = [max((own.block or 0) if own.scale.bits else 0 for own in each) for each in written]
+    units = pes * max(1, width // min(vectors))
     sizes = [
         (vector, min(vector, width), max(operand.bits for operand in own), _scale_bits(own))
-        for vector, own in zip(vectors, written, strict=True)
+        for mode, vector, own in zip(modes, vectors, written, strict=True)
+        if not mode.scheme.is_aligned
     ]
-    units = pes * max(1, width // min(vectors))
-    cost = shared(partial(library.ppu_vector_scale, **clock), sizes)
-    parts = [Part("ppu_vector_scale", "pe", units, cost, charged_to("ppu_vector_scale"))]
+    parts = []
+    if sizes:
+        cost = shared(partial(library.ppu_vector_scale, **clock), sizes)
+        charged = {} if modes[0].scheme.is_aligned else charged_to("ppu_vector_scale")
+        parts.append(Part("ppu_vector_scale", "pe", units, cost, charged))
+    # A block format allows no other one beside it (Arch.check_scheme, residual).
+    parts += block_outputs(modes, [own[0] for own in written], library, clock)
     register_bits = [_ppu_register_bits(mode)[1] for mode in modes]
     if max(register_bits):
         parts.append(register_part("ppu_vector_register", "pe", units, register_bits, library))
@@ -200,11 +207,14 @@ def _ppu_register_bits(mode: Mode) -> tuple[int, int]:
             pair = min(2, scheme.block or arch.vector_size, arch.ppu_width)
             registers += [(value + -(-_MAGNITUDE_BITS // pair), 0), (value, _MAGNITUDE_BITS)]
         registers.append((value, _MAGNITUDE_BITS))
-        registers += [(value, value)] if fine else []
-        registers += [(value, scale), (value, scale + _RECIPROCAL_BITS + _EXPONENT_BITS)]
-        registers += [(bits, scale + _EXPONENT_BITS) for bits, _ in product(value, 0)]
-        registers.append((value + _RECIPROCAL_BITS, scale + _EXPONENT_BITS))
-        registers += [(code_bits + 3, scale)] if fine else []
+        if scheme.is_aligned:
+            registers += block_registers(scheme, value)
+        else:
+            registers += [(value, value)] if fine else []
+            registers += [(value, scale), (value, scale + _RECIPROCAL_BITS + _EXPONENT_BITS)]
+            registers += [(bits, scale + _EXPONENT_BITS) for bits, _ in product(value, 0)]
+            registers.append((value + _RECIPROCAL_BITS, scale + _EXPONENT_BITS))
+            registers += [(code_bits + 3, scale)] if fine else []
     # The last register is the out FIFO; of a longer latency each keeps a code, and the vector's scale.
     registers = registers[: latency - 1]
     longer = latency - 1 - len(registers)

@@ -11,7 +11,10 @@ from accelsim.report.lane_parts import datapath_parts
 from accelsim.report.modes import modes_served
 
 # Of parts that take so many cycles: one that is made early takes one in any case.
-STAGES = {"dot_stages": ("dot_product", "scale_product"), "scale_stages": ("scale_multiply",)}
+STAGES = {
+    "dot_stages": ("dot_product", "scale_product", "scale_sum"),
+    "scale_stages": ("scale_multiply", "align"),
+}
 
 
 def in_fewest_stages(arch: Arch, scheme: Scheme, library: CostLibrary) -> Arch:

@@ -144,6 +144,22 @@ def mac_area(row: Published, runs: Runs) -> Figures:
     return {NO_SCOPE: sum(cost.area_um2 for cost in costs)}
 
 
+def format_mac_area(row: Published, runs: Runs) -> Figures:
+    """um2 of a dot product of one of a block format with its decoders, the sum of exponents, the aligner, an
+    accumulator of `row.part` bits and its register."""
+    library, scheme = runs.library(_technology(row)), Scheme.parse(row.scheme)
+    accumulator, bits = int(row.part.split()[0]), scheme.weight.decoded_bits
+    costs = (
+        library.element_decode(2, values=row.scheme),
+        library.dot_product(1, bits, bits, held_operand=False),
+        library.scale_sum((accumulator + 2 * bits).bit_length(), values=row.scheme),
+        library.align(2 * bits, accumulator, values=row.scheme),
+        library.aligned_accumulator(accumulator, values=row.scheme),
+        library.register(accumulator),
+    )
+    return {NO_SCOPE: sum(cost.area_um2 for cost in costs)}
+
+
 def add_pj(row: Published, runs: Runs) -> Figures:
     """pJ of an addition of `row.part` bits."""
     bits = int(row.part)
@@ -176,7 +192,7 @@ MODELS: dict[str, Model] = {
         *(fj_per_op, tops_per_mm2, energy_share),
         *(keller_split, keller_overhead, keller_area, tops_per_w, operand_swap, inferences_per_joule),
         clock_mhz,
-        *(mac_area, add_pj, multiply_pj, sram_word_pj, dram_word_pj),
+        *(mac_area, format_mac_area, add_pj, multiply_pj, sram_word_pj, dram_word_pj),
     )
 }
 

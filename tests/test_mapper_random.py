@@ -278,7 +278,7 @@ def test_a_larger_machine_costs_nothing() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["4/4/4/4", "8/8/-/-"])
 def test_a_larger_machine_seldom_costs_more(scheme: str) -> None:
-    """Over eight layers. The goal is 3 % everywhere; measured: above it 9 (8/8/-/-: 15) of 624 steps."""
+    """Over eight layers. The goal is 3 % everywhere; measured: above it 9 (8/8/-/-: 13) of 624 steps."""
     steps = list(sweep(scheme))
     above = [step for step in steps if step.rise > 0.03]
     worst = max(steps, key=lambda step: step.rise)

@@ -98,7 +98,8 @@ class Roofline:
         if self._weights_from_dram:
             dram += weights * weight_streams / (1 if self._weights_again else weights_sent)
         if self._input_from_dram:
-            dram += inputs * input_streams / (1 if self._input_again else inputs_sent)
+            stored = inputs * sizes.stored_share(tile_pixels)
+            dram += stored * input_streams / (1 if self._input_again else inputs_sent)
         psums = units * lane_groups * pixels * self._psum_bits if mapping.c_split > 1 else 0.0
         busiest = max(
             compute,

@@ -61,6 +61,14 @@ class Sizes:
             self._words[key] = self._input_words(*key)
         return self._words[key]
 
+    def stored_share(self, tile_pixels: int) -> float:
+        """Of the bits of an input tile those that DRAM has: not each position once for every tap."""
+        if not self.layer.packed_im2col:
+            return 1.0
+        bits = self.layer.input_operand.bits * self.geometry.channels_per_group
+        sent = self._input_words(1, tile_pixels, self.vectors) * self.input_bits / self.run
+        return _positions(self.geometry, tile_pixels, self.geometry.R * self.geometry.S) * bits / sent
+
     def _input_words(self, c_split: int, tile_pixels: int, vectors: int) -> int:
         part = self.part_vectors(c_split)
         if self.layer.packed_im2col:

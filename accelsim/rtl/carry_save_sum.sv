@@ -22,11 +22,15 @@ module carry_save_sum #(
     rows_after = ROWS;
     for (int i = 0; i < levels; i++) rows_after = 2 * (rows_after / 3) + rows_after % 3;
   endfunction
-  function automatic int levels_of_tree(int unused);
-    levels_of_tree = unused;
-    for (int i = 0; i < MOST_LEVELS; i++) if (rows_after(i) > 2) levels_of_tree = i + 1;
+  // Calls no other function: to Icarus it would not be constant.
+  function automatic int levels_of_tree(int count);
+    levels_of_tree = 0;
+    for (int i = 0; i < MOST_LEVELS; i++) begin
+      levels_of_tree = levels_of_tree + (count > 2 ? 1 : 0);
+      count = count > 2 ? 2 * (count / 3) + count % 3 : count;
+    end
   endfunction
-  localparam int LEVELS = levels_of_tree(0);
+  localparam int LEVELS = levels_of_tree(ROWS);
   // Levels done at the end of a number of stages; cuts never fall into the adder.
   function automatic int levels_after(int stages);
     levels_after = (stages * (LEVELS + ADDER_LEVELS) + STAGES / 2) / STAGES;

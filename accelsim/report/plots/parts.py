@@ -7,8 +7,11 @@ from accelsim.report.plots.style import Look
 
 # Group -> (look, its components), from the lanes outwards; neighbours differ in colour.
 GROUPS: dict[str, tuple[Look, tuple[str, ...]]] = {
-    "dot product": (Look(style.BLUE), ("dot_product",)),
-    "scale path": (Look(style.ORANGE), ("scale_product", "scale_multiply", "scale_zero_detect")),
+    "dot product": (Look(style.BLUE), ("dot_product", "weight_decode", "input_decode")),
+    "scale path": (
+        Look(style.ORANGE),
+        ("scale_product", "scale_multiply", "scale_zero_detect", "scale_sum", "align", "layer_register"),
+    ),
     "accumulators": (Look(style.GREEN), ("accumulator", "local_accumulator", "psum_adder")),
     "registers, wires of the lanes": (
         Look(style.YELLOW),
@@ -32,6 +35,8 @@ GROUPS: dict[str, tuple[Look, tuple[str, ...]]] = {
         Look(style.GREY),
         (
             "ppu",
+            "ppu_block_quantize",
+            "ppu_block_scale",
             "ppu_constants",
             "ppu_hold",
             "ppu_register",

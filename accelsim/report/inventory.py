@@ -42,11 +42,11 @@ __all__ = [
 ]
 
 SCOPES = ("datapath", "pe", "array", "system")
-# Of all machines; the constants of the PPU are charged for nothing that is counted.
+# Of all machines; constants of PPU and layer are charged for nothing that is counted.
 CLOCK_TREES = {scope: f"{scope}_clock_tree" for scope in SCOPES[:-1]}
 PART_NAMES = {
     *(part for action in ACTIONS.values() for part, _ in action.priced_by),
-    *("ppu_constants", *CLOCK_TREES.values()),
+    *("ppu_constants", "layer_register", *CLOCK_TREES.values()),
 }
 
 

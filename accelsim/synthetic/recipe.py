@@ -21,7 +21,7 @@ from accelsim.workload.layer import HasLayer, Layer
 FORMAT, VERSION = "accelsim-recipe", 2
 MAX_SEED = (1 << 63) - 1
 MAX_RECIPE_BYTES = 16 << 20
-MAX_TENSOR_VALUES = (1 << 31) - 1
+MAX_TENSOR_VALUES = (1 << 47) - 1
 _KEYS = (
     *("format", "version", "generator_version", "model", "seed"),
     *("provenance", "distributions", "layers"),

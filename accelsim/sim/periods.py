@@ -27,12 +27,13 @@ _END: Place = (1 << 60, 0, 0)  # past the last
 
 @dataclass(frozen=True)
 class Seen:
-    """places: where everybody is in the program; others: all else that matters, in cycles from then."""
+    """places: where everybody is in the program, each with all that are there for it; others: all else that
+    matters, in cycles from then."""
 
     o: int
     i: int
     cycle: int
-    places: list[Place]
+    places: list[tuple[list[Place], Place]]
     others: object
     tally: dict[object, int]
 
@@ -51,6 +52,7 @@ class Periods:
         self._seen_outer: dict[object, list[Seen]] = {}
         self._seen_inner: dict[object, list[Seen]] = {}
         self._at = (-1, -1)
+        self._parts: dict[tuple[int, int, int], bool] = {}
         self._zones: dict[int, tuple[int, int]] = {}
         alike = iterations.alike
         self.outers = 1 + max(o for o, _ in alike)
@@ -125,12 +127,12 @@ class Periods:
         if shift <= 0 or shift % loop.period:
             return False
         first, stop = zone
-        for was, now in zip(a.places, b.places, strict=True):
+        for (every, was), (_, now) in zip(a.places, b.places, strict=True):
             if was == now:
-                # Has not moved, which it may not need to where it is past this loop.
-                if now == _END or (level == 1 and (now[0] > o or (now[0] == o and now[1] >= stop))):
-                    continue
-                return False
+                # Has not moved, and must not have to in what is left out.
+                if self._takes_part(every, zone, level, o):
+                    return False
+                continue
             if now == _END or was[1 - level] != now[1 - level] or was[2] != now[2]:
                 return False
             if level == 1 and was[0] != o:
@@ -138,6 +140,14 @@ class Periods:
             if now[level] - was[level] != shift or was[level] < first or now[level] >= stop:
                 return False
         return True
+
+    def _takes_part(self, places: list[Place], zone: tuple[int, int], level: int, o: int) -> bool:
+        """Whether any of them is in the part of a loop that repeats."""
+        key = id(places), level, o if level else -1
+        if key not in self._parts:
+            own = (place[level] for place in places if level == 0 or place[0] == o)
+            self._parts[key] = any(zone[0] <= number < zone[1] for number in own)
+        return self._parts[key]
 
     def _count(self, a: Seen, b: Seen, loop: Loop, level: int, shift: int) -> None:
         """Adds what is left out of a loop, in steps of `shift` iterations; the rest of it is missing yet."""
@@ -161,14 +171,16 @@ def _zone(row: list[Any], period: int) -> tuple[int, int]:
     return best
 
 
-def _state(array: Array, run: LayerRun, iterations: Iterations) -> tuple[list[Place], object]:
+def _state(
+    array: Array, run: LayerRun, iterations: Iterations
+) -> tuple[list[tuple[list[Place], Place]], object]:
     """Places in the program, and all else that can still change what happens, in cycles from now."""
     now, index, fabric = array.clock.cycle, run.index, array.fabric
-    places: list[Place] = []
+    places: list[tuple[list[Place], Place]] = []
     others: list[object] = []
 
     def place(of: list[Place], number: int) -> None:
-        places.append(of[number] if number < len(of) else _END)
+        places.append((of, of[number] if number < len(of) else _END))
 
     for pe, drain in zip(array.pes, _drains(array), strict=True):
         blocks = iterations.blocks[pe.index]

@@ -106,6 +106,7 @@ def _collect(
 ) -> None:
     """Adds to every iteration what a PE or stream does in it. more: to `content`, row by row."""
     starts = [n for n, place in enumerate(places) if place[2] == 0]
-    for first, stop in zip(starts, [*starts[1:], len(places)], strict=True):
+    stops = [*starts[1:], len(places)] if starts else []
+    for first, stop in zip(starts, stops, strict=True):
         held = content[first:stop].tobytes() + b"".join(more[first:stop])
         parts.setdefault(places[first][:2], []).append((who, held))

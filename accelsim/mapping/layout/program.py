@@ -96,6 +96,12 @@ class LayerProgram:
         kept = self.short and self.short.kept
         return layer.geometry, layer.scheme, layer.written_bits, kind, self.mapping, self.residency, kept
 
+    def whole(self, arch: Arch) -> LayerProgram:
+        """With nothing left out."""
+        if self.short is None:
+            return self
+        return build_program(arch, self.layer, self.mapping, self.residency)
+
     def outputs_of(self, pe: int) -> int:
         """Outputs of the whole layer that a PE sums, alone or with its chain."""
         geometry, splits = self.layer.geometry, self.mapping

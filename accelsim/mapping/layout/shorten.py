@@ -53,6 +53,12 @@ class Short:
     units: Loop
     kept: Kept
 
+    def with_units_of(self, other: Short) -> LayerSpec:
+        """The layer that is laid out, with as many channels as another."""
+        own, g = self.layer, other.layer.geometry
+        geometry = replace(own.geometry, K=g.K, C=g.C, groups=g.groups)
+        return replace(own, layer=replace(own.layer, geometry=geometry))
+
     def loops(self, order: str) -> tuple[Loop, Loop]:
         """The outer and the inner loop."""
         return (self.units, self.pixels) if order == "KP" else (self.pixels, self.units)

@@ -25,6 +25,14 @@ from accelsim.sim.transfers import OutputTransfer
 _END: Place = (1 << 60, 0, 0)  # past the last
 
 
+# How many times as much of a loop is laid out, where it did not come to repeat itself.
+_GROWTH = 3
+
+
+class TooShort(Exception):
+    """Too little of a long layer is laid out, or what is left out is no whole number of its periods."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """places: where everybody is in the program, each with all that are there for it; others: all else that
@@ -52,6 +60,8 @@ class Periods:
         self._seen_outer: dict[object, list[Seen]] = {}
         self._seen_inner: dict[object, list[Seen]] = {}
         self._at = (-1, -1)
+        self._first = 0
+        self._stops_for_step = self.too_short = False
         self._parts: dict[tuple[int, int, int], bool] = {}
         self._zones: dict[int, tuple[int, int]] = {}
         alike = iterations.alike
@@ -67,15 +77,17 @@ class Periods:
     def longer(self) -> Kept | None:
         """What to keep instead, where what was left out does not follow from what was run; None: all of it does."""
         kept = self.short.kept
-        found = self.found_outer, self.inner.left_out == 0 or len(self.found_inner) == self.outers
+        inner = self.inner.left_out == 0 or len(self.found_inner) == self.outers
+        # Without the inner ones periods of the outer loop cannot be told.
+        found = self.found_outer or not inner, inner or self._stops_for_step
         rest = self.outer.left_out % self.steps[0], self.inner.left_out % self.steps[1]
-        if all(found) and not any(rest):
+        if self.found_outer and inner and not any(rest):
             return None
         periods, steps = [kept.unit_periods, kept.pixel_periods], [kept.unit_step, kept.pixel_step]
         if self.outer is not self.short.units:
             periods, steps = periods[::-1], steps[::-1]
         for level in (0, 1):
-            periods[level] *= 1 if found[level] else 3
+            periods[level] *= 1 if found[level] else _GROWTH
             steps[level] = lcm(steps[level], self.steps[level])
         if self.outer is not self.short.units:
             periods, steps = periods[::-1], steps[::-1]
@@ -95,6 +107,10 @@ class Periods:
         if at != self._at or self.array.pes[0].layer != self.run.index:
             return  # another iteration has begun in the same cycle
         o, i = at
+        if self.inner.left_out and any(before not in self.found_inner for before in range(self._first, o)):
+            self.too_short = True
+            raise TooShort
+        self._first = o
         places, others = _state(self.array, self.run, self.iterations)
         seen = Seen(o, i, self.array.clock.cycle, places, others, self.run.tally())
         if self.inner.left_out and o not in self.found_inner:
@@ -152,7 +168,10 @@ class Periods:
     def _count(self, a: Seen, b: Seen, loop: Loop, level: int, shift: int) -> None:
         """Adds what is left out of a loop, in steps of `shift` iterations; the rest of it is missing yet."""
         self.steps[level] = lcm(self.steps[level], shift)
-        times = loop.left_out // shift
+        times, rest = divmod(loop.left_out, shift)
+        if rest:
+            self._stops_for_step, self.too_short = level == 1, True
+            raise TooShort
         before = a.tally
         period = {name: n - before.get(name, 0) for name, n in b.tally.items()}
         period = {name: n for name, n in period.items() if n}

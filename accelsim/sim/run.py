@@ -20,7 +20,7 @@ from accelsim.mapping.residency import PrologueStep, Residency
 from accelsim.sim.array import Array
 from accelsim.sim.clock import Clock
 from accelsim.sim.layer_run import LayerRun
-from accelsim.sim.periods import Periods
+from accelsim.sim.periods import Periods, TooShort
 from accelsim.sim.recorder import Recorder
 from accelsim.sim.repeats import Repeat, find_repeat
 from accelsim.workload.layer import LayerSpec
@@ -134,7 +134,11 @@ def _time(
         runs = [LayerRun(clock, arch, index, program) for index, program in enumerate(request.programs)]
         array = Array(clock, arch, runs, on_layer, recorder, observed, request.prologue)
         watched = [Periods(array, run) for run in runs if run.program.short]
-        clock.run(until=array.done)
+        try:
+            clock.run(until=array.done)
+        except TooShort:
+            longer = {own.run.program.signature: own.longer for own in watched if own.too_short}
+            return [], [None for _ in observed], longer
     ends = accumulate(run.cycles for run in runs)
     timings = [
         LayerTiming(

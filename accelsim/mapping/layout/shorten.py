@@ -33,15 +33,16 @@ class Loop:
 
 @dataclass(frozen=True)
 class Kept:
-    """Of a layer of more than `most_blocks` blocks: how many periods of each loop are kept, and of how many
-    iterations what is left out is a multiple.
+    """Of a layer of more than `most_blocks` blocks: periods of each loop that are kept, if `blocks` allow for more
+    as many as that; and of how many iterations what is left out is a multiple.
     """
 
     most_blocks: int = MOST_BLOCKS
-    pixel_periods: int = 8
-    unit_periods: int = 8
+    pixel_periods: int = 6
+    unit_periods: int = 6
     pixel_step: int = 1
     unit_step: int = 1
+    blocks: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,31 @@ def shorten(
     arch: Arch, layer: LayerSpec, mapping: LayerMapping, kept: Kept
 ) -> Short | None:
     """None where the layer is short enough as it is, or nothing of it can be left out."""
-    if _blocks(arch, layer, mapping) <= kept.most_blocks or any(not work.needs_rows for work in layer.global_pe):
+    blocks = _blocks(arch, layer, mapping)
+    if blocks <= kept.most_blocks or any(not work.needs_rows for work in layer.global_pe):
         return None
+    if kept.blocks:
+        kept = _as_many_as(kept, arch, layer, mapping, blocks)
     pixels, geometry = _shorter_pixels(layer.geometry, mapping, kept)
     units, geometry = _shorter_units(arch, layer, geometry, mapping, kept)
     if not pixels.left_out and not units.left_out:
         return None
     return Short(replace(layer, layer=replace(layer.layer, geometry=geometry)), pixels, units, kept)
+
+
+def _as_many_as(kept: Kept, arch: Arch, layer: LayerSpec, mapping: LayerMapping, blocks: int) -> Kept:
+    """So many periods that about `kept.blocks` of the layer's blocks stay."""
+    once = replace(kept, blocks=0)
+    pixels, _ = _shorter_pixels(layer.geometry, mapping, replace(once, pixel_periods=1))
+    units, _ = _shorter_units(arch, layer, layer.geometry, mapping, replace(once, unit_periods=1))
+    all_pixels, all_units = pixels.left_out + pixels.period, units.left_out + units.period
+    room = kept.blocks * all_pixels * all_units / blocks  # iterations, of all of them
+    own_units = min(all_units, max(kept.unit_periods * units.period, room**0.5))
+    own_pixels = min(all_pixels, max(kept.pixel_periods * pixels.period, room / own_units))
+    own_units = min(all_units, max(own_units, room / own_pixels))
+    return replace(
+        once, pixel_periods=int(own_pixels // pixels.period), unit_periods=int(own_units // units.period)
+    )
 
 
 def _blocks(arch: Arch, layer: LayerSpec, mapping: LayerMapping) -> int:

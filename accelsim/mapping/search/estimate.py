@@ -23,8 +23,9 @@ from accelsim.workload.layer import LayerSpec
 
 # Room for events of the model at once; doubled where it does not do.
 _EVENTS = 4096
-# Periods of each loop that are kept of a long layer, of the two short ones that the model is run on.
-_KEPT = 12, 6
+# What is kept of a long layer, of the two short ones that the model is run on: so little that takes no time,
+# so much that a first transient is behind.
+_KEPT = Kept(pixel_periods=12, unit_periods=12, blocks=16_000), Kept(blocks=8_000)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def estimate(
     lead: of the layer before. Of a long layer the model is run on short ones, from which cycles and counts
     are drawn out in a straight line.
     """
-    short, shorter = (shorten(arch, layer, mapping, Kept(pixel_periods=n, unit_periods=n)) for n in _KEPT)
+    short, shorter = (shorten(arch, layer, mapping, own) for own in _KEPT)
     if short is not None and shorter is not None:
         return _drawn_out(arch, layer, mapping, residency, lead, short, shorter)
     ran = _run(arch, layer, layer, mapping, residency, lead, int(limit_cycles))

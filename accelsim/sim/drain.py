@@ -160,7 +160,10 @@ class Drain:
             max(0, self._requested - now),
             max(0, self._end - now),
             (self._fifo_free, max(0, self._fifo_free_at - now), fifo),
-            [(tile.values, tile.bits, tile.entries, tile.spilled, tile.written) for _, tile in self._complete],
+            [
+                (tile.values, tile.bits, tile.entries, tile.spilled, tile.written)
+                for _, tile in self._complete
+            ],
             self._slots,
             [made * stored % outputs for stored in bits] if run.stages_outputs else [],
         )

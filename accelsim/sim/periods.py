@@ -62,7 +62,7 @@ class Periods:
         self._at = (-1, -1)
         self._first = 0
         self._stops_for_step = self.too_short = False
-        self._parts: dict[tuple[int, int, int], bool] = {}
+        self._parts: dict[tuple[int, int, int, bool], bool] = {}
         self._zones: dict[int, tuple[int, int]] = {}
         alike = iterations.alike
         self.outers = 1 + max(o for o, _ in alike)
@@ -146,7 +146,7 @@ class Periods:
         for (every, was), (_, now) in zip(a.places, b.places, strict=True):
             if was == now:
                 # Has not moved, and must not have to in what is left out.
-                if self._takes_part(every, zone, level, o):
+                if self._takes_part(every, zone, level, o, now == _END):
                     return False
                 continue
             if now == _END or was[1 - level] != now[1 - level] or was[2] != now[2]:
@@ -157,12 +157,16 @@ class Periods:
                 return False
         return True
 
-    def _takes_part(self, places: list[Place], zone: tuple[int, int], level: int, o: int) -> bool:
-        """Whether any of them is in the part of a loop that repeats."""
-        key = id(places), level, o if level else -1
+    def _takes_part(
+        self, places: list[Place], zone: tuple[int, int], level: int, o: int, is_done: bool
+    ) -> bool:
+        """Whether any of them is in the part of a loop that repeats; of one that is done, or after it."""
+        key = id(places), level, o if level else -1, is_done
         if key not in self._parts:
-            own = (place[level] for place in places if level == 0 or place[0] == o)
-            self._parts[key] = any(zone[0] <= number < zone[1] for number in own)
+            first, stop = ((zone[0],), (zone[1],)) if level == 0 else ((o, zone[0]), (o, zone[1]))
+            if is_done:
+                stop = _END
+            self._parts[key] = any(first <= place[: len(first)] < stop for place in places)
         return self._parts[key]
 
     def _count(self, a: Seen, b: Seen, loop: Loop, level: int, shift: int) -> None:
@@ -198,8 +202,8 @@ def _state(
     places: list[tuple[list[Place], Place]] = []
     others: list[object] = []
 
-    def place(of: list[Place], number: int) -> None:
-        places.append((of, of[number] if number < len(of) else _END))
+    def place(of: list[Place], number: int, every: list[Place] | None = None) -> None:
+        places.append((of if every is None else every, of[number] if number < len(of) else _END))
 
     for pe, drain in zip(array.pes, _drains(array), strict=True):
         blocks = iterations.blocks[pe.index]
@@ -225,7 +229,8 @@ def _state(
     for number, stream in enumerate(streams):
         fetches = iterations.fetches[number]
         number_of[stream.kind, stream.stream.leader] = fetches
-        place(fetches, stream.asked)
+        # What is not read from DRAM is asked at once, to the last.
+        place(fetches, stream.asked, iterations.reads[number])
         place(fetches, stream.sent)
         others.append(stream.under_way(now))
     busy, space, waiting = fabric.dram.state(now)

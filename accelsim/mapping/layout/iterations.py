@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.mapping.layout.records import Layout, Rows
+from accelsim.mapping.layout.records import NO_READ, Layout, Rows
 
 Place = tuple[int, int, int]
 """(o, i, which of the iteration's)."""
@@ -25,14 +25,17 @@ _BLOCK = (
 
 @dataclass(frozen=True, eq=False)
 class Iterations:
-    """blocks, tiles: of each PE, of its blocks and psum tiles; fetches: of each stream, weights first; begins:
-    the blocks of each PE that begin an iteration, with that; alike: equal numbers for iterations in which all
-    PEs and streams do the same.
+    """Places, in order, and which iterations are alike.
+
+    blocks, tiles: of each PE, of its blocks and psum tiles; fetches: of each stream, weights first; reads:
+    those of them for which DRAM is read; begins: the blocks of each PE that begin an iteration, with that;
+    alike: equal numbers for iterations in which all PEs and streams do the same.
     """
 
     blocks: list[list[Place]]
     tiles: list[list[Place]]
     fetches: list[list[Place]]
+    reads: list[list[Place]]
     begins: list[dict[int, tuple[int, int]]]
     alike: dict[tuple[int, int], int]
 
@@ -50,7 +53,7 @@ def find_iterations(layout: Layout, input_reads: NDArray[np.int64]) -> Iteration
         tiles.append(_places(layout.blocks["context"][last], layout))
         begins.append({n: place[:2] for n, place in enumerate(blocks[-1]) if place[2] == 0})
         _collect(parts, pe, blocks[-1], content[begin[pe] : begin[pe + 1]])
-    fetches = []
+    fetches, reads = [], []
     pes = layout.positions["pe"][layout.destinations]
     for row, stream in enumerate(layout.streams):
         first, stop = int(stream["first"]), int(stream["stop"])
@@ -58,11 +61,13 @@ def find_iterations(layout: Layout, input_reads: NDArray[np.int64]) -> Iteration
             continue
         own = layout.fetches[first:stop]
         fetches.append(_places(layout.positions["context"][layout.destinations[own["first"]]], layout))
+        is_read = (own["dram_bits"] != NO_READ).tolist()
+        reads.append([place for place, read in zip(fetches[-1], is_read, strict=True) if read])
         sent = _columns(own, ("bits", "dram_bits", "space", "hops"))
         _collect(parts, -1 - row, fetches[-1], sent, [pes[a:b].tobytes() for a, b in own[["first", "stop"]]])
     numbers: dict[object, int] = {}
     alike = {key: numbers.setdefault(tuple(held), len(numbers)) for key, held in parts.items()}
-    return Iterations(blocks, tiles, fetches, begins, alike)
+    return Iterations(blocks, tiles, fetches, reads, begins, alike)
 
 
 def _places(contexts: NDArray[np.int64], layout: Layout) -> list[Place]:

@@ -65,9 +65,7 @@ class Short:
         return (self.units, self.pixels) if order == "KP" else (self.pixels, self.units)
 
 
-def shorten(
-    arch: Arch, layer: LayerSpec, mapping: LayerMapping, kept: Kept
-) -> Short | None:
+def shorten(arch: Arch, layer: LayerSpec, mapping: LayerMapping, kept: Kept) -> Short | None:
     """None where the layer is short enough as it is, or nothing of it can be left out."""
     blocks = _blocks(arch, layer, mapping)
     if blocks <= kept.most_blocks or any(not work.needs_rows for work in layer.global_pe):
@@ -147,6 +145,4 @@ def _shorter_units(
     in_group = -(-per_group // per_tile)
     loop = _loop(g.groups // parts * in_group, in_group, *own)
     groups = g.groups - parts * loop.left_out // in_group
-    return loop, replace(
-        g, groups=groups, K=g.outputs_per_group * groups, C=g.channels_per_group * groups
-    )
+    return loop, replace(g, groups=groups, K=g.outputs_per_group * groups, C=g.channels_per_group * groups)

@@ -119,7 +119,7 @@ def check_seeds(first: int, last: int) -> int:
 
 
 # Of the first thousand those that are timed by what repeats in no time: both orders, all kinds of layers.
-QUICK = (11, 33, 40, 49, 57, 59, 64, 68, 79, 112, 131, 299, 321, 435, 507, 530, 569, 624, 697, 837)
+QUICK = (11, 33, 40, 49, 57, 59, 64, 68, 112, 131, 299, 321, 435, 507, 569, 624, 697, 837)
 
 
 @pytest.mark.parametrize("seed", QUICK)

@@ -49,7 +49,7 @@ class StreamRun:
         return self.asked, self.sent, ready, left, max(0, self._next_read - now)
 
     def under_way(self, now: int) -> object:
-        """What is between being asked and having left, in cycles from now; places count from the next sent."""
+        """What is between being asked and having left, in cycles from now; counted from the next sent."""
         ready = [
             (index - self.sent, cycle if cycle == UNKNOWN else cycle - now)
             for index, cycle in enumerate(self._ready[self.sent : self.asked], self.sent)

@@ -46,7 +46,7 @@ class Buffer:
         return [UNKNOWN if cycle == UNKNOWN else max(0, cycle - now) for cycle in known]
 
     def around(self, layer: int, position: int, floor: int, now: int) -> object:
-        """(resident, free), in cycles from now, of positions that can still matter to a PE that is at this one.
+        """(resident, free), in cycles from now, of positions that can still matter to a PE at this one.
 
         What was resident before `floor` makes nobody wait, nor what is free by now.
         """

@@ -3,8 +3,8 @@
 A long layer is laid out with periods left out of both loops over tiles (mapping/layout/shorten.py). While it
 runs, all that can still change what happens is written down whenever the first PE comes to a new tile: cycles
 count from then, places in the program from that tile. Where the same is found again, and every iteration on
-the way is like those left out, what happened in between would have happened again as often as periods are left
-out, and is added so many times (docs/timing.md, Long layers).
+the way is like those left out, what happened in between would have happened again as often as periods are
+left out, and is added so many times (docs/timing.md, Long layers).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Periods:
 
     @property
     def longer(self) -> Kept | None:
-        """What to keep instead, where what was left out does not follow from what was run; None: all of it does."""
+        """What to keep instead, where what was left out does not follow from what was run, or None."""
         kept = self.short.kept
         inner = self.inner.left_out == 0 or len(self.found_inner) == self.outers
         # Without the inner ones periods of the outer loop cannot be told.
@@ -163,10 +163,8 @@ class Periods:
         """Whether any of them is in the part of a loop that repeats; of one that is done, or after it."""
         key = id(places), level, o if level else -1, is_done
         if key not in self._parts:
-            first, stop = ((zone[0],), (zone[1],)) if level == 0 else ((o, zone[0]), (o, zone[1]))
-            if is_done:
-                stop = _END
-            self._parts[key] = any(first <= place[: len(first)] < stop for place in places)
+            first, stop = ((n, 0) if level == 0 else (o, n) for n in zone)
+            self._parts[key] = any(first <= place[:2] and (is_done or place[:2] < stop) for place in places)
         return self._parts[key]
 
     def _count(self, a: Seen, b: Seen, loop: Loop, level: int, shift: int) -> None:

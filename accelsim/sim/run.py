@@ -127,8 +127,9 @@ def _time(
     recorder: Recorder | None,
     observed: Sequence[int],
 ) -> tuple[list[LayerTiming], list[object], Longer]:
-    """Timings, the array's states at the start of the layers in `observed`, and what to keep of layers of which
-    too little was kept."""
+    """Timings, the array's states at the start of the layers in `observed`, and what to keep of layers of
+    which too little was kept.
+    """
     clock, arch = Clock(), request.arch
     with no_cyclic_gc():
         runs = [LayerRun(clock, arch, index, program) for index, program in enumerate(request.programs)]
@@ -137,8 +138,7 @@ def _time(
         try:
             clock.run(until=array.done)
         except TooShort:
-            longer = {own.run.program.signature: own.longer for own in watched if own.too_short}
-            return [], [None for _ in observed], longer
+            return [], [None for _ in observed], _longer([own for own in watched if own.too_short])
     ends = accumulate(run.cycles for run in runs)
     timings = [
         LayerTiming(
@@ -152,8 +152,11 @@ def _time(
         )
         for run, end in zip(runs, ends, strict=True)
     ]
-    longer = {own.run.program.signature: own.longer for own in watched if own.longer}
-    return timings, [array.states[index] for index in observed], longer
+    return timings, [array.states[index] for index in observed], _longer(watched)
+
+
+def _longer(watched: Sequence[Periods]) -> Longer:
+    return {own.run.program.signature: kept for own in watched if (kept := own.longer) is not None}
 
 
 @contextmanager

@@ -157,8 +157,8 @@ class SyntheticWorkload:
         g = layer.geometry
         if (most := max(_sizes(layer))) > MAX_DRAWN_VALUES:
             raise AccelsimError(
-                f"layer {name}: has a tensor of {most} values, expected at most {MAX_DRAWN_VALUES} where values "
-                "are computed; --no-data does without"
+                f"layer {name}: has a tensor of {most} values, expected at most {MAX_DRAWN_VALUES} where "
+                "values are computed; --no-data does without"
             )
         # Drawn channels last and seen channels first: the transposition back to vectors then copies nothing.
         weight = own[layer.weight].draw(

@@ -147,9 +147,10 @@ class Geometry:
             return -(-self.R * self.S * self.channels_per_group // vector_size)
         return self.R * self.S * -(-self.channels_per_group // vector_size)
 
-    def tap_positions(self, first: int = 0, stop: int | None = None) -> NDArray[np.int64 | np.int32]:
-        """[pixels, R*S]: (n*H + h)*W + w of the input position under each tap, -1 in the padding; int32 where
-        every position has such a number, else int64. first, stop: of the pixels.
+    def tap_positions(self, first: int = 0, stop: int | None = None) -> NDArray[np.int32]:
+        """int32[pixels, R*S]: (n*H + h)*W + w of the input position under each tap, -1 in the padding.
+
+        first, stop: of the pixels. Not where positions have larger numbers.
         """
         pixels = np.arange(first, self.pixels if stop is None else stop)[:, None]
         n, p, q = pixels // (self.P * self.Q), pixels // self.Q % self.P, pixels % self.Q
@@ -157,8 +158,7 @@ class Geometry:
         h = p * self.stride[0] - self.padding[0] + r.reshape(1, -1) * self.dilation[0]
         w = q * self.stride[1] - self.padding[1] + s.reshape(1, -1) * self.dilation[1]
         inside = (h >= 0) & (h < self.H) & (w >= 0) & (w < self.W)
-        width = np.int32 if self.N * self.H * self.W < 1 << 31 else np.int64
-        return np.where(inside, (n * self.H + h) * self.W + w, -1).astype(width)
+        return np.where(inside, (n * self.H + h) * self.W + w, -1).astype(np.int32)
 
     def taps_inside(self) -> int:
         """Taps of all pixels that are not in the padding."""

@@ -71,8 +71,8 @@ class PeProgram:
 class LayerProgram:
     """Everything the array needs to run one layer. output_tiles: over all PEs.
 
-    short, iterations: of a long layer, which is laid out with periods left out; all but `layer`, `mapping` and
-    `residency` is then of `short.layer`.
+    short, iterations: of a long layer, which is laid out with periods left out; all but `layer`, `mapping`
+    and `residency` is then of `short.layer`.
     """
 
     layer: LayerSpec

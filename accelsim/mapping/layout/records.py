@@ -119,8 +119,8 @@ class Layout(NamedTuple):
     """A layer on the PEs by a mapping. Positions, streams and fetches: those of weights, then of inputs.
 
     input_tiles are of one group: row `tile` mod their number. destinations: rows of `positions`. pes: one
-    more than PEs. outputs: output tiles over all PEs. Contexts of one iteration of both loops over tiles, o and
-    i, have (o * inner + i) in common, when divided by per_iteration.
+    more than PEs. outputs: output tiles over all PEs. Contexts of one iteration of both loops over tiles, o
+    and i, have (o * inner + i) in common, when divided by per_iteration.
     """
 
     weight_tiles: Rows

@@ -33,8 +33,10 @@ class Loop:
 
 @dataclass(frozen=True)
 class Kept:
-    """Of a layer of more than `most_blocks` blocks: periods of each loop that are kept, if `blocks` allow for more
-    as many as that; and of how many iterations what is left out is a multiple.
+    """What is kept of a layer of more than `most_blocks` blocks.
+
+    So many periods of each loop, and more of them where about `blocks` blocks allow for that; of as many
+    iterations as a step what is left out is a multiple.
     """
 
     most_blocks: int = MOST_BLOCKS

@@ -180,6 +180,8 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
         programs = tuple(layer.program for layer in whole.layers)
         recorder = None
         if request.timeline:
+            # It shows every tile.
+            programs = tuple(own.whole(arch) for own in programs)
             recorder = Timeline(arch, programs, title=f"{request.workload.name} {scheme} {arch.name}")
         times = time_layers(
             TimeRequest(arch, programs, whole.prologue),

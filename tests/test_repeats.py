@@ -65,7 +65,7 @@ def test_filled_in_layers_are_those_that_would_be_run(machine: tuple[str, ...]) 
     assert find_repeat([program.signature for program in programs]) is not None
     heard: list[int] = []
     short = sim_run.time_layers(sim_run.TimeRequest(arch, programs), heard.append)
-    whole, _ = sim_run._time(sim_run.TimeRequest(arch, programs), None, None, ())
+    whole, *_ = sim_run._time(sim_run.TimeRequest(arch, programs), None, None, ())
     for own, run in zip(short, whole, strict=True):
         assert (own.layer.name, own.cycles, own.end) == (run.layer.name, run.cycles, run.end)
         assert own.counts == run.counts
@@ -91,7 +91,7 @@ def test_states_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None
     """Then everything is run: a state that never repeats must not change a number."""
     arch, layers = load_arch("magnet16"), network(6)
     programs = programs_of(arch, layers)
-    whole, _ = sim_run._time(sim_run.TimeRequest(arch, programs), None, None, ())
+    whole, *_ = sim_run._time(sim_run.TimeRequest(arch, programs), None, None, ())
     monkeypatch.setattr(sim_run.Array, "state", lambda self, index: index)
     monkeypatch.setattr(sim_run, "_fill_in", None)
     assert [own.end for own in sim_run.time_layers(sim_run.TimeRequest(arch, programs))] == [

@@ -370,7 +370,7 @@ BAD_RECIPES = {
     "unnamed": (lambda r: r["layers"][1].update(input="nothing"), "input is 'nothing', expected one of"),
     "geometry": (lambda r: r["layers"][1]["geometry"].update(K=0), "geometry: K is 0"),
     "groups": (lambda r: r["layers"][1]["geometry"].update(groups=7), "groups is 7, expected a divisor"),
-    "huge": (lambda r: r["layers"][1]["geometry"].update(K=1 << 30), "has a tensor of"),
+    "huge": (lambda r: r["layers"][1]["geometry"].update(K=1 << 30, C=1 << 30), "has a tensor of"),
     "twice": (lambda r: r["layers"].append(r["layers"][0]), "layer conv1: is given twice"),
     "pixels": (lambda r: r["layers"][1]["geometry"].update(N=1 << 30), "output pixels"),
 }
@@ -429,7 +429,7 @@ BAD_ARGUMENTS = {
     "trace synth digits --out x": "trace digits: holds tensors already",
     "trace synth bert-large --tensors --out x": "would hold",
     "trace synth resnet18 --out .": "cannot be written",
-    "trace synth bert-base --batch 4096 --seq 65536 --out x": "layer layer0.query: has a tensor of",
+    "trace synth bert-base --batch 4096 --seq 65536 --out x": "expected an integer from 1 to 2147483647",
     "trace info resnet50@depth=3": "has 'depth=3', expected NAME@KEY=NUMBER",
     "trace info bert-base@seq=4,seq=5": "has 'seq=5', expected",
     "trace info bert-base@": "has ''",

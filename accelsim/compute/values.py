@@ -104,9 +104,9 @@ def assume(layer: LayerSpec, gated_fraction: float, c_split: int = 1) -> Compute
     firsts = geometry.pixels * geometry.K * c_split
     padded = padded_firsts = 0
     if not layer.packed_im2col:
-        outside = layer.taps < 0
-        padded = int(outside.sum()) * layer.words_per_position * geometry.K
-        padded_firsts = int(outside[:, 0].sum()) * geometry.K * c_split
+        outside = geometry.pixels * geometry.R * geometry.S - geometry.taps_inside()
+        padded = outside * layer.words_per_position * geometry.K
+        padded_firsts = (geometry.pixels - geometry.first_taps_inside()) * geometry.K * c_split
     gated = padded + round(gated_fraction * (steps - padded))
     held = padded - padded_firsts
     held += round(gated_fraction * (steps - firsts - held))

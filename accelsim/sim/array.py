@@ -39,12 +39,13 @@ class Array:
             send = self.send_output, self.send_psums
             drains.append(Drain(clock, arch, index, runs, *send, drains, recorder))
             self.pes.append(Pe(clock, index, runs, drains[-1], recorder))
-        self._weight_streams: list[list[StreamRun]] = []
+        self.weight_streams: list[list[StreamRun]] = []
+        self.input_streams: list[list[StreamRun]] = []
         for run, before in zip(runs, [None, *runs], strict=False):
             own = [StreamRun(self.fabric, run, before, s, WEIGHT) for s in run.program.weight_streams]
-            self._weight_streams.append(own)
-            for stream in run.program.input_streams:
-                StreamRun(self.fabric, run, before, stream, INPUT)
+            self.weight_streams.append(own)
+            own = [StreamRun(self.fabric, run, before, s, INPUT) for s in run.program.input_streams]
+            self.input_streams.append(own)
         self.done = clock.process(self._sequence())
 
     def state(self, index: int) -> object:
@@ -56,11 +57,13 @@ class Array:
         now = self.clock.cycle
         weights = [pe.weights.ahead(index, now) for pe in self.pes]
         under_way = []
-        for streams in self._weight_streams[index:]:
+        for streams in self.weight_streams[index:]:
             under_way.append([stream.state(now) for stream in streams])
             if not any(stream.asked for stream in streams):
                 break
-        ports = self.fabric.crossbar.state(now), self.fabric.dram.state(now, index)
+        busy, space, waiting = self.fabric.dram.state(now)
+        requests = [(key[0], key[1], key[2] - index, key[3], bits) for key, bits in waiting]
+        ports = self.fabric.crossbar.state(now), busy, space, requests
         return weights, under_way, self.clock.due(), ports
 
     def _sequence(self) -> Process:

@@ -23,6 +23,7 @@ __all__ = ["UNKNOWN", "Clock", "Event", "Process", "Signal"]
 Process = Generator[Event, Any, None]
 UNKNOWN = -1  # of a cycle
 _END_OF_CYCLE = 2  # below SimPy's URGENT (0) and NORMAL (1)
+_AFTER_CYCLE = 3
 
 
 class _Call:
@@ -52,6 +53,20 @@ class Clock(simpy.Environment):
     def due(self) -> list[tuple[float, int]]:
         """(cycles from now, SimPy's priority) of all that is scheduled, sorted."""
         return sorted((entry[0] - self._now, entry[1]) for entry in self._queue if entry[0] < float("inf"))
+
+    def pending(self) -> list[tuple[int, int, Callable[[], None] | None]]:
+        """(cycles from now, SimPy's priority, what `at` runs or None) of all that is scheduled, by cycle."""
+        waiting = sorted(self._queue, key=lambda entry: entry[:3])
+        return [
+            (int(cycle) - self._now, int(priority), getattr(event, "action", None))
+            for cycle, priority, _, event in waiting
+            if cycle < float("inf")
+        ]
+
+    def after_cycle(self, action: Callable[[], None]) -> None:
+        """Run `action` when nothing else is left to do in the current cycle."""
+        entry = (self._now, cast(Any, _AFTER_CYCLE), next(self._eid), cast(Event, _Call(action)))
+        heappush(self._queue, entry)
 
     def events(self) -> int:
         """How many events have been scheduled so far, each call of this counted as one more."""

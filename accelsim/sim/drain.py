@@ -129,6 +129,45 @@ class Drain:
         self._slots += 1
         self._request_outputs()
 
+    def next_tile(self, layer: int) -> int:
+        """Which of the layer's tiles is the next to be settled; one past the last where none is left."""
+        if self._tile < len(self._in_order):
+            tile = self._in_order[self._tile]
+            if tile.run.index <= layer:
+                return tile.index if tile.run.index == layer else 0
+        return len(self.tiles[layer])
+
+    def state(self, run: LayerRun, issued: int, floor: int, now: int) -> object:
+        """What is under way in a layer of whose tiles so many are issued, in cycles from now.
+
+        What left before `floor` makes no block wait.
+        """
+
+        def of(tile: PsumTile) -> object:
+            known = [tile.left, tile.last_read]
+            left = [UNKNOWN if cycle == UNKNOWN else max(cycle, floor - 1) - now for cycle in known]
+            summed = [UNKNOWN if cycle == UNKNOWN else max(cycle - now, 0) for cycle in tile.summed]
+            return left, summed, UNKNOWN if tile.issued == UNKNOWN else max(tile.issued - now, 0)
+
+        tiles, at = self.tiles[run.index], self.next_tile(run.index)
+        fifo = [(max(0, cycle - now), entries) for cycle, entries in self._fifo_leaving]
+        outputs = run.layer.geometry.pixels * run.layer.geometry.K
+        bits = *run.residency.spilled_bits, *run.residency.written_bits
+        made = run.outputs_before(self.index) + self._values if self._run is run else 0
+        return (
+            [of(tile) for tile in tiles[min(at, max(0, issued - 2)) : issued + 2]],
+            self._piece,
+            max(0, self._requested - now),
+            max(0, self._end - now),
+            (self._fifo_free, max(0, self._fifo_free_at - now), fifo),
+            [
+                (tile.values, tile.bits, tile.entries, tile.spilled, tile.written)
+                for _, tile in self._complete
+            ],
+            self._slots,
+            [made * stored % outputs for stored in bits] if run.stages_outputs else [],
+        )
+
     # What follows from it.
 
     def _settle(self) -> None:

@@ -48,6 +48,21 @@ class StreamRun:
         left = [cycle if cycle == UNKNOWN else max(0, cycle - now) for cycle in self._left[recent]]
         return self.asked, self.sent, ready, left, max(0, self._next_read - now)
 
+    def under_way(self, now: int) -> object:
+        """What is between being asked and having left, in cycles from now; counted from the next sent."""
+        ready = [
+            (index - self.sent, cycle if cycle == UNKNOWN else cycle - now)
+            for index, cycle in enumerate(self._ready[self.sent : self.asked], self.sent)
+            if cycle == UNKNOWN or cycle > now
+        ]
+        left = []
+        for index in range(self.sent - 1, max(0, self.asked - self._ahead) - 1, -1):
+            cycle = self._left[index]
+            if cycle != UNKNOWN and cycle <= now:
+                break  # so have all before it
+            left.append(cycle if cycle == UNKNOWN else cycle - now)
+        return ready, left, max(0, self._next_read - now)
+
     def _key(self, index: int) -> Key:
         return self.kind, self.stream.leader, self.run.index, index
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,12 @@ STALL_REASONS = (
     "idle",
 )
 COMPUTE, BUBBLE, OUTPUT_WAIT, WEIGHT_WAIT, INPUT_WAIT, DRAIN, IDLE = range(len(STALL_REASONS))
+
+
+_ADDS_UP = (
+    *("input_reads", "psum_entries_passed", "psums_passed", "bank_reads", "bank_writes"),
+    *("bit_hops", "dram_reads", "dram_writes", "left_out_cycles"),
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -99,6 +106,7 @@ class LayerRun:
         self._drains: dict[tuple[int, int, int, int, int], DrainShape] = {}
         self._pieces: dict[int, list[int]] = {}
         self._outputs_before = [0]
+        self.left_out_cycles = 0  # of periods that are counted, but not run
 
     def begin(self) -> None:
         """The step before has ended: inputs may be fetched. The first layer's cycles count from 0."""
@@ -141,11 +149,7 @@ class LayerRun:
         """Outputs in the output tiles of all PEs before this one; asked of them one after another."""
         while len(self._outputs_before) <= pe:
             last = len(self._outputs_before) - 1
-            made = 0
-            if not self.program.sends_psums(last):
-                for block in self.program.pes[last].blocks:
-                    if block.last:
-                        made += sum(self.drain_shape(block, pixels).values for pixels in self.pieces(block))
+            made = 0 if self.program.sends_psums(last) else self.program.outputs_of(last)
             self._outputs_before.append(self._outputs_before[last] + made)
         return self._outputs_before[pe]
 
@@ -202,23 +206,56 @@ class LayerRun:
             pieces = self._pieces[block.p1 - block.p0] = self.program.pieces(block)
         return pieces
 
+    def tally(self) -> dict[object, int]:
+        """All that adds up over the layer, as it is by now."""
+        tally: dict[object, int] = {name: getattr(self, name) for name in _ADDS_UP}
+        tally.update((("count", name), count) for name, count in self.counts.items())
+        tally.update((("block", key), shape.times) for key, shape in self._blocks.items())
+        tally.update((("drain", key), shape.times) for key, shape in self._drains.items())
+        for pe, cycles in enumerate(self.cycles_by_pe):
+            tally.update((("stall", (pe, reason)), count) for reason, count in enumerate(cycles))
+        return tally
+
+    def add(self, tally: dict[object, int], times: int) -> None:
+        """Add so many times what adds up in a period."""
+        for name, count in tally.items():
+            count *= times
+            if isinstance(name, str):
+                setattr(self, name, getattr(self, name) + count)
+                continue
+            kind, key = cast(tuple[str, Any], name)
+            if kind == "count":
+                self.counts[key] += count
+            elif kind == "block":
+                self._blocks[key].times += count
+            elif kind == "drain":
+                self._drains[key].times += count
+            else:
+                self.cycles_by_pe[key[0]][key[1]] += count
+
+    @property
+    def cycles(self) -> int:
+        """From the end of the layer before to its own, once it has ended."""
+        return self.end - self.start + self.left_out_cycles
+
     def finish(self, end: int) -> None:
         """Close counts and stall cycles at the layer's end."""
         self.end = end
         cycles_by_pe = self.cycles_by_pe
         for pe, program in enumerate(self.program.pes):
             if not program.blocks:
-                cycles_by_pe[pe][IDLE] = end - self.start
+                cycles_by_pe[pe][IDLE] = self.cycles
                 continue
             cycles_by_pe[pe][DRAIN] += self.output_left[pe] - self.issue_end[pe]
-            cycles_by_pe[pe][IDLE] += end - self.output_left[pe]
+            # Also of periods in which others work.
+            cycles_by_pe[pe][IDLE] += self.cycles - sum(cycles_by_pe[pe])
         self.stall_cycles[:] = cycles_by_pe
         self._fold_counts()
         self._arrivals.clear()
 
     def _fold_counts(self) -> None:
         counts = self.counts
-        counts[actions.CONTROL_CYCLE] += self.arch.pes * (self.end - self.start)
+        counts[actions.CONTROL_CYCLE] += self.arch.pes * self.cycles
         # Read where they come from, read and written where they are added.
         counts[self.dataflow.psum_read] += 2 * self.psum_entries_passed
         counts[self.dataflow.psum_write] += self.psum_entries_passed

@@ -7,6 +7,8 @@ decides lies in the clock's future nevertheless, since the last thing it waited 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from accelsim.machine.timing import INPUT, WEIGHT
 from accelsim.mapping.layout.program import Position
 from accelsim.sim.clock import UNKNOWN, Clock, Process, Signal
@@ -43,6 +45,19 @@ class Buffer:
         known = [self._resident[self._source[i]] for i in range(first, min(first + 4, len(self._source)))]
         return [UNKNOWN if cycle == UNKNOWN else max(0, cycle - now) for cycle in known]
 
+    def around(self, layer: int, position: int, floor: int, now: int) -> object:
+        """(resident, free), in cycles from now, of positions that can still matter to a PE at this one.
+
+        What was resident before `floor` makes nobody wait, nor what is free by now.
+        """
+        at, end = self.base[layer] + max(0, position), self.base[layer + 1]
+        resident = [self._resident[self._source[i]] for i in range(at, min(at + 4, end))]
+        release = self._release[max(0, at - 3) : min(at + 2, end)]
+        return (
+            [UNKNOWN if cycle == UNKNOWN else max(cycle, floor) - now for cycle in resident],
+            [UNKNOWN if cycle == UNKNOWN else max(cycle - now, 0) for cycle in release],
+        )
+
     def free_at(self, layer: int, position: int) -> int:
         """Cycle from which the half that `position` fills is free."""
         index = self.base[layer] + position - 2
@@ -74,6 +89,11 @@ class Pe:
         recorder: Recorder | None = None,
     ) -> None:
         self.index, self.runs, self.drain, self.recorder = index, runs, drain, recorder
+        # In the layer that it is in: the next block, and the positions that its tiles have.
+        self.layer = self.block = self.psum_tile = 0
+        self.weight_position = self.input_position = -1
+        self.issue_end = 0
+        self.watch: dict[int, Callable[[int], None]] = {}  # by layer: told which block is next
         programs = [run.program.pes[index] for run in runs]
         self.weights = Buffer(clock, [p.weight_positions for p in programs])
         self.inputs = Buffer(clock, [p.input_positions for p in programs])
@@ -90,16 +110,22 @@ class Pe:
         for run in self.runs:
             program = run.program.pes[self.index]
             layer, cycles = run.index, run.cycles_by_pe[self.index]
+            self.layer, self.block, self.psum_tile = layer, 0, 0
+            watch = self.watch.get(layer)
             weight, weight_at, last_of_weight = -1, 0, -1
             inputs, input_at, last_of_inputs = -1, 0, -1
+            self.weight_position = self.input_position = -1
             for number, block in enumerate(program.blocks):
+                self.block, self.issue_end = number, end
+                if watch is not None:
+                    watch(number)
                 if number > last_of_weight:
-                    weight += 1
+                    self.weight_position = weight = weight + 1
                     last_of_weight = program.weight_positions[weight].last
                     while (weight_at := self.weights.resident(layer, weight)) == UNKNOWN:
                         yield self.weights.filled.wait()
                 if number > last_of_inputs:
-                    inputs += 1
+                    self.input_position = inputs = inputs + 1
                     last_of_inputs = program.input_positions[inputs].last
                     while (input_at := self.inputs.resident(layer, inputs)) == UNKNOWN:
                         yield self.inputs.filled.wait()
@@ -133,7 +159,9 @@ class Pe:
                     last_write = issue + shape.last_step + run.write_latency
                     self.drain.tile_issued(tiles[psum_tile], last_write)
                     psum_tile += 1
+                    self.psum_tile += 1
             run.issue_end[self.index] = end
+            self.block, self.issue_end = len(program.blocks), end
 
     def _release(self, kind: int, layer: int, position: int, cycle: int) -> None:
         self.buffer(kind).release(layer, position, cycle)

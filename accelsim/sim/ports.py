@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -114,18 +115,22 @@ class Dram:
     def release_space(self, cycle: int, bits: int) -> None:
         """`bits` of the weight region are free again from `cycle` on."""
 
-        def release() -> None:
-            self._space += bits
-            if self._waiting:
-                self._grant_at_end()
+        self.clock.at(cycle, partial(self._release, bits))
 
-        self.clock.at(cycle, release)
+    def _release(self, bits: int) -> None:
+        self._space += bits
+        if self._waiting:
+            self._grant_at_end()
 
-    def state(self, now: int, layer: int) -> object:
-        """How long the port is busy yet, the space left, and the requests by layers from `layer` on."""
+    def state(self, now: int) -> tuple[int, int, list[tuple[Key, int]]]:
+        """For how many bits the port is busy yet, the space left, and (key, bits) of all that waits."""
         waiting = [*self._waiting, *self._asked, *self._requests]
-        requests = [(key[0], key[1], key[2] - layer, key[3], bits) for key, bits, *_ in waiting]
+        requests = [(key, bits) for key, bits, *_ in waiting]
         return max(0, self._used_to - now * self.width_bits), self._space, requests
+
+    def looks_in(self, now: int) -> int:
+        """In how many cycles the port looks whether it is idle; 0: no such cycle is to come."""
+        return max(0, self._idle_at - now)
 
     def _grant_at_end(self) -> None:
         now = self.clock.cycle

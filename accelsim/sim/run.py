@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.machine.arch import Arch
-from accelsim.mapping.layout.program import LayerProgram
+from accelsim.mapping.layout.program import LayerProgram, build_program
+from accelsim.mapping.layout.shorten import Kept
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import PrologueStep, Residency
 from accelsim.sim.array import Array
 from accelsim.sim.clock import Clock
 from accelsim.sim.layer_run import LayerRun
+from accelsim.sim.periods import Periods, TooShort
 from accelsim.sim.recorder import Recorder
 from accelsim.sim.repeats import Repeat, find_repeat
 from accelsim.workload.layer import LayerSpec
+
+Longer = dict[Hashable, Kept]
+"""By the signature of a layer of which too little was laid out, what to keep of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,21 +67,47 @@ def time_layers(
     Where the same sequence of layers comes again and again, as the blocks of a transformer do, and the array
     is in the same state each time, what happens once happens every time, and only a few are run.
     """
+    heard: set[int] = set()
+
+    def tell(index: int) -> None:
+        if on_layer is not None and index not in heard:
+            heard.add(index)
+            on_layer(index)
+
+    while True:
+        timings, longer = _time_repeats(request, tell, recorder)
+        if not longer:
+            return timings
+        # What was left out of some layers does not repeat in what was run of them, or not so often.
+        programs = []
+        for program in request.programs:
+            kept = longer.get(program.signature)
+            own = program.layer, program.mapping, program.residency
+            programs.append(program if kept is None else build_program(request.arch, *own, kept))
+        request = replace(request, programs=programs)
+
+
+def _time_repeats(
+    request: TimeRequest, on_layer: Callable[[int], None], recorder: Recorder | None
+) -> tuple[list[LayerTiming], Longer]:
     programs = request.programs
     repeat = None if recorder else find_repeat([program.signature for program in programs])
     if repeat is not None:
         kept = [program for index, program in enumerate(programs) if index not in repeat.left_out]
-        timings, states = _time(replace(request, programs=kept), None, None, repeat.starts)
+        timings, states, longer = _time(replace(request, programs=kept), None, None, repeat.starts)
+        if longer:
+            return timings, longer
         if states[0] == states[1]:
-            return _fill_in(programs, timings, repeat, on_layer)
-    return _time(request, on_layer, recorder, ())[0]
+            return _fill_in(programs, timings, repeat, on_layer), longer
+    timings, _, longer = _time(request, on_layer, recorder, ())
+    return timings, longer
 
 
 def _fill_in(
     programs: Sequence[LayerProgram],
     timings: list[LayerTiming],
     repeat: Repeat,
-    on_layer: Callable[[int], None] | None,
+    on_layer: Callable[[int], None],
 ) -> list[LayerTiming]:
     """The timings of all layers, those that were left out as in the repetition before."""
     one = timings[repeat.starts[0] : repeat.starts[1]]
@@ -85,8 +117,7 @@ def _fill_in(
         own = one[(index - repeat.first) % repeat.period] if index in repeat.left_out else next(others)
         end += own.cycles
         filled.append(replace(own, layer=program.layer, end=end))
-        if on_layer is not None:
-            on_layer(index)
+        on_layer(index)
     return filled
 
 
@@ -95,26 +126,37 @@ def _time(
     on_layer: Callable[[int], None] | None,
     recorder: Recorder | None,
     observed: Sequence[int],
-) -> tuple[list[LayerTiming], list[object]]:
-    """Timings, and the array's states at the start of the layers in `observed`."""
+) -> tuple[list[LayerTiming], list[object], Longer]:
+    """Timings, the array's states at the start of the layers in `observed`, and what to keep of layers of
+    which too little was kept.
+    """
     clock, arch = Clock(), request.arch
     with no_cyclic_gc():
         runs = [LayerRun(clock, arch, index, program) for index, program in enumerate(request.programs)]
         array = Array(clock, arch, runs, on_layer, recorder, observed, request.prologue)
-        clock.run(until=array.done)
+        watched = [Periods(array, run) for run in runs if run.program.short]
+        try:
+            clock.run(until=array.done)
+        except TooShort:
+            return [], [None for _ in observed], _longer([own for own in watched if own.too_short])
+    ends = accumulate(run.cycles for run in runs)
     timings = [
         LayerTiming(
             layer=run.layer,
             mapping=run.program.mapping,
             residency=run.program.residency,
-            cycles=run.end - run.start,
-            end=run.end,
+            cycles=run.cycles,
+            end=end,
             stall_cycles=run.stall_cycles,
             counts=Counter({name: count for name, count in sorted(run.counts.items()) if count}),
         )
-        for run in runs
+        for run, end in zip(runs, ends, strict=True)
     ]
-    return timings, [array.states[index] for index in observed]
+    return timings, [array.states[index] for index in observed], _longer(watched)
+
+
+def _longer(watched: Sequence[Periods]) -> Longer:
+    return {own.run.program.signature: kept for own in watched if (kept := own.longer) is not None}
 
 
 @contextmanager

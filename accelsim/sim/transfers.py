@@ -43,13 +43,13 @@ class OutputTransfer:
     Shares of spilled operands come from DRAM, those of written tensors go there (docs/timing.md, Output).
     """
 
-    __slots__ = ("_to_move", "fabric", "key", "run", "source", "there", "tile")
+    __slots__ = ("fabric", "key", "run", "source", "there", "tile", "to_move")
 
     def __init__(self, fabric: Fabric, source: Drain, run: LayerRun, tile: OutputTile) -> None:
         self.fabric, self.source, self.run, self.tile = fabric, source, run, tile
         self.key: Key = (OUTPUT, source.index, run.index, tile.index)
         self.there = 0  # cycle in which the tile and its operands' shares are in the global buffer
-        self._to_move = 0  # DRAM transfers that are not granted yet
+        self.to_move = 0  # DRAM transfers that are not granted yet
 
     @property
     def bank(self) -> int:
@@ -69,7 +69,7 @@ class OutputTransfer:
         source.output_leaves(left, tile.entries)
         self.there = left + fabric.arch.noc_latency_cycles
         if any(tile.spilled):
-            self._to_move = sum(bits > 0 for bits in tile.spilled)
+            self.to_move = sum(bits > 0 for bits in tile.spilled)
             fabric.clock.at(start, self._read)
         else:
             self._is_there()
@@ -92,15 +92,15 @@ class OutputTransfer:
         if fabric.recorder is not None:
             fabric.recorder.dram(key, start, duration, bits)
         self.there = max(self.there, start + duration + fabric.arch.dram_latency_cycles)
-        self._to_move -= 1
-        if not self._to_move:
+        self.to_move -= 1
+        if not self.to_move:
             self._is_there()
 
     def _is_there(self) -> None:
         """It is known when the tile and its operands are in the global buffer."""
         self.run.output_there(self.there, self.tile.values)
         if any(self.tile.written):
-            self._to_move = sum(bits > 0 for bits in self.tile.written)
+            self.to_move = sum(bits > 0 for bits in self.tile.written)
             self.fabric.clock.at(self.there, self._write)
         else:
             self._is_done(self.there)
@@ -118,8 +118,8 @@ class OutputTransfer:
     def _written(self, key: Key, bits: int, start: int, duration: int) -> None:
         if self.fabric.recorder is not None:
             self.fabric.recorder.dram(key, start, duration, bits)
-        self._to_move -= 1
-        if not self._to_move:
+        self.to_move -= 1
+        if not self.to_move:
             self._is_done(start + duration)
 
     def _is_done(self, cycle: int) -> None:
@@ -139,7 +139,7 @@ class PrologueTransfers:
         self.fabric, self.run, self.step = fabric, run, step
         self.ended = Event(fabric.clock)
         self._there = fabric.clock.cycle
-        self._to_move = len(step.spilled_bits)
+        self.to_move = len(step.spilled_bits)
         own = run.layer.scheme.activation
         traffic = node_traffic(fabric.arch, step.work, own, own.bits)
         run.counts[actions.GLOBAL_PE_ELEMENT] += traffic.elements
@@ -150,7 +150,7 @@ class PrologueTransfers:
             run.bank_writes += fabric.bank_words(spilled)
             key = (INPUT, BEFORE_PES, run.index, number)
             fabric.dram.request(key, spilled, partial(self._reads, key, spilled))
-        if not self._to_move:
+        if not self.to_move:
             self._compute()
 
     def _reads(self, key: Key, bits: int, start: int, duration: int) -> None:
@@ -158,8 +158,8 @@ class PrologueTransfers:
         if fabric.recorder is not None:
             fabric.recorder.dram(key, start, duration, bits)
         self._there = max(self._there, start + duration + fabric.arch.dram_latency_cycles)
-        self._to_move -= 1
-        if not self._to_move:
+        self.to_move -= 1
+        if not self.to_move:
             self._compute()
 
     def _compute(self) -> None:
@@ -172,7 +172,7 @@ class PrologueTransfers:
 
     def _write(self) -> None:
         fabric, run = self.fabric, self.run
-        self._to_move = len(self.step.written_bits)
+        self.to_move = len(self.step.written_bits)
         for number, bits in enumerate(self.step.written_bits):
             run.dram_writes += bits
             run.bank_reads += fabric.bank_words(bits)
@@ -182,8 +182,8 @@ class PrologueTransfers:
     def _written(self, key: Key, bits: int, start: int, duration: int) -> None:
         if self.fabric.recorder is not None:
             self.fabric.recorder.dram(key, start, duration, bits)
-        self._to_move -= 1
-        if not self._to_move:
+        self.to_move -= 1
+        if not self.to_move:
             self.fabric.clock.fire(self.ended, start + duration)
 
 

@@ -14,14 +14,14 @@ from accelsim.errors import AccelsimError
 from accelsim.synthetic.distributions import GENERATOR_VERSION, Distribution
 from accelsim.trace.graph_fields import graph_to_dict, parse_graph
 from accelsim.trace.json_fields import check_keys, fail, integer, load_json, show, value_of
-from accelsim.trace.manifest import check_layer_name, check_provenance, parse_layer, take_work
+from accelsim.trace.manifest import MAX_PIXELS, check_layer_name, check_provenance, parse_layer, take_work
 from accelsim.workload.graph import Graph
 from accelsim.workload.layer import HasLayer, Layer
 
 FORMAT, VERSION = "accelsim-recipe", 2
 MAX_SEED = (1 << 63) - 1
 MAX_RECIPE_BYTES = 16 << 20
-MAX_TENSOR_VALUES = (1 << 31) - 1
+MAX_TENSOR_VALUES = (1 << 47) - 1
 _KEYS = (
     *("format", "version", "generator_version", "model", "seed"),
     *("provenance", "distributions", "layers"),
@@ -220,6 +220,8 @@ def _parse_layer(raw: Any, where: str, distributions: Mapping[str, Distribution]
     largest = max(g.K * g.R * g.S * g.channels_per_group, g.N * g.H * g.W * g.C)
     if largest > MAX_TENSOR_VALUES:
         fail(f"{where}: has a tensor of {largest} values, expected at most {MAX_TENSOR_VALUES}")
+    if g.N * g.H * g.W > MAX_PIXELS:
+        fail(f"{where}: has {g.N * g.H * g.W} input positions, expected at most {MAX_PIXELS}")
     if distributions[chosen["input"]].kind == "softmax" and (g.N, g.H, g.R * g.S) != (1, 1, 1):
         fail(f"{where}: input is softmax, expected a matmul with N = H = R = S = 1")
     return RecipeLayer(info.layer, chosen["weight"], chosen["input"], chosen["bias"])

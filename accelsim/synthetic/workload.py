@@ -30,6 +30,7 @@ from accelsim.workload.wiring import Wiring, wire
 
 SUFFIXES = (".json", ".csv")
 MAX_STORED_VALUES = 1 << 28
+MAX_DRAWN_VALUES = (1 << 31) - 1
 """Floats that `write_tensors` agrees to hold and write: 1 GiB."""
 
 
@@ -154,6 +155,11 @@ class SyntheticWorkload:
         """The layer's tensors, drawn now: the same ones whenever and wherever it is asked for."""
         layer, own, seed = self._recipe_layer(name), self.recipe.distributions, self.recipe.seed
         g = layer.geometry
+        if (most := max(_sizes(layer))) > MAX_DRAWN_VALUES:
+            raise AccelsimError(
+                f"layer {name}: has a tensor of {most} values, expected at most {MAX_DRAWN_VALUES} where "
+                "values are computed; --no-data does without"
+            )
         # Drawn channels last and seen channels first: the transposition back to vectors then copies nothing.
         weight = own[layer.weight].draw(
             generator(seed, name, "weight"),
@@ -212,8 +218,14 @@ def write_tensors(trace: SyntheticWorkload, path: Path) -> Path:
 
 
 def _values(layer: RecipeLayer) -> int:
+    weights, inputs, _ = _sizes(layer)
+    return weights + inputs
+
+
+def _sizes(layer: RecipeLayer) -> tuple[int, int, int]:
+    """Values of weights, input and output."""
     g = layer.geometry
-    return g.K * g.R * g.S * g.channels_per_group + g.N * g.H * g.W * g.C
+    return g.K * g.R * g.S * g.channels_per_group, g.N * g.H * g.W * g.C, g.pixels * g.K
 
 
 def _weight_channels(layer: RecipeLayer) -> int:

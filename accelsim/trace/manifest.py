@@ -29,7 +29,7 @@ METADATA_KEY = "accelsim"
 EXTERNAL = "external"
 """In place of options, of words that another program made."""
 MAX_VECTOR_SIZE = 1024
-MAX_PIXELS = 1 << 28
+MAX_PIXELS = (1 << 31) - 1
 FLOAT_TENSORS = ("weight", "input", "bias", "calibration_input", "calibration_weight")
 _LAYER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -147,11 +147,34 @@ class Geometry:
             return -(-self.R * self.S * self.channels_per_group // vector_size)
         return self.R * self.S * -(-self.channels_per_group // vector_size)
 
-    def tap_positions(self) -> NDArray[np.int32]:
-        """int32[pixels, R*S]: (n*H + h)*W + w of the input position under each tap, -1 in the padding."""
-        n, p, q = np.meshgrid(np.arange(self.N), np.arange(self.P), np.arange(self.Q), indexing="ij")
+    def tap_positions(self, first: int = 0, stop: int | None = None) -> NDArray[np.int32]:
+        """int32[pixels, R*S]: (n*H + h)*W + w of the input position under each tap, -1 in the padding.
+
+        first, stop: of the pixels. Not where positions have larger numbers.
+        """
+        pixels = np.arange(first, self.pixels if stop is None else stop)[:, None]
+        n, p, q = pixels // (self.P * self.Q), pixels // self.Q % self.P, pixels % self.Q
         r, s = np.meshgrid(np.arange(self.R), np.arange(self.S), indexing="ij")
-        h = p.reshape(-1, 1) * self.stride[0] - self.padding[0] + r.reshape(1, -1) * self.dilation[0]
-        w = q.reshape(-1, 1) * self.stride[1] - self.padding[1] + s.reshape(1, -1) * self.dilation[1]
+        h = p * self.stride[0] - self.padding[0] + r.reshape(1, -1) * self.dilation[0]
+        w = q * self.stride[1] - self.padding[1] + s.reshape(1, -1) * self.dilation[1]
         inside = (h >= 0) & (h < self.H) & (w >= 0) & (w < self.W)
-        return np.where(inside, (n.reshape(-1, 1) * self.H + h) * self.W + w, -1).astype(np.int32)
+        return np.where(inside, (n * self.H + h) * self.W + w, -1).astype(np.int32)
+
+    def taps_inside(self) -> int:
+        """Taps of all pixels that are not in the padding."""
+        return self.N * sum(self._inside(0)) * sum(self._inside(1))
+
+    def first_taps_inside(self) -> int:
+        """Pixels whose first tap is not in the padding."""
+        return self.N * self._inside(0)[0] * self._inside(1)[0]
+
+    def _inside(self, axis: int) -> list[int]:
+        """Along rows or columns, of how many outputs each tap is inside of the input."""
+        size, out, taps = ((self.H, self.P, self.R), (self.W, self.Q, self.S))[axis]
+        counts = []
+        for tap in range(taps):
+            # Outputs o with 0 <= o * stride + start < size.
+            start, stride = tap * self.dilation[axis] - self.padding[axis], self.stride[axis]
+            first, stop = max(0, -(start // stride)), min(out, -((start - size) // stride))
+            counts.append(max(0, stop - first))
+        return counts

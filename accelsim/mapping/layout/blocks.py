@@ -119,6 +119,24 @@ def _count(s, c, runs, first_run, pes):
         pieces += lane_groups * leaving
 
 
+@inlined
+def _inner(s, c, first_run):
+    """The most iterations of the inner of the two loops over tiles."""
+    if not c.k_outer:
+        return -(-units_in(s) // c.k_split)
+    most = 1
+    for pp in range(c.pixel_split):
+        most = max(most, first_run[pp + 1] - first_run[pp])
+    return most
+
+
+@compiled
+def iterations(s, c, first_run):
+    """(iterations of the inner loop at most, contexts of each), as of `Layout`."""
+    digits_d, digits_lane = -(-c.tile_pixels // s.depth), lane_groups_of_unit(s)
+    return _inner(s, c, first_run), max(1, c.units_per_tile) * digits_d * digits_lane * weight_chunks(s, c)
+
+
 @compiled
 def lay_blocks(s, c, runs, first_run, input_chunks):
     """(rows of BLOCK in issue order, PE by PE; of PSUM_TILE; of PE with where those begin)."""
@@ -128,11 +146,7 @@ def lay_blocks(s, c, runs, first_run, input_chunks):
     units, most_chunks = units_in(s), weight_chunks(s, c)
     # A context is the loop indices in nesting order, as the digits of one number, not much more than blocks.
     digits_d, digits_lane = -(-c.tile_pixels // s.depth), lane_groups_of_unit(s)
-    digits_unit, digits_inner = max(1, c.units_per_tile), -(-units // c.k_split)
-    if c.k_outer:
-        digits_inner = 1
-        for pp in range(c.pixel_split):
-            digits_inner = max(digits_inner, first_run[pp + 1] - first_run[pp])
+    digits_unit, digits_inner = max(1, c.units_per_tile), _inner(s, c, first_run)
     for pe in range(s.pes):
         if pes[pe].block == pes[pe + 1].block:
             continue

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.machine.timing import INPUT_PREFETCH_DEPTH
-from accelsim.mapping.layout.blocks import lay_blocks, outputs_of, weight_tiles
+from accelsim.mapping.layout.blocks import iterations, lay_blocks, outputs_of, weight_tiles
 from accelsim.mapping.layout.fetches import fill_fetches, lay_fetches, lay_positions
 from accelsim.mapping.layout.input_tiles import input_tiles, pixel_runs
 from accelsim.mapping.layout.records import CACHED, GB, STREAMED, Layout, Shape, Tiling
@@ -53,8 +53,7 @@ def lay_out(
         input_streams = int((used["first"] < used["stop"]).sum())
         staging += INPUT_PREFETCH_DEPTH * input_streams * int(i_tiles["words"].max()) // s.run * s.input_bits
     if s.stages:
-        values = s.pixels * s.outputs * s.groups
-        slot = largest_output + sum(most_share_bits(stored, most_values, values) for stored in beside_bits)
+        slot = largest_output + sum(most_share_bits(stored, most_values, s.values) for stored in beside_bits)
         staging += s.staging_tiles * s.pes * slot
     if staging > s.activation_region:
         return Refused("activation region", staging)
@@ -74,6 +73,7 @@ def lay_out(
         weight_fetches,
         ahead,
         outputs,
+        *iterations(s, c, first_run),
     )
 
 

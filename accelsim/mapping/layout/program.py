@@ -12,9 +12,12 @@ from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.blocks import input_reads
 from accelsim.mapping.layout.build import Refused, lay_out
+from accelsim.mapping.layout.input_tiles import split
+from accelsim.mapping.layout.iterations import Iterations, find_iterations
 from accelsim.mapping.layout.records import NO_READ, Layout, Rows, Shape
 from accelsim.mapping.layout.rows import Block, InputTile, WeightTile
 from accelsim.mapping.layout.shape import shape_of, taps_of, tiling_of
+from accelsim.mapping.layout.shorten import Kept, Short, shorten
 from accelsim.mapping.plan import LayerMapping, check_mapping
 from accelsim.mapping.residency import Residency
 from accelsim.workload.layer import LayerSpec
@@ -66,24 +69,51 @@ class PeProgram:
 
 @dataclass(eq=False)
 class LayerProgram:
-    """Everything the array needs to run one layer. output_tiles: over all PEs."""
+    """Everything the array needs to run one layer. output_tiles: over all PEs.
+
+    short, iterations: of a long layer, which is laid out with periods left out; all but `layer`, `mapping`
+    and `residency` is then of `short.layer`.
+    """
 
     layer: LayerSpec
     mapping: LayerMapping
     residency: Residency
     piece_pixels: int
+    unit: int  # output channels
     pes: list[PeProgram]
     weight_streams: list[Stream]
     input_streams: list[Stream]
     weight_prefetch_depth: int  # tiles of a stream that may wait in the global buffer for room in the PEs
     output_tiles: int
+    short: Short | None = None
+    iterations: Iterations | None = None
 
     @property
     def signature(self) -> Hashable:
         """Equal for layers that are laid out alike, whatever their names and numbers."""
         layer = self.layer
         kind = layer.weight_is_activation, layer.global_pe, layer.fold, layer.vector_size
-        return layer.geometry, layer.scheme, layer.written_bits, kind, self.mapping, self.residency
+        kept = self.short and self.short.kept
+        return layer.geometry, layer.scheme, layer.written_bits, kind, self.mapping, self.residency, kept
+
+    def whole(self, arch: Arch) -> LayerProgram:
+        """With nothing left out."""
+        if self.short is None:
+            return self
+        return build_program(arch, self.layer, self.mapping, self.residency)
+
+    def outputs_of(self, pe: int) -> int:
+        """Outputs of the whole layer that a PE sums, alone or with its chain."""
+        geometry, splits = self.layer.geometry, self.mapping
+        pk = pe // (splits.pixel_split * splits.c_split)
+        if pk >= splits.k_split:
+            return 0
+        first, stop = split(geometry.pixels, splits.pixel_split, pe % splits.pixel_split)
+        outputs = geometry.outputs_per_group
+        per_group = -(-outputs // self.unit)
+        units = split(geometry.groups * per_group, splits.k_split, pk)
+        k0, k1 = (u // per_group * outputs + min(u % per_group * self.unit, outputs) for u in units)
+        return int((stop - first) * (k1 - k0))
 
     def pieces(self, block: Block) -> list[int]:
         """Pixels of the pieces in which the psum tile of a last block leaves, in order."""
@@ -99,11 +129,22 @@ class LayerProgram:
         return self.part_of(pe) < self.mapping.c_split - 1
 
 
-def build_program(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Residency) -> LayerProgram:
-    """Lay a layer on the array. Raises AccelsimError naming a buffer too small, and by how much."""
+def build_program(
+    arch: Arch,
+    layer: LayerSpec,
+    mapping: LayerMapping,
+    residency: Residency,
+    kept: Kept | None = None,
+) -> LayerProgram:
+    """Lay a layer on the array. Raises AccelsimError naming a buffer too small, and by how much.
+
+    kept: what to keep of a long one; None: all of it, however long it is.
+    """
     check_mapping(arch, layer, mapping)
-    shape, tiling = shape_of(arch, layer, mapping, residency), tiling_of(layer, mapping)
-    taps = taps_of(layer.geometry)
+    short = None if kept is None else shorten(arch, layer, mapping, kept)
+    laid_out = layer if short is None else short.layer
+    shape, tiling = shape_of(arch, laid_out, mapping, residency, layer), tiling_of(laid_out, mapping)
+    taps = taps_of(laid_out.geometry)
     layout = lay_out(shape, tiling, taps, residency.beside_bits)
     if isinstance(layout, Refused):
         raise AccelsimError(f"layer {layer.name}: {_reason(layout, shape)}")
@@ -111,17 +152,20 @@ def build_program(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency
         WeightTile(k0, k1, g0, g1, words, half_words, words // shape.run * shape.weight_bits)
         for k0, k1, g0, g1, words, half_words in layout.weight_tiles.tolist()
     ]
-    tiles: list[Tile] = [*weights, *_input_tiles(layer, mapping, shape, layout)]
+    tiles: list[Tile] = [*weights, *_input_tiles(laid_out, mapping, shape, layout)]
     reads = input_reads(shape, tiling, taps, layout.blocks, layout.input_tiles)
     return LayerProgram(
         layer,
         mapping,
         residency,
         shape.piece,
+        shape.unit,
         _pe_programs(layout, tiles, len(weights), reads),
         *_streams(layout, tiles, len(weights)),
         weight_prefetch_depth=layout.weight_prefetch_depth,
         output_tiles=layout.outputs,
+        short=short,
+        iterations=None if short is None else find_iterations(layout, reads),
     )
 
 

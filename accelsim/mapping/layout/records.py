@@ -38,6 +38,7 @@ class Shape(NamedTuple):
     groups: int
     outputs: int  # per group
     pixels: int
+    values: int  # outputs of the whole layer, where this one is laid out short
     positions: int  # input positions N*H*W
     taps: int
     words: int  # Cv, or of a packed im2col layer G: what is cut over a chain
@@ -118,7 +119,8 @@ class Layout(NamedTuple):
     """A layer on the PEs by a mapping. Positions, streams and fetches: those of weights, then of inputs.
 
     input_tiles are of one group: row `tile` mod their number. destinations: rows of `positions`. pes: one
-    more than PEs. outputs: output tiles over all PEs.
+    more than PEs. outputs: output tiles over all PEs. Contexts of one iteration of both loops over tiles, o
+    and i, have (o * inner + i) in common, when divided by per_iteration.
     """
 
     weight_tiles: Rows
@@ -134,3 +136,5 @@ class Layout(NamedTuple):
     weight_fetches: int
     weight_prefetch_depth: int  # tiles of a weight stream between asking and the end of the crossbar transfer
     outputs: int
+    inner: int
+    per_iteration: int

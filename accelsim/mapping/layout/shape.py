@@ -18,8 +18,17 @@ from accelsim.workload.layer import LayerSpec
 _MODES = {"gb": GB, "cached": CACHED, "streamed": STREAMED}
 
 
-def shape_of(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Residency) -> Shape:
-    """Of the mapping the dataflow alone, which says how many pixels a d-tile has."""
+def shape_of(
+    arch: Arch,
+    layer: LayerSpec,
+    mapping: LayerMapping,
+    residency: Residency,
+    whole: LayerSpec | None = None,
+) -> Shape:
+    """Of the mapping the dataflow alone, which says how many pixels a d-tile has.
+
+    whole: the layer in whose place `layer` is laid out, short.
+    """
     geometry, inputs, written = layer.geometry, layer.input_operand, layer.written_operands
     weight_banks, input_banks, _ = arch.bank_groups
     channels = geometry.channels_per_group
@@ -42,6 +51,7 @@ def shape_of(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Res
         groups=geometry.groups,
         outputs=geometry.outputs_per_group,
         pixels=geometry.pixels,
+        values=(whole or layer).geometry.pixels * (whole or layer).geometry.K,
         positions=geometry.N * geometry.H * geometry.W,
         taps=geometry.R * geometry.S,
         words=layer.G if layer.packed_im2col else layer.words_per_position,

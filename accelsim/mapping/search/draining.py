@@ -173,7 +173,7 @@ def output_crosses(run, now, o):
 @inlined
 def share(run, output, stored):
     """What of a tensor of `stored` bits goes with an output tile."""
-    return share_bits(stored, output.before, output.values, run.s.pixels * run.s.outputs * run.s.groups)
+    return share_bits(stored, output.before, output.values, run.s.values)
 
 
 @inlined
@@ -234,7 +234,7 @@ def output_arrived(run, now, o):
         array.streamed_part,
         now,
         m.streaming_elements * run.outputs[o].values,
-        m.global_pe_rate * s.pixels * s.outputs * s.groups,
+        m.global_pe_rate * s.values,
     )
 
 

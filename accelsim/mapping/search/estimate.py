@@ -14,6 +14,7 @@ from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.global_pe import global_pe_load
 from accelsim.mapping.layout.build import Refused, lay_out
 from accelsim.mapping.layout.shape import shape_of, taps_of, tiling_of
+from accelsim.mapping.layout.shorten import Kept, Short, shorten
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import Residency
 from accelsim.mapping.search import parameters
@@ -22,6 +23,9 @@ from accelsim.workload.layer import LayerSpec
 
 # Room for events of the model at once; doubled where it does not do.
 _EVENTS = 4096
+# What is kept of a long layer, of the two short ones that the model is run on: so little that takes no time,
+# so much that a first transient is behind.
+_KEPT = Kept(pixel_periods=12, unit_periods=12, blocks=16_000), Kept(blocks=8_000)
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,57 @@ def estimate(
 ) -> Estimate | None:
     """Run the model on one layer; None where a tile does not fit its buffer or limit_cycles do not do.
 
-    lead: of the layer before.
+    lead: of the layer before. Of a long layer the model is run on short ones, from which cycles and counts
+    are drawn out in a straight line.
     """
-    ran = _run(arch, layer, mapping, residency, lead, int(limit_cycles))
+    short, shorter = (shorten(arch, layer, mapping, own) for own in _KEPT)
+    if short is not None and shorter is not None:
+        return _drawn_out(arch, layer, mapping, residency, lead, short, shorter)
+    ran = _run(arch, layer, layer, mapping, residency, lead, int(limit_cycles))
+    return _estimate(mapping, ran)
+
+
+def _drawn_out(
+    arch: Arch,
+    layer: LayerSpec,
+    mapping: LayerMapping,
+    residency: Residency,
+    lead: Lead,
+    short: Short,
+    shorter: Short,
+) -> Estimate | None:
+    """In each loop over tiles linear in the iterations, and so bilinear in both."""
+
+    def run(pixels: Short, units: Short) -> Estimate | None:
+        laid_out = pixels.with_units_of(units)
+        return _estimate(mapping, _run(arch, laid_out, layer, mapping, residency, lead, 1 << 40))
+
+    def share(left_out: int, more: int) -> float:
+        """Weight of the difference to the shorter one."""
+        return left_out / (more - left_out) if more > left_out else 0.0
+
+    p = share(short.pixels.left_out, shorter.pixels.left_out)
+    u = share(short.units.left_out, shorter.units.left_out)
+    weights = {(0, 0): (1 + p) * (1 + u), (1, 0): -p * (1 + u), (0, 1): -(1 + p) * u, (1, 1): p * u}
+    cycles, issued, counts = 0.0, 0.0, dict[str, float]()
+    found = None
+    for (fewer_pixels, fewer_units), weight in weights.items():
+        if not weight:
+            continue
+        own = run(shorter if fewer_pixels else short, shorter if fewer_units else short)
+        if own is None:
+            return None
+        found = found or own
+        cycles += weight * own.cycles
+        issued += weight * own.issue_cycles
+        for name, count in own.counts.items():
+            counts[name] = counts.get(name, 0.0) + weight * count
+    assert found is not None
+    drawn = Counter({name: round(count) for name, count in counts.items()})
+    return Estimate(round(cycles), round(issued), drawn, found.lead)
+
+
+def _estimate(mapping: LayerMapping, ran: tuple[Outcome, NDArray[np.int64]] | None) -> Estimate | None:
     if ran is None or ran[0].end < 0:
         return None
     outcome, counts = ran
@@ -78,11 +130,17 @@ def estimate(
 
 
 def _run(
-    arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: Residency, lead: Lead, limit_cycles: int
+    arch: Arch,
+    laid_out: LayerSpec,
+    layer: LayerSpec,
+    mapping: LayerMapping,
+    residency: Residency,
+    lead: Lead,
+    limit_cycles: int,
 ) -> tuple[Outcome, NDArray[np.int64]] | None:
     """What the model says, and its counts in the places of `parameters.count_names`."""
-    shape, tiling = shape_of(arch, layer, mapping, residency), tiling_of(layer, mapping)
-    layout = lay_out(shape, tiling, taps_of(layer.geometry), residency.beside_bits)
+    shape, tiling = shape_of(arch, laid_out, mapping, residency, layer), tiling_of(laid_out, mapping)
+    layout = lay_out(shape, tiling, taps_of(laid_out.geometry), residency.beside_bits)
     if isinstance(layout, Refused):
         return None
     load = global_pe_load(arch, layer)

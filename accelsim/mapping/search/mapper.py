@@ -11,6 +11,7 @@ from accelsim.machine import actions
 from accelsim.machine.arch import Arch
 from accelsim.mapping.bounds import Bound, layer_bound
 from accelsim.mapping.layout.program import LayerProgram, build_program
+from accelsim.mapping.layout.shorten import Kept
 from accelsim.mapping.plan import LayerMapping, check_mapping
 from accelsim.mapping.residency import Residency
 from accelsim.mapping.search.agenda import BATCH, Agenda
@@ -92,7 +93,7 @@ class Mapper:
         """The layer laid out by the best mapping of its choice."""
         key = id(choice)
         if key not in self._laid_out:
-            self._laid_out[key] = build_program(self._arch, layer, choice.best.mapping, residency)
+            self._laid_out[key] = build_program(self._arch, layer, choice.best.mapping, residency, Kept())
         return replace(self._laid_out[key], layer=layer)
 
     def choose(self, layer: LayerSpec, residency: Residency, lead: Lead = NO_LEAD) -> Choice:
@@ -161,7 +162,7 @@ class Mapper:
         """What laying the layer out says of the first candidate."""
         for mapping in found:
             try:
-                build_program(self._arch, layer, mapping, residency)
+                build_program(self._arch, layer, mapping, residency, Kept())
             except AccelsimError as error:
                 return error
         return AccelsimError(

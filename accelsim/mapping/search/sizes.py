@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from accelsim.machine import timing
 from accelsim.machine.arch import Arch
@@ -83,16 +82,12 @@ class Sizes:
 @lru_cache(maxsize=1 << 14)
 def _positions(geometry: Geometry, tile_pixels: int, taps: int) -> int:
     """Input positions under `taps` of the taps of a run of pixels: the most of a few runs."""
-    every, pixels = _taps(geometry), min(tile_pixels, geometry.pixels)
+    pixels = min(tile_pixels, geometry.pixels)
     first_tap = (geometry.R * geometry.S - taps) // 2
     runs = -(-geometry.pixels // pixels)
     most = 0
     for run in {0, runs // 2, max(0, runs // 2 - 1)}:
-        under = every[run * pixels : (run + 1) * pixels, first_tap : first_tap + taps]
+        every = geometry.tap_positions(run * pixels, min((run + 1) * pixels, geometry.pixels))
+        under = every[:, first_tap : first_tap + taps]
         most = max(most, len(np.unique(under[under >= 0])))
     return most
-
-
-@lru_cache(maxsize=64)
-def _taps(geometry: Geometry) -> NDArray[np.int32]:
-    return geometry.tap_positions()

@@ -1,0 +1,217 @@
+"""Long layers laid out short: every cycle, stall and count is that of the layer run whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from machines import random_arch
+from numpy.random import Generator
+from pick import pick
+
+from accelsim.errors import AccelsimError
+from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
+from accelsim.mapping.layout.program import LayerProgram, build_program
+from accelsim.mapping.layout.shorten import Kept, shorten
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import decide_residency
+from accelsim.mapping.search.estimate import estimate
+from accelsim.mapping.search.mapper import Mapper
+from accelsim.sim import periods
+from accelsim.sim import run as sim_run
+from accelsim.sim.run import LayerTiming, TimeRequest, time_layers
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import Layer, LayerSpec, OutputFormat
+
+MOST_BLOCKS = 4_000
+
+
+def layer_of(
+    geometry: Geometry, scheme: str = "4/4/4/4", vector_size: int = 16, name: str = "layer"
+) -> LayerSpec:
+    own = Scheme.parse(scheme)
+    return LayerSpec(
+        layer=Layer(name=name, op="conv", geometry=geometry),
+        scheme=own,
+        vector_size=vector_size,
+        fold="auto",
+        output=OutputFormat(own.activation),
+    )
+
+
+def random_geometry(rng: Generator, vector: int, lanes: int) -> Geometry:
+    def number(first: int, last: int) -> int:
+        return int(rng.integers(first, last + 1))
+
+    long, wide, channels = number(40, 160), number(3, 8), number(1, 2 * vector)
+    kind = pick(rng, "product", "conv", "depthwise", "batch")
+    if kind == "product":
+        return Geometry(1, 2 * channels, 1, long * pick(rng, 1, 3), number(1, 40 * max(vector, lanes)))
+    outputs = number(1, 6 * max(vector, lanes))
+    padding = pick(rng, 0, 1)
+    if kind == "conv":
+        stride = pick(rng, (1, 1), (2, 1), (2, 2))
+        kernel = pick(rng, 1, 2, 3), pick(rng, 1, 2, 3)
+        return Geometry(1, channels, long, wide, outputs, *kernel, stride=stride, padding=padding)
+    if kind == "depthwise":
+        groups = number(10, 100)
+        sizes = 1, groups, pick(rng, 5, 40), wide, groups * pick(rng, 1, 2)
+        return Geometry(*sizes, 2, 2, padding=padding, groups=groups)
+    return Geometry(long, channels, 3, number(2, 4), outputs, 2, 2, padding=padding)
+
+
+def random_long_layer(seed: int) -> tuple[Arch, LayerSpec, LayerMapping, Kept]:
+    rng = np.random.default_rng([seed, 14])
+    arch = random_arch(rng, pick(rng, "plain", "all"))
+    scheme = pick(rng, "4/4/4/4", "8/8/-/-", "4/8/6/10", "6/3/3/-")
+    layer = layer_of(random_geometry(rng, arch.vector_size, arch.lanes), scheme, arch.vector_size)
+    k_split, c_split = int(rng.integers(1, arch.pes + 1)), 1
+    if arch.psum_chain and rng.random() < 0.4:
+        c_split = int(rng.integers(1, max(1, min(layer.pieces, arch.pes // k_split)) + 1))
+    mapping = LayerMapping(
+        k_split=k_split,
+        c_split=c_split,
+        pixel_split=int(rng.integers(1, arch.pes // (k_split * c_split) + 1)),
+        order=pick(rng, "KP", "PK"),
+        tile_pixels=int(rng.integers(1, 2 * arch.accumulation_collector_depth + 1)),
+        units_per_tile=pick(rng, 0, 1, 2, 3),
+        chunk_vectors=int(rng.integers(1, 6)),
+        dataflow=arch.dataflows[0],
+    )
+    return arch, layer, mapping, Kept(50, int(rng.integers(2, 9)), int(rng.integers(2, 9)))
+
+
+def time_short(arch: Arch, program: LayerProgram) -> tuple[LayerTiming, LayerProgram]:
+    """As `time_layers` does it; also the program of which it came in the end."""
+    while True:
+        timings, longer = sim_run._time_repeats(TimeRequest(arch, [program]), lambda _: None, None)
+        if not longer:
+            return timings[0], program
+        own = program.layer, program.mapping, program.residency
+        program = build_program(arch, *own, longer[program.signature])
+
+
+def assert_same(short: LayerTiming, whole: LayerTiming, text: str) -> None:
+    assert (short.cycles, short.end) == (whole.cycles, whole.end), text
+    assert short.counts == whole.counts, text
+    assert np.array_equal(short.stall_cycles, whole.stall_cycles), text
+
+
+def check_seeds(first: int, last: int) -> int:
+    """How many layers were timed by what repeats in them."""
+    shortened = 0
+    for seed in range(first, last):
+        arch, layer, mapping, kept = random_long_layer(seed)
+        residency = decide_residency(arch, [layer])[0]
+        try:
+            whole = build_program(arch, layer, mapping, residency)
+            program = build_program(arch, layer, mapping, residency, kept)
+        except AccelsimError:
+            continue
+        if program.short is None or sum(len(pe.blocks) for pe in whole.pes) > MOST_BLOCKS:
+            continue
+        timing, used = time_short(arch, program)
+        shortened += used.short is not None
+        text = f"seed {seed}\n{arch}\n{layer.geometry}\n{mapping}\n{residency}\n{used.short}"
+        assert_same(timing, time_layers(TimeRequest(arch, [whole]))[0], text)
+    return shortened
+
+
+# Of the first thousand those that are timed by what repeats in no time: both orders, all kinds of layers.
+QUICK = (11, 33, 40, 49, 57, 59, 64, 68, 112, 131, 299, 321, 435, 507, 569, 624, 697, 837)
+
+
+@pytest.mark.parametrize("seed", QUICK)
+def test_what_repeats_is_what_would_be_run(seed: int) -> None:
+    assert check_seeds(seed, seed + 1) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(24, 624, 100))
+def test_what_repeats_is_what_would_be_run_on_many_machines(first: int) -> None:
+    assert check_seeds(first, first + 100) > 15
+
+
+def test_a_state_that_leaves_something_out_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With places in the program alone, periods are found that are none."""
+    monkeypatch.setattr(periods, "_state", _without_others)
+    wrong = 0
+    for seed in QUICK[:12]:
+        try:
+            check_seeds(seed, seed + 1)
+        except AssertionError:
+            wrong += 1
+    assert wrong > 2
+
+
+def test_chains_of_a_layer_that_dram_binds_repeat() -> None:
+    arch = load_arch("magnet16", ["pes=4", "dram_bits_per_cycle=16"])
+    layer = layer_of(Geometry(1, 256, 1, 4000, 64), "8/8/-/-")
+    mapping = LayerMapping(1, 2, "PK", 16, 1, 99, c_split=2)
+    residency = decide_residency(arch, [layer])[0]
+    whole = build_program(arch, layer, mapping, residency)
+    timing, used = time_short(arch, build_program(arch, layer, mapping, residency, Kept(50)))
+    assert used.short is not None
+    assert_same(timing, time_layers(TimeRequest(arch, [whole]))[0], "")
+
+
+def test_long_layers_of_a_run_are_each_timed_by_what_repeats() -> None:
+    """With weights of the next layer on their way while the one before runs."""
+    arch = load_arch("magnet16", ["pes=4"])
+    layers = [layer_of(Geometry(1, 64, 1, 2000, k), name=f"layer{k}") for k in (64, 128)]
+    mapping = LayerMapping(2, 2, "KP", 16, 1, 99)
+    residencies = decide_residency(arch, layers)
+    own = list(zip(layers, residencies, strict=True))
+    whole = [build_program(arch, layer, mapping, residency) for layer, residency in own]
+    short = [build_program(arch, layer, mapping, residency, Kept(50)) for layer, residency in own]
+    assert all(program.short is not None for program in short)
+    timings = [time_layers(TimeRequest(arch, programs)) for programs in (short, whole)]
+    for one, other in zip(*timings, strict=True):
+        assert_same(one, other, one.layer.name)
+
+
+def _without_others(*args: object) -> tuple[object, str]:
+    return _STATE(*args)[0], ""
+
+
+_STATE = periods._state
+
+
+def test_short_layers_are_as_long_as_they_are() -> None:
+    """What is laid out, and what is left out of it, are the layer; what is short enough stays whole."""
+    arch = load_arch("magnet16", [])
+    layer = layer_of(Geometry(1, 64, 3000, 64, 640, 3, 3, padding=1))
+    mapping = LayerMapping(4, 4, "KP", 32, 1, 99)
+    assert shorten(arch, layer, mapping, Kept(most_blocks=10**9)) is None
+    short = shorten(arch, layer, mapping, Kept(100))
+    assert short is not None and short.pixels.left_out > 0 and short.units.left_out > 0
+    geometry = short.layer.geometry
+    assert geometry.pixels + 4 * 32 * short.pixels.left_out == layer.geometry.pixels
+    assert geometry.K + 4 * 16 * short.units.left_out == layer.geometry.K
+    assert short.pixels.left_out % short.pixels.period == 0
+
+
+def test_a_layer_of_many_macs_is_mapped_and_timed_by_what_repeats() -> None:
+    geometry = Geometry(1, 4096, 1, 100_000, 4096)  # 1.7e12
+    arch, layer = load_arch("magnet16", []), layer_of(geometry)
+    residency = decide_residency(arch, [layer])[0]
+    mapper = Mapper(arch)
+    choice = mapper.choose(layer, residency)
+    timing = time_layers(TimeRequest(arch, [mapper.program(choice, layer, residency)]))[0]
+    assert choice.bound.cycles <= timing.cycles < 1.05 * choice.bound.cycles
+    assert timing.counts["accumulator.add"] * arch.vector_size == geometry.macs
+    assert timing.stall_cycles.sum() == arch.pes * timing.cycles
+
+
+def test_the_model_draws_a_long_layer_out_close_to_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    arch, layer = load_arch("magnet16", []), layer_of(Geometry(1, 256, 1, 40_000, 1024))
+    mapping = LayerMapping(4, 4, "PK", 16, 1, 99)
+    residency = decide_residency(arch, [layer])[0]
+    drawn = estimate(arch, layer, mapping, residency)
+    monkeypatch.setattr("accelsim.mapping.search.estimate.shorten", lambda *_: None)
+    whole = estimate(arch, layer, mapping, residency)
+    assert drawn is not None and whole is not None
+    assert drawn.cycles == pytest.approx(whole.cycles, rel=0.005)
+    for name, count in whole.counts.items():
+        assert drawn.counts[name] == pytest.approx(count, rel=0.005), name

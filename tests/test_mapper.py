@@ -15,8 +15,12 @@ from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.residency import decide_residency
 from accelsim.mapping.search import events
+from accelsim.mapping.search.agenda import Agenda
+from accelsim.mapping.search.candidates import least
 from accelsim.mapping.search.estimate import estimate
 from accelsim.mapping.search.mapper import Mapper
+from accelsim.mapping.search.roofline import Roofline
+from accelsim.mapping.search.sizes import Sizes
 from accelsim.sim.run import TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import Layer, LayerSpec, OutputFormat
@@ -162,3 +166,16 @@ def test_streamed_tiles_find_their_staging_in_a_small_global_buffer() -> None:
     assert residency.input == "streamed" and residency.output_to_dram
     choice = Mapper(arch).choose(layer, residency)
     assert choice.best.estimate.cycles < 1.5 * choice.bound.cycles
+
+
+def test_no_mapping_is_tried_twice_where_none_fits() -> None:
+    """The smallest mappings come last; some of them may have been candidates."""
+    arch = load_arch("magnet16")
+    layer = layer_of(Geometry(N=1, C=64, H=4, W=4, K=64))
+    sizes = Sizes(arch, layer)
+    smallest = list(least(sizes))
+    agenda = Agenda(sizes, Roofline(sizes, decide_residency(arch, [layer])[0]), smallest[:3])
+    handed = agenda.first()
+    while batch := agenda.next([]):
+        handed += batch
+    assert len(handed) == len(set(handed)) == len(smallest)

@@ -70,7 +70,7 @@ class Agenda:
 
     def _smallest(self) -> list[LayerMapping]:
         if self._least is None:
-            self._least = list(least(self._sizes))
+            self._least = [own for own in least(self._sizes) if own not in self._handed]
             self.thought_of += len(self._least)
         batch, self._least = self._least[:BATCH], self._least[BATCH:]
         return batch

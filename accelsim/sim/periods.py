@@ -23,6 +23,8 @@ from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.transfers import OutputTransfer
 
 _END: Place = (1 << 60, 0, 0)  # past the last
+Of = tuple[list[Place], list[Place]]
+"""All places that somebody comes to, and those of them that wait for something."""
 
 
 # How many times as much of a loop is laid out, where it did not come to repeat itself.
@@ -41,7 +43,7 @@ class Seen:
     o: int
     i: int
     cycle: int
-    places: list[tuple[list[Place], Place]]
+    places: list[tuple[Of, Place]]
     others: object
     tally: dict[object, int]
 
@@ -62,7 +64,7 @@ class Periods:
         self._at = (-1, -1)
         self._first = 0
         self._stops_for_step = self.too_short = False
-        self._parts: dict[tuple[int, int, int, bool], bool] = {}
+        self._parts: dict[tuple[int, int, int, int, bool], bool] = {}
         self._zones: dict[int, tuple[int, int]] = {}
         alike = iterations.alike
         self.outers = 1 + max(o for o, _ in alike)
@@ -143,10 +145,10 @@ class Periods:
         if shift <= 0 or shift % loop.period:
             return False
         first, stop = zone
-        for (every, was), (_, now) in zip(a.places, b.places, strict=True):
+        for (of, was), (_, now) in zip(a.places, b.places, strict=True):
             if was == now:
                 # Has not moved, and must not have to in what is left out.
-                if self._takes_part(every, zone, level, o, now == _END):
+                if self._takes_part(of, level, o, now == _END):
                     return False
                 continue
             if now == _END or was[1 - level] != now[1 - level] or was[2] != now[2]:
@@ -157,14 +159,25 @@ class Periods:
                 return False
         return True
 
-    def _takes_part(
-        self, places: list[Place], zone: tuple[int, int], level: int, o: int, is_done: bool
-    ) -> bool:
-        """Whether any of them is in the part of a loop that repeats; of one that is done, or after it."""
-        key = id(places), level, o if level else -1, is_done
+    def _takes_part(self, of: Of, level: int, o: int, is_done: bool) -> bool:
+        """Whether who has not moved would have to, were a part of a loop run that is left out.
+
+        Who is done may have had fetches in it, all asked at once, if from there on DRAM is read for none.
+        """
+        key = id(of[0]), id(of[1]), level, o if level else -1, is_done
         if key not in self._parts:
-            first, stop = ((n, 0) if level == 0 else (o, n) for n in zone)
-            self._parts[key] = any(first <= place[:2] and (is_done or place[:2] < stop) for place in places)
+            every, reads = of
+            if level == 0:
+                start = self._outer_zone[0], 0
+                part = any(start[0] <= place[0] < self._outer_zone[1] for place in every)
+            else:
+                start = o, self._zone_of(o)[0]
+                later = [place for place in every if place[0] == o or (is_done and place[0] > o)]
+                zones = {n: self._zone_of(n) for n in {place[0] for place in later}}
+                part = any(zones[n][0] <= i < zones[n][1] for n, i, _ in later)
+            if is_done:
+                part = part and any(place[:2] >= start for place in reads)
+            self._parts[key] = part
         return self._parts[key]
 
     def _count(self, a: Seen, b: Seen, loop: Loop, level: int, shift: int) -> None:
@@ -192,16 +205,14 @@ def _zone(row: list[Any], period: int) -> tuple[int, int]:
     return best
 
 
-def _state(
-    array: Array, run: LayerRun, iterations: Iterations
-) -> tuple[list[tuple[list[Place], Place]], object]:
+def _state(array: Array, run: LayerRun, iterations: Iterations) -> tuple[list[tuple[Of, Place]], object]:
     """Places in the program, and all else that can still change what happens, in cycles from now."""
     now, index, fabric = array.clock.cycle, run.index, array.fabric
-    places: list[tuple[list[Place], Place]] = []
+    places: list[tuple[Of, Place]] = []
     others: list[object] = []
 
-    def place(of: list[Place], number: int, every: list[Place] | None = None) -> None:
-        places.append((of if every is None else every, of[number] if number < len(of) else _END))
+    def place(of: list[Place], number: int, reads: list[Place] | None = None) -> None:
+        places.append(((of, of if reads is None else reads), of[number] if number < len(of) else _END))
 
     for pe, drain in zip(array.pes, _drains(array), strict=True):
         blocks = iterations.blocks[pe.index]

@@ -18,7 +18,7 @@ from accelsim.api import DEFAULT_SCHEMES
 
 Cli = Callable[..., Said]
 TABLES = {"summary.json", "layers.csv", "components.csv", "area.csv", "stalls.csv"}
-RUN_PLOTS = {f"{name}.{kind}" for name in ("energy", "area", "cycles") for kind in ("png", "svg")}
+RUN_PLOTS = {f"{name}.{kind}" for name in ("energy", "area", "stalls") for kind in ("png", "svg")}
 COMPARISON_PLOTS = {f"{name}.{kind}" for name in ("energy", "area", "savings") for kind in ("png", "svg")}
 
 

@@ -72,7 +72,7 @@ MAY_IMPORT = {
     "sim": {"errors", "workload", "machine", "mapping"},
     "compute": WHEN | {"arguments", "quantize"},
     "costs": {"errors"},
-    "characterise": {"errors", "system", "version", "machine", "costs"},
+    "characterise": {"errors", "system", "version", "formats", "machine", "costs"},
     "inference": {"errors", "formats", "workload", "quantize", "machine", "compute"},
     "torch": WHAT | {"capture", "machine", "compute", "inference"},
     "onnx": WHAT | {"capture"},

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+# Before the family of a block of fast.py, whose `kind` is then its number of stages.
+FAST = "fast_"
+# Before that of a block mapped for delay that is mapped for area too.
+QUICK = "quick_"
+
 Reference = Callable[[Mapping[str, int]], int]
 Sequences = Callable[[Mapping[str, Sequence[int]]], list[list[int | None]]]
 

@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from accelsim.characterise import arithmetic, storage
-from accelsim.characterise.block import Block, clocked, combinational, index_bits, port
+from accelsim.characterise.block import FAST, Block, clocked, combinational, index_bits, port
 from accelsim.characterise.carry_save import CarrySave, cut
 from accelsim.characterise.roles import Roles
-from accelsim.characterise.stimuli import FAST
 
 
 def dot_product(roles: Roles, size: int, weight_bits: int, operand_bits: int, stages: int) -> Block:

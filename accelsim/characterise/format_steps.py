@@ -15,6 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from accelsim.characterise.block import Block
+from accelsim.characterise.block_formats import (
+    CONSTANT_BITS,
+    SHIFT_BITS,
+    block_round,
+    block_scale,
+    block_shared,
+    block_shift,
+)
 from accelsim.formats.catalogue import SCHEMES
 from accelsim.formats.operand import Operand
 
@@ -180,15 +188,6 @@ def _dotted(block: Block, scheme: str) -> dict[str, list[int]]:
 
 def _ppu(block: Block, scheme: str) -> dict[str, list[int]]:
     """Values one by one; of a block's own stages block by block."""
-    from accelsim.characterise.block_formats import (
-        CONSTANT_BITS,
-        SHIFT_BITS,
-        block_round,
-        block_scale,
-        block_shared,
-        block_shift,
-    )
-
     family, found = block.family.removeprefix("quick_"), outputs(scheme)
     if family in ("ppu_block_scale", "ppu_block_round", "ppu_block_shared"):
         found = tuple(own for i, own in enumerate(found) if not i or own[1:] != found[i - 1][1:])

@@ -10,11 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from accelsim.characterise import postprocessing
-from accelsim.characterise.block import Block, Port, combinational, elements, output, port, signed
+from accelsim.characterise.block import (
+    FAST,
+    QUICK,
+    Block,
+    Port,
+    combinational,
+    elements,
+    output,
+    port,
+    signed,
+)
 from accelsim.characterise.carry_save import CarrySave
 from accelsim.characterise.fast import prefix_adder
 from accelsim.characterise.roles import Roles
-from accelsim.characterise.stimuli import FAST, QUICK
 
 VALUE_BITS, FRACTION_BITS = 24, 8
 # Multiplicands: a value of the PPU, and wider accumulators; the widest for a short clock alone.

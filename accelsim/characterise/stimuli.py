@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 
 from accelsim.characterise import activity, format_steps
-from accelsim.characterise.block import Block, Port
+from accelsim.characterise.block import FAST, QUICK, Block, Port
 from accelsim.characterise.steps import SCALE_BITS, STEPS
 from accelsim.formats.catalogue import SCHEMES
 
@@ -26,10 +26,6 @@ from accelsim.formats.catalogue import SCHEMES
 SEED, DETECTOR_SEED = 1234, 1
 VECTORS, WARM_UP = 600, 8
 ARRAY_VECTORS, ARRAY_WARM_UP = 256, 32
-# Before the family of a block of fast.py, whose `kind` is then its number of stages.
-FAST = "fast_"
-# Before that of a block mapped for delay that is mapped for area too.
-QUICK = "quick_"
 # Operations that held weights stay for.
 HOLD = 16
 # Cycles at the start in which every word of an array is written, whatever the stimulus.

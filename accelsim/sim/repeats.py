@@ -11,9 +11,10 @@ _RUN = 3
 
 @dataclass(frozen=True)
 class Repeat:
-    """From layer `first` on, `period` layers come `times` times; all but the first three times are left out.
+    """From layer `first` on, `period` layers come `times` times; all but the first two and the last are left
+    out, as the end of the last already looks on to what comes after.
 
-    starts: first layers of the second and third repetition; states at both must be equal.
+    starts: first layers of the second and third repetition that is run; states at both must be equal.
     """
 
     first: int
@@ -26,7 +27,7 @@ class Repeat:
 
     @property
     def left_out(self) -> range:
-        return range(self.first + _RUN * self.period, self.first + self.times * self.period)
+        return range(self.first + (_RUN - 1) * self.period, self.first + (self.times - 1) * self.period)
 
 
 def find_repeat(signatures: Sequence[Hashable]) -> Repeat | None:

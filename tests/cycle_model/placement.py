@@ -13,6 +13,7 @@ from accelsim.workload.layer import QuantizedLayer
 from cycle_model.sizes import (
     block_written,
     ceil_div,
+    channels_of_a_unit,
     every_position_is_read,
     layer_bits,
     outputs_of,
@@ -90,7 +91,7 @@ def output_room(
     """R: room for output tiles on their way, and for what goes and comes with them."""
     if not spilled and not written:
         return 0
-    channels = max(arch.vector_size, arch.lanes, block_written(arch, formats))
+    channels = channels_of_a_unit(arch, formats)
     depth = arch.accumulation_collector_depth
     blocks = ceil_div(channels, block_written(arch, formats) or channels)
     tile = depth * sum(channels * out.bits + blocks * out.scale.bits for out in formats)

@@ -61,6 +61,12 @@ def block_written(arch: Arch, formats: tuple[Operand, ...]) -> int:
     return max((out.block or arch.vector_size) if out.scale.bits else 0 for out in formats)
 
 
+def channels_of_a_unit(arch: Arch, formats: tuple[Operand, ...]) -> int:
+    """One block where its outputs are more than an entry of the FIFO has."""
+    block = block_written(arch, formats)
+    return block if block > arch.lanes else max(arch.vector_size, arch.lanes)
+
+
 def input_shape(layer: QuantizedLayer) -> Shape:
     g = layer.geometry
     return g.N, g.C, g.H, g.W

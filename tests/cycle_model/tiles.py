@@ -10,7 +10,14 @@ from accelsim.formats.operand import Operand
 from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import LayerMapping
 from accelsim.workload.layer import QuantizedLayer
-from cycle_model.sizes import block_written, ceil_div, word_run_bits, words_of_block, words_of_position
+from cycle_model.sizes import (
+    block_written,
+    ceil_div,
+    channels_of_a_unit,
+    word_run_bits,
+    words_of_block,
+    words_of_position,
+)
 
 
 def split(n: int, parts: int, part: int) -> range:
@@ -157,7 +164,7 @@ def units_of(arch: Arch, layer: QuantizedLayer, formats: Formats) -> list[Unit]:
     units = []
     for group in range(layer.geometry.groups):
         channels = list(range(group * per_group, (group + 1) * per_group))
-        for unit in runs(channels, max(arch.vector_size, arch.lanes, block_written(arch, formats))):
+        for unit in runs(channels, channels_of_a_unit(arch, formats)):
             units.append(Unit(group, tuple(tuple(lanes) for lanes in runs(unit, arch.lanes))))
     return units
 

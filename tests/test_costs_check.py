@@ -16,8 +16,10 @@ import pytest
 from accelsim.api import check_costs
 from accelsim.costs.check import check_tables
 from accelsim.costs.dot import DotProducts
+from accelsim.costs.fast import FastDots
 from accelsim.costs.logic import LogicBlocks
 from accelsim.costs.tables import DATAPATH, TABLES_DIR, Datapath, read_table
+from accelsim.errors import AccelsimError
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +133,15 @@ def test_on_the_command_line(tmp_path: Path, cli: Any) -> None:
     assert "acc_p8_n16" in cli("costs", "check").out
     refused = cli("costs", "check", "--costs", str(tmp_path / "absent"))
     assert refused.status == 2 and "no such folder" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("block", "law"),
+    [("fast_dot_v16_w4_a5_s_s1", lambda found: FastDots(found, 1)), ("dot_v16_w3_a3_s", DotProducts)],
+)
+def test_rows_of_other_sizes_need_one_at_the_anchor(block: str, law: Callable[[Datapath], object]) -> None:
+    """Widths that only other vector sizes have, of a lane in stages too: the line is named."""
+    rows = [row for row in read_table(DATAPATH, TABLES_DIR) if row.text["block"] != block]
+    message = r"line \d+ .*: no row of the same widths at vector_size 16, expected one"
+    with pytest.raises(AccelsimError, match=message):
+        law(Datapath(rows))

@@ -17,7 +17,8 @@ import numpy as np
 
 from accelsim.costs.component import BlockCost
 from accelsim.costs.laws import LeftOut, fit_law, power_between
-from accelsim.costs.tables import Datapath, Row
+from accelsim.costs.tables import DATAPATH, Datapath, Row
+from accelsim.errors import AccelsimError
 
 HELD, CHANGING = "dnn_ws16", "dnn"
 ANCHOR_SIZE = 16
@@ -106,6 +107,18 @@ class SizeLaw:
             yield LeftOut(law, quantity, name, ratio, predicted)
 
 
+def over_anchor(
+    row: Row, column: str, widths: tuple[float, float], anchors: Mapping[tuple[float, float], float]
+) -> float:
+    """A figure of a row of another vector size over that of its widths at V = 16."""
+    if widths not in anchors:
+        raise AccelsimError(
+            f"cost table {DATAPATH.file} line {row.line} ({row.text['block']}): no row of the same widths at "
+            f"vector_size {ANCHOR_SIZE}, expected one"
+        )
+    return row[column] / anchors[widths]
+
+
 class DotProducts:
     """Prices every signed V x W x A dot product at the table's node."""
 
@@ -126,7 +139,7 @@ class DotProducts:
             anchors = {key: row[column] for key, row in vectors.items()}
             self._vectors[quantity] = WidthGrid("dot_product widths, V = 16", label, anchors, narrowest)
             ratios = {
-                row.text["block"]: (float(size), row[column] / anchors[key])
+                row.text["block"]: (float(size), over_anchor(row, column, key, anchors))
                 for size in LARGER_SIZES
                 for key, row in self._rows("dot", stimulus, size).items()
             }

@@ -11,7 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from accelsim.costs.component import BlockCost
-from accelsim.costs.dot import ANCHOR_SIZE, CHANGING, HELD, NARROWEST_ENERGY_BITS, SizeLaw, WidthGrid
+from accelsim.costs.dot import (
+    ANCHOR_SIZE,
+    CHANGING,
+    HELD,
+    NARROWEST_ENERGY_BITS,
+    SizeLaw,
+    WidthGrid,
+    over_anchor,
+)
 from accelsim.costs.laws import Law, LeftOut, Terms, fit_law
 from accelsim.costs.logic import (
     ACCUMULATOR_DELAY_TERMS,
@@ -54,7 +62,7 @@ class FastDots:
             self._widths[quantity] = WidthGrid(f"{name}, widths, V = 16", label, anchors, narrowest)
             for above in (False, True):
                 ratios = {
-                    row.text["block"]: (row["vector_size"], row[column] / anchors[_widths(row)])
+                    row.text["block"]: (row["vector_size"], over_anchor(row, column, _widths(row), anchors))
                     for row in rows
                     if row["vector_size"] != ANCHOR_SIZE and (row["vector_size"] > ANCHOR_SIZE) == above
                 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import yaml
 
 import accelsim
 from accelsim.api import accelergy_tables, component_price, cost_list
+from accelsim.costs import CostLibrary
+from accelsim.costs.query import COMPONENTS
 from accelsim.errors import AccelsimError
 from accelsim.report.inventory import PART_NAMES, build_inventory
 from accelsim.report.library import library_of
@@ -222,6 +225,11 @@ def test_older_tables_of_accelergy_are_read(tmp_path: Path) -> None:
         ("sram", ["words=1024", "width_bits=68"]), ("ppu", ["L=16", "accumulator_bits=24", "output_bits=4"]),
         ("ppu_vector_scale", ["V=16", "L=4", "output_bits=4", "scale_bits=4"]),
         ("ppu_select", ["ways=4", "bits=96"]), ("zero_detect", ["bits=64"]), ("dram", []),
+        ("element_decode", ["elements=16", "values=nvfp4"]), ("scale_sum", ["amount_bits=6", "values=mxfp4"]),
+        ("align", ["bits=14", "accumulator_bits=28", "values=mxfp4", "stages=3", "period_ps=1000"]),
+        ("aligned_accumulator", ["bits=28", "values=mxint8"]),
+        ("ppu_block_scale", ["block_size=32", "L=4", "values=mxfp4"]),
+        ("ppu_block_quantize", ["block_size=16", "L=4", "values=nvfp4", "stages=fine", "period_ps=1000"]),
     ],
 )  # fmt: skip
 def test_one_component_s_price(component: str, sizes: list[str]) -> None:
@@ -233,8 +241,20 @@ def test_one_component_s_price(component: str, sizes: list[str]) -> None:
     assert said["source"] == cost.source and list(said["scaling"].values()) == list(cost.scaling)
     own = [law for law in library.laws() if str(law["law"]).startswith(component)]
     assert len(said["laws between rows"]) == len(own) and bool(own) == (
-        component not in ("register", "ppu_vector_scale", "ppu_select", "dram")
+        component not in ("register", "ppu_vector_scale", "ppu_select", "dram", *OF_FORMATS)
     )
+
+
+# Of rows at a few sizes each, without a law; align has one.
+OF_FORMATS = ("element_decode", "scale_sum", "aligned_accumulator", "ppu_block_scale", "ppu_block_quantize")
+
+
+def test_every_component_with_sizes_can_be_asked_for() -> None:
+    """All but those that take a machine's parts, not sizes."""
+    methods = inspect.getmembers(CostLibrary, inspect.isfunction)
+    costs = {name for name, own in methods if own.__annotations__.get("return") == "ComponentCost"}
+    priced = {name for name in costs if not name.startswith("_")}
+    assert priced - {"clock_tree", "control", "noc", "operand_wires"} == set(COMPONENTS)
 
 
 def test_the_sizes_that_a_machine_has_give_its_price() -> None:

@@ -12,6 +12,7 @@ from accelsim.errors import AccelsimError
 COMPONENTS = (
     *("dot_product", "zero_detect", "scale_product", "scale_multiply", "accumulator", "register", "array"),
     *("sram", "ppu", "ppu_vector_scale", "ppu_select", "dram"),
+    *("element_decode", "scale_sum", "align", "aligned_accumulator", "ppu_block_scale", "ppu_block_quantize"),
 )
 """Methods of CostLibrary, whose arguments are the sizes."""
 SHORT = {

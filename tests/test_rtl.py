@@ -34,7 +34,7 @@ from accelsim.rtl.emit import (
     write_testbench,
 )
 from accelsim.rtl.pe_run import cut_program, run_pe
-from accelsim.rtl.synth import compare_area, synth, synth_frame
+from accelsim.rtl.synth import MODELLED, compare_area, synth, synth_frame
 from accelsim.rtl.vectors import hex_lines, make_vectors
 
 needs_verilator = pytest.mark.skipif(missing_tool() is not None, reason=str(missing_tool()))
@@ -313,6 +313,20 @@ def test_synthesis_counts_cells(tmp_path: Path) -> None:
 
     table = compare_area(rows, arch, scheme, CostLibrary(technology_of(arch)))
     assert {"dot_product", "vector_mac", "ppu", "sequencers"} <= set(table["module"])
+
+
+@pytest.mark.parametrize("text", ["8/8/-/-", "4/4/4/4", "4/4/4/4:sp4", "mxint8", "mxfp4", "nvfp4"])
+def test_every_part_with_a_module_is_compared_with_it(text: str) -> None:
+    """What a PE has outside the RTL, or in no module of its own, is the rest."""
+    from accelsim.costs import CostLibrary
+    from accelsim.report.inventory import CLOCK_TREES, build_inventory, technology_of
+
+    arch = load_arch("magnet16", ["gate_on_scale_product=multiply"] if ":sp" in text else [])
+    inventory = build_inventory(arch, Scheme.parse(text), CostLibrary(technology_of(arch)))
+    named = {name for parts in MODELLED.values() for name in parts}
+    rest = {part.name for part in inventory if part.scope in ("datapath", "pe")} - named
+    outside = {"weight_buffer", "input_buffer", "ppu_constants", "psum_adder", "layer_register"}
+    assert rest <= outside | set(CLOCK_TREES.values())
 
 
 def test_synthesis_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

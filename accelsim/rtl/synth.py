@@ -167,8 +167,9 @@ MODELLED: Mapping[str, tuple[str, ...]] = {
     "align": ("align",),
     "accumulator": ("accumulator",),
     "vector_mac": (
-        "dot_product", "scale_product", "scale_multiply", "accumulator",
-        "weight_decode", "scale_sum", "align", "weight_zero_detect", "weight_register", "pipeline_register", "scale_zero_detect", "operand_register",
+        "dot_product", "scale_product", "scale_multiply", "accumulator", "weight_decode", "scale_sum",
+        "align", "weight_zero_detect", "weight_register", "pipeline_register", "scale_zero_detect",
+        "operand_register",
     ),
     "input_register": ("input_register", "input_zero_detect", "input_decode"),
     "accumulation_collector": ("accumulation_collector",),
@@ -202,6 +203,8 @@ def compare_area(rows: list[Synthesised], arch: Arch, scheme: Scheme, library: C
         modelled = sum(
             parts[name].cost.area_um2 * parts[name].instances / arch.pes for name in names if name in parts
         )
+        if not modelled and not any(row.cells for row in own):
+            continue  # a module that only passes on
         areas = [row.area * row.instances for row in own if row.area is not None]
         table.append(
             {

@@ -13,7 +13,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 slow-test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m slow -n 2
+	$(BIN)/python -m pytest -m slow -n 2 --durations=15
 
 # The demo, and tests through all of the package, with the lowest versions that pyproject.toml allows.
 LOWEST := .venv-lowest

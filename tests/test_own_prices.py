@@ -310,3 +310,5 @@ def test_on_the_command_line(tmp_path: Path, cli: Any) -> None:
     assert said.status == 2 and "cannot be written" in said.err and "Traceback" not in said.err
     twice = ("--costs", tmp_path, "--costs", out)
     assert "are two folders of tables, expected one" in cli("run", "digits", *twice, "--out", out).err
+    said = cli("validate", "--costs", out / "layers.csv")
+    assert said.status == 2 and "layers.csv: a file, expected a folder of cost tables" in said.err

@@ -69,7 +69,8 @@ def tables_folder(costs: Costs | None) -> Path | None:
     given = _paths(costs)
     for path in given:
         if not path.is_dir():
-            raise AccelsimError(f"costs {path}: no such folder, expected one of cost tables")
+            what = "a file" if path.is_file() else "no such folder"
+            raise AccelsimError(f"costs {path}: {what}, expected a folder of cost tables")
     if len(given) > 1:
         raise AccelsimError(f"costs: {', '.join(map(str, given))} are {len(given)} folders, expected one")
     return given[0] if given else None

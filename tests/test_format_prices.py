@@ -8,6 +8,7 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.catalogue import SCHEMES
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch_file import load_arch
+from accelsim.report.format_parts import block_registers
 from accelsim.report.frequency import meets_clock, stage_delays
 from accelsim.report.inventory import Part, build_inventory
 from accelsim.report.part import technology_of
@@ -96,6 +97,41 @@ def test_runs_of_block_formats_are_priced_and_explained():
     assert run.report.energy_pj("datapath") == pytest.approx(
         run.report.components.query("scope == 'datapath'")["energy_pj"].sum()
     )
+
+
+def test_lanes_decode_their_weights_and_a_pe_its_activations_once():
+    own, arch = parts("mxfp4"), load_arch("magnet16")
+    assert own["weight_decode"].instances == arch.pes * arch.lanes
+    assert own["input_decode"].instances == arch.pes
+
+
+def test_registers_of_an_aligned_term():
+    """Of a lane: the dot product, the psum, the term with two bits more than it, the amount of the shift."""
+    # At V = 16, of codes that take 5 bits once decoded.
+    scheme, arch = Scheme.parse("mxfp4"), load_arch("magnet16")
+    dot, psum = 2 * 5 + 4, arch.accumulator_width(scheme)
+    amount = (psum + dot).bit_length()
+    register = CostLibrary(technology_of(arch)).register(dot + psum + (psum + 2) + amount)
+    assert parts("mxfp4")["pipeline_register"].cost.area_um2 == register.area_um2
+
+
+@pytest.mark.parametrize(("scheme", "whole"), [("mxint8", 7), ("mxfp4", 4)])
+def test_a_ppu_holds_the_scale_and_the_shift_of_a_block(scheme, whole):
+    """As wide as in rtl/ppu_block_codes.sv: the exponent; with it the amount, up to WHOLE + 24; beside a
+    shifted value with its sign, overflow, half and sticky bits."""
+    exponent, amount = 8, (whole + 24).bit_length()
+    assert block_registers(Scheme.parse(scheme), 24) == [
+        (24, exponent), (24, exponent + amount), (whole + 4, exponent)
+    ]  # fmt: skip
+
+
+def test_ppus_of_two_formats_have_the_quantizers_of_both():
+    both = parts("mxint8", "modes=[mxint8, mxfp4]")
+    for name in ("ppu_block_scale", "ppu_block_quantize"):
+        apart = [parts(scheme)[name] for scheme in ("mxint8", "mxfp4")]
+        assert both[name].cost.area_um2 == pytest.approx(sum(own.cost.area_um2 for own in apart))
+        assert both[name].cost.leakage_uw == pytest.approx(sum(own.cost.leakage_uw for own in apart))
+        assert both[name].instances == apart[0].instances == apart[1].instances
 
 
 def test_several_blocks_a_step_are_refused():

@@ -114,5 +114,11 @@ def test_find_repeat(text: str, first: int, period: int, times: int) -> None:
     assert (repeat.first, repeat.period, repeat.times) == (first, period, times)
 
 
+def test_the_last_repetition_is_run() -> None:
+    """Its end looks on to another layer than that of a middle one does."""
+    repeat = find_repeat("xabababababy")
+    assert repeat is not None and repeat.starts == (3, 5) and list(repeat.left_out) == [5, 6, 7, 8]
+
+
 def test_nothing_to_leave_out() -> None:
     assert find_repeat("abcabcabc") is None and find_repeat("") is None and find_repeat("abcdefgh") is None

@@ -272,6 +272,17 @@ def test_the_front_of_a_sweep() -> None:
     assert np.column_stack(axes.lines[0].get_data()).tolist() == [[1, 60]]
 
 
+@pytest.mark.parametrize("values", [range(4), range(40)])
+def test_points_without_a_colour_are_hollow(values: range) -> None:
+    """As those are whose accuracy was not measured; few values have a name each, many a colour bar."""
+    frame = pd.DataFrame({"x": [*values, 50], "y": [*values[::-1], 60], "accuracy": [*values, np.nan]})
+    axes = SweepPlots(frame, ["accuracy"], front).pareto(x="x", y="y", colour="accuracy")
+    drawn = {own.get_label(): own for own in axes.collections}
+    assert sum(len(own.get_offsets()) for own in drawn.values()) == len(frame)
+    assert drawn["none"].get_offsets().tolist() == [[50, 60]] and not len(drawn["none"].get_facecolors())
+    check_readable(axes)
+
+
 def test_a_sweep_without_such_points() -> None:
     plots = SweepPlots(points(), [], front)
     with pytest.raises(AccelsimError, match="no column 'area', expected one of scheme, energy_system_pj"):

@@ -151,7 +151,7 @@ def rows(space: Space, store: Store) -> Iterator[dict[str, Any]]:
         known = store.known(own.key for own in some)
         for own in some:
             if (found := known.get(own.key)) is not None:
-                figures, accuracy = found.figures or {}, space.accuracy_of(own.point)
+                figures, accuracy = found.figures or {}, space.accuracy_columns(own.point)
                 yield {**labels_of(own, space.axes), **figures, **accuracy, "error": found.error}
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from accelsim.arguments import path_of
 from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
 from accelsim.machine.arch_file import presets
 from accelsim.machine.plain_yaml import load_yaml
+from accelsim.sweep.accuracy import FROM, AccuracyTable, Measured, check_name, checked, read_table
 
 PRICE_KEYS = frozenset(
     (
@@ -89,8 +90,8 @@ class Space(BaseModel):
 
     networks, archs: as `run` takes them; machines: changes to an arch that go together; set: values of one
     parameter each, of which every combination is a point; prices: changes of parameters that only prices
-    depend on, and `costs`; accuracy: of networks, of schemes, what was measured, {"top-1 (%)": 89.8}; tune:
-    what `accelsim tune` looks for.
+    depend on, and `costs`; accuracy: of networks, of schemes, what was measured, {"top-1 (%)": 89.8}, or a
+    CSV table of it, see AccuracyTable; tune: what `accelsim tune` looks for.
     """
 
     model_config = _STRICT
@@ -104,6 +105,8 @@ class Space(BaseModel):
     gated_fraction: float = Field(0.0, ge=0, le=1)
     accuracy: dict[str, dict[str, dict[str, float]]] = {}
     tune: Tune | None = None
+    _sources: dict[tuple[str, str], str] = PrivateAttr(default_factory=dict)
+    """Of networks at schemes where their accuracy came from."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -132,6 +135,10 @@ class Space(BaseModel):
                     continue
                 if not isinstance(value, (str, list)) or not all(isinstance(own, str) for own in value):
                     raise ValueError("prices: costs is no text or list of texts, expected paths")
+        for name in {name for own in self.accuracy.values() for found in own.values() for name in found}:
+            check_name(name)
+            if name in self.axes:
+                raise ValueError(f"accuracy: {name} is a parameter that varies, expected another name")
         return self
 
     @classmethod
@@ -146,7 +153,11 @@ class Space(BaseModel):
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise AccelsimError(f"{where}: cannot be read as UTF-8 text: {reason}") from None
-        space = cls.of(load_yaml(text, where), where)
+        data = load_yaml(text, where)
+        if isinstance(data, dict) and (table := _table_of(data)):
+            given = {"file": table} if isinstance(table, str) else table
+            data = data | {"accuracy": given | {"file": _beside(path, given["file"])}}
+        space = cls.of(data, where)
         networks, archs = (
             tuple(_beside(path, own) for own in names) for names in (space.networks, space.archs)
         )
@@ -155,19 +166,45 @@ class Space(BaseModel):
             for own in space.prices
         )
         accuracy = {_beside(path, name): own for name, own in space.accuracy.items()}
-        return space.model_copy(
+        new = space.model_copy(
             update={"networks": networks, "archs": archs, "prices": prices, "accuracy": accuracy}
         )
+        new._sources = {(_beside(path, name), own): said for (name, own), said in space._sources.items()}
+        return new
 
     @classmethod
     def of(cls, data: Any, where: str = "space") -> Self:
         """From plain values. Raises AccelsimError naming the key."""
         if not isinstance(data, dict):
             raise AccelsimError(f"{where}: expected a mapping with {', '.join(cls.model_fields)}")
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise AccelsimError(f"{where}: {_first_problem(error)}") from None
+        table = _table_of(data)
+        if not table:
+            return _validated(cls, data, where)
+        given = _validated(AccuracyTable, {"file": table} if isinstance(table, str) else table, where)
+        space = _validated(cls, {key: own for key, own in data.items() if key != "accuracy"}, where)
+        return space._with(read_table(given, space.networks, space.schemes), where)
+
+    def with_accuracy(self, measure: Callable[[str, str], Mapping[str, float] | None]) -> Self:
+        """This space with what `measure(network, scheme)` says, {"top-1 (%)": 89.8}, or None where it knows
+        nothing. It is called here, once for each network and scheme, before anything is swept; what the space
+        had of accuracy is gone. Raises AccelsimError where it says anything else.
+        """
+        if not callable(measure):
+            raise AccelsimError(f"accuracy: is {measure!r:.60}, expected a function of network and scheme")
+        name = f"{getattr(measure, '__module__', '?')}:{getattr(measure, '__qualname__', '?')}"
+        found = Measured()
+        for network, scheme in product(self.networks, self.schemes):
+            said = checked(measure(network, scheme), f"accuracy of {network} at {scheme}")
+            if said:
+                found.values.setdefault(network, {})[scheme] = said
+                found.sources[network, scheme] = name
+        return self._with(found, "space")
+
+    def _with(self, measured: Measured, where: str) -> Self:
+        data = self.model_dump(exclude_unset=True) | {"accuracy": measured.values}
+        new = _validated(type(self), data, where)
+        new._sources = measured.sources
+        return new
 
     @property
     def size(self) -> int:
@@ -216,6 +253,31 @@ class Space(BaseModel):
         """What was measured of its network at its scheme."""
         return self.accuracy.get(point.network, {}).get(point.scheme, {})
 
+    def accuracy_columns(self, point: Point) -> dict[str, Any]:
+        """The same as columns of a table, and where it came from, if that is known."""
+        found: dict[str, Any] = dict(self.accuracy_of(point))
+        if self._sources:
+            found[FROM] = self._sources.get((point.network, point.scheme), "")
+        return found
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _validated(model: type[M], data: Any, where: str) -> M:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise AccelsimError(f"{where}: {_first_problem(error, model)}") from None
+
+
+def _table_of(data: dict[str, Any]) -> str | dict[str, Any] | None:
+    """What a space says of an accuracy table, None where its accuracy is written out."""
+    own = data.get("accuracy")
+    if isinstance(own, str) or (isinstance(own, dict) and isinstance(own.get("file"), str)):
+        return own
+    return None
+
 
 def _check_key(key: Any, what: str, known: Any) -> None:
     name = key.partition(".")[0] if isinstance(key, str) else ""
@@ -240,11 +302,11 @@ def _beside(path: Path, name: str) -> str:
         return name
 
 
-def _first_problem(error: ValidationError) -> str:
+def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])[:80]
     if problem["type"] == "extra_forbidden":
-        return f"unknown key '{where}'; known keys are {', '.join(Space.model_fields)}"
+        return f"unknown key '{where}'; known keys are {', '.join(model.model_fields)}"
     if problem["type"] == "missing":
         return f"key '{where}' is missing"
     message = problem["msg"].removeprefix("Value error, ")

@@ -60,9 +60,8 @@ class Tuned:
         for own, (_, known) in zip(resolve(point for point, _ in self.trials), self.trials, strict=True):
             figures = {**(known.figures or {}), **self.space.accuracy_of(own.point)}
             feasible = bool(known.figures) and max(violations(wanted, figures).values()) <= 0
-            rows.append(
-                {**labels_of(own, self.space.axes), **figures, "feasible": feasible, "error": known.error}
-            )
+            labels, accuracy = labels_of(own, self.space.axes), self.space.accuracy_columns(own.point)
+            rows.append({**labels, **figures, **accuracy, "feasible": feasible, "error": known.error})
         frame = pd.DataFrame(rows)
         frame["front"] = False
         if frame["feasible"].any():
@@ -129,6 +128,11 @@ def tune_of(space: Space) -> Tune:
     measured = [set(space.accuracy.get(space.networks[0], {}).get(own, {})) for own in space.schemes]
     known = [*NAMES, *sorted(set.intersection(*measured))]
     for name in (*space.tune.objectives, *space.tune.constraints):
+        without = [own for own, has in zip(space.schemes, measured, strict=True) if name not in has]
+        if name not in known and len(without) < len(measured):
+            raise AccelsimError(
+                f"space: tune has '{name}', which accuracy does not have of scheme {without[0]}, expected all"
+            )
         if name not in known:
             raise AccelsimError(
                 f"space: tune has '{name}', expected what accuracy has of every scheme, or one of "

@@ -59,7 +59,8 @@ class SweepPlots:
         legend: bool = True,
     ) -> Axes:
         """A point a point, on axes `x` and `y`, by `colour`; the line joins the front: those that no other is
-        better than in one and as good in both. Points that failed or miss their clock are left out.
+        better than in one and as good in both. Points that failed or miss their clock are left out; those
+        whose `colour` is blank, as accuracy is where nothing was measured, are hollow.
 
         x, y, colour: columns of `to_frame()`; more_is_better: columns of which more is, by default
         utilization, TOPS/mm2, clocks and measured accuracy. Raises AccelsimError for other columns, and where
@@ -108,8 +109,23 @@ def _scatter(axes: Axes, values: np.ndarray, colour: pd.Series, best: np.ndarray
     """Values of a colour that are many numbers by a colour bar, others each by colour and marker."""
     import pandas as pd
 
-    x, y = values.T
     look: dict[str, Any] = {"linewidths": 0.9, "zorder": 2}
+    blank = colour.isna().to_numpy()
+    if blank.any():
+        size = np.where(best[blank], 52.0, 26.0)
+        axes.scatter(
+            values[blank, 0],
+            values[blank, 1],
+            s=size,
+            facecolors="none",
+            edgecolors=BLACK,
+            label="none",
+            **look,
+        )
+        values, colour, best = values[~blank], colour[~blank], best[~blank]
+    if colour.empty:
+        return
+    x, y = values.T
     size, edge = np.where(best, 52.0, 26.0), np.where(best, BLACK, "none")
     if colour.nunique() > _MOST_NUMBERS and pd.api.types.is_numeric_dtype(colour):
         each, label = label_of(str(colour.name), float(colour.max()))

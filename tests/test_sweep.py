@@ -459,6 +459,48 @@ def test_refusals(
     assert not Path("results").exists()
 
 
+MIXED = """networks: [digits]
+schemes: [4/4/4/4, banana]
+set:
+  accumulator_bits: [auto, 24]
+  mapping.dataflow: [os-lws, null]
+  modes: [[4/4/4/4], [4/4/4/4, 8/8/-/-]]
+  pes: [4, 2000]
+"""
+
+
+def test_a_table_as_parquet(tmp_path: Path, cli: Callable[..., Said]) -> None:
+    """The same as the CSV, whatever types a parameter's values have."""
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'accelsim[parquet]'")
+    import pandas as pd
+
+    (tmp_path / "space.yaml").write_text(MIXED)
+    for suffix in ("csv", "parquet"):
+        said = cli(
+            "sweep", tmp_path / "space.yaml", "--store", tmp_path / "s", "--out", tmp_path / f"t.{suffix}"
+        )
+        assert said.status == 0, said.err
+    frame = pd.read_parquet(tmp_path / "t.parquet")
+    assert frame["cycles"].dtype == "Int64" and frame["energy_pe_pj"].dtype == float
+    assert frame["error"].eq("").sum() == 8 and len(frame) == 32
+    frame.to_csv(tmp_path / "again.csv", index=False, lineterminator="\n")
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "t.csv").read_bytes()
+
+
+def test_parquet_without_pyarrow(
+    tmp_path: Path, cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelsim.cli import sweep as command
+
+    (tmp_path / "space.yaml").write_text(MIXED)
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    said = cli("sweep", tmp_path / "space.yaml", "--store", tmp_path / "s", "--out", tmp_path / "t.parquet")
+    assert said.status == 2 and not (tmp_path / "s").exists()
+    assert said.err.rstrip().endswith(
+        "--out: .parquet needs pyarrow: expected `pip install accelsim[parquet]`, or .csv"
+    )
+
+
 def test_an_outlook_counts_by_what_was_measured(trace: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     sweep(space_of(trace), store)

@@ -121,7 +121,7 @@ def tune_command(
         print_json({"counts": counts, "front": best, "results": target})
         return
     varied = [name for name in ("scheme", "arch", *wanted.axes, "costs") if name in best]
-    shown = [name for name in varied if best[name].nunique() > 1]
+    shown = [name for name in varied if best[name].astype(str).nunique() > 1]
     print_frame(best[[*shown, *objectives]].head(_MOST_ROWS))
     failed, kept = (frame["error"] != "").sum(), frame["feasible"].sum()
     typer.echo(f"{len(frame):,} of {wanted.size:,} points, {failed:,} failed, {kept:,} keep all constraints")
@@ -135,7 +135,9 @@ def check_table(target: Path) -> None:
     if target.is_dir():
         raise AccelsimError(f"--out {target}: is a folder, expected a file")
     if target.suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise AccelsimError("--out: .parquet needs pyarrow: expected `pip install pyarrow`, or .csv")
+        raise AccelsimError(
+            "--out: .parquet needs pyarrow: expected `pip install accelsim[parquet]`, or .csv"
+        )
 
 
 def write_table(frame: pd.DataFrame, target: Path) -> None:
@@ -144,9 +146,22 @@ def write_table(frame: pd.DataFrame, target: Path) -> None:
 
     with writing("table", target), whole_file(target) as new:
         if target.suffix == ".parquet":
-            frame.to_parquet(new, index=False)
+            _of_one_type(frame).to_parquet(new, index=False)
         else:
             frame.to_csv(new, index=False, lineterminator="\n")
+
+
+def _of_one_type(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns with values of several types, or lists, as the texts that CSV has for them: Parquet's have one
+    type each."""
+
+    def plain(column: pd.Series) -> pd.Series:
+        kinds = {type(own) for own in column[column.notna()]}
+        if len(kinds) < 2 and not kinds & {list, tuple, dict}:
+            return column
+        return column.map(str, na_action="ignore")
+
+    return frame.apply(lambda column: plain(column) if column.dtype == object else column)
 
 
 def _print_outlook(found: Outlook) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,12 +18,15 @@ from accelsim.report.figures import figures
 from accelsim.report.frequency import check_clock
 from accelsim.report.inventory import action_prices_pj, build_inventory
 from accelsim.report.library import Libraries
-from accelsim.sim.run import TimeRequest, no_cyclic_gc, time_layers
+from accelsim.sim.run import LayerTiming, TimeRequest, no_cyclic_gc, time_layers
 from accelsim.sizing import size_accumulators
 from accelsim.sweep.identity import code_digests, workload_of
 from accelsim.sweep.record import RunRecord
 
 _libraries = Libraries()
+
+Timed = dict[Hashable, list[LayerTiming]]
+"""By what is laid out on the array, in order."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class _Run:
         self.task, self.scheme = task, Scheme.parse(task.scheme)
         self.known = [RunRecord.from_bytes(data) for data in task.records]
         self.made: list[tuple[bytes, float]] = []
+        self.timed: Timed = {}
         self.failure: AccelsimError | None = None
 
     def outcome(self) -> Outcome:
@@ -124,7 +129,7 @@ class _Run:
             raise self.failure
         started = time.perf_counter()
         try:
-            record = _simulate(self.task, self.scheme, point)
+            record = _simulate(self.task, self.scheme, point, self.timed)
         except AccelsimError as error:
             self.failure = error
             raise
@@ -133,8 +138,12 @@ class _Run:
         return record
 
 
-def _simulate(task: Task, scheme: Scheme, point: Priced) -> RunRecord:
-    """Plan and time the network as `run` without values does (accelsim/network.py)."""
+def _simulate(task: Task, scheme: Scheme, point: Priced, timed: Timed) -> RunRecord:
+    """Plan and time the network as `run` without values does (accelsim/network.py).
+
+    timed: of the same run at other prices. Where they order only the runners-up of the mappings in another
+    way, what happens on the array is the same.
+    """
     workload, arch = workload_of(task.network, task.workload_digest), point.arch
     library, schemes = _libraries.of(arch, point.costs, point.costs_digest), (scheme,) * len(workload.layers)
     request = RunRequest(workload, arch, schemes, library, gated_fraction=task.gated_fraction)
@@ -142,7 +151,10 @@ def _simulate(task: Task, scheme: Scheme, point: Priced) -> RunRecord:
     with no_cyclic_gc():
         whole = plan(planned)
         programs = tuple(layer.program for layer in whole.layers)
-        times = time_layers(TimeRequest(arch, programs, whole.prologue))
+        key = tuple(own.signature for own in programs), tuple(whole.prologue)
+        if key not in timed:
+            timed[key] = time_layers(TimeRequest(arch, programs, whole.prologue))
+        times = timed[key]
         computed = [assume(own.layer, task.gated_fraction, own.mapping.c_split) for own in programs]
     activities = [join(arch, *parts) for parts in zip(times, computed, strict=True)]
     choices = [layer.choice for layer in whole.layers]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
 
 from accelsim.errors import AccelsimError
@@ -29,7 +28,6 @@ _HOPELESS = 1.03
 # search will do for layers that differ in less.
 _MOST_LEAD = 4096
 _LEAD_STEP = 128
-_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -129,21 +127,20 @@ class Mapper:
             return estimate(arch, layer, mapping, residency, lead=lead, limit_cycles=limit)
 
         left = agenda.first()
-        # In batches, so that what is run does not depend on which thread is faster.
-        with ThreadPoolExecutor(_THREADS) as pool:
-            while left:
-                now, left = left[:BATCH], left[BATCH:]
-                results = list(pool.map(run, now))
-                ranked += [
-                    self._rank(mapping, result)
-                    for mapping, result in zip(now, results, strict=True)
-                    if result is not None
-                ]
-                ranked.sort(key=lambda own: (own.score, own.energy_pj))
-                if by_cycles and ranked and ranked[0].estimate.cycles <= _CLOSE * bound.cycles:
-                    break
-                if not left:
-                    left = agenda.next([own.mapping for own in ranked])
+        while left:
+            now, left = left[:BATCH], left[BATCH:]
+            # One after another: two threads take 9 to 46 % more CPU, and are no sooner done.
+            results = [run(mapping) for mapping in now]
+            ranked += [
+                self._rank(mapping, result)
+                for mapping, result in zip(now, results, strict=True)
+                if result is not None
+            ]
+            ranked.sort(key=lambda own: (own.score, own.energy_pj))
+            if by_cycles and ranked and ranked[0].estimate.cycles <= _CLOSE * bound.cycles:
+                break
+            if not left:
+                left = agenda.next([own.mapping for own in ranked])
         if not ranked:
             raise self._refusal(layer, residency, starts)
         return Choice(tuple(ranked), agenda.thought_of, agenda.tried, bound)

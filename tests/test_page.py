@@ -224,10 +224,11 @@ def test_schemes_are_folders_of_their_own(comparison: Path, tmp_path: Path, sche
         write_report([folder])
 
 
-SWEEP = """network,scheme,arch,pes,macs,cycles,energy_system_pj,area_array_um2,utilization,top-1 (%),error
-digits,4/4/4/4,magnet16,4,10,100,5.5,7,0.5,96,
-digits,8/8/-/-,magnet16,4,10,90,6.5,8,0.6,98,
-digits,8/8/-/-,magnet16,16,,,,,,98,"no such, machine"
+SWEEP = """\
+network,scheme,arch,pes,macs,cycles,energy_system_pj,area_array_um2,utilization,t (%),accuracy_from,error,b
+digits,4/4/4/4,magnet16,4,10,100,5.5,7,0.5,96,a.csv line 2,,
+digits,8/8/-/-,magnet16,4,10,90,6.5,8,0.6,98,a.csv line 3,,0.5
+digits,8/8/-/-,magnet16,16,,,,,,98,a.csv line 3,"no such, machine",0.5
 """
 
 
@@ -237,7 +238,8 @@ def test_a_sweeps_table(tmp_path: Path) -> None:
     assert page == tmp_path / "space.html"
     front = parsed(page).block("Pareto front")
     assert (front["x"], front["y"]) == ("energy_system_pj", "area_array_um2")
-    assert {"utilization", "top-1 (%)"} <= set(front["more"]) and "error" not in front["figures"]
+    assert {"utilization", "t (%)", "b"} <= set(front["more"]) and "cycles" not in front["more"]
+    assert not {"error", "accuracy_from"} & set(front["figures"])
     points = parsed(page).block("Points")
     assert column(points, "cycles") == [100, 90, None]
     assert [own["name"] for own in points["columns"]][:4] == ["network", "scheme", "arch", "pes"]

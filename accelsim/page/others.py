@@ -7,11 +7,12 @@ from pathlib import Path
 from accelsim.errors import AccelsimError
 from accelsim.page.blocks import Chart, Grid, Section, Tile, files_grid
 from accelsim.page.tables import Files, Table, short
+from accelsim.report.figures import NAMES
 from accelsim.report.folder import BITS_TABLES
 
 _FIGURES = ("energy_system_pj", "area_array_um2", "latency_ms", "cycles", "energy_pe_pj", "utilization")
 _MORE_IS_BETTER = ("utilization", "tops_per_mm2", "highest_clock_ghz", "clock_margin")
-_NO_FIGURE = ("feasible", "front", "error", "warning")
+_NO_FIGURE = ("feasible", "front", "error", "warning", "accuracy_from")
 _SHOWN_VALIDATION = (
     "id",
     "family",
@@ -37,6 +38,9 @@ def sweep_section(path: Path) -> Section:
         name for name in table.columns if not table.is_text(name) and any(v is not None for v in table[name])
     ]
     figures = [name for name in figures if name not in _NO_FIGURE]
+    columns = list(table.columns)
+    axes = columns[3 : columns.index("macs")] if "macs" in table else []
+    measured = [name for name in columns[3 + len(axes) :] if name in figures and name not in NAMES]
     failed = sum(error != "" for error in table["error"])
     networks, schemes = (list(dict.fromkeys(table[key])) for key in ("network", "scheme"))
     facts = [
@@ -54,7 +58,7 @@ def sweep_section(path: Path) -> Section:
     notes = []
     if failed < len(table) and len(figures) > 1:
         first = [name for name in _FIGURES if name in figures]
-        more = [*_MORE_IS_BETTER, *(name for name in figures if "(" in name)]
+        more = [*_MORE_IS_BETTER, *measured]
         x, y = list(dict.fromkeys(first + figures))[:2]
         about = (
             "A point a row of the table below that passes its filter and has no error; the line joins those "
@@ -65,9 +69,6 @@ def sweep_section(path: Path) -> Section:
         blocks.append(Chart("pareto", "Pareto front", about, data))
     else:
         notes.append("No front: no two figures of points without an error.")
-    columns = list(table.columns)
-    axes = columns[3 : columns.index("macs")] if "macs" in table else []
-    measured = [name for name in columns if "(" in name]
     order = ("network", "scheme", "arch", *axes, *_FIGURES, *measured, "front", "feasible", "error")
     about = (
         f"{path.name}, a row a point; docs/sweep.md defines the columns. The filter also chooses points of "

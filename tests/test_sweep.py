@@ -343,6 +343,7 @@ def test_stores_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "other" / "file").write_text("text")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "store.sqlite").write_bytes(b"no database " * 99)
+    (tmp_path / "closed" / "store.sqlite").mkdir(parents=True)  # opens as a file in a read-only folder does
     (tmp_path / "newer").mkdir()
     with sqlite3.connect(tmp_path / "newer" / "store.sqlite") as db:
         db.execute("pragma user_version = 99")
@@ -350,6 +351,7 @@ def test_stores_that_are_none(tmp_path: Path) -> None:
         ("file", "File exists"),
         ("other", "holds other files"),
         ("damaged", "file is not a database"),
+        ("closed", "cannot be used: unable to open database file, expected a folder that can be written"),
         ("newer", "has version 99, expected 1"),
     ):
         with pytest.raises(AccelsimError, match=said):

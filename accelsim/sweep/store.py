@@ -192,7 +192,10 @@ class Store:
         try:
             yield
         except sqlite3.Error as error:
-            raise AccelsimError(f"store {self.folder}: cannot be used: {error}") from None
+            said = str(error)
+            if said.startswith(("unable to open", "attempt to write a readonly")):
+                said += ", expected a folder that can be written"
+            raise AccelsimError(f"store {self.folder}: cannot be used: {said}") from None
         except OSError as error:
             raise AccelsimError(f"store {self.folder}: {error.strerror or error}") from None
 

@@ -82,7 +82,7 @@ MAY_IMPORT = {
     "sizing": {"errors", "workload", "machine", "mapping", "compute", "network"},
     "validation": WHAT | WHEN | {"open", "synthetic", "compute", "costs", "report", "network"},
     "request": WHAT | {"open", "machine", "costs", "report", "network", "sizing"},
-    "sweep": WHAT | WHEN | {"open", "compute", "report", "network", "sizing"},
+    "sweep": WHAT | WHEN | {"open", "synthetic", "compute", "report", "network", "sizing"},
     "api": WHAT
     | {"open", "machine", "mapping", "compute", "costs", "characterise", "report", "rtl", "network"}
     | {"sizing", "request", "validation"},

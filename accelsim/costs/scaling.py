@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 from accelsim.costs.component import BlockCost, ComponentCost
 from accelsim.costs.tables import LOGIC_SCALING, Row
@@ -46,6 +47,8 @@ class LogicScaling:
         self._smallest_nm = min(row["node_nm"] for row in rows)
         self._area_exponent = constants["area_exponent_below_7nm"]["value"]
         self._energy_exponent = constants["energy_exponent_below_7nm"]["value"]
+        # The same for every part of a machine.
+        self.factors = cache(self._factors)
 
     def relative_area(self, node_nm: float) -> float:
         """Logic area, in units of the table (7 nm = 1)."""
@@ -109,7 +112,7 @@ class LogicScaling:
             key=lambda row: abs(math.log(row["node_nm"] / node_nm)),
         )
 
-    def factors(
+    def _factors(
         self, technology: Technology, from_nm: float, from_v: float
     ) -> tuple[float, float, float, float, tuple[str, ...]]:
         """(area, node energy, voltage energy, delay) factors from a table's point, and their log."""
@@ -169,8 +172,9 @@ class SramScaling:
 
     def __init__(self, bitcells: Sequence[Row], constants: Mapping[str, Row], logic: LogicScaling) -> None:
         self._bitcells, self._constants, self._logic = bitcells, constants, logic
+        self.factors = cache(self._factors)
 
-    def factors(
+    def _factors(
         self, technology: Technology, from_nm: float, from_v: float
     ) -> tuple[float, float, float, float, tuple[str, ...]]:
         """(area, energy, leakage, cycle time) factors and their log."""

@@ -17,16 +17,10 @@ from accelsim.report.inventory import PART_NAMES, technology_of
 from accelsim.report.price import PriceRequest, Report, price
 from accelsim.report.results import RunResult
 from accelsim.report.stages import STAGES, in_fewest_stages
-from accelsim.synthetic.assembly import Assembly
-from accelsim.synthetic.distributions import Distribution
-from accelsim.synthetic.parameters import TRANSFORMER
-from accelsim.synthetic.recipe import Recipe
-from accelsim.synthetic.workload import SyntheticWorkload
+from accelsim.synthetic.matmul import MATMUL, matmul
 
 # Overrides that change what counts cost, not how often they happen.
 PRICES_ONLY = ("voltage_v", "clock_ghz", "node_nm", "sram_energy_factor", "operand_wires")
-MATMUL = "matmul"
-_MATMUL_ROWS, _MATMUL_REDUCTION, _MATMUL_COLUMNS = 1024, 1024, 1024
 
 
 @dataclass
@@ -98,23 +92,3 @@ def _of_zeros(result: RunResult, library: CostLibrary) -> RunResult:
 def densities(text: str) -> tuple[float, ...]:
     """Shares of operands that are not 0, `weights/activations`; none where nothing is stated."""
     return tuple(float(share) for share in text.split("/") if share)
-
-
-def matmul(weights: float = 1.0, activations: float = 1.0) -> SyntheticWorkload:
-    """One product of two matrices, both signed and Gaussian: what a PE is measured on by itself.
-
-    weights, activations: the share of either that is not 0, wherever.
-    """
-    net = Assembly()
-    rows, reduction, columns = _MATMUL_ROWS, _MATMUL_REDUCTION, _MATMUL_COLUMNS
-    source = net.input("input", (1, reduction, 1, rows))
-    net.linear("product", source, columns, "head", rows=rows, bias=None)
-    shares = {"weight": weights, "head": activations}
-    used = {
-        name: TRANSFORMER[name]
-        if share == 1
-        else Distribution("sparse", {"std": 1.0, "zero_fraction": 1 - share})
-        for name, share in shares.items()
-    }
-    recipe = Recipe(MATMUL, 0, {"network": MATMUL}, used, net.graph(), tuple(net.layers))
-    return SyntheticWorkload(recipe, Path(MATMUL))

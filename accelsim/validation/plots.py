@@ -5,28 +5,51 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from accelsim.errors import AccelsimError
 from accelsim.report.plots.style import BLUE, ORANGE, axes_for, save_figure
 from accelsim.validation.published import published_accuracies
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _BASELINE = "8/8/-/-"
 _FIGURE_3, _FIGURES_4_TO_6 = "vsq_fig3_", "vsq_fig4_6_"
+FIGURES = (3, 4, 5, 6)
 # Figure -> the model whose accuracy it shows, the unit, and whose operations the energies are of.
 _TRADE_OFFS = {
-    "figure4": ("ResNet-50", "top-1", "resnet50"),
-    "figure5": ("BERT-base", "F1", "bert-base"),
-    "figure6": ("BERT-large", "F1", "bert-base"),
+    4: ("ResNet-50", "top-1", "resnet50"),
+    5: ("BERT-base", "F1", "bert-base"),
+    6: ("BERT-large", "F1", "bert-base"),
 }
 
 
 def plot_validation(rows: pd.DataFrame, folder: Path) -> None:
     """figure3.* to figure6.*, as PNG and SVG. rows: as `ValidationResult.rows`."""
-    save_figure(_energies(rows), folder / "figure3")
-    for name, (model, unit, workload) in _TRADE_OFFS.items():
-        save_figure(_trade_off(rows, model, unit, workload), folder / name)
+    for number in FIGURES:
+        figure = _figure(*_inches(number))
+        draw_figure(rows, number, figure.subplots())
+        save_figure(figure, folder / f"figure{number}")
+
+
+def draw_figure(rows: pd.DataFrame, number: int, ax: Axes | None = None) -> Axes:
+    """One of FIGURES of VS-Quant, published beside modelled, by default on a new figure.
+
+    rows: as `ValidationResult.rows` or `validation.points.beside_points`. Raises AccelsimError.
+    """
+    if number not in FIGURES:
+        raise AccelsimError(f"plot: figure is {number}, expected one of {', '.join(map(str, FIGURES))}")
+    axes = axes_for(ax, *_inches(number))
+    if number == FIGURES[0]:
+        _energies(rows, axes)
+    else:
+        _trade_off(rows, axes, *_TRADE_OFFS[number])
+    return axes
+
+
+def _inches(number: int) -> tuple[float, float]:
+    return (7.0, 5.0) if number in _TRADE_OFFS else (7.5, 4.0)
 
 
 def plot_tornado(rows: pd.DataFrame, folder: Path) -> None:
@@ -58,11 +81,9 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _energies(rows: pd.DataFrame) -> Figure:
+def _energies(rows: pd.DataFrame, axes: Axes) -> None:
     """Energy by scheme, a published and a modelled bar each."""
     own = rows[rows["id"].str.startswith(_FIGURE_3)].reset_index(drop=True)
-    figure = _figure(7.5, 4.0)
-    axes = axes_for(figure.subplots(), 7.5, 4.0)
     for shift, column, colour in ((-0.2, "published", BLUE), (0.2, "modelled", ORANGE)):
         bars = axes.bar(own.index + shift, own[column], width=0.38, label=column, color=colour)
         axes.bar_label(bars, fmt="%.2f", fontsize=7)
@@ -72,18 +93,15 @@ def _energies(rows: pd.DataFrame) -> Figure:
     title = f"VS-Quant, Figure 3; modelled: {own['workload'][0]} on {own['machine'][0]}, one PE"
     axes.set_title(title, fontsize=10)
     axes.legend(fontsize=8, frameon=False)
-    return figure
 
 
-def _trade_off(rows: pd.DataFrame, model: str, unit: str, workload: str) -> Figure:
+def _trade_off(rows: pd.DataFrame, axes: Axes, model: str, unit: str, workload: str) -> None:
     """Energy over performance per area, a line from each published point to the modelled one."""
     own = rows[rows["id"].str.startswith(_FIGURES_4_TO_6)]
     points = own.pivot(index="scheme", columns="quantity", values=["published", "modelled"])
     energy = own[own["quantity"] == "energy"].set_index("scheme")
     points = points.loc[[scheme for scheme in energy.index if energy["workload"][scheme] == workload]]
     accuracy = published_accuracies(model)
-    figure = _figure(7.0, 5.0)
-    axes = axes_for(figure.subplots(), 7.0, 5.0)
     x = {column: 1 / points[column, "area"] for column in ("published", "modelled")}
     y = {column: points[column, "energy"] for column in ("published", "modelled")}
     names: dict[tuple[float, float], list[str]] = {}
@@ -106,4 +124,3 @@ def _trade_off(rows: pd.DataFrame, model: str, unit: str, workload: str) -> Figu
     axes.set_title(title, fontsize=10)
     axes.margins(x=0.22)
     axes.legend(fontsize=8, frameon=False)
-    return figure

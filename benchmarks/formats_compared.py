@@ -1,11 +1,11 @@
 """Number formats of today on one array: cycles, energy and area of ResNet-50, BERT-base and a Llama block.
 
-    python benchmarks/formats_compared.py [NETWORK ...]     minutes; writes what docs/formats_compared.md shows
-    python benchmarks/formats_compared.py --page            only the page and the picture anew, from the rows
+    python benchmarks/formats_compared.py [NETWORK ...]   minutes; writes what docs/formats_compared.md shows
+    python benchmarks/formats_compared.py --page          only the page and the picture anew, from the rows
 
 `accelsim compare NETWORK --scheme ...` with its values computed, so that energy in the lanes follows the bits
-that change in them. Rows go to formats_compared.csv beside this file, the table into docs/formats_compared.md,
-the picture to docs/pictures/formats.svg.
+that change in them. Rows go to formats_compared.csv beside this file, the table to docs/formats_compared.md
+and the picture to docs/pictures/formats.svg.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ACCURACY = HERE / "accuracy.csv"
 NETWORKS = ("resnet50", "bert-base", "llama-block@seq=128")
 SCHEMES = ("8/8/-/-", "4/4/4/6", "mxint8", "mxfp4", "nvfp4", "4/4/8/8@32")
 FIGURES = ("cycles", "energy_datapath_uj", "energy_pe_uj", "energy_system_uj", "area_pe_um2")
-_TABLE = re.compile(r"(?<=<!-- table: benchmarks/formats_compared.py -->\n).*?(?=\n<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(?<=<!-- table: benchmarks/formats_compared.py -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
 def measure(networks: list[str]) -> None:
@@ -139,7 +139,7 @@ def main() -> None:
     if not options.page:
         measure(options.networks or list(NETWORKS))
     if PAGE.exists():
-        PAGE.write_text(_TABLE.sub(lambda _: table(), PAGE.read_text("utf-8")), encoding="utf-8")
+        PAGE.write_text(_TABLE.sub(lambda _: f"\n{table()}\n\n", PAGE.read_text("utf-8")), encoding="utf-8")
     draw(PICTURE)
 
 

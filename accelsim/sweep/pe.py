@@ -56,6 +56,10 @@ class PePoints:
         """One row a point, in the order of vector sizes and schemes; error: "" or why it has no price."""
         return self.frame
 
+    def where(self, condition: str) -> PePoints:
+        """Points of which a condition on columns holds, as pandas' `query` reads it."""
+        return PePoints(self.frame.query(condition))
+
     @property
     def plot(self) -> SweepPlots:
         """Figures: pareto (docs/plots.md)."""
@@ -117,6 +121,7 @@ class _Work:
         weight_bits, activation_bits = (own.word_bits / (scheme.block or size) for own in words)
         where = {
             "scheme": str(scheme),
+            "operands": f"{weight.bits}/{activation.bits}" if scheme.is_integer else str(scheme),
             "vector_size": size,
             "block": scheme.block or (size if scheme.has_scales else 0),
             "weight_bits": weight.bits,

@@ -279,20 +279,21 @@ def test_layers(name: str, index: int) -> None:
     assert (found.vector_size, found.spec.packed_im2col) == (block, packed_im2col)
     weights = weight_vectors(layer.weight, block, packed_im2col)
     inputs = input_vectors(layer.input, layer.geometry, block, packed_im2col)
-    gamma = block_gamma([layer.weight], scheme.weight), block_gamma([layer.input], scheme.activation)
+    read = scheme.activation.of_sign(layer.input_signed)
+    gamma = block_gamma([layer.weight], scheme.weight), block_gamma([layer.input], read)
     assert (found.weight_gamma == gamma[0]).all() and found.input_gamma == gamma[1]
     for own, wanted in (
         ((found.weight_words, found.weight_scales), quantize_blocks(weights, scheme.weight, gamma[0])),
-        ((found.input_words, found.input_scales), quantize_blocks(inputs, scheme.activation, gamma[1])),
+        ((found.input_words, found.input_scales), quantize_blocks(inputs, read, gamma[1])),
     ):
         assert all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(own, wanted, strict=True))
     real = operand_values(found)
     for value, vectors in zip(real, (weights, inputs), strict=True):
         assert sqnr_db(vectors, value) > {"mxint8": 38, "mxfp4": 16, "nvfp4": 18}[name]
-    assert found.output.operand == scheme.activation
-    if name == "nvfp4":
+    assert found.output.operand == scheme.activation.of_sign(layer.activation != "relu")
+    if scheme.activation.scale.kind == "e4m3":
         y = np.maximum(float_output(layer), 0) if layer.activation == "relu" else float_output(layer)
-        assert found.output_gamma == np.float32(np.abs(y).max() / 2688)
+        assert found.output_gamma == np.float32(np.abs(y).max() / found.output.operand.largest)
     else:
         assert found.output_gamma == 1.0
 
@@ -448,8 +449,9 @@ BAD = [
     (poke("mxint8@32/weight_gamma", (0,), 2), "mxint8@32/weight_gamma holds 2, expected 1 of all channels"),
     (put("mxfp4@32", "input_gamma", value=2.0), "input_gamma is 2, expected 1: mxfp4 has none"),
     (put("mxfp4@32", "output", "gamma", value=2.0), "output: gamma is 2, expected 1: mxfp4 has none"),
+    (put("mxfp4@32", "output", "signed", value=False), "signed is false, expected true: mxfp4 has no"),
     (put("mxfp4@32", "output", "scheme", value="mxfp5"), "output: scheme is 'mxfp5', expected one of mxint8"),
-    (put("mxfp4@32", "output", "bits", value=4), "output: unknown key 'bits', expected scheme, gamma"),
+    (put("mxfp4@32", "output", "bits", value=4), "output: unknown key 'bits', expected scheme, signed, "),
     (put("mxfp4@32", "vector_size", value=16), "holds scheme 'mxfp4' at vector size 16, expected the key"),
     (put("mxfp4@32", "scheme", value="nvfp4"), "holds scheme 'nvfp4' at vector size 32, expected the key"),
     (put("4/4/4/4@32", "sum_exponent", value=1), "has a sum_exponent, expected none: 4/4/4/4 aligns nothing"),
@@ -495,6 +497,27 @@ def test_a_new_row_is_quantized_stored_checked_and_executed(
     operand = Operand(ELEMENTS["e5m2"], MX, 32)
     with pytest.raises(AccelsimError, match="one product of e5m2 takes 64 bits; not executed"):
         load_arch("magnet16").check_scheme(Scheme(operand, operand))
+
+
+def test_integers_with_scales_of_e4m3_are_stored_with_their_sign(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What is never negative, read or made, has unsigned codes in the file as well."""
+    operand = Operand(INT[4], SCHEMES["nvfp4"][0].scale, 16)
+    monkeypatch.setitem(SCHEMES, "nvint4", (operand, operand))
+    scheme = Scheme.parse("nvint4")
+    floats = write_trace(tmp_path / "floats.safetensors", "m", small_layers(), {})
+    trace = Trace.open(quantize_trace(floats, tmp_path / "nvint4.safetensors", [scheme], 16))
+    signs = set()
+    for layer in small_layers():
+        found, made = trace.quantized_layer(layer.name, scheme, 16), quantize_layer(layer, scheme, 16)
+        assert found.spec.input_operand == operand.of_sign(layer.input_signed)
+        assert found.output == made.output and found.output.operand == operand.of_sign(
+            layer.activation != "relu"
+        )
+        assert np.array_equal(found.input_words, made.input_words)
+        signs.add(found.output.operand.element.name)
+    assert signs == {"int4", "uint4"}
 
 
 # --- machines ---------------------------------------------------------------------------------------------

@@ -42,9 +42,10 @@ SCHEMES: dict[str, tuple[Operand, Operand]] = {  # name -> (weight, activation)
 
 
 def activation_name(operand: Operand) -> str:
-    """The scheme of which it is the activation operand. Raises AccelsimError where that has no name."""
+    """The scheme of which it is the activation operand, or the unsigned twin of that. Raises AccelsimError
+    where that has no name."""
     for name, (_, activation) in SCHEMES.items():
-        if activation == operand:
+        if operand in (activation, activation.of_sign(False)):
             return name
     raise AccelsimError(f"operand {operand}: has no name in the catalogue, one of {', '.join(SCHEMES)}")
 

@@ -367,10 +367,14 @@ def _parse_options(raw: Any, where: str) -> QuantizeOptions | None:
 
 
 def _parse_output(raw: dict[str, Any], where: str) -> tuple[OutputFormat, float]:
-    """(format, gamma) of {bits, signed, scale_bits, gamma}, or of {scheme, gamma} where that has a name."""
+    """(format, gamma) of {bits, signed, scale_bits, gamma}, or of {scheme, signed, gamma} of a name."""
     if "scheme" in raw:
-        check_keys(raw, where, ("scheme", "gamma"))
+        raw = {"signed": True} | raw
+        check_keys(raw, where, ("scheme", "signed", "gamma"))
         operand = SCHEMES[choice(raw, "scheme", tuple(SCHEMES), where)][1]
+        operand = operand.of_sign(value_of(raw, "signed", bool, where))
+        if operand.element.signed != raw["signed"]:
+            fail(f"{where}: signed is false, expected true: {raw['scheme']} has no unsigned twin")
         gamma = positive(raw, "gamma", where)
         if operand.scale.gamma == "none" and gamma != 1:
             fail(f"{where}: gamma is {gamma:.6g}, expected 1: {raw['scheme']} has none")

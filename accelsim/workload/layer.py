@@ -173,7 +173,8 @@ class OutputFormat:
         """As traces and dumps describe it. Raises AccelsimError for an operand that has no name."""
         element, scale = self.operand.element, self.operand.scale
         if not self.operand.is_integer:
-            return {"scheme": activation_name(self.operand)}
+            sign = {} if element.signed else {"signed": False}
+            return {"scheme": activation_name(self.operand), **sign}
         return {"bits": element.bits, "signed": element.signed, "scale_bits": scale.bits}
 
 

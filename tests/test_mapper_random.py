@@ -260,6 +260,29 @@ def test_choices_against_all_mappings(seeds: range, monkeypatch: pytest.MonkeyPa
     assert np.median(ratios) <= 1.005 and max(ratios) <= 1.15, text
 
 
+def test_slack_is_given_for_energy() -> None:
+    """The least energy of those that are hardly slower is taken, and of more of them no more energy."""
+    saved = 0
+    for seed in range(30):
+        case = draw(seed)
+        energies = []
+        for slack in (0.0, 0.01, 0.2):
+            pins = case.arch.mapping.model_copy(update={"slack": slack})
+            arch = case.arch.model_copy(update={"mapping": pins})
+            try:
+                choice = Mapper(arch).choose(case.layer, case.residency)
+            except AccelsimError:
+                break
+            least = min(own.estimate.cycles for own in choice.ranked)
+            near = [own.energy_pj for own in choice.ranked if own.estimate.cycles <= (1 + slack) * least]
+            assert choice.best.energy_pj == min(near), seed
+            assert choice.best.estimate.cycles <= (1 + slack) * least, seed
+            energies.append(choice.best.energy_pj)
+        assert energies == sorted(energies, reverse=True), seed
+        saved += len(energies) == 3 and energies[-1] < energies[0]
+    assert saved > 5
+
+
 def test_layers_of_odd_shapes_are_close_to_the_best_of_all_their_mappings() -> None:
     arch = load_arch("magnet16")
     for (name, scheme), best in BEST_CYCLES.items():

@@ -44,6 +44,7 @@ class MappingPins(_Strict):
     """What the mapper minimises, and choices taken from it; None leaves them free."""
 
     objective: Literal["cycles", "energy", "edp"] = "cycles"
+    slack: float = Field(0.0, ge=0, le=1)
     dataflow: DataflowName | None = None
     k_split: int | None = Field(default=None, ge=1)
     c_split: int | None = Field(default=None, ge=1)

@@ -159,4 +159,4 @@ def _simulate(task: Task, scheme: Scheme, point: Priced, timed: Timed) -> RunRec
     activities = [join(arch, *parts) for parts in zip(times, computed, strict=True)]
     choices = [layer.choice for layer in whole.layers]
     assert planned.prices_pj is not None  # with a library
-    return RunRecord.of(activities, choices, planned.prices_pj, arch.mapping.objective)
+    return RunRecord.of(activities, choices, planned.prices_pj, arch.mapping)

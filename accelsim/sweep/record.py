@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any, Self
 
 from accelsim.compute.activity import LayerActivity
-from accelsim.mapping.search.mapper import Choice
+from accelsim.machine.arch import MappingPins
+from accelsim.mapping.search.mapper import Choice, Ranked, as_fast
 
 # Energies that differ by less may come in another order by rounding alone.
 _CLEARLY = 1e-9
@@ -43,12 +45,12 @@ class RunRecord:
         activities: Sequence[LayerActivity],
         choices: Sequence[Choice],
         prices_pj: Mapping[str, float],
-        objective: str,
+        goal: MappingPins,
     ) -> Self:
         more: set[tuple[str, ...]] = set()
         pairs: dict[str, tuple[Done, Done]] = {}
         for choice in {id(own): own for own in choices}.values():
-            for first, second in _decided_by_price(choice, objective):
+            for first, second in _decided_by_price(choice, goal):
                 names = _has_more(first, second)
                 if names is not None:
                     more.add(names)
@@ -57,7 +59,7 @@ class RunRecord:
         macs = sum(own.layer.geometry.macs for own in activities)
         layers = [layer_facts(own) for own in activities]
         needed = [list(names) for names in sorted(more)]
-        return cls(layers, macs, dict(prices_pj), needed, list(pairs.values()), objective == "edp")
+        return cls(layers, macs, dict(prices_pj), needed, list(pairs.values()), goal.objective == "edp")
 
     @property
     def cycles(self) -> int:
@@ -110,15 +112,22 @@ def layer_facts(activity: LayerActivity) -> dict[str, Any]:
     }
 
 
-def _decided_by_price(choice: Choice, objective: str) -> list[tuple[Done, Done]]:
-    """Mappings that follow each other in an order in which prices have a say: by cycles, those that are
-    equally fast; by energy, all. Two that do the same are in that order at any prices."""
-    done = [(own.estimate.cycles, dict(own.estimate.counts)) for own in choice.ranked]
-    return [
-        (first, second)
-        for first, second in pairwise(done)
-        if first != second and (objective != "cycles" or first[0] == second[0])
-    ]
+def _decided_by_price(choice: Choice, goal: MappingPins) -> list[tuple[Done, Done]]:
+    """Mappings that come in an order in which prices have a say. By cycles these are the one chosen and those
+    that are about as fast, and where the search looks on, those that follow each other and are equally fast;
+    by energy all that follow each other. Two that do the same are in that order at any prices."""
+
+    def done(own: Ranked) -> Done:
+        return own.estimate.cycles, dict(own.estimate.counts)
+
+    if goal.objective == "cycles":
+        # The one chosen was the first of those that are equally fast.
+        searched = sorted(map(done, choice.ranked), key=itemgetter(0))
+        pairs = [(one, two) for one, two in pairwise(searched) if one[0] == two[0]]
+        pairs += [(done(choice.best), done(own)) for own in as_fast(choice.ranked, goal.slack)]
+    else:
+        pairs = list(pairwise(map(done, choice.ranked)))
+    return [(first, second) for first, second in pairs if first != second]
 
 
 def _has_more(first: Done, second: Done) -> tuple[str, ...] | None:

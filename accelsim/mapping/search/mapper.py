@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 
 from accelsim.errors import AccelsimError
@@ -42,7 +42,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Choice:
-    """A layer's candidates that the model was run on to the end, best first.
+    """A layer's candidates that the model was run on to the end: the one that is chosen, then by score.
 
     considered: how many candidates there were; tried: how many the model was run on; bound: with what
     the layer before leaves it.
@@ -62,6 +62,12 @@ class Choice:
         """What the best mapping leaves the next layer, rounded down."""
         left = astuple(self.best.estimate.lead)
         return Lead(*(min(cycles, _MOST_LEAD) // _LEAD_STEP * _LEAD_STEP for cycles in left))
+
+
+def as_fast(ranked: Sequence[Ranked], slack: float) -> tuple[Ranked, ...]:
+    """Those of the least cycles, or of no more than this share of them more."""
+    least = min(own.estimate.cycles for own in ranked)
+    return tuple(own for own in ranked if own.estimate.cycles <= (1 + slack) * least)
 
 
 class Mapper:
@@ -123,7 +129,7 @@ class Mapper:
         def run(mapping: LayerMapping) -> Estimate | None:
             limit = float(1 << 40)
             if by_cycles and ranked:
-                limit = _HOPELESS * min(own.estimate.cycles for own in ranked)
+                limit = max(_HOPELESS, 1 + arch.mapping.slack) * min(own.estimate.cycles for own in ranked)
             return estimate(arch, layer, mapping, residency, lead=lead, limit_cycles=limit)
 
         left = agenda.first()
@@ -143,7 +149,11 @@ class Mapper:
                 left = agenda.next([own.mapping for own in ranked])
         if not ranked:
             raise self._refusal(layer, residency, starts)
-        return Choice(tuple(ranked), agenda.thought_of, agenda.tried, bound)
+        best = ranked[0]
+        if by_cycles:
+            best = min(as_fast(ranked, arch.mapping.slack), key=lambda own: own.energy_pj)
+        others = [own for own in ranked if own is not best]
+        return Choice((best, *others), agenda.thought_of, agenda.tried, bound)
 
     def _rank(self, mapping: LayerMapping, result: Estimate) -> Ranked:
         energy_pj = sum(self._prices.get(name, 0.0) * count for name, count in result.counts.items())

@@ -17,7 +17,7 @@ def neighbours(sizes: Sizes, mapping: LayerMapping) -> list[LayerMapping]:
     pins = {
         name: value
         for name, value in sizes.arch.mapping.model_dump().items()
-        if value is not None and name != "objective"
+        if value is not None and name not in ("objective", "slack")
     }
     found: dict[LayerMapping, None] = {}
     for own in _one_choice_away(sizes, mapping):

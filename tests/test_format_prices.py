@@ -115,6 +115,18 @@ def test_registers_of_an_aligned_term():
     assert parts("mxfp4")["pipeline_register"].cost.area_um2 == register.area_um2
 
 
+def test_scales_multiply_in_half_of_the_stages_before_an_aligner():
+    """A shift waits for them in registers, so that more stages would be more bits of these."""
+    scheme, arch = Scheme.parse("nvfp4"), load_arch("magnet16")
+    assert arch.scale_stages == 3
+    dot, psum = 2 * 5 + 4, arch.accumulator_width(scheme)
+    scaled = dot + 8
+    amount = (psum + scaled).bit_length()
+    bits = dot + psum + (psum + 2) + scaled + amount * (1 + 2) + 8
+    register = CostLibrary(technology_of(arch)).register(bits)
+    assert parts("nvfp4")["pipeline_register"].cost.area_um2 == register.area_um2
+
+
 @pytest.mark.parametrize(("scheme", "whole"), [("mxint8", 7), ("mxfp4", 4)])
 def test_a_ppu_holds_the_scale_and_the_shift_of_a_block(scheme, whole):
     """As wide as in rtl/ppu_block_codes.sv: the exponent; with it the amount, up to WHOLE + 24; beside a

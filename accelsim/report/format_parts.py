@@ -57,7 +57,7 @@ def amount_bits(mode: Mode) -> int:
 def multiply_stages(mode: Mode) -> int:
     """Cycles of the scale multiply: with an aligner behind it half of `scale_stages`, rounded up."""
     stages = mode.arch.scale_stages
-    return stages
+    return (stages + 1) // 2 if mode.scheme.is_aligned else stages
 
 
 def align_stages(mode: Mode) -> int:

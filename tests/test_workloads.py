@@ -19,6 +19,8 @@ from conftest import Said
 
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
+from accelsim.machine.arch_file import load_arch
+from accelsim.mapping.residency import decide_residency
 from accelsim.open import open_workload
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.layers import calibrated_output_gamma, output_format
@@ -63,6 +65,9 @@ def synthetic(name: str, **sizes: int) -> SyntheticWorkload:
 # BERT-large 24 * (12 * 1024^2 * 384 + 2 * 384^2 * 1024), ViT-B/16 196 * 768 * 768 for the patches,
 # 12 * (12 * 768^2 * 197 + 2 * 197^2 * 768) and 768 * 1000 for the head.
 # Llama 2 7B: 4 * 4096^2 + 3 * 4096 * 11008 weights a block, times 512 tokens, and 2 * 512^2 * 4096.
+# Llama 3 8B: 2 * 4096^2 + 2 * 4096 * 1024 + 3 * 4096 * 14336 a block: with embedding, head and norms 8.03e9.
+LLAMA_2_BLOCK = 4 * 4096**2 + 3 * 4096 * 11008
+LLAMA_3_BLOCK = 2 * 4096**2 + 2 * 4096 * 1024 + 3 * 4096 * 14336
 PUBLISHED = {
     "resnet50": ({}, 4.09e9, 25_502_912),
     "resnet18": ({}, 1.81e9, 11_678_912),
@@ -74,6 +79,31 @@ PUBLISHED = {
         {},
         512 * (4 * 4096**2 + 3 * 4096 * 11008) + 2 * 512**2 * 4096,
         4 * 4096**2 + 3 * 4096 * 11008,
+    ),
+    "llama-block-decode": (
+        {},
+        LLAMA_2_BLOCK + 2 * 4096 * 4096,
+        LLAMA_2_BLOCK,
+    ),
+    "llama-2-7b": (
+        {},
+        32 * (512 * LLAMA_2_BLOCK + 2 * 512**2 * 4096) + 4096 * 32000,
+        32 * LLAMA_2_BLOCK + 4096 * 32000,
+    ),
+    "llama-2-7b-decode": (
+        {},
+        32 * (LLAMA_2_BLOCK + 2 * 4096 * 4096) + 4096 * 32000,
+        32 * LLAMA_2_BLOCK + 4096 * 32000,
+    ),
+    "llama-3-8b": (
+        {},
+        32 * (512 * LLAMA_3_BLOCK + 2 * 512**2 * 4096) + 4096 * 128256,
+        32 * LLAMA_3_BLOCK + 4096 * 128256,
+    ),
+    "llama-3-8b-decode": (
+        {},
+        32 * (LLAMA_3_BLOCK + 2 * 4096 * 4096) + 4096 * 128256,
+        32 * LLAMA_3_BLOCK + 4096 * 128256,
     ),
 }
 
@@ -223,6 +253,45 @@ def test_probabilities_are_rows_that_sum_to_one() -> None:
     for query in range(16):
         assert (causal[:, query + 1 :, query] == 0).all()
         assert (causal[:, : query + 1, query] > 0).all()
+
+
+def test_heads_that_share_keys_are_one_group_whose_rows_see_the_past() -> None:
+    """Llama 3's 32 heads of queries share 8 of keys: 4 rows a token, in the order of the tokens."""
+    workload = synthetic("llama-3-8b", seq=16)
+    rows = workload.drawn_layer("layer5.attention.context").input.reshape(
+        8, 16, 64
+    )  # [groups, keys, queries]
+    assert rows.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    for query in range(64):
+        assert (rows[:, : query // 4 + 1, query] > 0).all() and (rows[:, query // 4 + 1 :, query] == 0).all()
+    assert {"layer5.attention.key.rotary", "layer5.attention.value.requantize"} < set(workload.graph.outputs)
+
+
+def test_a_decoded_token_reads_the_whole_cache_from_dram() -> None:
+    """By hand: 4-bit codes and a 4-bit scale for 16; 2 * 8 heads * 128 * 4096 values of the cache a block."""
+    workload = synthetic("llama-3-8b-decode", batch=2)
+    assert (workload.drawn_layer("layer0.attention.context").input > 0).all()
+    layers = {layer.name: layer for layer in workload.layers}
+    scores, context = (
+        layers["layer31.attention.scores"].geometry,
+        layers["layer31.attention.context"].geometry,
+    )
+    assert (scores.groups, scores.pixels, scores.outputs_per_group, scores.channels_per_group) == (
+        16,
+        4,
+        4096,
+        128,
+    )
+    assert (context.groups, context.pixels, context.outputs_per_group) == (16, 4, 128)
+    cached = math.prod(dict(workload.graph.inputs)["layer31.attention.key_cache"])
+    assert cached == 2 * 8 * 128 * 4096 == scores.K * scores.channels_per_group
+    scheme, arch = Scheme.parse("4/4/4/4"), load_arch("magnet16")
+    outlines = [workload.outline(name, scheme, arch.vector_size) for name in layers]
+    found = decide_residency(arch, outlines, wire(workload.graph, workload.layers))
+    of = dict(zip(layers, found, strict=True))
+    for name in ("layer31.attention.scores", "layer31.attention.context"):
+        assert of[name].weights in ("cached", "streamed")
+    assert of["layer31.attention.key"].written_bits == (2 * 8 * 128 * (4 + 4 / 16),)
 
 
 def test_drawn_layers_of_a_network_hold_what_its_recipe_states() -> None:

@@ -73,13 +73,14 @@ def trace_synth_command(
         str,
         typer.Argument(
             metavar="NETWORK",
-            help="resnet18, resnet50, mobilenet_v2, bert-base, bert-large, vit-b16, llama-block "
+            help="resnet18, resnet50, mobilenet_v2, bert-base, bert-large, vit-b16, llama-block, "
+            "llama-2-7b, llama-3-8b, each of the three also with -decode, "
             "or a SCALE-Sim topology (.csv).",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The recipe file to write.")],
     seq: Annotated[
-        int | None, typer.Option("--seq", help="Tokens a sequence [default: 128, llama 512].")
+        int | None, typer.Option("--seq", help="Tokens a sequence [default: 128, llama 512, decode 4096].")
     ] = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Images or sequences [default: 1].")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of the random tensors [default: 0].")] = None,

@@ -18,11 +18,16 @@ class Assembly:
         self.shapes: dict[str, Shape] = {}
         self._inputs: list[tuple[str, Shape]] = []
         self._steps: list[LayerStep | Node] = []
+        self._outputs: list[str] = []
 
     def input(self, name: str, shape: Shape) -> str:
         self._inputs.append((name, shape))
         self.shapes[name] = shape
         return name
+
+    def output(self, name: str) -> None:
+        """It has to go to DRAM, as what the last step makes."""
+        self._outputs.append(name)
 
     def layer(self, layer: Layer, reads: tuple[str, ...], weight: str, input: str, bias: str | None) -> str:
         """weight, input, bias: distributions, see RecipeLayer."""
@@ -75,5 +80,5 @@ class Assembly:
         return self.layer(Layer(name, "linear", geometry), (source,), "weight", input, bias)
 
     def graph(self) -> Graph:
-        """What the last step makes is the output."""
-        return Graph(tuple(self._inputs), tuple(self._steps), (self._steps[-1].name,))
+        """What the last step makes is an output too."""
+        return Graph(tuple(self._inputs), tuple(self._steps), (*self._outputs, self._steps[-1].name))

@@ -74,8 +74,8 @@ class Distribution:
     ) -> NDArray[np.float32]:
         """float32[shape]. Channels along `channel_axis` have spreads and outliers of their own.
 
-        unit multiplies every value. Softmax rows run along the last axis; where causal, row i of the last
-        axis but two sees i + 1 values.
+        unit multiplies every value. Softmax rows run along the last axis; where causal, row i of the n
+        of the last axis but two sees i * m // n + 1 of its m values: n is m, or heads share keys.
         """
         own = self.parameters
         scales = unit * self._channel_scales(rng, shape[channel_axis])
@@ -194,7 +194,7 @@ def _softmax(logits: NDArray[np.float32], std: float, causal: bool) -> NDArray[n
     np.exp(logits, out=logits)
     if causal:
         queries, keys = logits.shape[-3], logits.shape[-1]
-        seen = np.arange(keys) <= np.arange(queries)[:, None]
+        seen = np.arange(keys) <= np.arange(queries)[:, None] * keys // queries
         logits *= seen[:, None, :]
     logits /= logits.sum(axis=-1, keepdims=True)
     return logits

@@ -8,10 +8,18 @@ from dataclasses import dataclass
 from accelsim.errors import AccelsimError
 from accelsim.synthetic.assembly import Assembly
 from accelsim.synthetic.convolutional import mobilenet_v2, resnet18, resnet50
+from accelsim.synthetic.decoders import (
+    llama_2_7b,
+    llama_2_7b_decode,
+    llama_3_8b,
+    llama_3_8b_decode,
+    llama_block,
+    llama_block_decode,
+)
 from accelsim.synthetic.distributions import Distribution
 from accelsim.synthetic.parameters import CONVOLUTIONAL, DECODER, TRANSFORMER
 from accelsim.synthetic.recipe import MAX_SEED, Recipe
-from accelsim.synthetic.transformers import bert_base, bert_large, llama_block, vit_b16
+from accelsim.synthetic.transformers import bert_base, bert_large, vit_b16
 from accelsim.trace.json_fields import show
 
 MAX_BATCH, MAX_SEQ = 1 << 12, 1 << 16
@@ -34,6 +42,11 @@ NETWORKS = {
     "bert-large": _Network(bert_large, TRANSFORMER, 128),
     "vit-b16": _Network(vit_b16, TRANSFORMER),
     "llama-block": _Network(llama_block, DECODER, 512),
+    "llama-block-decode": _Network(llama_block_decode, DECODER, 4096),
+    "llama-2-7b": _Network(llama_2_7b, DECODER, 512),
+    "llama-2-7b-decode": _Network(llama_2_7b_decode, DECODER, 4096),
+    "llama-3-8b": _Network(llama_3_8b, DECODER, 512),
+    "llama-3-8b-decode": _Network(llama_3_8b_decode, DECODER, 4096),
 }
 
 

@@ -35,5 +35,6 @@ TRANSFORMER = {
 DECODER = {
     **{name: TRANSFORMER[name] for name in ("weight", "hidden", "head")},
     "probabilities": Distribution("softmax", {"logit_std": 1.5, "causal": 1.0}),
+    "all_probabilities": TRANSFORMER["probabilities"],  # of a token after all that it attends to
     "gated": Distribution("gated_silu", {"std": 1.0, "channel_spread": 0.3, **OUTLIERS}),
 }

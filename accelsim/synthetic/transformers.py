@@ -1,4 +1,4 @@
-"""BERT, ViT and one Llama block, laid out like the bundled trace minilm_layer0 (traces/minilm/export.py).
+"""BERT and ViT, laid out like the bundled trace minilm_layer0 (traces/minilm/export.py).
 
 A linear layer's pixels are all tokens of the batch; the two matmuls of attention have a group a head and a
 sequence, and their weight operand is an activation.
@@ -24,7 +24,6 @@ class _Blocks:
     width: int
     heads: int
     hidden: int
-    bias: str | None = "bias"
 
     @property
     def hidden_shape(self) -> Shape:
@@ -32,7 +31,7 @@ class _Blocks:
 
     def linear(self, name: str, source: str, outputs: int, input: str = "hidden") -> str:
         tokens = self.batch * self.seq
-        return self.net.linear(name, source, outputs, input, rows=tokens, bias=self.bias)
+        return self.net.linear(name, source, outputs, input, rows=tokens)
 
     def matmul(self, name: str, reads: tuple[str, str], reduction: int, outputs: int, input: str) -> str:
         """A group for each head of each sequence; one pixel a query."""
@@ -41,20 +40,17 @@ class _Blocks:
         layer = Layer(name, "matmul", geometry, weight_is_activation=True)
         return self.net.layer(layer, reads, "head", input, None)
 
-    def attention(self, name: str, source: str, *, rotary: bool = False) -> str:
-        """Queries to the output projection. rotary: queries and keys are turned by their positions.
+    def attention(self, name: str, source: str) -> str:
+        """Queries to the output projection.
 
         The values are consumed along the tokens, but a PPU makes vectors along its output channels: the
         global PE requantizes them. The scores' 1 / sqrt(head width) belongs to the softmax.
         """
         net, head = self.net, self.width // self.heads
-        sides = []
-        for side in ("query", "key"):
-            made = self.linear(f"{name}.{side}", source, self.width)
-            sides.append(net.node(f"{made}.rotary", "rotary", made) if rotary else made)
+        query, key = (self.linear(f"{name}.{side}", source, self.width) for side in ("query", "key"))
         value = self.linear(f"{name}.value", source, self.width)
         value = net.node(f"{value}.requantize", "requantize", value)
-        scores = self.matmul(f"{name}.scores", (sides[0], sides[1]), head, self.seq, "head")
+        scores = self.matmul(f"{name}.scores", (query, key), head, self.seq, "head")
         probabilities = net.node(f"{name}.softmax", "softmax", scores)
         context = self.matmul(f"{name}.context", (probabilities, value), self.seq, head, "probabilities")
         return self.linear(f"{name}.attention_output", context, self.width)
@@ -107,18 +103,4 @@ def vit_b16(batch: int) -> Assembly:
     x = net.node("norm", "layer_norm", x)
     x = net.node("class_token", "select", x, shape=(batch, width, 1, 1))
     net.linear("head", x, 1000, "hidden", images=batch)
-    return net
-
-
-def llama_block(batch: int, seq: int) -> Assembly:
-    """One block of Llama 2 7B at prefill, without the norm of the next; masked scores are computed too."""
-    net = Assembly()
-    blocks = _Blocks(net, batch, seq, 4096, 32, 11008, None)
-    x = net.input("hidden_states", blocks.hidden_shape)
-    normed = net.node("attention_norm", "rms_norm", x)
-    x = net.node("attention_add", "add", blocks.attention("attention", normed, rotary=True), x)
-    normed = net.node("ffn_norm", "rms_norm", x)
-    gate = net.node("silu", "silu", blocks.linear("gate", normed, blocks.hidden))
-    up = net.node("multiply", "multiply", gate, blocks.linear("up", normed, blocks.hidden))
-    net.node("ffn_add", "add", blocks.linear("down", up, blocks.width, "gated"), x)
     return net

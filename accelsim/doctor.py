@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from accelsim.errors import AccelsimError
+from accelsim.system.kept import kept_folder
 from accelsim.system.tools import find_tool, run_tool
 from accelsim.version import __version__
 
@@ -48,6 +49,13 @@ def examine() -> dict[str, Any]:
     kernels = _tried("kernels", _kernels, problems)
     if kernels and not kernels["cache_writable"]:
         notes.append("Numba can keep no code on disk, every run compiles anew: set NUMBA_CACHE_DIR")
+    folder = kept_folder()
+    mappings = {
+        "cache_folder": None if folder is None else str(folder),
+        "cache_writable": folder is not None and _writable(folder),
+    }
+    if not mappings["cache_writable"]:
+        notes.append("mappings are kept nowhere, every run searches anew: set ACCELSIM_CACHE_DIR")
     traces = _tried("bundled traces", _traces, problems)
     if traces is not None and not traces:
         problems.append("no bundled trace is found: expected them in the package or beside it")
@@ -60,6 +68,7 @@ def examine() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": packages,
         "kernels": kernels,
+        "mappings": mappings,
         "tools": [_tool(*tool) for tool in TOOLS],
         "traces": traces,
         "problems": problems,

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from accelsim.cli.main import main
+from accelsim.system.kept import ENVIRONMENT
 from accelsim.trace.write import write_trace
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.graph import Graph
@@ -55,6 +56,12 @@ def small_layers() -> list[FloatLayer]:
             )
         )
     return layers
+
+
+@pytest.fixture(autouse=True)
+def _no_choices_of_other_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests change the mapper beneath its own sources, by which what it keeps goes."""
+    monkeypatch.setenv(ENVIRONMENT, "")
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,7 @@ MAY_IMPORT = {
     "recipes": {"errors"},
     "capture": WHAT,
     "machine": {"errors", "arguments", "formats"},
-    "mapping": {"errors", "formats", "workload", "machine"},
+    "mapping": {"errors", "system", "formats", "workload", "machine"},
     "sim": {"errors", "workload", "machine", "mapping"},
     "compute": WHEN | {"arguments", "quantize"},
     "costs": {"errors"},

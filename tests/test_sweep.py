@@ -17,6 +17,7 @@ from conftest import Said
 
 import accelsim
 from accelsim.errors import AccelsimError
+from accelsim.machine.arch import PRICE_KEYS
 from accelsim.machine.plain_yaml import load_yaml
 from accelsim.mapping.planning import plan
 from accelsim.request import request_of
@@ -26,7 +27,6 @@ from accelsim.sweep import run as running
 from accelsim.sweep.evaluate import Task, evaluate
 from accelsim.sweep.identity import resolve
 from accelsim.sweep.record import RunRecord
-from accelsim.sweep.space import PRICE_KEYS
 from accelsim.sweep.workers import Ended
 
 BUNDLED = "digits"

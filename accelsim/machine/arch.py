@@ -26,6 +26,22 @@ from accelsim.machine.plain_yaml import shown_value
 Gating = Literal["none", "multiply", "dot"]
 # Registers in what a lane computes with have netlists of so many stages.
 MOST_DOT_STAGES, MOST_SCALE_STAGES = 4, 3
+PRICE_KEYS = frozenset(
+    (
+        *(
+            "clock_ghz",
+            "dram_kind",
+            "name",
+            "node_nm",
+            "operand_wires",
+            "placement_utilization",
+            "ppu_stages",
+        ),
+        *("sram_device", "sram_energy_factor", "voltage_v"),
+    )
+)
+"""Parameters of an arch that no count and no cycle depends on: a machine that differs in them alone is
+simulated once."""
 
 
 class _Strict(BaseModel):

@@ -10,8 +10,9 @@ from itertools import islice
 from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import LayerProgram
+from accelsim.mapping.remembered import RememberingMapper
 from accelsim.mapping.residency import PrologueStep, Residency, decide_run
-from accelsim.mapping.search.mapper import Choice, Mapper
+from accelsim.mapping.search.mapper import Choice
 from accelsim.workload.layer import LayerSpec
 from accelsim.workload.wiring import Wiring
 
@@ -46,7 +47,7 @@ class Plan:
 def choice_of(request: PlanRequest, index: int) -> tuple[Residency, Choice]:
     """Where a layer's operands live and what the mapper finds for it; the layers after it are left out."""
     residencies = decide_run(request.arch, request.layers, request.wiring).layers
-    found = Mapper(request.arch, request.prices_pj).choices(request.layers, residencies)
+    found = RememberingMapper(request.arch, request.prices_pj).choices(request.layers, residencies)
     return residencies[index], next(islice(found, index, None))
 
 
@@ -56,7 +57,7 @@ def plan(request: PlanRequest, on_layer: Callable[[int, LayerPlan], None] | None
     Raises AccelsimError where a layer does not fit the machine, naming what is too small.
     """
     run = decide_run(request.arch, request.layers, request.wiring)
-    mapper = Mapper(request.arch, request.prices_pj)
+    mapper = RememberingMapper(request.arch, request.prices_pj)
     plans: list[LayerPlan] = []
     found = mapper.choices(request.layers, run.layers)
     for index, (layer, residency, choice) in enumerate(zip(request.layers, run.layers, found, strict=True)):

@@ -16,11 +16,11 @@ from typing import Any
 
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
-from accelsim.machine.arch import Arch
+from accelsim.machine.arch import PRICE_KEYS, Arch
 from accelsim.machine.arch_file import changed, load_arch
 from accelsim.open import open_workload
 from accelsim.quantize.workload import Workload
-from accelsim.sweep.space import PRICE_KEYS, Point
+from accelsim.sweep.space import Point
 
 _RUN = ("compute", "formats", "machine", "mapping", "quantize", "sim", "synthetic", "trace", "workload")
 _RUN_FILES = ("network.py", "sizing.py", "sweep/evaluate.py", "sweep/record.py")

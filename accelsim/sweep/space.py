@@ -14,27 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from accelsim.arguments import path_of
 from accelsim.errors import AccelsimError
-from accelsim.machine.arch import Arch
+from accelsim.machine.arch import PRICE_KEYS, Arch
 from accelsim.machine.arch_file import presets
 from accelsim.machine.plain_yaml import load_yaml
 from accelsim.sweep.accuracy import FROM, AccuracyTable, Measured, check_name, checked, read_table
 
-PRICE_KEYS = frozenset(
-    (
-        *(
-            "clock_ghz",
-            "dram_kind",
-            "name",
-            "node_nm",
-            "operand_wires",
-            "placement_utilization",
-            "ppu_stages",
-        ),
-        *("sram_device", "sram_energy_factor", "voltage_v"),
-    )
-)
-"""Parameters of an arch that no count and no cycle depends on: a machine that differs in them alone is
-simulated once."""
 MOST_POINTS = 10_000_000
 _MOST_FILE_BYTES = 1 << 19
 

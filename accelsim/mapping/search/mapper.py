@@ -70,6 +70,12 @@ def as_fast(ranked: Sequence[Ranked], slack: float) -> tuple[Ranked, ...]:
     return tuple(own for own in ranked if own.estimate.cycles <= (1 + slack) * least)
 
 
+def alike(layer: LayerSpec, residency: Residency, lead: Lead) -> tuple[object, ...]:
+    """What a search depends on beside the machine and prices: equal for layers that map alike."""
+    work = layer.weight_is_activation, layer.global_pe
+    return layer.geometry, layer.scheme, layer.fold, layer.written_bits, work, residency, lead
+
+
 class Mapper:
     """Chooses mappings for the layers of a run; layers that are alike are searched once.
 
@@ -105,8 +111,7 @@ class Mapper:
 
         Raises AccelsimError naming a buffer that is too small.
         """
-        work = layer.weight_is_activation, layer.global_pe
-        key = (layer.geometry, layer.scheme, layer.fold, layer.written_bits, work, residency, lead)
+        key = alike(layer, residency, lead)
         if key not in self._known:
             self._known[key] = self._search(layer, residency, lead)
         return self._known[key]
@@ -149,11 +154,14 @@ class Mapper:
                 left = agenda.next([own.mapping for own in ranked])
         if not ranked:
             raise self._refusal(layer, residency, starts)
-        best = ranked[0]
-        if by_cycles:
-            best = min(as_fast(ranked, arch.mapping.slack), key=lambda own: own.energy_pj)
-        others = [own for own in ranked if own is not best]
-        return Choice((best, *others), agenda.thought_of, agenda.tried, bound)
+        return Choice(self._chosen(ranked), agenda.thought_of, agenda.tried, bound)
+
+    def _chosen(self, ranked: Sequence[Ranked]) -> tuple[Ranked, ...]:
+        """What a search found in its order, with the one that is taken put first."""
+        if self._arch.mapping.objective != "cycles":
+            return tuple(ranked)
+        best = min(as_fast(ranked, self._arch.mapping.slack), key=lambda own: own.energy_pj)
+        return (best, *(own for own in ranked if own is not best))
 
     def _rank(self, mapping: LayerMapping, result: Estimate) -> Ranked:
         energy_pj = sum(self._prices.get(name, 0.0) * count for name, count in result.counts.items())

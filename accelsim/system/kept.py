@@ -1,0 +1,95 @@
+"""What runs leave on disk for later ones: a folder of small files that may go at any time.
+
+Files are there whole or not at all, also where many processes write at once, and a folder that cannot be
+made, read or written is one that holds nothing: nobody is told, and everything is found anew.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+ENVIRONMENT = "ACCELSIM_CACHE_DIR"
+MAX_BYTES = 64 << 20
+_ROUND = 256  # files that a process writes between two looks at the size
+
+
+def kept_folder() -> Path | None:
+    """$ACCELSIM_CACHE_DIR, else accelsim in $XDG_CACHE_HOME, else ~/.cache/accelsim; None where there is no
+    home folder, or $ACCELSIM_CACHE_DIR is empty."""
+    own = os.environ.get(ENVIRONMENT)
+    if own is not None:
+        return Path(own).absolute() if own else None
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(shared):  # the XDG specification ignores others
+        return Path(shared) / "accelsim"
+    try:
+        return Path.home() / ".cache" / "accelsim"
+    except RuntimeError:
+        return None
+
+
+class Kept:
+    """Files of one kind by name. max_bytes: of all of them; the oldest go where there are more."""
+
+    def __init__(self, kind: str, max_bytes: int = MAX_BYTES) -> None:
+        folder = kept_folder()
+        self._folder = None if folder is None else folder / kind
+        self._max_bytes = max_bytes
+        self._written = 0
+
+    def read(self, name: str) -> bytes | None:
+        """None where there is no such file."""
+        if self._folder is None:
+            return None
+        try:
+            return (self._folder / name).read_bytes()
+        except OSError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put it there, in the place of what bears that name."""
+        if self._folder is None:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if self._written % _ROUND == 0:
+                self._make_room()
+            self._written += 1
+            number, part = tempfile.mkstemp(suffix=".part", dir=self._folder)
+        except OSError:
+            self._folder = None  # nor will there be room for the next
+            return
+        try:
+            with open(number, "wb") as file:
+                file.write(data)
+            os.replace(part, self._folder / name)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(part)
+            self._folder = None
+        except BaseException:  # an interrupt
+            with suppress(OSError):
+                os.unlink(part)
+            raise
+
+    def _make_room(self) -> None:
+        """Half of it where it is full, so that it is not looked for at every start."""
+        assert self._folder is not None
+        found = []
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                with suppress(OSError):  # another process was faster
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((status.st_mtime_ns, status.st_size, entry.path))
+        held = sum(size for _, size, _ in found)
+        if held <= self._max_bytes:
+            return
+        for _, size, path in sorted(found):
+            if held <= self._max_bytes // 2:
+                break
+            with suppress(OSError):
+                os.unlink(path)
+            held -= size

@@ -202,7 +202,8 @@ def test_the_table_of_networks() -> None:
     for name, (size, inputs) in listed.items():
         own = accelsim.open_workload(name)
         assert size == f"{len(own.layers)}, {len(own.graph.nodes)}", name
-        assert inputs == ", ".join(tensor for tensor, _ in own.graph.inputs), name
+        names = dict.fromkeys(re.sub(r"layer\d+", "layerN", tensor) for tensor, _ in own.graph.inputs)
+        assert inputs == ", ".join(names), name
 
 
 def test_few_tensors_of_the_networks_wait_at_once() -> None:
@@ -213,6 +214,10 @@ def test_few_tensors_of_the_networks_wait_at_once() -> None:
         wiring = wire(own.graph, own.layers)
         for step in range(len(wiring.prologue) + len(own.layers)):
             waiting = [t for t in wiring.tensors if t.made_in <= step and any(r > step for r in t.readers)]
-            most = max(most, len(waiting))
+            waiting.sort(key=lambda tensor: next(r for r in tensor.readers if r > step))
+            # What is read from DRAM as weights alone, as a cache of keys, never stays.
+            places = [i for i, t in enumerate(waiting) if not t.in_dram or t.input_of]
+            most = max(most, len(places))
+            assert not places or max(places) < 8, name
     said = re.search(r"the built-in networks have at most (\d+) waiting", text_of("docs/decisions.md"))
     assert said is not None and most == int(said.group(1))

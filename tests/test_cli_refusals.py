@@ -258,6 +258,9 @@ def test_timing_only(trace: Path, cli: Cli) -> None:
     said = cli("compare", trace, "--no-data", "--gated-fraction", "0.2", "--no-plots")
     assert said.status == 0, said.err
     assert "No values computed: 0.2 of the lane steps" in said.out
+    assert "integers on the tables' operands" not in said.out
+    formats = cli("compare", trace, "--no-data", "--scheme", "8/8/-/-", "--scheme", "mxfp4", "--no-plots")
+    assert "integers on the tables' operands" in formats.out, formats.err
     assert "--no-data" in refused(cli("run", trace, "--gated-fraction", "0.2"))
     assert "--dump" in refused(cli("run", trace, "--no-data", "--dump"))
 

@@ -190,6 +190,23 @@ def test_a_run_without_prices_and_timeline(trace: Path, tmp_path: Path) -> None:
     assert any("--timeline" in text for text in found.texts)
 
 
+@pytest.mark.parametrize(
+    ("schemes", "settings", "said"),
+    [
+        (["8/8/-/-", "mxfp4"], {"gated_fraction": 0.0}, True),
+        (["nvfp4", "mxfp4"], {"gated_fraction": 0.0}, False),
+        (["8/8/-/-", "mxfp4"], {}, False),
+        (["8/8/-/-", "mxfp4"], {"gated_fraction": 0.0, "prices": False}, False),
+    ],
+)
+def test_formats_beside_integers_without_values(
+    trace: Path, tmp_path: Path, schemes: list[str], settings: dict[str, Any], said: bool
+) -> None:
+    compare(trace, schemes=schemes, **settings).write(tmp_path / "both", plots=False)
+    found = parsed(write_report([tmp_path / "both"]))
+    assert any("integers on the tables' operands" in text for text in found.texts) == said
+
+
 def test_a_comparison(comparison: Path, tmp_path: Path) -> None:
     found = parsed(write_report([comparison], tmp_path / "a.html"))
     with (comparison / "comparison.csv").open() as file:

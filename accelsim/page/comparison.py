@@ -9,7 +9,7 @@ from typing import Any
 from accelsim.errors import AccelsimError
 from accelsim.page.blocks import Chart, Grid, Section, Tile, files_grid
 from accelsim.page.prices import MOST_PARTS, SMALLER, energy_by_component, read_prices
-from accelsim.page.run import run_section, stack, summary_of
+from accelsim.page.run import is_number, run_section, stack, summary_of
 from accelsim.page.tables import Files, Table, short
 from accelsim.validation.published import Published, published
 
@@ -79,7 +79,19 @@ def comparison_section(folder: Path) -> Section:
         ("trace sha256", first["trace_sha256"]),
     ]
     title = f"{first['trace']} on {first['arch']}: {len(schemes)} schemes"
-    return Section(title, facts, _tiles(table), blocks, inner=runs)
+    return Section(title, facts, _tiles(table), blocks, _notes(table, first), inner=runs)
+
+
+def _notes(table: Table, first: dict[str, Any]) -> list[str]:
+    """What cannot be seen in prices without values: of formats beside integers they are of other operands."""
+    formats = ["/" not in scheme for scheme in table["scheme"]]  # they have names, integers have W/A/ws/as
+    valueless = is_number(first.get("assumed_gated_fraction"))
+    if not valueless or "energy_pe_pj" not in table or len(set(formats)) == 1:
+        return []
+    return [
+        "Block formats are priced on real tensors, integers on the tables' operands, which change less "
+        "(docs/costs.md, Block formats)."
+    ]
 
 
 def _measured(table: Table) -> list[str]:

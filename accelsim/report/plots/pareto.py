@@ -13,7 +13,6 @@ from accelsim.report.plots.style import (
     AREA_UNITS,
     BLACK,
     ENERGY_UNITS,
-    GREY,
     MARKERS,
     SERIES,
     axes_for,
@@ -68,8 +67,7 @@ class SweepPlots:
 
         x, y, colour: columns of `to_frame()`; more_is_better: columns of which more is, by default
         utilization, TOPS/mm2, clocks and measured accuracy; names: a column by which points of the front are
-        called, where there is room. Points of which a colour of numbers is not known are hollow. Raises
-        AccelsimError for other columns, and where no point has both.
+        called, where there is room. Raises AccelsimError for other columns, and where no point has both.
         """
         frame, values = self._points(x, y, colour, names)
         more = (*MORE_IS_BETTER, *self.accuracy) if more_is_better is None else tuple(more_is_better)
@@ -169,12 +167,9 @@ def _scatter(axes: Axes, values: np.ndarray, colour: pd.Series, best: np.ndarray
     size, edge = np.where(best, 52.0, 26.0), np.where(best, BLACK, "none")
     if colour.nunique() > _MOST_NUMBERS and pd.api.types.is_numeric_dtype(colour):
         each, label = label_of(str(colour.name), float(colour.max()))
-        known = colour.notna().to_numpy()
-        axes.scatter(x[~known], y[~known], s=size[~known], facecolors="none", edgecolors=GREY, **look)
         drawn = axes.scatter(
-            x[known], y[known], s=size[known], c=colour[known].astype(float) / each, cmap="cividis",
-            edgecolors=list(edge[known]), **look,
-        )  # fmt: skip
+            x, y, s=size, c=colour.astype(float) / each, cmap="cividis", edgecolors=list(edge), **look
+        )
         if legend:
             bar = axes.figure.colorbar(drawn, ax=axes, pad=0.02)
             bar.set_label(label, fontsize=9, parse_math=False)

@@ -75,6 +75,7 @@ def test_an_override_leaves_the_preset_alone() -> None:
         (("pes: 16", "pes: '16'"), ("pes = '16'", "integer")),
         (("pes: 16", "pes: true"), ("pes = True", "integer")),
         (("pes: 16", "pes:"), ("pes = None", "integer")),
+        (("pes: 16", "pes: 16\nmapping: {slack: 0.1, objective: energy}"), ("slack is 0.1", "expected 0")),
         (("pes: 16", "pes: 0"), ("pes = 0", "1")),
         (("pes: 16", "pes: 1025"), ("pes = 1025", "1024")),
         (("clock_ghz: 1.0", "clock_ghz: .nan"), ("clock_ghz = nan", "finite")),

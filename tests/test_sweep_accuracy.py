@@ -14,6 +14,7 @@ from test_sweep import inline, space_of
 from accelsim.errors import AccelsimError
 from accelsim.machine.plain_yaml import load_yaml
 from accelsim.sweep import Space, sweep, tune
+from accelsim.sweep.accuracy import AccuracyTable, read_table
 
 __all__ = ["inline"]  # a fixture of test_sweep.py, used here as well
 
@@ -53,6 +54,15 @@ def test_a_table_is_joined_by_network_and_scheme(trace: Path, tmp_path: Path) ->
     ]
     axes = sweep(space, tmp_path / "store").plot.pareto("energy_system_pj", "area_array_um2", "accuracy")
     assert "none" in [own.get_label() for own in axes.collections]
+
+
+def test_a_name_that_two_files_have_is_neither_s(tmp_path: Path) -> None:
+    """Rows of a network would be taken for those of another."""
+    networks = [str(tmp_path / folder / "net.safetensors") for folder in ("old", "new")]
+    lines = ["network,scheme,accuracy", "net,4/4/4/4,0.5", f"{networks[0]},4/4/4/4,0.9"]
+    table = AccuracyTable(file=str(written(tmp_path, "\n".join(lines))))
+    assert read_table(table, networks, ["4/4/4/4"]).values == {networks[0]: {"4/4/4/4": {"accuracy": 0.9}}}
+    assert list(read_table(table, [networks[1]], ["4/4/4/4"]).values) == [networks[1]]
 
 
 def test_a_table_that_changes_needs_no_new_simulation(trace: Path, tmp_path: Path) -> None:

@@ -26,20 +26,10 @@ from accelsim.machine.plain_yaml import shown_value
 Gating = Literal["none", "multiply", "dot"]
 # Registers in what a lane computes with have netlists of so many stages.
 MOST_DOT_STAGES, MOST_SCALE_STAGES = 4, 3
-PRICE_KEYS = frozenset(
-    (
-        *(
-            "clock_ghz",
-            "dram_kind",
-            "name",
-            "node_nm",
-            "operand_wires",
-            "placement_utilization",
-            "ppu_stages",
-        ),
-        *("sram_device", "sram_energy_factor", "voltage_v"),
-    )
-)
+PRICE_KEYS = frozenset({
+    "clock_ghz", "dram_kind", "name", "node_nm", "operand_wires", "placement_utilization", "ppu_stages",
+    "sram_device", "sram_energy_factor", "voltage_v",
+})  # fmt: skip
 """Parameters of an arch that no count and no cycle depends on: a machine that differs in them alone is
 simulated once."""
 
@@ -70,6 +60,14 @@ class MappingPins(_Strict):
     units_per_tile: int | None = Field(default=None, ge=0)
     chunk_vectors: int | None = Field(default=None, ge=1)
     chunk_inputs: bool | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.slack and self.objective != "cycles":
+            raise ValueError(
+                f"slack is {self.slack:g}, expected 0 with objective {self.objective}: it gives cycles away"
+            )
+        return self
 
 
 class Arch(_Strict):

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +63,8 @@ def check_name(name: str) -> None:
 
 
 def read_table(table: AccuracyTable, networks: Sequence[str], schemes: Sequence[str]) -> Measured:
-    """Rows of these networks, by name as the space writes it or by the name of its file, and schemes.
+    """Rows of these networks, by name as the space writes it or by the name of its file where only one has
+    that, and schemes.
 
     Rows of others, and cells that are empty, are none. Raises AccelsimError for a file that cannot be read,
     naming file, line and column, for a point that has two rows, and where no row is of the space.
@@ -83,13 +85,12 @@ def read_table(table: AccuracyTable, networks: Sequence[str], schemes: Sequence[
         if header.count(name) != 1:
             has = ", ".join(header)[:120]
             raise AccelsimError(f"{where}: expected one column '{name[:40]}', its header is: {has}")
-    by_network = {name: own for own in networks for name in (Path(own).name, Path(own).stem, own)}
+    short = [(name, own) for own in networks for name in {Path(own).name, Path(own).stem}]
+    shared = Counter(name for name, _ in short)
+    by_network = {name: own for name, own in short if shared[name] == 1} | {own: own for own in networks}
     by_scheme = {_plain(own): own for own in schemes}
-    digest, found, lines = (
-        hashlib.sha256(data).hexdigest()[:12],
-        Measured(),
-        dict[tuple[str, str], tuple[int, dict[str, str]]](),
-    )
+    digest, found = hashlib.sha256(data).hexdigest()[:12], Measured()
+    lines: dict[tuple[str, str], tuple[int, dict[str, str]]] = {}
     for line, row in rows:
         if any((row[name] or "") != str(wanted) for name, wanted in table.where.items()):
             continue

@@ -15,7 +15,7 @@ ROWS, REDUCTION, COLUMNS = 1024, 1024, 1024
 
 
 def matmul(weights: float = 1.0, activations: float = 1.0) -> SyntheticWorkload:
-    """One product of two matrices, both signed and Gaussian: what a PE is measured on by itself.
+    """One product of two matrices, both signed and Gaussian.
 
     weights, activations: the share of either that is not 0, wherever.
     """

@@ -141,12 +141,7 @@ class Mapper:
         while left:
             now, left = left[:BATCH], left[BATCH:]
             # One after another: two threads take 9 to 46 % more CPU, and are hardly sooner done.
-            results = [run(mapping) for mapping in now]
-            ranked += [
-                self._rank(mapping, result)
-                for mapping, result in zip(now, results, strict=True)
-                if result is not None
-            ]
+            ranked += [self._rank(own, done) for own in now if (done := run(own)) is not None]
             ranked.sort(key=lambda own: (own.score, own.energy_pj))
             if by_cycles and ranked and ranked[0].estimate.cycles <= _CLOSE * bound.cycles:
                 break

@@ -49,19 +49,36 @@ def test_what_happens_does_not_depend_on_widths(size: int, first: str, second: s
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("scheme", ["8/8/-/-", "4/4/4/6@32", "nvfp4"])
-def test_energy_is_that_of_a_run(scheme: str) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "size"), [("8/8/-/-", 16), ("8/8/-/-", 32), ("4/4/4/6@32", 16), ("nvfp4", 16)]
+)
+def test_energy_is_that_of_a_run(scheme: str, size: int) -> None:
     """Of the lanes, whose prices no buffer and no port changes; a run has a few cycles more than steps."""
     own = Scheme.parse(scheme)
-    (row,) = pe_points([scheme], (16,)).to_frame().to_dict("records")
-    machine = load_arch("magnet16", ["pes=1"])
-    arch = _never_waiting(_fitted(machine, 16, own), own)
+    # The larger buffers of the run do not keep 1 GHz.
+    machine = load_arch("magnet16", ["pes=1", "clock_ghz=0.5"])
+    (row,) = pe_points([scheme], (size,), machine).to_frame().to_dict("records")
+    arch = _never_waiting(_fitted(machine, size, own), own)
     report = accelsim.run(matmul(), arch, scheme, gated_fraction=0.0).report
     macs = float(report.layers["macs"].sum())
     lanes = report.energy_pj("datapath") / macs * 1e3
     assert row["energy_datapath_fj_per_mac"] == pytest.approx(lanes, rel=1e-3)
     assert report.layers["utilization"].iloc[0] > 0.999
     assert row["energy_pe_fj_per_mac"] > row["energy_datapath_fj_per_mac"]
+
+
+@pytest.mark.parametrize("size", [8, 16, 32])
+def test_the_stated_activity(size: int) -> None:
+    """Of 1,024 x 1,024 x 1,024: a word of the input is written once for 64 channels, one of weights once, and
+    each is read once a step, of weights for all steps that the collector is deep."""
+    scheme, work = Scheme.parse("8/8/-/-"), _Work(load_arch("magnet16", ["pes=1"]))
+    arch = _fitted(work.machine, size, scheme)
+    counts = work._counts_of(arch, scheme)
+    words = 1024 * 1024 // size
+    steps = words * 1024 // arch.lanes
+    assert counts["control.cycle"] == counts["input_buffer.read"] == steps
+    assert counts["input_buffer.write"] == words * 1024 // 64 and counts["weight_buffer.write"] == words
+    assert counts["weight_buffer.read"] == steps * arch.lanes // arch.accumulation_collector_depth
 
 
 def test_what_has_no_price_says_so() -> None:

@@ -26,7 +26,7 @@ from accelsim.sweep import evaluate as evaluation
 from accelsim.sweep import run as running
 from accelsim.sweep.evaluate import Task, evaluate
 from accelsim.sweep.identity import resolve
-from accelsim.sweep.record import RunRecord
+from accelsim.sweep.record import RunRecord, _decided_by_price
 from accelsim.sweep.workers import Ended
 
 BUNDLED = "digits"
@@ -186,6 +186,23 @@ def test_a_record_holds_only_where_the_mapper_does_the_same(
         assert same or not record.holds_at(prices)
     assert held[True] or objective == "edp"
     assert held[False]
+
+
+def test_the_choice_with_slack_is_held_against_each_that_is_about_as_fast() -> None:
+    space = space_of(BUNDLED, schemes=["4/4/4/4"], set={"mapping.slack": [0.1], "pes": [4]})
+    (own,) = resolve(space.points())
+    assert own.arch is not None
+    planned = request_of(BUNDLED, own.arch, "4/4/4/4", (), None, None, gated_fraction=0.0).planned()
+    tried = 0
+    for choice in (layer.choice for layer in plan(planned).layers):
+        done = [(one.estimate.cycles, dict(one.estimate.counts)) for one in choice.ranked]
+        decided = _decided_by_price(choice, own.arch.mapping)
+        most = 1.1 * min(cycles for cycles, _ in done)
+        for other in done[1:]:
+            if other[0] <= most and other != done[0]:
+                assert (done[0], other) in decided
+                tried += other[0] != done[0][0]
+    assert tried > 10
 
 
 def test_where_prices_change_the_mapping_it_is_simulated_again(trace: Path, tmp_path: Path) -> None:

@@ -75,8 +75,8 @@ torch-extra: $(VENV)/.installed
 onnx-extra: $(VENV)/.installed-onnx
 	$(BIN)/python -m pip install --quiet onnxscript==0.7.2 skl2onnx==1.20.0
 
-# Dask's scheduler and workers, and Optuna; without them the tests of clusters and of the tuner skip.
-sweep-extra: $(VENV)/.installed-dask $(VENV)/.installed-tune
+# Dask's scheduler and workers, Optuna and pyarrow; without them the tests of clusters, of the tuner and of Parquet skip.
+sweep-extra: $(VENV)/.installed-dask $(VENV)/.installed-tune $(VENV)/.installed-parquet
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

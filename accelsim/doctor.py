@@ -134,7 +134,7 @@ def _kernels() -> dict[str, Any]:
 
 def _writable(folder: Path) -> bool:
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    return os.access(there, os.W_OK)
+    return there.is_dir() and os.access(there, os.W_OK)
 
 
 def _traces() -> list[dict[str, Any]]:

@@ -162,6 +162,8 @@ def test_doctor_names_where_mappings_are_kept(
     found = said_json(cli("doctor", "--json"))
     assert found["mappings"] == {"cache_folder": str(tmp_path / "accelsim"), "cache_writable": True}
     assert not list(tmp_path.iterdir())
+    (tmp_path / "accelsim").touch()  # a file, in which nothing can be kept
+    assert said_json(cli("doctor", "--json"))["mappings"]["cache_writable"] is False
 
 
 def test_doctor_tells_what_is_wrong(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -320,6 +320,22 @@ def test_a_worker_with_other_code_is_refused(
         ({"networks": [], "schemes": ["4/4/4/4"]}, "networks: "),
         ({"networks": ["digits"], "schemes": [4]}, "schemes.0: Input should be a valid string"),
         ({"networks": ["digits"], "schemes": ["4/4/4/4"], "sets": {}}, "unknown key 'sets'"),
+        (
+            {
+                "networks": ["digits"],
+                "schemes": ["4/4/4/4"],
+                "tune": {"objectives": {"cycles": "min"}, "trials": 6},
+            },
+            "unknown key 'tune.trials'; known keys are objectives, constraints",
+        ),
+        (
+            {
+                "networks": ["digits"],
+                "schemes": ["4/4/4/4"],
+                "tune": {"objectives": {"cycles": "min"}, "constraints": {"cycles": {"most": 9}}},
+            },
+            "unknown key 'tune.constraints.cycles.most'; known keys are min, max",
+        ),
         ({"networks": ["digits"] * 2, "schemes": ["4/4/4/4"]}, "networks has digits twice"),
         ({"networks": ["digits"], "schemes": ["4/4/4/4"], "set": {"pe": [1]}}, "set: unknown key 'pe'"),
         ({"networks": ["digits"], "schemes": ["4/4/4/4"], "set": {"pes": []}}, "set: pes has no values"),

@@ -290,6 +290,8 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])[:80]
     if problem["type"] == "extra_forbidden":
+        if problem["loc"][0] == "tune" and len(problem["loc"]) > 1:
+            model = Tune if len(problem["loc"]) == 2 else Limits
         return f"unknown key '{where}'; known keys are {', '.join(model.model_fields)}"
     if problem["type"] == "missing":
         return f"key '{where}' is missing"

@@ -25,7 +25,7 @@ from accelsim.arguments import check_gated, shown
 from accelsim.compute.accumulator import AccumulatorWidth
 from accelsim.compute.activity import join
 from accelsim.compute.bits import LayerBits, measure_bits
-from accelsim.compute.values import Computed, ComputeRequest, assume, compute
+from accelsim.compute.values import Computed, ComputeRequest, assume, compute, join_parts
 from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
@@ -151,23 +151,32 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
 
     def computed_layer(index: int, program: LayerProgram) -> Computed:
         spec = program.layer
-        options = request.quantize_options
-        layer = request.workload.quantized_layer(spec.name, request.schemes[index], arch.vector_size, options)
-        layer = with_output(layer, spec.written_operands[0])
-        reference = request.references.get(spec.name)
-        own = compute(
-            ComputeRequest(
-                arch,
-                layer,
-                program.mapping,
-                reference,
-                request.keep_tensors,
-                narrow=request.narrow,
-                toggles=request.counts_toggles,
+        workload, reference = request.workload, request.references.get(spec.name)
+        own = spec.name, request.schemes[index], arch.vector_size, request.quantize_options
+        if request.keep_tensors or reference is not None:
+            parts = iter([(workload.quantized_layer(*own), 1, 1)])
+        else:
+            parts = workload.quantized_parts(*own)
+        found = []
+        for layer, number, of in parts:
+            layer = with_output(layer, spec.written_operands[0])
+            found.append(
+                compute(
+                    ComputeRequest(
+                        arch,
+                        layer,
+                        program.mapping,
+                        reference,
+                        request.keep_tensors,
+                        narrow=request.narrow,
+                        toggles=request.counts_toggles,
+                    )
+                )
             )
-        )
+            if of > 1 and progress is not None:
+                progress(f"{scheme} values of {spec.name}", number, of)
         tell("values", index + 1)
-        return own
+        return found[0] if len(found) == 1 else join_parts(found)
 
     jobs: list[Future[Computed]] = []
     with no_cyclic_gc(), _worker() as worker:

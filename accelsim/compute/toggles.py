@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -33,11 +33,23 @@ _OF_BLOCK_FORMATS = ("dot_product", "weight_register", "input_register")
 class StepToggles:
     """Of a layer. by_part: bits that change, for each operation of a part of the lanes (one count of the
     action that it is charged for); weight_changes: share of the steps at which the weight operand changes;
-    steps: how many were looked at."""
+    steps: how many were looked at, out of the lane steps `of`."""
 
     by_part: Mapping[str, float]
     weight_changes: float
     steps: int
+    of: int = 0
+
+
+def mean_toggles(parts: Sequence[StepToggles]) -> StepToggles:
+    """Of a layer whose parts were sampled one by one: their means, each by its lane steps."""
+    of = sum(own.of for own in parts)
+    return StepToggles(
+        {part: sum(own.by_part[part] * own.of for own in parts) / of for part in parts[0].by_part},
+        sum(own.weight_changes * own.of for own in parts) / of,
+        sum(own.steps for own in parts),
+        of,
+    )
 
 
 def sample_toggles(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping) -> StepToggles:
@@ -81,6 +93,7 @@ def sample_toggles(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping) -> 
             )
             found += toggles(*words, runs, spec, operand_bits, get_args(Gating).index(gating))
     sums = _per_operation(Toggles(*(int(value) for value in found)), gates_dot=gating == "dot")
+    sums = replace(sums, of=geometry.pixels * geometry.K * layer.spec.G)
     if not aligned:
         return sums
     return replace(sums, by_part={part: sums.by_part[part] for part in _OF_BLOCK_FORMATS})

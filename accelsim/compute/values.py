@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from accelsim.compute.lanes import LayerValues, ZeroCounts, accumulate_layer, compute_values
 from accelsim.compute.operands import psum_shift
-from accelsim.compute.toggles import StepToggles, sample_toggles
+from accelsim.compute.toggles import StepToggles, mean_toggles, sample_toggles
 from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import LayerMapping
 from accelsim.quantize.reference import apply_activation, dequantize_output, sqnr_db
@@ -93,6 +94,17 @@ def compute(request: ComputeRequest) -> Computed:
         layer if request.keep_tensors else None,
         values if request.keep_tensors else None,
         sample_toggles(arch, layer, request.mapping) if request.mapping and request.toggles else None,
+    )
+
+
+def join_parts(parts: Sequence[Computed]) -> Computed:
+    """A layer that was computed in parts: its counts are theirs together. None has a reference or tensors."""
+    toggles = [own.toggles for own in parts if own.toggles is not None]
+    return Computed(
+        ZeroCounts(*(sum(counts) for counts in zip(*(own.zeros for own in parts), strict=True))),
+        sum(own.overflows or 0 for own in parts),
+        narrow_overflows=sum(own.narrow_overflows for own in parts),
+        toggles=mean_toggles(toggles) if toggles else None,
     )
 
 

@@ -6,7 +6,7 @@ docs/quantization.md says which choices the defaults make, and by how much they 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -45,6 +45,8 @@ from accelsim.workload.layer import (
 
 Codes = NDArray[np.int8] | NDArray[np.uint8]
 Scales = NDArray[np.uint16] | NDArray[np.uint8] | NDArray[np.float32]
+WeightWords = tuple[Codes, Scales | None, NDArray[np.float64]]
+"""(weight_words, weight_scales, weight_gamma) of workload.QuantizedLayer."""
 
 
 def weight_vectors(
@@ -121,9 +123,12 @@ def quantize_layer(
     *,
     output_gamma: float | None = None,
     output_range: float | None = None,
+    weight_words: WeightWords | None = None,
+    input_gamma: float | None = None,
 ) -> QuantizedLayer:
     """Hardware words of one layer. output_gamma: None calibrates it on the layer's float output, and with it
-    output_range, the largest magnitude before the activation, with and without bias.
+    output_range, the largest magnitude before the activation, with and without bias. weight_words: what
+    `quantize_weight` made of its weight; input_gamma: None calibrates it.
 
     Raises AccelsimError, naming layer and tensor, for values or shapes that do not fit, and for an output
     format that leaves the PPU no fraction bits.
@@ -150,12 +155,13 @@ def quantize_layer(
     elif output_gamma is None:
         output_gamma = calibrated_output_gamma(layer, output, vector_size, options)
     weight, activation = scheme.weight, scheme.activation.of_sign(layer.input_signed)
-    weight_words, weight_scales, weight_gamma = _quantize_weight(
-        layer, weight, vector_size, options, packed_im2col
-    )
-    input_words, input_scales, input_gamma = _quantize_input(
-        layer, activation, vector_size, options, packed_im2col
-    )
+    if weight_words is None:
+        weight_words = quantize_weight(layer, weight, vector_size, options, packed_im2col)
+    if input_gamma is None:
+        input_gamma = calibrated_input_gamma(layer, activation, vector_size, options, packed_im2col)
+    codes, weight_scales, weight_gamma = weight_words
+    vectors = input_vectors(layer.input, layer.geometry, vector_size, packed_im2col)
+    input_words, input_scales = words_at_gamma(vectors, activation, input_gamma, options)
     spec = LayerSpec(
         layer=layer.layer, scheme=scheme, vector_size=vector_size, fold=options.fold, output=output
     )
@@ -166,7 +172,7 @@ def quantize_layer(
         sum_exponent = int(np.frexp(output_range / (float(weight_gamma.max()) * input_gamma))[1])
     return QuantizedLayer(
         spec=spec,
-        weight_words=weight_words,
+        weight_words=codes,
         weight_scales=weight_scales,
         weight_gamma=weight_gamma,
         input_words=input_words,
@@ -179,29 +185,52 @@ def quantize_layer(
     )
 
 
-def _quantize_weight(
-    layer: FloatLayer, operand: Operand, vector_size: int, options: QuantizeOptions, packed_im2col: bool
-) -> tuple[Codes, Scales | None, NDArray[np.float64]]:
+def quantize_weight(
+    layer: FloatLayer,
+    operand: Operand,
+    vector_size: int,
+    options: QuantizeOptions,
+    packed_im2col: bool,
+    gamma: float | None = None,
+) -> WeightWords:
     """(weight_words, weight_scales, weight_gamma) of workload.QuantizedLayer.
 
-    A weight-side activation exists only at run time: one static scale or gamma for the whole tensor.
+    A weight-side activation exists only at run time: one static scale or gamma for the whole tensor, as some
+    formats have of all weights. gamma: that of a tensor of which the layer has a part; None calibrates it.
     """
     vectors = weight_vectors(layer.weight, vector_size, packed_im2col)
-    if not layer.weight_is_activation and operand.is_integer and operand.scale.gamma != "tensor":
+    if not has_tensor_gamma(layer.layer, operand):
         return static_weight_words(vectors, layer.weight, operand, options)
-    seen = layer.weight if layer.calibration_weight is None else layer.calibration_weight
-    if not operand.is_integer:
-        gamma = block_gamma([seen], operand)
-        if not layer.weight_is_activation:
-            chosen = quantize_blocks(vectors, operand, gamma, options.block_scales)
-            return *chosen, np.full(layer.geometry.K, gamma)
-    elif operand.scale.kind == "none":
-        gamma = tensor_scale([seen], operand, options)
-    else:
-        chunks = [weight_vectors(seen, vector_size, packed_im2col).reshape(-1, vector_size)]
-        gamma = tensor_gamma(chunks, operand, options)
+    if gamma is None:
+        seen = layer.weight if layer.calibration_weight is None else layer.calibration_weight
+        gamma = calibrated_weight_gamma([seen], operand, vector_size, options, packed_im2col)
+    if not (operand.is_integer or layer.weight_is_activation):
+        chosen = quantize_blocks(vectors, operand, gamma, options.block_scales)
+        return *chosen, np.full(layer.geometry.K, gamma)
     codes, scales = words_at_gamma(vectors, operand, gamma, options)
     return codes, scales, np.full(layer.geometry.K, gamma)
+
+
+def has_tensor_gamma(layer: Layer, operand: Operand) -> bool:
+    """Whether the weights have one static scale or gamma for all, and not what their channels ask for."""
+    return layer.weight_is_activation or not operand.is_integer or operand.scale.gamma == "tensor"
+
+
+def calibrated_weight_gamma(
+    chunks: Iterable[NDArray[np.floating]],
+    operand: Operand,
+    vector_size: int,
+    options: QuantizeOptions,
+    packed_im2col: bool,
+) -> float:
+    """Static scale or gamma of a weight with one for all, seen some channels float[K', C/groups, R, S] at a
+    time."""
+    if not operand.is_integer:
+        return block_gamma(chunks, operand)
+    if operand.scale.kind == "none":
+        return tensor_scale(chunks, operand, options)
+    vectors = (weight_vectors(seen, vector_size, packed_im2col).reshape(-1, vector_size) for seen in chunks)
+    return tensor_gamma(vectors, operand, options)
 
 
 def static_weight_words(
@@ -242,25 +271,25 @@ def words_at_gamma(
     return encode(vectors, element_scales(s, scales, gamma, options)[..., None], low, qmax), scales
 
 
-def _quantize_input(
-    layer: FloatLayer, operand: Operand, vector_size: int, options: QuantizeOptions, packed_im2col: bool
-) -> tuple[Codes, Scales | None, float]:
-    """(input_words, input_scales, input_gamma) of workload.QuantizedLayer; static scale or gamma."""
-    gamma = calibrated_input_gamma(layer, operand, vector_size, options, packed_im2col)
-    vectors = input_vectors(layer.input, layer.geometry, vector_size, packed_im2col)
-    return *words_at_gamma(vectors, operand, gamma, options), gamma
-
-
 def calibrated_input_gamma(
     layer: FloatLayer, operand: Operand, vector_size: int, options: QuantizeOptions, packed_im2col: bool
 ) -> float:
     """Static scale or gamma of a layer's input, from its calibration input where it has one."""
     seen = layer.input if layer.calibration_input is None else layer.calibration_input
+    if not operand.is_integer or operand.scale.kind == "none":
+        return input_gamma_of(iter(seen), operand, options)
+    return input_gamma_of(_vector_chunks(layer, seen, vector_size, packed_im2col), operand, options)
+
+
+def input_gamma_of(
+    chunks: Iterable[NDArray[np.floating]], operand: Operand, options: QuantizeOptions
+) -> float:
+    """Static scale or gamma of an input seen in chunks; where it has per-vector scales they are vectors."""
     if not operand.is_integer:
-        return block_gamma(iter(seen), operand)
+        return block_gamma(chunks, operand)
     if operand.scale.kind == "none":
-        return tensor_scale(iter(seen), operand, options)
-    return tensor_gamma(_vector_chunks(layer, seen, vector_size, packed_im2col), operand, options)
+        return tensor_scale(chunks, operand, options)
+    return tensor_gamma(chunks, operand, options)
 
 
 def _vector_chunks(

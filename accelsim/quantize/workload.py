@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from accelsim.formats.scheme import Scheme
@@ -60,6 +60,13 @@ class Workload(Protocol):
 
         Raises AccelsimError where they cannot be made.
         """
+        ...
+
+    def quantized_parts(
+        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
+    ) -> Iterator[tuple[QuantizedLayer, int, int]]:
+        """(part, its number from 1, of so many): the words a part of the layer at a time, where all at once
+        would not fit. Each part is a layer with some of the pixels and channels."""
         ...
 
     def floats(self, name: str) -> FloatLayer | None:

@@ -39,6 +39,8 @@ KINDS: dict[str, dict[str, tuple[float, float]]] = {
     "gated_silu": {**_STD, **_CHANNELS, **_OUTLIERS},
     "softmax": {"logit_std": (0.0, 5.0), "causal": (0.0, 1.0)},
 }
+_DRAWN_TWICE = ("laplace", "gated_silu", "sparse")
+_SKIPPED_VALUES = 1 << 24  # drawn at once where none is kept
 UNSIGNED = ("rectified", "half_gaussian", "softmax")
 
 
@@ -75,35 +77,20 @@ class Distribution:
         """float32[shape]. Channels along `channel_axis` have spreads and outliers of their own.
 
         unit multiplies every value. Softmax rows run along the last axis; where causal, row i of the n
-        of the last axis but two sees i * m // n + 1 of its m values: n is m, or heads share keys.
+        of the last axis but two sees i * m // n + 1 of its m values: n is m, or heads share keys; axes before
+        that one are 1 long.
         """
-        own = self.parameters
-        scales = unit * self._channel_scales(rng, shape[channel_axis])
+        lead = max(0, len(shape) - 3) if self.kind == "softmax" else 0
+        size = (math.prod(shape[: lead + 1]), *shape[lead + 1 :])
+        return Stream(self, rng, size, channel_axis - lead, unit).take(size[0]).reshape(shape)
+
+    def scales(self, rng: np.random.Generator, channels: int, unit: float = 1.0) -> NDArray[np.float64]:
+        """float64[channels]: what the values of each channel are multiplied by in the end."""
+        scales = unit * self._channel_scales(rng, channels)
         if self.kind == "laplace":
-            x = rng.standard_exponential(shape, np.float32)
-            bits = np.frombuffer(rng.bytes(-(-x.size // 8)), np.uint8)
-            signs = np.unpackbits(bits, count=x.size).astype(np.uint32) << np.uint32(31)
-            words = x.reshape(-1).view(np.uint32)
-            np.bitwise_or(words, signs, out=words)
             scales = scales * math.sqrt(0.5)  # |x| exponential with mean 1: the variance is 2
-        else:
-            x = rng.standard_normal(shape, np.float32)
-            if self.kind == "softmax":
-                return _softmax(x, own["logit_std"], bool(own["causal"]))
-            x = _transform(self.kind, own, x)
-            if self.kind == "gated_silu":
-                x *= rng.standard_normal(shape, np.float32)
-            elif self.kind == "sparse":
-                x *= rng.random(shape, np.float32) >= own["zero_fraction"]
-        if self.kind != "clipped":  # its standard deviation is applied before the limits
-            scales = scales * own["std"]
-        if (scales == scales[0]).all():
-            x *= np.float32(scales[0])
-        else:
-            along = [1] * len(shape)
-            along[channel_axis] = -1
-            x *= scales.astype(np.float32).reshape(along)
-        return x
+        # The standard deviation of `clipped` is applied before the limits.
+        return scales if self.kind in ("clipped", "softmax") else scales * self.parameters["std"]
 
     @property
     def channel_spread(self) -> float:
@@ -134,6 +121,89 @@ class Distribution:
         if outliers := _outliers(own, channels):
             scales[rng.choice(channels, outliers, replace=False)] *= own["outlier_gain"]
         return scales
+
+
+class Stream:
+    """A random tensor, drawn a few of its leading positions at a time: together they are what one call draws.
+
+    shape: of the whole tensor; rng: at the start of its stream.
+    """
+
+    def __init__(
+        self,
+        own: Distribution,
+        rng: np.random.Generator,
+        shape: tuple[int, ...],
+        channel_axis: int,
+        unit: float = 1.0,
+    ) -> None:
+        self._own, self._shape, self._axis, self._rng = own, shape, channel_axis, rng
+        self._scales = own.scales(rng, shape[channel_axis], unit)
+        self._taken = 0
+        # Some kinds draw twice for each value; the second draws of all values come after all the first.
+        self._second: np.random.Generator | None = None
+        self._bits = np.zeros(0, np.uint8)  # signs that are drawn, but not used yet
+
+    def take(self, count: int) -> NDArray[np.float32]:
+        """float32[count, ...]: the next positions."""
+        shape, own, first = (count, *self._shape[1:]), self._own, self._taken
+        if own.kind in _DRAWN_TWICE and self._second is None:
+            self._second = self._rng if count == self._shape[0] else self._behind_all()
+        second = self._second or self._rng
+        x = _first_draws(own.kind, self._rng, shape)
+        self._taken += count
+        if own.kind == "laplace":
+            signs = self._sign_bits(second, x.size).astype(np.uint32) << np.uint32(31)
+            words = x.reshape(-1).view(np.uint32)
+            np.bitwise_or(words, signs, out=words)
+        elif own.kind == "softmax":
+            causal = bool(own.parameters["causal"])
+            return _softmax(x, own.parameters["logit_std"], causal, first, self._shape[0])
+        else:
+            x = _transform(own.kind, own.parameters, x)
+            if own.kind == "gated_silu":
+                x *= second.standard_normal(shape, np.float32)
+            elif own.kind == "sparse":
+                x *= second.random(shape, np.float32) >= own.parameters["zero_fraction"]
+        scales = self._scales[first : first + count] if self._axis == 0 else self._scales
+        if (self._scales == self._scales[0]).all():
+            x *= np.float32(self._scales[0])
+        else:
+            along = [1] * len(shape)
+            along[self._axis] = -1
+            x *= scales.astype(np.float32).reshape(along)
+        return x
+
+    def skip(self, count: int) -> None:
+        """Draw so many positions, and drop them."""
+        at_once = max(1, _SKIPPED_VALUES // max(1, math.prod(self._shape[1:])))
+        while count:
+            self.take(min(count, at_once))
+            count -= min(count, at_once)
+
+    def _behind_all(self) -> np.random.Generator:
+        """A generator where the first draws of all values end, which takes drawing them."""
+        ahead, left = np.random.Generator(np.random.PCG64(0)), math.prod(self._shape)
+        ahead.bit_generator.state = self._rng.bit_generator.state
+        while left:
+            _first_draws(self._own.kind, ahead, (min(left, _SKIPPED_VALUES),))
+            left -= min(left, _SKIPPED_VALUES)
+        return ahead
+
+    def _sign_bits(self, rng: np.random.Generator, count: int) -> NDArray[np.uint8]:
+        """The next bits of a stream of words of 32."""
+        bits, words = self._bits, -(-(count - len(self._bits)) // 32)
+        if words > 0:  # NumPy takes a word for no bytes too
+            drawn = np.unpackbits(np.frombuffer(rng.bytes(4 * words), np.uint8))
+            bits = np.concatenate([bits, drawn]) if len(bits) else drawn
+        self._bits = bits[count:].copy()
+        return bits[:count]
+
+
+def _first_draws(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    if kind == "laplace":
+        return rng.standard_exponential(shape, np.float32)
+    return rng.standard_normal(shape, np.float32)
 
 
 def generator(seed: int, layer: str, tensor: str) -> np.random.Generator:
@@ -188,13 +258,16 @@ def _over_one_plus_exp(z: Floats, exponent: Floats) -> Floats:
     return np.divide(z, exponent, out=z)
 
 
-def _softmax(logits: NDArray[np.float32], std: float, causal: bool) -> NDArray[np.float32]:
-    """Rows of the last axis, in place. No maximum is subtracted: std <= 5 keeps exp finite in float32."""
+def _softmax(
+    logits: NDArray[np.float32], std: float, causal: bool, first: int, queries: int
+) -> NDArray[np.float32]:
+    """Rows of the last axis, in place, of the queries from `first` on of so many. No maximum is subtracted:
+    std <= 5 keeps exp finite in float32."""
     logits *= np.float32(std)
     np.exp(logits, out=logits)
     if causal:
-        queries, keys = logits.shape[-3], logits.shape[-1]
-        seen = np.arange(keys) <= np.arange(queries)[:, None] * keys // queries
+        keys, own = logits.shape[-1], np.arange(first, first + len(logits)) % queries
+        seen = np.arange(keys) <= own[:, None] * keys // queries
         logits *= seen[:, None, :]
     logits /= logits.sum(axis=-1, keepdims=True)
     return logits

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions
-from accelsim.quantize.layers import keep_24_bits, output_format, quantize_layer
-from accelsim.synthetic.distributions import generator
+from accelsim.quantize.layers import keep_24_bits, output_format, quantize_layer, quantize_weight
+from accelsim.synthetic.distributions import Stream, generator
+from accelsim.synthetic.parts import calibrated, is_large, quantized_parts
 from accelsim.synthetic.recipe import Recipe, RecipeLayer, is_recipe
 from accelsim.system.whole import whole_file
 from accelsim.trace.find import has_manifest
@@ -111,16 +112,45 @@ class SyntheticWorkload:
         self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
     ) -> QuantizedLayer:
         """Drawn and quantized, with `output_gamma` for its output; nothing of it is kept."""
+        weight_words = input_gamma = None
+        drawn, block = self.drawn_layer(name), scheme.block or vector_size
+        if is_large(drawn.geometry):
+            # As its parts are: of large samples the seen values depend on how these come.
+            own = options or QuantizeOptions()
+            known = calibrated(_Streams(self, name), scheme, block, own)
+            packed, input_gamma = drawn.geometry.packed_im2col(block, own.fold), known.input_gamma
+            weight_words = quantize_weight(drawn, scheme.weight, block, own, packed, known.weight_gamma)
         words = quantize_layer(
-            self.drawn_layer(name),
+            drawn,
             scheme,
             vector_size,
             options,
             output_gamma=self.output_gamma(name, scheme),
             output_range=self._output_range(name),
+            weight_words=weight_words,
+            input_gamma=input_gamma,
         )
         words = words.in_vectors(vector_size)
         return replace(words, spec=self.outline(name, scheme, vector_size, options))
+
+    def quantized_parts(
+        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
+    ) -> Iterator[tuple[QuantizedLayer, int, int]]:
+        """A layer with a tensor that is too large is drawn and quantized a part at a time."""
+        if not is_large(self.layer(name).geometry):
+            yield self.quantized_layer(name, scheme, vector_size, options), 1, 1
+            return
+        spec = self.outline(name, scheme, vector_size, options)
+        parts = quantized_parts(
+            _Streams(self, name),
+            scheme,
+            scheme.block or vector_size,
+            options or QuantizeOptions(),
+            self.output_gamma(name, scheme),
+            self._output_range(name),
+        )
+        for words, number, of in parts:
+            yield replace(words.in_vectors(vector_size), spec=replace(spec, layer=words.layer)), number, of
 
     def output_gamma(self, name: str, scheme: Scheme) -> float:
         """Gamma of what the PPU writes, from the moments of the distributions; draws nothing.
@@ -153,33 +183,21 @@ class SyntheticWorkload:
 
     def drawn_layer(self, name: str) -> FloatLayer:
         """The layer's tensors, drawn now: the same ones whenever and wherever it is asked for."""
-        layer, own, seed = self._recipe_layer(name), self.recipe.distributions, self.recipe.seed
-        g = layer.geometry
+        layer = self._recipe_layer(name)
         if (most := max(_sizes(layer))) > MAX_DRAWN_VALUES:
             raise AccelsimError(
                 f"layer {name}: has a tensor of {most} values, expected at most {MAX_DRAWN_VALUES} where "
-                "values are computed; --no-data does without"
+                "it is held whole; a run that keeps no tensors computes it in parts"
             )
+        g, streams = layer.geometry, _Streams(self, name)
         # Drawn channels last and seen channels first: the transposition back to vectors then copies nothing.
-        weight = own[layer.weight].draw(
-            generator(seed, name, "weight"),
-            (g.K, g.R, g.S, g.channels_per_group),
-            3 if layer.weight_is_activation else 0,
-            _weight_unit(layer),
-        )
-        shape: tuple[int, ...] = (g.N, g.H, g.W, g.C)
-        rows = own[layer.input].kind == "softmax"  # of one group of one query each
-        if rows:
-            shape = (g.N, g.H, g.W, g.groups, g.channels_per_group)
-        inputs = own[layer.input].draw(generator(seed, name, "input"), shape, len(shape) - 1)
-        bias: NDArray[np.float32] | None = None
-        if layer.bias is not None:
-            bias = own[layer.bias].draw(generator(seed, name, "bias"), (g.K,), 0)
+        weight = streams.weight().take(g.K)
+        inputs = streams.input().take(g.N * g.H * g.W)
         return FloatLayer(
             layer.layer,
             weight=weight.transpose(0, 3, 1, 2),
             input=inputs.reshape(g.N, g.H, g.W, g.C).transpose(0, 3, 1, 2),
-            bias=bias,
+            bias=streams.bias,
         )
 
     def _recipe_layer(self, name: str) -> RecipeLayer:
@@ -188,6 +206,32 @@ class SyntheticWorkload:
                 return own
         names = ", ".join(own.name for own in self.recipe.layers[:20])
         raise AccelsimError(f"trace {self.where}: has no layer {show(name)}, expected one of {names}")
+
+
+class _Streams:
+    """The random numbers of one layer's tensors: the same ones whenever they are asked for."""
+
+    def __init__(self, workload: SyntheticWorkload, name: str) -> None:
+        self._own, recipe = workload._recipe_layer(name), workload.recipe
+        self.layer, self._shapes = self._own.layer, recipe.distributions
+        self._generator = partial(generator, recipe.seed, name)
+        self.bias: NDArray[np.float32] | None = None
+        if self._own.bias is not None:
+            size = (self.layer.geometry.K,)
+            self.bias = self._shapes[self._own.bias].draw(self._generator("bias"), size, 0)
+
+    def weight(self) -> Stream:
+        g, axis = self.layer.geometry, 3 if self.layer.weight_is_activation else 0
+        shape = (g.K, g.R, g.S, g.channels_per_group)
+        kind = self._shapes[self._own.weight]
+        return Stream(kind, self._generator("weight"), shape, axis, _weight_unit(self._own))
+
+    def input(self) -> Stream:
+        g, kind = self.layer.geometry, self._shapes[self._own.input]
+        shape: tuple[int, ...] = (g.N * g.H * g.W, g.C)
+        if kind.kind == "softmax":  # rows of one group of one query each
+            shape = (g.N * g.H * g.W, g.groups, g.channels_per_group)
+        return Stream(kind, self._generator("input"), shape, len(shape) - 1)
 
 
 def write_recipe(trace: SyntheticWorkload, path: Path) -> Path:

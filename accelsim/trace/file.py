@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -222,6 +222,12 @@ class Trace:
             provenance={} if variant.options is None else {"options": asdict(variant.options)},
         )
         return words.in_vectors(vector_size)
+
+    def quantized_parts(
+        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
+    ) -> Iterator[tuple[QuantizedLayer, int, int]]:
+        """The layer as a whole: a file holds no more than memory does."""
+        yield self.quantized_layer(name, scheme, vector_size, options), 1, 1
 
     def _outlined(
         self, words: QuantizedLayer, vector_size: int, options: QuantizeOptions | None

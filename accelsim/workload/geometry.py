@@ -7,7 +7,7 @@ pixels = M, C = Kdim, K = N'; a batch of B matmuls is one with B groups.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -101,9 +101,9 @@ class Geometry:
                 f"with padding {self.padding} and dilation {self.dilation}"
             )
 
-    def _out(self, size: int, taps: int, axis: int) -> int:
-        reach = self.dilation[axis] * (taps - 1) + 1
-        return (size + self.padding[axis] + self.padding_after[axis] - reach) // self.stride[axis] + 1
+    def _out(self, size: int, axis: int) -> int:
+        free = size + self.padding[axis] + self.padding_after[axis] - self._reach(axis)
+        return free // self.stride[axis] + 1
 
     @property
     def padding_after(self) -> tuple[int, int]:
@@ -113,11 +113,11 @@ class Geometry:
 
     @cached_property
     def P(self) -> int:
-        return self._out(self.H, self.R, 0)
+        return self._out(self.H, 0)
 
     @cached_property
     def Q(self) -> int:
-        return self._out(self.W, self.S, 1)
+        return self._out(self.W, 1)
 
     @cached_property
     def pixels(self) -> int:
@@ -159,6 +159,32 @@ class Geometry:
         w = q * self.stride[1] - self.padding[1] + s.reshape(1, -1) * self.dilation[1]
         inside = (h >= 0) & (h < self.H) & (w >= 0) & (w < self.W)
         return np.where(inside, (n * self.H + h) * self.W + w, -1).astype(np.int32)
+
+    def part(self, images: int, K: int, rows: range | None = None, columns: range | None = None) -> Geometry:
+        """The same layer for so many images, K of its channels, and some of its output rows and columns.
+
+        Raises AccelsimError where all that these see lies in the padding.
+        """
+        sizes, before, after = [self.H, self.W], list(self.padding[:2]), list(self.padding_after)
+        for axis, outputs in enumerate((rows, columns)):
+            if outputs is not None:
+                seen, (first, stop) = self.inputs_of(axis, outputs), self._window(axis, outputs)
+                sizes[axis], before[axis], after[axis] = len(seen), seen.start - first, stop - seen.stop
+        padding = before[0], before[1], after[0], after[1]
+        return replace(self, N=images, H=sizes[0], W=sizes[1], K=K, padding=padding)
+
+    def inputs_of(self, axis: int, outputs: range) -> range:
+        """Of rows (axis 0) or columns of the input those from the first to the last that such outputs see."""
+        size, (first, stop) = (self.H, self.W)[axis], self._window(axis, outputs)
+        return range(min(max(first, 0), size), min(max(stop, 0), size))
+
+    def _window(self, axis: int, outputs: range) -> tuple[int, int]:
+        """(first, stop) of what they see along an axis, which may lie in the padding."""
+        first = outputs.start * self.stride[axis] - self.padding[axis]
+        return first, first + (len(outputs) - 1) * self.stride[axis] + self._reach(axis)
+
+    def _reach(self, axis: int) -> int:
+        return self.dilation[axis] * ((self.R, self.S)[axis] - 1) + 1
 
     def taps_inside(self) -> int:
         """Taps of all pixels that are not in the padding."""

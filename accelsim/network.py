@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,12 +25,13 @@ from accelsim.arguments import check_gated, shown
 from accelsim.compute.accumulator import AccumulatorWidth
 from accelsim.compute.activity import join
 from accelsim.compute.bits import LayerBits, measure_bits
-from accelsim.compute.values import Computed, ComputeRequest, assume, compute, join_parts
+from accelsim.compute.values import Computed, ComputeRequest, assume, compute, join_parts, values_depend_on
 from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import LayerProgram
+from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.planning import LayerPlan, PlanRequest, choice_of, plan
 from accelsim.mapping.residency import Residency, in_stored_formats
 from accelsim.mapping.search.mapper import Choice
@@ -47,6 +48,7 @@ from accelsim.report.summary import at_published_width, summary_of
 from accelsim.report.timeline import Timeline
 from accelsim.sim.run import TimeRequest, no_cyclic_gc, time_layers
 from accelsim.version import __version__
+from accelsim.workload.layer import LayerSpec, QuantizedLayer
 from accelsim.workload.wiring import wire
 
 # How long one thread keeps the interpreter from another, in s.
@@ -149,34 +151,17 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
         if progress is not None:
             progress(f"{scheme} {what}", done, count)
 
+    # By layers that have the same tensors, and what else their values depend on.
+    known: dict[Hashable, Computed] = {}
+
     def computed_layer(index: int, program: LayerProgram) -> Computed:
-        spec = program.layer
-        workload, reference = request.workload, request.references.get(spec.name)
-        own = spec.name, request.schemes[index], arch.vector_size, request.quantize_options
-        if request.keep_tensors or reference is not None:
-            parts = iter([(workload.quantized_layer(*own), 1, 1)])
-        else:
-            parts = workload.quantized_parts(*own)
-        found = []
-        for layer, number, of in parts:
-            layer = with_output(layer, spec.written_operands[0])
-            found.append(
-                compute(
-                    ComputeRequest(
-                        arch,
-                        layer,
-                        program.mapping,
-                        reference,
-                        request.keep_tensors,
-                        narrow=request.narrow,
-                        toggles=request.counts_toggles,
-                    )
-                )
-            )
-            if of > 1 and progress is not None:
-                progress(f"{scheme} values of {spec.name}", number, of)
+        spec, own_scheme = program.layer, request.schemes[index]
+        tensors = request.workload.tensors_of(spec.name)
+        key = tensors, own_scheme, spec.written_operands[0], values_depend_on(program.mapping)
+        if key not in known:
+            known[key] = _compute_layer(request, spec, own_scheme, program.mapping, progress)
         tell("values", index + 1)
-        return found[0] if len(found) == 1 else join_parts(found)
+        return known[key].of(spec)
 
     jobs: list[Future[Computed]] = []
     with no_cyclic_gc(), _worker() as worker:
@@ -208,12 +193,42 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
     about = {
         **_about(request),
         "assumed_gated_fraction": request.gated_fraction,
+        "layers_computed": None if request.gated_fraction is not None else len(known),
         "activity": DATA if counted else TABLES,
         "accumulator": request.accumulator or _own_width(arch, scheme),
     }
     narrow = at_published_width(activities) if request.narrow else None
     wall_s = round(time.perf_counter() - started, 3)
     return RunResult(summary_of(report, activities, about, wall_s), report, activities, narrow, recorder)
+
+
+def _compute_layer(
+    request: RunRequest, spec: LayerSpec, scheme: Scheme, mapping: LayerMapping, progress: Progress | None
+) -> Computed:
+    """As a whole where tensors are kept or compared, else in parts where it is too large."""
+    workload, reference = request.workload, request.references.get(spec.name)
+    own = spec.name, scheme, request.arch.vector_size, request.quantize_options
+    parts: Iterable[QuantizedLayer]
+    if request.keep_tensors or reference is not None:
+        parts = [workload.quantized_layer(*own)]
+    else:
+        tell = None if progress is None else lambda what, *done: progress(f"{request.scheme} {what}", *done)
+        parts = workload.quantized_parts(*own, tell)
+    found = [
+        compute(
+            ComputeRequest(
+                request.arch,
+                with_output(layer, spec.written_operands[0]),
+                mapping,
+                reference,
+                request.keep_tensors,
+                narrow=request.narrow,
+                toggles=request.counts_toggles,
+            )
+        )
+        for layer in parts
+    ]
+    return found[0] if len(found) == 1 else join_parts(found)
 
 
 def measure_network(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from accelsim.machine.arch_file import load_arch
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.synthetic import parts
 from accelsim.synthetic.distributions import KINDS, Distribution, Stream, generator
+from accelsim.synthetic.networks import Request, network
 from accelsim.synthetic.recipe import Recipe, RecipeLayer
 from accelsim.synthetic.workload import SyntheticWorkload
 from accelsim.workload.geometry import Geometry
@@ -84,10 +86,15 @@ def test_parts_are_the_whole(name, scheme, small_parts):
     """Psums, overflows and what can be gated, also where a chain of PEs cuts the reduction."""
     arch, own, trace = load_arch("magnet16"), Scheme.parse(scheme), workload(GEOMETRIES[name])
     whole = trace.quantized_layer("one", own, arch.vector_size)
-    numbered = list(trace.quantized_parts("one", own, arch.vector_size))
-    words = [layer for layer, _, _ in numbered]
-    assert [n for _, n, _ in numbered] == list(range(1, len(words) + 1)) and len(words) > 1
-    assert {of for _, _, of in numbered} == {len(words)}
+    told: list[tuple[str, int, int]] = []
+    words = list(trace.quantized_parts("one", own, arch.vector_size, tell=lambda *what: told.append(what)))
+    assert len(words) > 1
+    passes = {"values of one": len(words)}
+    if scheme != "mxint8":  # whose scales need nothing known of the whole tensor
+        passes["scales of one"] = next(of for what, _, of in told if what == "scales of one")
+    assert {what for what, _, _ in told} == set(passes)
+    for what, count in passes.items():
+        assert [own for own in told if own[0] == what] == [(what, n + 1, count) for n in range(count)]
     for c_split in range(1, min(2, whole.spec.pieces) + 1):
         for bits in (None, 12):
             expected = accumulate_layer(arch, whole, bits, c_split)
@@ -110,14 +117,14 @@ def test_calibration_does_not_depend_on_parts(options, scheme, small_parts):
     whole = trace.quantized_layer("one", own, arch.vector_size, made)
     plain = trace.quantized_layer("one", own, arch.vector_size)
     assert "mse" in options.values() or whole.input_gamma < plain.input_gamma
-    for part, _, _ in trace.quantized_parts("one", own, arch.vector_size, made):
+    for part in trace.quantized_parts("one", own, arch.vector_size, made):
         assert part.input_gamma == whole.input_gamma
 
 
 def test_one_range_over_weights_in_parts_is_refused(small_parts):
     trace, own = workload(GEOMETRIES["linear"]), QuantizeOptions(weight_granularity="tensor")
     with pytest.raises(AccelsimError, match="layer one: has 6240 weights, expected at most 100 with"):
-        next(trace.quantized_parts("one", Scheme.parse("4/4/4/4"), 16, own))
+        list(trace.quantized_parts("one", Scheme.parse("4/4/4/4"), 16, own))
 
 
 def test_run_in_parts(small_parts, monkeypatch):
@@ -138,3 +145,61 @@ def test_run_in_parts(small_parts, monkeypatch):
     assert mine.by_part == pytest.approx(theirs.by_part, rel=0.1)
     assert mine.of == theirs.of == other.lane_steps
     assert found.summary["energy_pj"] == pytest.approx(kept.summary["energy_pj"], rel=0.01)
+
+
+def shared(**changes):
+    g = GEOMETRIES["linear"]
+    layers = [Layer(name, "linear", g) for name in ("first", "second", "third")]
+    shapes = {
+        "weight": Distribution(
+            "gaussian", dict.fromkeys(KINDS["gaussian"], 0.0) | {"std": 1.0, "outlier_gain": 1.0}
+        )
+    }
+    own = [
+        RecipeLayer(layer, "weight", "weight", None, "second" if layer.name == "third" else None)
+        for layer in layers
+    ]
+    own[2] = replace(own[2], **changes)
+    return Recipe("three", 0, {}, shapes, Graph.chain(layers, {}), tuple(own))
+
+
+def test_layers_with_the_same_tensors():
+    trace = SyntheticWorkload(shared(), Path("three"))
+    recipe = Recipe.from_json(trace.recipe.text)
+    assert recipe.text == trace.recipe.text and '"version":3' in recipe.text
+    drawn = {name: trace.drawn_layer(name).weight for name in ("first", "second", "third")}
+    np.testing.assert_array_equal(drawn["second"], drawn["third"])
+    assert (drawn["first"] != drawn["second"]).any()
+    found = accelsim.run(trace, scheme="4/4/4/6")
+    assert found.summary["layers_computed"] == 2
+    first, second, third = found.activities
+    assert third.computed.operands.name == "third" and second.computed.operands.name == "second"
+    np.testing.assert_array_equal(third.psums, second.psums)
+    assert (second.psums != first.psums).any()
+    assert accelsim.run(trace, gated_fraction=0.1).summary["layers_computed"] is None
+
+
+@pytest.mark.parametrize("tensors, expected", [
+    ("none", "tensors is 'none', expected the name of an earlier layer"),
+    ("third", "tensors is 'third', expected the name of an earlier layer"),
+])  # fmt: skip
+def test_tensors_of_no_earlier_layer(tensors, expected):
+    with pytest.raises(AccelsimError, match=expected):
+        shared(tensors=tensors)
+
+
+def test_tensors_of_another_size():
+    other = replace(GEOMETRIES["linear"], W=7)
+    with pytest.raises(
+        AccelsimError, match="layer third: tensors is 'second', expected a layer of the same sizes"
+    ):
+        shared(layer=Layer("third", "linear", other))
+
+
+def test_blocks_of_a_decoder_have_the_tensors_of_the_first():
+    recipe = network("llama-2-7b-decode", Request())
+    own = {layer.name: layer.tensors for layer in recipe.layers}
+    assert own["layer0.gate"] is None and own["head"] is None
+    assert own["layer31.attention.scores"] == "layer0.attention.scores"
+    assert sum(tensors is None for tensors in own.values()) == 10
+    assert '"version":2' in network("resnet50", Request()).text

@@ -202,6 +202,11 @@ def _notes(runs: Sequence[RunResult], compared: bool) -> list[str]:
         notes.append(
             f"No values computed: {assumed:g} of the lane steps are taken for gated, and all in padding."
         )
+    computed, layers = runs[0].summary["layers_computed"], len(runs[0].activities)
+    if computed is not None and computed < layers:
+        notes.append(
+            f"Values of {computed} layers are computed: the other {layers - computed} have the same."
+        )
     if runs[0].summary["energy_pj"] is None:
         notes.append("Nothing is priced: no energy, no area.")
         return notes

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,6 +60,18 @@ class Computed:
     operands: QuantizedLayer | None = None
     values: LayerValues | None = None
     toggles: StepToggles | None = None
+
+    def of(self, layer: LayerSpec) -> Computed:
+        """The same of a layer with the same tensors."""
+        if self.operands is None or self.operands.name == layer.name:
+            return self
+        spec = replace(self.operands.spec, layer=layer.layer, global_pe=layer.global_pe)
+        return replace(self, operands=replace(self.operands, spec=spec))
+
+
+def values_depend_on(mapping: LayerMapping) -> Hashable:
+    """Of a mapping what decides psums, zeros and toggles of a layer."""
+    return mapping.c_split, mapping.dataflow, mapping.tile_pixels
 
 
 def compute(request: ComputeRequest) -> Computed:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.workload.graph import Graph
 from accelsim.workload.layer import FloatLayer, Layer, LayerSpec, QuantizedLayer
+
+Tell = Callable[[str, int, int], None]
+"""What is being done, how much of it is done, and of how much."""
 
 
 class Workload(Protocol):
@@ -63,10 +66,19 @@ class Workload(Protocol):
         ...
 
     def quantized_parts(
-        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
-    ) -> Iterator[tuple[QuantizedLayer, int, int]]:
-        """(part, its number from 1, of so many): the words a part of the layer at a time, where all at once
-        would not fit. Each part is a layer with some of the pixels and channels."""
+        self,
+        name: str,
+        scheme: Scheme,
+        vector_size: int,
+        options: QuantizeOptions | None = None,
+        tell: Tell | None = None,
+    ) -> Iterator[QuantizedLayer]:
+        """The words a part of the layer at a time, where all at once would not fit: each part is a layer with
+        some of the pixels and channels. tell: called with what is done of them."""
+        ...
+
+    def tensors_of(self, name: str) -> str:
+        """The layer whose tensors are this one's too: itself, but for made-up layers that say so."""
         ...
 
     def floats(self, name: str) -> FloatLayer | None:

@@ -29,8 +29,8 @@ def summary_of(
 ) -> dict[str, Any]:
     """The fields of summary.json, in their documented order (docs/results.md).
 
-    about: what was run: trace, model, synthetic, assumed_gated_fraction, activity, trace_sha256,
-    accelsim_version, and accumulator, an AccumulatorWidth.
+    about: what was run: trace, model, synthetic, assumed_gated_fraction, layers_computed, activity,
+    trace_sha256, accelsim_version, and accumulator, an AccumulatorWidth.
     """
     arch, computed = report.arch, [activity.computed for activity in activities]
     macs = sum(activity.layer.geometry.macs for activity in activities)
@@ -70,6 +70,7 @@ def summary_of(
         "model": about["model"],
         "synthetic": about["synthetic"],
         "assumed_gated_fraction": about["assumed_gated_fraction"],
+        "layers_computed": about["layers_computed"],
         "activity": about["activity"],
         "trace_sha256": about["trace_sha256"],
         "accelsim_version": about["accelsim_version"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from accelsim.synthetic.recipe import RecipeLayer
 from accelsim.workload.geometry import Geometry
@@ -35,6 +36,13 @@ class Assembly:
         self._steps.append(LayerStep(layer.name, reads))
         self.shapes[layer.name] = output_shape(layer)
         return layer.name
+
+    def share_tensors(self, first: int, of: str, own: str) -> None:
+        """Layers from the `first` on, named with the prefix `own`, have the tensors of those named with
+        `of`."""
+        for index in range(first, len(self.layers)):
+            layer = self.layers[index]
+            self.layers[index] = replace(layer, tensors=of + layer.name.removeprefix(own))
 
     def node(self, name: str, op: str, *reads: str, shape: Shape | None = None) -> str:
         """shape: by default that of the first tensor that is read."""

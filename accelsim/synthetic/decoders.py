@@ -100,7 +100,10 @@ class _Decoder:
         net, own = self.net, self.sizes
         x = net.input("hidden_states", self.hidden_shape)
         for index in range(own.blocks):
+            first = len(net.layers)
             x = self.block(f"layer{index}.", x)
+            if index:  # all blocks have the tensors of the first, so that values are computed once
+                net.share_tensors(first, "layer0.", f"layer{index}.")
         x = net.node("norm", "rms_norm", x)
         if self.tokens > 1:
             x = net.node("last_token", "select", x, shape=(1, own.width, 1, self.batch))

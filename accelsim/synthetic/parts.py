@@ -7,10 +7,9 @@ and gammas those of the whole tensor, for which it is drawn once before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +25,12 @@ from accelsim.quantize.layers import (
     quantize_layer,
     quantize_weight,
 )
+from accelsim.quantize.workload import Tell
 from accelsim.synthetic.distributions import Stream
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import FloatLayer, Layer, QuantizedLayer
+
+T = TypeVar("T")
 
 # A layer with a tensor of more values is computed in parts, which have about so many of each at most.
 WHOLE_VALUES = 1 << 27
@@ -72,7 +74,9 @@ def is_large(g: Geometry) -> bool:
     return max(g.K * g.R * g.S * g.channels_per_group, g.N * g.H * g.W * g.C, g.pixels * g.K) > WHOLE_VALUES
 
 
-def calibrated(drawn: Drawn, scheme: Scheme, vector_size: int, options: QuantizeOptions) -> Known:
+def calibrated(
+    drawn: Drawn, scheme: Scheme, vector_size: int, options: QuantizeOptions, tell: Tell | None = None
+) -> Known:
     """Draws both tensors once, a part at a time. vector_size: codes that share a scale."""
     g = drawn.layer.geometry
     packed = g.packed_im2col(vector_size, options.fold)
@@ -81,16 +85,28 @@ def calibrated(drawn: Drawn, scheme: Scheme, vector_size: int, options: Quantize
     if has_tensor_gamma(drawn.layer, weight):
         seen = (own for _, own in _weights(drawn))
         gamma = calibrated_weight_gamma(seen, weight, vector_size, options, packed)
-    chunks: Iterator[NDArray[np.floating]] = _positions(drawn)
-    if activation.is_integer and activation.scale.kind != "none":
-        if packed:
-            windows = _inputs(drawn, list(_windows(g, g.K)))
-            chunks = (input_vectors(own, part.geometry, vector_size, packed) for part, own in windows)
-        else:
-            depth = g.groups, g.channels_per_group
-            chunks = (cut_vectors(own.reshape(-1, *depth), vector_size) for own in chunks)
-            chunks = (own.reshape(-1, vector_size) for own in chunks)
+    chunks: Iterable[NDArray[np.floating]]
+    if packed and activation.scale.kind == "uint":
+        windows = list(_windows(g, g.K))
+        found = _told(_inputs(drawn, windows), len(windows), f"scales of {drawn.layer.name}", tell)
+        chunks = (input_vectors(own, part.geometry, vector_size, packed) for part, own in found)
+    else:
+        most = max(1, PART_VALUES // g.C)
+        count = -(-g.N * g.H * g.W // most)
+        chunks = _told(_positions(drawn, most), count, f"scales of {drawn.layer.name}", tell)
+        if activation.scale.kind == "uint":
+            shape = -1, g.groups, g.channels_per_group
+            vectors = (cut_vectors(own.reshape(shape), vector_size) for own in chunks)
+            chunks = (own.reshape(-1, vector_size) for own in vectors)
     return Known(gamma, input_gamma_of(chunks, activation, options))
+
+
+def _told(parts: Iterable[T], count: int, what: str, tell: Tell | None) -> Iterator[T]:
+    """The same parts; when the next is asked for one is done."""
+    for number, part in enumerate(parts, 1):
+        yield part
+        if tell is not None:
+            tell(what, number, count)
 
 
 def quantized_parts(
@@ -100,8 +116,9 @@ def quantized_parts(
     options: QuantizeOptions,
     output_gamma: float,
     output_range: float,
-) -> Iterator[tuple[QuantizedLayer, int, int]]:
-    """(part, its number from 1, of so many). vector_size: codes that share a scale.
+    tell: Tell | None = None,
+) -> Iterator[QuantizedLayer]:
+    """All parts. vector_size: codes that share a scale.
 
     Raises AccelsimError for one range over all weights where these come in parts.
     """
@@ -112,30 +129,30 @@ def quantized_parts(
             f"layer {layer.name}: has {g.K * g.R * g.S * g.channels_per_group} weights, expected at most "
             f"{WHOLE_VALUES} with weight_granularity tensor"
         )
-    known = calibrated(drawn, scheme, vector_size, options)
-    find_windows = partial(_windows, g)
-    count = sum(len(list(find_windows(len(own)))) for own in _channels(g))
-    number = 0
-    for channels, weight in _weights(drawn):
-        bias = None if drawn.bias is None else drawn.bias[channels.start : channels.stop]
-        words = None
-        for window, inputs in _inputs(drawn, list(find_windows(len(channels)))):
-            part = FloatLayer(replace(layer, geometry=window.geometry), weight, inputs, bias)
-            if words is None:
-                own = scheme.weight, vector_size, options, packed
-                words = quantize_weight(part, *own, gamma=known.weight_gamma)
-            number += 1
-            made = quantize_layer(
-                part,
-                scheme,
-                vector_size,
-                options,
-                output_gamma=output_gamma,
-                output_range=output_range,
-                weight_words=words,
-                input_gamma=known.input_gamma,
-            )
-            yield made, number, count
+    known = calibrated(drawn, scheme, vector_size, options, tell)
+
+    def parts() -> Iterator[QuantizedLayer]:
+        for channels, weight in _weights(drawn):
+            bias = None if drawn.bias is None else drawn.bias[channels.start : channels.stop]
+            words = None
+            for window, inputs in _inputs(drawn, list(_windows(g, len(channels)))):
+                part = FloatLayer(replace(layer, geometry=window.geometry), weight, inputs, bias)
+                if words is None:
+                    own = scheme.weight, vector_size, options, packed
+                    words = quantize_weight(part, *own, gamma=known.weight_gamma)
+                yield quantize_layer(
+                    part,
+                    scheme,
+                    vector_size,
+                    options,
+                    output_gamma=output_gamma,
+                    output_range=output_range,
+                    weight_words=words,
+                    input_gamma=known.input_gamma,
+                )
+
+    count = sum(len(list(_windows(g, len(own)))) for own in _channels(g))
+    return _told(parts(), count, f"values of {layer.name}", tell)
 
 
 def _channels_at_once(g: Geometry) -> int:
@@ -159,10 +176,10 @@ def _weights(drawn: Drawn) -> Iterator[tuple[range, NDArray[np.float32]]]:
         yield channels, stream.take(len(channels)).transpose(0, 3, 1, 2)
 
 
-def _positions(drawn: Drawn) -> Iterator[NDArray[np.float32]]:
-    """All of the input, also what no output sees."""
+def _positions(drawn: Drawn, most: int) -> Iterator[NDArray[np.float32]]:
+    """All of the input, also what no output sees, at most so many positions at a time."""
     g, stream = drawn.layer.geometry, drawn.input()
-    positions, most = g.N * g.H * g.W, max(1, PART_VALUES // g.C)
+    positions = g.N * g.H * g.W
     for first in range(0, positions, most):
         yield stream.take(min(most, positions - first))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from accelsim.trace.manifest import MAX_PIXELS, check_layer_name, check_provenan
 from accelsim.workload.graph import Graph
 from accelsim.workload.layer import HasLayer, Layer
 
-FORMAT, VERSION = "accelsim-recipe", 2
+FORMAT, VERSION = "accelsim-recipe", 3  # only a recipe with `tensors` says 3
 MAX_SEED = (1 << 63) - 1
 MAX_RECIPE_BYTES = 16 << 20
 MAX_TENSOR_VALUES = (1 << 47) - 1
@@ -40,14 +40,16 @@ class RecipeLayer(HasLayer):
     """One layer, and the names of the distributions that its tensors are drawn from.
 
     The weight's standard deviation is that of its distribution over sqrt(fan-in), except where the weight is
-    an activation. bias: a distribution's name, or None for a layer without bias. In a Recipe the layer's sign
-    is that of the distribution of its input.
+    an activation. bias: a distribution's name, or None for a layer without bias. tensors: an earlier layer of
+    the same sizes and distributions, whose tensors are this one's too, or None for its own. In a Recipe the
+    layer's sign is that of the distribution of its input.
     """
 
     layer: Layer
     weight: str
     input: str
     bias: str | None
+    tensors: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Without what has its default value, so that a whole network is a few KB."""
@@ -64,6 +66,7 @@ class RecipeLayer(HasLayer):
             "weight": self.weight,
             "input": self.input,
             "bias": self.bias,
+            **({} if self.tensors is None else {"tensors": self.tensors}),
         }
 
 
@@ -87,7 +90,7 @@ class Recipe:
         """The recipe as JSON, a line for each layer; the same content always gives the same text."""
         head = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": VERSION if any(layer.tensors for layer in self.layers) else VERSION - 1,
             "generator_version": GENERATOR_VERSION,
             "model": self.model,
             "seed": self.seed,
@@ -147,7 +150,7 @@ def _parse(raw: Any) -> dict[str, Any]:
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         found = raw.get("format") if isinstance(raw, dict) else raw
         fail(f"recipe: format is {show(found)}, expected '{FORMAT}'")
-    for key, known in (("version", (1, VERSION)), ("generator_version", (GENERATOR_VERSION,))):
+    for key, known in (("version", (1, 2, VERSION)), ("generator_version", (GENERATOR_VERSION,))):
         if type(raw.get(key)) is not int or raw[key] not in known:
             readable = " and ".join(map(str, known))
             fail(f"recipe: {key} is {show(raw.get(key))}, this accelsim reads {readable}")
@@ -161,16 +164,19 @@ def _parse(raw: Any) -> dict[str, Any]:
         name: Distribution.parse(entry, f"recipe: distribution {show(name)}")
         for name, entry in value_of(raw, "distributions", dict, "recipe").items()
     }
+    version = raw["version"]
     layers: dict[str, RecipeLayer] = {}
     work: dict[str, list[tuple[str, int]]] = {}
     for index, entry in enumerate(value_of(raw, "layers", list, "recipe")):
         follows = []
         if raw["version"] == 1 and isinstance(entry, dict) and "global_pe" in entry:
             follows = take_work(entry, f"layer {index}")
-        layer = _parse_layer(entry, f"layer {index}", distributions)
+        layer = _parse_layer(entry, f"layer {index}", distributions, may_share=version >= VERSION)
         work[layer.name] = follows
         if layer.name in layers:
             fail(f"layer {layer.name}: is given twice, expected unique layer names")
+        if layer.tensors is not None:
+            _check_shared(layer, layers.get(layer.tensors))
         layers[layer.name] = layer
     if not layers:
         fail("recipe: layers is empty, expected at least one layer")
@@ -189,7 +195,20 @@ def _parse(raw: Any) -> dict[str, Any]:
     }
 
 
-def _parse_layer(raw: Any, where: str, distributions: Mapping[str, Distribution]) -> RecipeLayer:
+def _check_shared(layer: RecipeLayer, of: RecipeLayer | None) -> None:
+    """Raise AccelsimError unless a layer may have the tensors of `of`."""
+    where = f"layer {layer.name}: tensors is {show(layer.tensors)}"
+    if of is None:
+        fail(f"{where}, expected the name of an earlier layer")
+    if of.tensors is not None:
+        fail(f"{where}, which has those of {show(of.tensors)}, expected a layer with its own")
+    if replace(layer, layer=of.layer, tensors=None) != of or replace(layer.layer, name=of.name) != of.layer:
+        fail(f"{where}, expected a layer of the same sizes and distributions")
+
+
+def _parse_layer(
+    raw: Any, where: str, distributions: Mapping[str, Distribution], *, may_share: bool
+) -> RecipeLayer:
     if not isinstance(raw, dict):
         fail(f"{where}: is {show(raw)}, expected an object")
     if isinstance(raw.get("name"), str):
@@ -197,6 +216,10 @@ def _parse_layer(raw: Any, where: str, distributions: Mapping[str, Distribution]
         where = f"layer {raw['name']}"
     expected = ("name", "op", "geometry", *_LAYER_DEFAULTS, "weight", "input", "bias")
     raw = {**_LAYER_DEFAULTS, **raw}
+    tensors = None
+    if may_share and "tensors" in raw:
+        tensors = value_of(raw, "tensors", str, where)
+        del raw["tensors"]
     check_keys(raw, where, expected)
     chosen = {key: raw.pop(key) for key in ("weight", "input", "bias")}
     for key, name in chosen.items():
@@ -224,4 +247,4 @@ def _parse_layer(raw: Any, where: str, distributions: Mapping[str, Distribution]
         fail(f"{where}: has {g.N * g.H * g.W} input positions, expected at most {MAX_PIXELS}")
     if distributions[chosen["input"]].kind == "softmax" and (g.N, g.H, g.R * g.S) != (1, 1, 1):
         fail(f"{where}: input is softmax, expected a matmul with N = H = R = S = 1")
-    return RecipeLayer(info.layer, chosen["weight"], chosen["input"], chosen["bias"])
+    return RecipeLayer(info.layer, chosen["weight"], chosen["input"], chosen["bias"], tensors)

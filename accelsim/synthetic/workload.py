@@ -18,6 +18,7 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.layers import keep_24_bits, output_format, quantize_layer, quantize_weight
+from accelsim.quantize.workload import Tell
 from accelsim.synthetic.distributions import Stream, generator
 from accelsim.synthetic.parts import calibrated, is_large, quantized_parts
 from accelsim.synthetic.recipe import Recipe, RecipeLayer, is_recipe
@@ -134,11 +135,16 @@ class SyntheticWorkload:
         return replace(words, spec=self.outline(name, scheme, vector_size, options))
 
     def quantized_parts(
-        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
-    ) -> Iterator[tuple[QuantizedLayer, int, int]]:
+        self,
+        name: str,
+        scheme: Scheme,
+        vector_size: int,
+        options: QuantizeOptions | None = None,
+        tell: Tell | None = None,
+    ) -> Iterator[QuantizedLayer]:
         """A layer with a tensor that is too large is drawn and quantized a part at a time."""
         if not is_large(self.layer(name).geometry):
-            yield self.quantized_layer(name, scheme, vector_size, options), 1, 1
+            yield self.quantized_layer(name, scheme, vector_size, options)
             return
         spec = self.outline(name, scheme, vector_size, options)
         parts = quantized_parts(
@@ -148,9 +154,13 @@ class SyntheticWorkload:
             options or QuantizeOptions(),
             self.output_gamma(name, scheme),
             self._output_range(name),
+            tell,
         )
-        for words, number, of in parts:
-            yield replace(words.in_vectors(vector_size), spec=replace(spec, layer=words.layer)), number, of
+        for words in parts:
+            yield replace(words.in_vectors(vector_size), spec=replace(spec, layer=words.layer))
+
+    def tensors_of(self, name: str) -> str:
+        return self._recipe_layer(name).tensors or name
 
     def output_gamma(self, name: str, scheme: Scheme) -> float:
         """Gamma of what the PPU writes, from the moments of the distributions; draws nothing.
@@ -214,7 +224,7 @@ class _Streams:
     def __init__(self, workload: SyntheticWorkload, name: str) -> None:
         self._own, recipe = workload._recipe_layer(name), workload.recipe
         self.layer, self._shapes = self._own.layer, recipe.distributions
-        self._generator = partial(generator, recipe.seed, name)
+        self._generator = partial(generator, recipe.seed, self._own.tensors or name)
         self.bias: NDArray[np.float32] | None = None
         if self._own.bias is not None:
             size = (self.layer.geometry.K,)

@@ -22,6 +22,7 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.layers import check_float_layer, output_format, quantize_layer
+from accelsim.quantize.workload import Tell
 from accelsim.trace.manifest import (
     METADATA_KEY,
     LayerInfo,
@@ -224,10 +225,18 @@ class Trace:
         return words.in_vectors(vector_size)
 
     def quantized_parts(
-        self, name: str, scheme: Scheme, vector_size: int, options: QuantizeOptions | None = None
-    ) -> Iterator[tuple[QuantizedLayer, int, int]]:
+        self,
+        name: str,
+        scheme: Scheme,
+        vector_size: int,
+        options: QuantizeOptions | None = None,
+        tell: Tell | None = None,
+    ) -> Iterator[QuantizedLayer]:
         """The layer as a whole: a file holds no more than memory does."""
-        yield self.quantized_layer(name, scheme, vector_size, options), 1, 1
+        yield self.quantized_layer(name, scheme, vector_size, options)
+
+    def tensors_of(self, name: str) -> str:
+        return name
 
     def _outlined(
         self, words: QuantizedLayer, vector_size: int, options: QuantizeOptions | None

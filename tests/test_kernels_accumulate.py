@@ -123,7 +123,8 @@ def assert_same(case, expected=None):
     psums, overflows = accumulate_reference(*case) if expected is None else map(np.array, expected)
     for path in PATHS:
         result = run(case, path)
-        assert result[0].dtype == np.int64 and result[1].dtype == np.int32
+        assert result[0].dtype == (np.int32 if case[5].accumulator_bits <= 32 else np.int64)
+        assert result[1].dtype == np.int32
         np.testing.assert_array_equal(result[0], psums, err_msg=f"{path} psums")
         np.testing.assert_array_equal(result[1], overflows, err_msg=f"{path} overflows")
     return psums, overflows
@@ -208,6 +209,41 @@ def test_bounds_between_modes_are_safe(signed):
 def test_every_vector_size(size, signed):
     for style in ("uniform", "highest"):
         assert_same(draw_case(spec_of(8, 8, bits=30), signed, (17, 2, size, 5, 9), style, size))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    ("widths", "mode"),
+    [
+        ((8, 8), tiles.FREE_PLAIN),
+        ((4, 4, 4, 4), tiles.FREE_SHORT),
+        ((6, 8, 4, 4), tiles.FREE_MULTIPLY),
+        ((4, 8, 6, 10), tiles.FREE_MULTIPLY64),
+    ],
+)
+@pytest.mark.parametrize("size", [5, 16, 600])
+def test_tiles_without_limits_up_to_the_bound(widths, mode, size, signed, monkeypatch):
+    """All-extreme operands whose sums just fit the accumulator, and in one bit less overflow; both run in
+    every position of a tile, from zero and from psums."""
+    seen = []
+    monkeypatch.setattr(
+        MODULE, "run_tiles", lambda *a, own=MODULE.run_tiles: seen.append(a[-1].mode) or own(*a)
+    )
+    spec = spec_of(*widths, bits=48)
+    case = list(draw_case(spec, signed, (21, 7, size, 3, 13), "highest", 0))
+    case[0][1::2] *= -1
+    largest = int(np.abs(accumulate_reference(*case)[0]).max())
+    enough = largest.bit_length() + 1
+    for bits, start in ((enough, 0), (enough - 1, 0), (40, (1 << 39) - largest)):
+        case[5] = spec._replace(accumulator_bits=bits)
+        case[6] = np.full((13, 21), start) if start else None
+        seen.clear()
+        counts = assert_same(case)[1]
+        assert counts.any() == (bits < enough or start > 0)
+        if counts.any():
+            assert max(seen) < tiles.FREE_PLAIN
+        elif size == 16:
+            assert set(seen) == {mode}
 
 
 def one_lane(products, spec, start=0):
@@ -295,14 +331,17 @@ def test_chunks_of_g_equal_the_whole(mode, chunk, seed, style):
 
 
 @pytest.mark.parametrize("overflow", [SATURATE, WRAP, ERROR])
-@pytest.mark.parametrize("bits", [2, 8, 24, 62])
-def test_psums_of_two_pes_add_up_within_the_accumulator(bits, overflow):
+@pytest.mark.parametrize(
+    ("bits", "dtype"),
+    [(2, np.int64), (2, np.int32), (8, np.int64), (24, np.int32), (32, np.int32), (62, np.int64)],
+)
+def test_psums_of_two_pes_add_up_within_the_accumulator(bits, dtype, overflow):
     spec = spec_of(bits=bits, overflow=overflow)
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
-    edges = np.array([low, low + 1, -1, 0, 1, high - 1, high])
+    edges = np.array([low, low + 1, -1, 0, 1, high - 1, high], dtype)
     psums, others = np.meshgrid(edges, edges)
     overflows, other_overflows = np.full((7, 7), 3, np.int32), np.full((7, 7), 4, np.int32)
-    exact = psums + others
+    exact = psums.astype(np.int64) + others
     add_psums(psums, overflows, others, other_overflows, spec)
     assert np.array_equal(psums, limit(exact, spec))
     assert np.array_equal(overflows, 7 + ((exact < low) | (exact > high)))
@@ -434,8 +473,10 @@ def test_bad_specs_are_refused(change, message):
 
 def test_psums_that_do_not_belong_together_are_refused():
     psums, counts = np.zeros((2, 3), np.int64), np.zeros((2, 3), np.int32)
+    with pytest.raises(ValueError, match="other psums: got int16 with 2 dimensions, expected int32 or int64"):
+        add_psums(psums, counts, counts.astype(np.int16), counts, spec_of())
     with pytest.raises(ValueError, match="other psums: got int32"):
-        add_psums(psums, counts, counts, counts, spec_of())
+        add_psums(psums, counts, counts, counts, spec_of(bits=33))
     with pytest.raises(ValueError, match=r"other overflows: got shape \(2, 2\), expected \(2, 3\)"):
         add_psums(psums, counts, psums, counts[:, :2], spec_of())
 

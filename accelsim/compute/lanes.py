@@ -134,6 +134,8 @@ def accumulate_layer(
                 operands.accumulate(weights, gather[:, g]) for g, weights in zip(parts, packed, strict=True)
             )
             total, count = next(results)
+            if len(parts) > 1:
+                count = count.copy()  # it may be read-only
             for own, overflowed in results:
                 add_psums(total, count, own, overflowed, spec)
             psums[rows, k], overflows[rows, k] = total, count

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import config
@@ -20,6 +20,7 @@ from accelsim_kernels.cpu import has_vnni
 from accelsim_kernels.jit import njit
 from accelsim_kernels.spec import (
     WRAP,
+    AlignSpec,
     LaneSpec,
     accumulator_range,
     activation_max,
@@ -30,6 +31,7 @@ from accelsim_kernels.spec import (
     check_shape,
     check_weights,
     max_scale_product,
+    psum_type,
     weight_max,
 )
 from accelsim_kernels.threads import run_threads
@@ -43,7 +45,12 @@ class PackedWeights:
     """Weights of one tile in the layout of one path. Opaque; made by `pack_weights`."""
 
     def __init__(
-        self, weight_words: NDArray[np.int8], scales: NDArray, spec: NamedTuple, path: str, blocks: int
+        self,
+        weight_words: NDArray[np.int8],
+        scales: NDArray,
+        spec: LaneSpec | AlignSpec,
+        path: str,
+        blocks: int,
     ) -> None:
         """scales: [K, G], float32 or integers, what a tile multiplies by."""
         self.outputs, self.vectors, self.vector_size = weight_words.shape
@@ -53,9 +60,16 @@ class PackedWeights:
         else:
             self._words = packing.pack_weight_floats(weight_words)
         self._sums = packing.pack_per_vector(weight_words.sum(axis=2, dtype=np.int32))
+        self.heaviest = _heaviest(weight_words, scales)
         dtype = np.float32 if scales.dtype == np.float32 else np.int32
         self._scales = packing.pack_per_vector(scales, dtype)
         self.addresses = (self._words.ctypes.data, self._sums.ctypes.data, self._scales.ctypes.data)
+
+
+def _heaviest(words: NDArray[np.int8], scales: NDArray) -> float:
+    """The largest magnitude that an output can have with activations and their scales of 1, rounded up."""
+    sums = np.abs(words, dtype=np.int16).sum(axis=2, dtype=np.int32)
+    return float((sums * scales.astype(np.float64)).sum(axis=1).max()) * (1 + 2.0**-30)
 
 
 def path_of(path: str | None) -> str:
@@ -201,17 +215,21 @@ def accumulate(
     activation_scales: NDArray[np.uint16] | None,
     gather: NDArray[np.int32],
     spec: LaneSpec,
-    initial: NDArray[np.int64] | None = None,
+    initial: NDArray[Any] | None = None,
     g_start: int = 0,
     g_stop: int | None = None,
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Partial sums int64[P, K] after vectors g_start .. g_stop-1 and overflows int32[P, K] on the way.
+) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Partial sums [P, K] after vectors g_start .. g_stop-1 and overflows int32[P, K] on the way.
+
+    Psums are int32 where accumulators have at most 32 bits, else int64. Where no overflow can happen, the
+    array of overflows is one zero seen everywhere, and read-only.
 
     activation_words: int8 (signed codes) or uint8 [n, V]; activation_scales: uint16[n], None exactly when
     as = 0; gather: int32[P, g_stop - g_start], the word under each tap, -1 in spatial padding (a zero
-    word); initial: int64[P, K] psums to continue from, zeros if None. g ascends; every accumulation
-    whose exact sum does not fit spec.accumulator_bits counts as one overflow. ERROR limits like SATURATE:
-    the caller looks at the counts. Uses up to NUMBA_NUM_THREADS threads; the result does not depend on it.
+    word); initial: [P, K] psums to continue from, int32 or int64, zeros if None. g ascends; every
+    accumulation whose exact sum does not fit spec.accumulator_bits counts as one overflow. ERROR limits like
+    SATURATE: the caller looks at the counts. Uses up to NUMBA_NUM_THREADS threads; the result does not depend
+    on it.
     """
     g_stop = packed.vectors if g_stop is None else g_stop
     _check_call(packed, activation_words, activation_scales, gather, spec, initial, g_start, g_stop)
@@ -226,9 +244,26 @@ def accumulate(
         return _bad_value(bad, words, spec, signed)
 
     own = Activations(codes, packing.pack_scales, scale_source, spec.activation_bits, True, refused)
-    return run_tiles(
-        packed, own, gather, initial, g_start, plan(spec, packed.vector_size, signed, packed.blocks)
-    )
+    planned = plan(spec, packed.vector_size, signed, packed.blocks)
+    largest = packed.heaviest * activation_max(spec, signed) * ((1 << spec.activation_scale_bits) - 1 or 1)
+    return run_tiles(packed, own, gather, initial, g_start, _freed(planned, spec, largest, initial))
+
+
+def _freed(planned: Plan, spec: LaneSpec, largest: float, initial: NDArray[Any] | None) -> Plan:
+    """Without limits where no sum can leave the accumulator; `largest`: the sum of terms' magnitudes."""
+    if initial is not None and initial.size:
+        largest += max(-float(initial.min()), float(initial.max()))
+    if planned.mode not in _FREE or largest > accumulator_range(spec)[1]:
+        return planned
+    return planned._replace(mode=_FREE[planned.mode])
+
+
+_FREE = {
+    tiles.PLAIN: tiles.FREE_PLAIN,
+    tiles.SHORT: tiles.FREE_SHORT,
+    tiles.MULTIPLY: tiles.FREE_MULTIPLY,
+    tiles.MULTIPLY64: tiles.FREE_MULTIPLY64,
+}
 
 
 class Activations(NamedTuple):
@@ -250,11 +285,11 @@ def run_tiles(
     packed: PackedWeights,
     own: Activations,
     gather: NDArray[np.int32],
-    initial: NDArray[np.int64] | None,
+    initial: NDArray[Any] | None,
     g_start: int,
     planned: Plan,
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """(psums int64[P, K], overflows int32[P, K]) of checked operands, in spans of pixels over the threads."""
+) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """(psums [P, K], overflows int32[P, K]) of checked operands, in spans of pixels over the threads."""
     mode, limits = planned
     signed = own.codes.dtype == np.int8
     pixels, vectors = gather.shape
@@ -265,7 +300,8 @@ def run_tiles(
 
     # Whole tiles are written, so rows and columns are rounded up and cut off at the end.
     shape = (-(-pixels // block) * block, k_blocks * tiles.LANES)
-    psums, overflows = np.empty(shape, np.int64), np.empty(shape, np.int32)
+    psums = np.empty(shape, np.int32 if tiles.lane_bits(mode) == 32 else np.int64)
+    overflows = np.empty(shape if tiles.counts_overflows(mode) else (0, 0), np.int32)
     if initial is not None:
         psums[:pixels, :outputs] = initial
         psums[pixels:] = 0
@@ -281,7 +317,7 @@ def run_tiles(
     gather_at = taps.ctypes.data
     code_source = (own.codes.ctypes.data, words, vector_size, int(signed), own.bits, own.checked)
     weights = (*packed.addresses, vector_size, packed.vectors, g_start, vectors, packed.blocks)
-    out = (psums.ctypes.data, overflows.ctypes.data, shape[1])
+    out = (psums.ctypes.data, overflows.ctypes.data, shape[1], psums.itemsize)
     all_limits = (0 if initial is None else -1, *limits)
     pack_codes, run = (
         (packing.pack_bytes, tiles.run_vnni) if vnni else (packing.pack_floats, tiles.run_portable)
@@ -305,41 +341,49 @@ def run_tiles(
             run(mode, weights, out, part, scratch, all_limits)
 
     run_threads(worker, threads)
-    psums, overflows = psums[:pixels], overflows[:pixels]
-    if shape[1] != outputs:
-        psums, overflows = psums[:, :outputs].copy(), overflows[:, :outputs].copy()
-    return psums, overflows
+    psums = _cut_off(psums, pixels, outputs).astype(psum_type(packed.spec), copy=False)
+    if not tiles.counts_overflows(mode):
+        return psums, np.broadcast_to(_NONE, psums.shape)
+    return psums, _cut_off(overflows, pixels, outputs)
+
+
+_NONE = np.zeros((), np.int32)
+
+
+def _cut_off(array: NDArray, pixels: int, outputs: int) -> NDArray:
+    return array[:pixels] if array.shape[1] == outputs else array[:pixels, :outputs].copy()
 
 
 @njit(cache=True, nogil=True)
 def _add(psums, overflows, others, other_overflows, low, high, wrap):
     for p in range(psums.shape[0]):
         for k in range(psums.shape[1]):
-            exact = psums[p, k] + others[p, k]
+            exact = np.int64(psums[p, k]) + np.int64(others[p, k])
             limited = min(max(exact, low), high)
             overflows[p, k] += other_overflows[p, k] + (exact != limited)
             psums[p, k] = ((exact - low) & (high - low)) + low if wrap else limited
 
 
 def add_psums(
-    psums: NDArray[np.int64],
+    psums: NDArray[Any],
     overflows: NDArray[np.int32],
-    others: NDArray[np.int64],
+    others: NDArray[Any],
     other_overflows: NDArray[np.int32],
     spec: LaneSpec,
 ) -> None:
-    """Adds what another PE summed to psums int64[P, K], limited, and its overflows to overflows int32[P, K].
+    """Adds what another PE summed to psums [P, K], limited, and its overflows to overflows int32[P, K].
 
-    Works in place, on what `accumulate` returned. A sum that does not fit spec.accumulator_bits is one more
-    overflow.
+    Works in place, on what `accumulate` returned, of which overflows may have to be copied. A sum that does
+    not fit spec.accumulator_bits is one more overflow.
     """
-    for name, array, dtype in (
-        ("psums", psums, np.int64),
-        ("overflows", overflows, np.int32),
-        ("other psums", others, np.int64),
-        ("other overflows", other_overflows, np.int32),
+    wide = (np.int32, np.int64) if spec.accumulator_bits <= 32 else (np.int64,)
+    for name, array, dtypes in (
+        ("psums", psums, wide),
+        ("overflows", overflows, (np.int32,)),
+        ("other psums", others, wide),
+        ("other overflows", other_overflows, (np.int32,)),
     ):
-        check_array(name, array, (dtype,), 2)
+        check_array(name, array, dtypes, 2)
         check_shape(name, array, psums.shape)
     low, high = accumulator_range(spec)
     _add(psums, overflows, others, other_overflows, low, high, spec.overflow == WRAP)

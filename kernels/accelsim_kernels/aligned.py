@@ -9,7 +9,7 @@ scales too far apart for float32, goes through a plain loop in int64.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from accelsim_kernels.spec import (
     check_blocks,
     check_initial,
     check_shape,
+    psum_type,
 )
 
 MAX_ACCUMULATOR_BITS = 48
@@ -175,14 +176,14 @@ def accumulate_aligned(
     activation_codes: NDArray[np.int8] | NDArray[np.int32],
     activation_scales: Scales,
     gather: NDArray[np.int32],
-    initial: NDArray[np.int64] | None = None,
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Partial sums int64[P, K] after all blocks, and overflows int32[P, K] on the way.
+    initial: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Partial sums [P, K] after all blocks, and overflows int32[P, K] on the way, as `accumulate` has them.
 
     activation_codes: decoded, int8 or int32[n, B]; activation_scales: [n]; gather: int32[P, G], the block
-    under each tap, -1 in padding; initial: int64[P, K] psums to continue from. An accumulation whose sum of
-    terms does not fit saturates and counts as one overflow. Raises ValueError where products could exceed 62
-    bits.
+    under each tap, -1 in padding; initial: [P, K] psums, int32 or int64, to continue from. An accumulation
+    whose sum of terms does not fit saturates and counts as one overflow. Raises ValueError where products
+    could exceed 62 bits.
     """
     spec, size = weights.spec, weights.vector_size
     check_array("activation codes", activation_codes, (np.int8, np.int32), 2)
@@ -243,11 +244,11 @@ def _plain(
     codes: NDArray,
     scales: Scales,
     gather: NDArray[np.int32],
-    initial: NDArray[np.int64] | None,
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    initial: NDArray[Any] | None,
+) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """The same in int64, for any codes and exponents."""
     spec, shape = weights.spec, (len(gather), weights.outputs)
-    psums = np.zeros(shape, np.int64) if initial is None else initial.copy()
+    psums = np.zeros(shape, np.int64) if initial is None else initial.astype(np.int64)
     overflows = np.zeros(shape, np.int32)
     # Outputs last, so that the inner loop runs along them.
     operands = (
@@ -262,7 +263,7 @@ def _plain(
     low, high = accumulator_range(spec)
     how = spec.accumulator_bits, spec.lsb, spec.nearest, weights.blocks
     _sum_blocks(operands, psums, overflows, low, high, how)
-    return psums, overflows
+    return psums.astype(psum_type(spec), copy=False), overflows
 
 
 @njit(cache=True, nogil=True)

@@ -1,8 +1,9 @@
 """Weights and activations in the layouts the tiles read.
 
-Activations are packed per call for a span of pixels: [blocks of pixels][vectors][pixels of a block][V], so
-that a tile walks through memory once, whatever the gather. Packing also checks codes, scales and indices:
-that is proportional to what is used, not to the whole input tensor.
+Activations are packed per call for a span of pixels: [blocks of pixels][vectors][steps][pixels of a block],
+a step being four codes in bytes or one float32, so that a tile walks through memory once, whatever the
+gather, and finds the pixels of a step at fixed places. Packing also checks codes, scales and indices: that
+is proportional to what is used, not to the whole input tensor.
 """
 
 from __future__ import annotations
@@ -103,75 +104,85 @@ def pack_factors(scales, words, gather, vectors, block, first, pixels, out):
 
 @njit(cache=True, nogil=True)
 def pack_bytes(source_words, words, size, signed, bits, checked, gather, vectors, first, pixels, out):
-    """uint8[blocks, vectors, BYTES_BLOCK, word bytes] codes of every tap, plus 128 if signed. Error bits.
+    """uint8[blocks, vectors, ceil(V / 4), BYTES_BLOCK, 4] codes of every tap, plus 128 if signed. Error bits.
 
-    Eight bytes at a time where V allows: m = code + 2^(bits-1) in every byte (no carries between bytes)
-    is 1 .. 2^bits - 1 for legal signed codes. The bits above must stay clear and no byte may be 0. Codes that
-    are not `checked` may be any.
+    Codes that are not `checked` may be any.
     """
     block = BYTES_BLOCK
-    blocks = (pixels + block - 1) // block
-    word_bytes = (size + 3) // 4 * 4
+    blocks, steps = (pixels + block - 1) // block, (size + 3) // 4
     taps = carray(_void_pointer(gather), (first + pixels, vectors), np.int32)
-    ones = np.uint64(0x0101010101010101)
-    tops = np.uint64(0x8080808080808080)
-    flip = tops if signed else np.uint64(0)
-    above = ones * np.uint64((0xFF << bits) & 0xFF)
-    half = ones * np.uint64(1 << (bits - 1))
-    illegal = np.uint64(0)
-    if size % 8 == 0:
-        source = carray(_void_pointer(source_words), (words, size // 8), np.uint64)
-        packed = carray(_void_pointer(out), (blocks, vectors, block, size // 8), np.uint64)
+    flip = np.uint32(0x80808080 if signed else 0)
+    packed = carray(_void_pointer(out), (blocks, vectors, steps, block), np.uint32)
+    if size % 4 == 0:
+        source = carray(_void_pointer(source_words), (words, steps), np.uint32)
         for i in range(blocks * block):
-            cell = packed[i // block, :, i % block]
+            cell = packed[i // block, :, :, i % block]
             for g in range(vectors):
                 index = taps[first + i, g] if i < pixels else -1
                 if index < 0:
-                    for v in range(size // 8):
-                        cell[g, v] = flip
-                elif signed:
-                    for v in range(size // 8):
-                        codes = source[index, v]
-                        m = ((codes & ~tops) + (half & ~tops)) ^ ((codes ^ half) & tops)
-                        illegal |= (m & above) | ((m - ones) & ~m & tops)
-                        cell[g, v] = codes ^ tops
+                    for step in range(steps):
+                        cell[g, step] = flip
+                elif steps == 4:  # the usual, without a loop
+                    cell[g, 0] = source[index, 0] ^ flip
+                    cell[g, 1] = source[index, 1] ^ flip
+                    cell[g, 2] = source[index, 2] ^ flip
+                    cell[g, 3] = source[index, 3] ^ flip
                 else:
-                    for v in range(size // 8):
-                        codes = source[index, v]
-                        illegal |= codes & above
-                        cell[g, v] = codes
+                    for step in range(steps):
+                        cell[g, step] = source[index, step] ^ flip
     else:
         bytes_in = carray(_void_pointer(source_words), (words, size), np.uint8)
-        bytes_out = carray(_void_pointer(out), (blocks, vectors, block, word_bytes), np.uint8)
-        sign = 128 if signed else 0
-        high = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1
-        low = -high if signed else 0
+        bytes_out = carray(_void_pointer(out), (blocks, vectors, steps, block, 4), np.uint8)
         for i in range(blocks * block):
-            target = bytes_out[i // block, :, i % block]
+            target = bytes_out[i // block, :, :, i % block]
             for g in range(vectors):
                 index = taps[first + i, g] if i < pixels else -1
-                for v in range(word_bytes):
-                    code = (np.int64(bytes_in[index, v]) ^ sign) - sign if index >= 0 and v < size else 0
-                    if code < low or code > high:
-                        illegal |= ones
-                    target[g, v] = (code + sign) & 0xFF
-    return BAD_CODE if illegal != 0 and checked else 0
+                for v in range(steps * 4):
+                    code = bytes_in[index, v] if index >= 0 and v < size else np.uint8(0)
+                    target[g, v // 4, v % 4] = code ^ np.uint8(flip & np.uint32(0xFF))
+    if not checked:
+        return 0
+    return _check_bytes(out, blocks * vectors * steps * block // 2, signed, bits)
+
+
+@njit(cache=True, nogil=True)
+def _check_bytes(packed, words, signed, bits):
+    """Error bits of packed codes, eight at a time.
+
+    m = code + 2^(bits-1) in every byte (no carries between bytes) is 1 .. 2^bits - 1 for legal signed codes.
+    The bits above must stay clear and no byte may be 0.
+    """
+    ones = np.uint64(0x0101010101010101)
+    tops = np.uint64(0x8080808080808080)
+    above = ones * np.uint64((0xFF << bits) & 0xFF)
+    half = ones * np.uint64(1 << (bits - 1))
+    source = carray(_void_pointer(packed), (words,), np.uint64)
+    illegal = np.uint64(0)
+    if signed:
+        for i in range(words):
+            codes = source[i] ^ tops
+            m = ((codes & ~tops) + (half & ~tops)) ^ ((codes ^ half) & tops)
+            illegal |= (m & above) | ((m - ones) & ~m & tops)
+    else:
+        for i in range(words):
+            illegal |= source[i] & above
+    return BAD_CODE if illegal != 0 else 0
 
 
 @njit(cache=True, nogil=True)
 def pack_floats(source_words, words, size, signed, bits, checked, gather, vectors, first, pixels, out):
-    """float32[blocks, vectors, FLOATS_BLOCK, V] codes of every tap. Error bits."""
+    """float32[blocks, vectors, V, FLOATS_BLOCK] codes of every tap. Error bits."""
     block = FLOATS_BLOCK
     blocks = (pixels + block - 1) // block
     source = carray(_void_pointer(source_words), (words, size), np.uint8)
     taps = carray(_void_pointer(gather), (first + pixels, vectors), np.int32)
-    packed = carray(_void_pointer(out), (blocks, vectors, block, size), np.float32)
+    packed = carray(_void_pointer(out), (blocks, vectors, size, block), np.float32)
     sign = np.int32(128 if signed else 0)
     high = np.int32((1 << (bits - 1)) - 1 if signed else (1 << bits) - 1)
     low = -high if signed else np.int32(0)
     illegal: Any = np.bool_(False)
     for i in range(blocks * block):
-        cell = packed[i // block, :, i % block]
+        cell = packed[i // block, :, :, i % block]
         for g in range(vectors):
             index = taps[first + i, g] if i < pixels else -1
             if index < 0:

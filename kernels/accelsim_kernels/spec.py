@@ -96,6 +96,11 @@ def accumulator_range(spec: LaneSpec | AlignSpec) -> tuple[int, int]:
     return -(1 << (spec.accumulator_bits - 1)), (1 << (spec.accumulator_bits - 1)) - 1
 
 
+def psum_type(spec: LaneSpec | AlignSpec) -> type[np.int32] | type[np.int64]:
+    """What psums are stored in: half of what their tiles write is psums."""
+    return np.int32 if spec.accumulator_bits <= 32 else np.int64
+
+
 def check_array(name: str, array: NDArray, dtypes: tuple[type, ...], ndim: int) -> None:
     """ValueError unless `array` is a NumPy array of one of `dtypes` with `ndim` dimensions."""
     if not isinstance(array, np.ndarray):
@@ -148,10 +153,10 @@ def check_blocks(blocks: int, vectors: int) -> None:
 
 
 def check_initial(initial: NDArray | None, shape: tuple[int, ...], spec: LaneSpec | AlignSpec) -> None:
-    """ValueError unless `initial` is None or int64 of `shape` that the accumulators can hold."""
+    """ValueError unless `initial` is None or int32 or int64 of `shape` that the accumulators can hold."""
     if initial is None:
         return
-    check_array("initial psums", initial, (np.int64,), 2)
+    check_array("initial psums", initial, (np.int32, np.int64), 2)
     check_shape("initial psums", initial, shape)
     low, high = accumulator_range(spec)
     if initial.size and not low <= int(initial.min()) <= int(initial.max()) <= high:

@@ -15,6 +15,7 @@ has another Numba type than a writable one and would compile everything again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -33,16 +34,18 @@ SLICE = 512  # 512 * 127 * 255 < 2^24
 # How a tile accumulates. All modes are exact where `accumulate.plan` allows them; the first ones are faster.
 PLAIN, SHORT, MULTIPLY, GENERAL, MULTIPLY64, GENERAL64, WRAP32, WRAP64 = range(8)
 ALIGN, ALIGN32, ALIGN64 = range(8, 11)
+FREE_PLAIN, FREE_SHORT, FREE_MULTIPLY, FREE_MULTIPLY64, FREE_ALIGN = range(11, 16)
 
 
 class _Mode(NamedTuple):
-    bits: int  # width of an accumulator lane
+    bits: int  # width of an accumulator lane, and of a psum in memory
     # "none": no scales; "short": 16 x 16 bits into 32; "product": exact in 32 bits; "wide"; "align": scales
     # in float32, exact (aligned.py)
     multiply: str
     shifts: bool  # scale product rounding and product shift may be non-zero
     wrap: bool
     clips: bool = False  # of blocks: whether terms may be beyond what an accumulator lane takes
+    free: bool = False  # no sum can leave the accumulator: none is limited, no overflow is counted or stored
 
 
 _MODES = {
@@ -57,12 +60,29 @@ _MODES = {
     ALIGN: _Mode(32, "align", False, False),
     ALIGN32: _Mode(32, "align", False, False, clips=True),
     ALIGN64: _Mode(64, "align", False, False, clips=True),
+    FREE_PLAIN: _Mode(32, "none", False, False, free=True),
+    FREE_SHORT: _Mode(32, "short", False, False, free=True),
+    FREE_MULTIPLY: _Mode(32, "product", False, False, free=True),
+    FREE_MULTIPLY64: _Mode(64, "product", False, False, free=True),
+    FREE_ALIGN: _Mode(32, "align", False, False, free=True),
 }
 
+
+def lane_bits(mode: int) -> int:
+    """Bits of an accumulator and of a psum in memory."""
+    return _MODES[mode].bits
+
+
+def counts_overflows(mode: int) -> bool:
+    """Whether overflows are written; else there are none."""
+    return not _MODES[mode].free
+
+
 # int64 arguments of a tile, in order. Addresses are of the tile's first element; `*_row` are bytes per pixel.
+# steps: of a vector, each of 4 bytes of one pixel's codes: 4 bytes (VNNI) or one float32 (portable).
 _TILE = (
-    "weights", "weight_sums", "weight_scales", "activations", "activation_scales", "word_bytes",
-    "vectors", "vector_size", "psums", "psum_row", "overflows", "overflow_row", "blocks",
+    "weights", "weight_sums", "weight_scales", "activations", "activation_scales", "steps",
+    "vectors", "psums", "psum_row", "overflows", "overflow_row", "blocks",
 )  # fmt: skip
 _LIMITS = (
     "keep", "offset", "low", "high", "wrap_shift", "scale_half", "scale_shift", "scale_max",
@@ -72,7 +92,10 @@ _LIMITS = (
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _V32, _V64 = ir.VectorType(_I32, LANES), ir.VectorType(_I64, LANES)
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
-
+_UNROLLED = 4  # steps; a vector of 16 codes in bytes
+_CODE_BYTES = 4  # of a pixel in a step
+_SCALE_BYTES = 4
+_ROW = LANES * 4  # bytes of a step's weights, or of a vector's scales
 
 _DOWN = 1 | 8  # embedded rounding of AVX-512: towards minus infinity, no exceptions
 
@@ -120,46 +143,91 @@ class _Emitter:
         return self.b.call(cgutils.get_or_insert_function(self.b.module, fnty, name), operands)
 
     def tile(self) -> None:
-        """A step is of `blocks` vectors, each with its own scale; only their sum is limited. Nearly all have
-        one, and a loop around that would take a fifth of the time."""
-        one = self.b.icmp_signed("==", self.arg["blocks"], _I64(1))
-        with self.b.if_else(one) as (single, several):
-            with single:
-                self.steps(several=False)
-            with several:
-                self.steps(several=True)
+        """What is accumulated is the sum of `blocks` vectors, each with its own scale; only that is limited.
+        Nearly all have one, and a loop around that would take a fifth of the time. Vectors of 16 bytes, the
+        usual, have no loop over their steps either.
+        """
+        if self.mode.free and self.mode.multiply == "none":
+            self.accumulate(self.one_vector)
+        elif self.mode.free:
+            self.with_usual_size(lambda: self.accumulate(self.free_vectors))
+        else:
+            one = self.b.icmp_signed("==", self.arg["blocks"], _I64(1))
+            with self.b.if_else(one) as (single, several):
+                with single:
+                    self.with_usual_size(lambda: self.accumulate(self.limited_vectors))
+                with several:
+                    self.accumulate(self.limited_blocks)
 
-    def steps(self, *, several: bool) -> None:
+    def with_usual_size(self, emit: Callable[[], None]) -> None:
+        if not self.vnni:
+            return emit()
+        steps = self.arg["steps"]
+        with self.b.if_else(self.b.icmp_signed("==", steps, _I64(_UNROLLED))) as (usual, other):
+            with usual:
+                self.arg["steps"] = _I64(_UNROLLED)
+                emit()
+            with other:
+                self.arg["steps"] = steps
+                emit()
+
+    def accumulate(self, sum_up: Callable[[list[ir.Value], list[ir.Value]], None]) -> None:
+        """Psums from memory or 0, `sum_up(psums, counts)`, and back to memory."""
         b, arg = self.b, self.arg
         psums = [cgutils.alloca_once(b, self.vector) for _ in range(self.pixels)]
         counts = [cgutils.alloca_once(b, _V32) for _ in range(self.pixels)]
-        keep = self.splat(arg["keep"])  # all ones to continue from the psums in memory, 0 to start anew
+        # All ones to continue from the psums in memory, 0 to start anew.
+        keep = self.splat_arg("keep", self.lane)
         for p in range(self.pixels):
-            start = b.and_(self.load(self.offset(arg["psums"], p, arg["psum_row"]), _V64), keep)
-            b.store(start if self.mode.bits == 64 else b.trunc(start, _V32), psums[p])
+            start = self.load(self.offset(arg["psums"], p, arg["psum_row"]), self.vector)
+            b.store(b.and_(start, keep), psums[p])
             b.store(_V32(None), counts[p])
-        if not several:
-            with cgutils.for_range(b, arg["vectors"]) as vector:
-                self.add(vector.index, psums)
-                self.limit(psums, counts)
-        else:
-            with cgutils.for_range(b, b.udiv(arg["vectors"], arg["blocks"])) as step:
-                first = b.mul(step.index, arg["blocks"])
-                with cgutils.for_range(b, arg["blocks"]) as block:
-                    self.add(b.add(first, block.index), psums)
-                self.limit(psums, counts)
+        sum_up(psums, counts)
         for p in range(self.pixels):
-            psum = b.load(psums[p])
-            psum = psum if self.mode.bits == 64 else b.sext(psum, _V64)
-            b.store(psum, self.at(self.offset(arg["psums"], p, arg["psum_row"]), _V64), align=4)
-            row = self.offset(arg["overflows"], p, arg["overflow_row"])
-            b.store(b.load(counts[p]), self.at(row, _V32), align=4)
+            row = self.offset(arg["psums"], p, arg["psum_row"])
+            b.store(b.load(psums[p]), self.at(row, self.vector), align=4)
+            if not self.mode.free:
+                row = self.offset(arg["overflows"], p, arg["overflow_row"])
+                b.store(b.load(counts[p]), self.at(row, _V32), align=4)
+
+    def one_vector(self, psums: list[ir.Value], counts: list[ir.Value]) -> None:
+        """Without scales and limits all vectors are one."""
+        b, arg = self.b, self.arg
+        steps = b.mul(arg["vectors"], arg["steps"])
+        if not self.vnni:
+            self.sum_slices(arg["weights"], arg["activations"], steps, psums)
+            return
+        corrections = cgutils.alloca_once(b, _V32)
+        b.store(_V32(None), corrections)
+        with cgutils.for_range(b, arg["vectors"]) as vector:
+            sums = self.load(self.offset(arg["weight_sums"], vector.index, _ROW), _V32)
+            b.store(b.add(b.load(corrections), sums), corrections)
+        correction = b.mul(b.load(corrections), self.splat_arg("offset", _I32))
+        for psum in psums:
+            b.store(b.add(b.load(psum), correction), psum)
+        self.sum_bytes(arg["weights"], arg["activations"], steps, psums)
+
+    def free_vectors(self, psums: list[ir.Value], counts: list[ir.Value]) -> None:
+        with cgutils.for_range(self.b, self.arg["vectors"]) as vector:
+            self.add(vector.index, psums)
+
+    def limited_vectors(self, psums: list[ir.Value], counts: list[ir.Value]) -> None:
+        with cgutils.for_range(self.b, self.arg["vectors"]) as vector:
+            self.add(vector.index, psums)
+            self.limit(psums, counts)
+
+    def limited_blocks(self, psums: list[ir.Value], counts: list[ir.Value]) -> None:
+        b, arg = self.b, self.arg
+        with cgutils.for_range(b, b.udiv(arg["vectors"], arg["blocks"])) as step:
+            first = b.mul(step.index, arg["blocks"])
+            with cgutils.for_range(b, arg["blocks"]) as block:
+                self.add(b.add(first, block.index), psums)
+            self.limit(psums, counts)
 
     def add(self, g: ir.Value, psums: list[ir.Value]) -> None:
         """The scaled dot products of vector g with every output in the tile, added but not yet limited."""
         b, arg = self.b, self.arg
-        scale_row = LANES * 4
-        activations = self.offset(arg["activations"], b.mul(g, _I64(self.stride)), arg["word_bytes"])
+        activations = self.offset(arg["activations"], b.mul(g, arg["steps"]), self.stride * _CODE_BYTES)
         if self.mode.multiply == "none" and self.vnni:
             # The byte products may be added to the accumulator directly: a total that fits 32 bits is
             # exact whatever its partial sums do.
@@ -171,10 +239,10 @@ class _Emitter:
             scale_type = ir.FloatType() if self.mode.multiply == "align" else _I32
             if self.mode.multiply != "none":
                 vector = ir.VectorType(scale_type, LANES)
-                scales = self.load(self.offset(arg["weight_scales"], g, scale_row), vector)
+                scales = self.load(self.offset(arg["weight_scales"], g, _ROW), vector)
+            own = self.offset(arg["activation_scales"], g, self.stride * _SCALE_BYTES)
             for p, dot in enumerate(dots):
-                index = b.add(b.mul(g, _I64(self.stride)), _I64(p))
-                address = self.offset(arg["activation_scales"], index, 4)
+                address = b.add(own, _I64(p * _SCALE_BYTES))
                 scaled = self.aligned_sum if self.mode.multiply == "align" else self.scaled_sum
                 totals.append(scaled(b.load(psums[p]), dot, scales, address))
         for p, total in enumerate(totals):
@@ -187,8 +255,9 @@ class _Emitter:
             total = b.load(psum)
             limited = self.limited(total)
             b.store(limited, psum)
-            overflow = b.sext(b.icmp_signed("!=", limited, total), _V32)
-            b.store(b.sub(b.load(counts[p]), overflow), counts[p])
+            count = b.load(counts[p])
+            more = b.add(count, ir.Constant(_V32, [1] * LANES))
+            b.store(b.select(b.icmp_signed("!=", limited, total), more, count), counts[p])
 
     def aligned_sum(self, psum: ir.Value, dot: ir.Value, scales: ir.Value, address: ir.Value) -> ir.Value:
         """psum + the dot product times both scales in units of the accumulator, rounded, within +-term_limit.
@@ -264,65 +333,84 @@ class _Emitter:
     def dots(self, g: ir.Value, activations: ir.Value, starts: list[ir.Value] | None) -> list[ir.Value]:
         """<16 x i32> dot products of vector g with every pixel, added to `starts` if given; of blocks on the
         portable path <16 x float>, as they are of one slice."""
-        if self.vnni:
-            return self.vnni_dots(g, activations, starts)
-        if self.mode.multiply == "align":
-            return self.slice_dots(self.weights_of(g), activations, _I64(0), self.arg["vector_size"])
-        return self.float_dots(g, activations)
-
-    def weights_of(self, g: ir.Value) -> ir.Value:
-        """Address of the float32 weights of vector g."""
-        return self.offset(self.arg["weights"], g, self.b.mul(self.arg["vector_size"], _I64(LANES * 4)))
-
-    def vnni_dots(self, g: ir.Value, activations: ir.Value, starts: list[ir.Value] | None) -> list[ir.Value]:
         b, arg = self.b, self.arg
-        steps = b.lshr(arg["word_bytes"], _I64(2))
-        weights = self.offset(arg["weights"], g, b.mul(arg["word_bytes"], _I64(LANES)))
-        sums = self.load(self.offset(arg["weight_sums"], g, LANES * 4), _V32)
-        correction = b.mul(sums, self.splat_arg("offset", _I32))
+        weights = self.offset(arg["weights"], b.mul(g, arg["steps"]), _ROW)
+        if not self.vnni and self.mode.multiply == "align":
+            return self.slice_dots(weights, activations, arg["steps"])
         dots = [cgutils.alloca_once(b, _V32) for _ in range(self.pixels)]
-        for p, dot in enumerate(dots):
-            b.store(b.add(correction, starts[p]) if starts else correction, dot)
-        with cgutils.for_range(b, steps) as loop:
-            weight = self.load(self.offset(weights, loop.index, LANES * 4), _V32)
-            quads = self.offset(activations, loop.index, 4)
+        if self.vnni:
+            sums = self.load(self.offset(arg["weight_sums"], g, _ROW), _V32)
+            correction = b.mul(sums, self.splat_arg("offset", _I32))
             for p, dot in enumerate(dots):
-                quad = self.splat(self.load(self.offset(quads, p, arg["word_bytes"]), _I32))
-                operands = [b.load(dot), quad, weight]
-                b.store(self.intrinsic("llvm.x86.avx512.vpdpbusd.512", _V32, operands), dot)
+                b.store(b.add(correction, starts[p]) if starts else correction, dot)
+            self.sum_bytes(weights, activations, arg["steps"], dots)
+        else:
+            for dot in dots:
+                b.store(_V32(None), dot)
+            self.sum_slices(weights, activations, arg["steps"], dots)
         return [b.load(dot) for dot in dots]
 
-    def float_dots(self, g: ir.Value, activations: ir.Value) -> list[ir.Value]:
-        b, size = self.b, self.arg["vector_size"]
-        weights = self.weights_of(g)
-        dots = [cgutils.alloca_once(b, _V32) for _ in range(self.pixels)]
-        for dot in dots:
-            b.store(_V32(None), dot)
-        slices = b.udiv(b.add(size, _I64(SLICE - 1)), _I64(SLICE))
+    def each_step(self, steps: ir.Value, emit: Callable[[ir.Value], None]) -> None:
+        """emit(index of step) for all of them, a few in one pass of a loop."""
+        b = self.b
+        if isinstance(steps, ir.Constant):
+            for step in range(steps.constant):
+                emit(_I64(step))
+            return
+        with cgutils.for_range(b, b.udiv(steps, _I64(_UNROLLED))) as loop:
+            first = b.mul(loop.index, _I64(_UNROLLED))
+            for step in range(_UNROLLED):
+                emit(b.add(first, _I64(step)))
+        with cgutils.for_range_slice(b, b.and_(steps, _I64(-_UNROLLED)), steps, _I64(1)) as (rest, _):
+            emit(rest)
+
+    def sum_bytes(
+        self, weights: ir.Value, activations: ir.Value, steps: ir.Value, totals: list[ir.Value]
+    ) -> None:
+        """Four byte products a step, added to `totals`."""
+        b = self.b
+
+        def emit(step: ir.Value) -> None:
+            weight = self.load(self.offset(weights, step, _ROW), _V32)
+            quads = self.offset(activations, step, self.stride * _CODE_BYTES)
+            for p, total in enumerate(totals):
+                quad = self.splat(self.load(b.add(quads, _I64(p * _CODE_BYTES)), _I32))
+                operands = [b.load(total), quad, weight]
+                b.store(self.intrinsic("llvm.x86.avx512.vpdpbusd.512", _V32, operands), total)
+
+        self.each_step(steps, emit)
+
+    def sum_slices(
+        self, weights: ir.Value, activations: ir.Value, steps: ir.Value, totals: list[ir.Value]
+    ) -> None:
+        """Products of float32 codes, added to `totals` <16 x i32>, in slices that are exact."""
+        b = self.b
+        slices = b.udiv(b.add(steps, _I64(SLICE - 1)), _I64(SLICE))
         with cgutils.for_range(b, slices) as outer:
             first = b.mul(outer.index, _I64(SLICE))
-            rest = b.sub(size, first)
+            rest = b.sub(steps, first)
             length = b.select(b.icmp_signed("<", rest, _I64(SLICE)), rest, _I64(SLICE))
-            for dot, total in zip(dots, self.slice_dots(weights, activations, first, length), strict=True):
-                b.store(b.add(b.load(dot), b.fptosi(total, _V32)), dot)
-        return [b.load(dot) for dot in dots]
+            own = self.offset(activations, first, self.stride * _CODE_BYTES)
+            dots = self.slice_dots(self.offset(weights, first, _ROW), own, length)
+            for dot, total in zip(dots, totals, strict=True):
+                b.store(b.add(b.load(total), b.fptosi(dot, _V32)), total)
 
-    def slice_dots(
-        self, weights: ir.Value, activations: ir.Value, first: ir.Value, length: ir.Value
-    ) -> list[ir.Value]:
-        """<16 x float> dot products of elements [first, first + length), exact where these are one slice."""
+    def slice_dots(self, weights: ir.Value, activations: ir.Value, length: ir.Value) -> list[ir.Value]:
+        """<16 x float> dot products of so many elements, exact where these are one slice."""
         b = self.b
         sums = [cgutils.alloca_once(b, _FLOATS) for _ in range(self.pixels)]
         for total in sums:
             b.store(_FLOATS(None), total)
-        with cgutils.for_range(b, length) as inner:
-            v = b.add(first, inner.index)
-            weight = self.load(self.offset(weights, v, LANES * 4), _FLOATS)
+
+        def emit(step: ir.Value) -> None:
+            weight = self.load(self.offset(weights, step, _ROW), _FLOATS)
+            codes = self.offset(activations, step, self.stride * _CODE_BYTES)
             for p, total in enumerate(sums):
-                address = self.offset(self.offset(activations, v, 4), p, self.arg["word_bytes"])
-                code = self.splat(self.load(address, ir.FloatType()))
+                code = self.splat(self.load(b.add(codes, _I64(p * _CODE_BYTES)), ir.FloatType()))
                 operands = [code, weight, b.load(total)]
                 b.store(self.intrinsic("llvm.fmuladd.v16f32", _FLOATS, operands), total)
+
+        self.each_step(length, emit)
         return [b.load(total) for total in sums]
 
 
@@ -338,14 +426,15 @@ def _tile(mode_id: int, vnni: bool) -> Any:
             arg |= dict(zip(_LIMITS, cgutils.unpack_tuple(builder, args[1]), strict=True))
             # 64-bit accumulators need two registers each: half a block at a time keeps them out of memory.
             pixels = block // 2 if mode.bits == 64 else block
-            _Emitter(builder, arg, mode_id, vnni, pixels).tile()
-            if pixels < block:
+            with cgutils.for_range(builder, _I64(block // pixels)) as part:
+                first = builder.mul(part.index, _I64(pixels))
+                own = dict(arg)
                 for name, size in (
-                    ("activations", arg["word_bytes"]), ("activation_scales", _I64(4)),
+                    ("activations", _I64(_CODE_BYTES)), ("activation_scales", _I64(_SCALE_BYTES)),
                     ("psums", arg["psum_row"]), ("overflows", arg["overflow_row"]),
                 ):  # fmt: skip
-                    arg[name] = builder.add(arg[name], builder.mul(_I64(pixels), size))
-                _Emitter(builder, arg, mode_id, vnni, pixels).tile()
+                    own[name] = builder.add(arg[name], builder.mul(first, size))
+                _Emitter(builder, own, mode_id, vnni, pixels).tile()
             return context.get_dummy_value()
 
         return types.void(tile, limits), codegen
@@ -359,12 +448,17 @@ _vnni_multiply64, _vnni_general64 = _tile(MULTIPLY64, True), _tile(GENERAL64, Tr
 _vnni_wrap32, _vnni_wrap64 = _tile(WRAP32, True), _tile(WRAP64, True)
 _vnni_align = _tile(ALIGN, True)
 _vnni_align32, _vnni_align64 = _tile(ALIGN32, True), _tile(ALIGN64, True)
+_vnni_free_plain, _vnni_free_short = _tile(FREE_PLAIN, True), _tile(FREE_SHORT, True)
+_vnni_free_multiply, _vnni_free_multiply64 = _tile(FREE_MULTIPLY, True), _tile(FREE_MULTIPLY64, True)
+_vnni_free_align = _tile(FREE_ALIGN, True)
 _float_plain = _tile(PLAIN, False)
 _float_multiply, _float_general = _tile(MULTIPLY, False), _tile(GENERAL, False)
 _float_multiply64, _float_general64 = _tile(MULTIPLY64, False), _tile(GENERAL64, False)
 _float_wrap32, _float_wrap64 = _tile(WRAP32, False), _tile(WRAP64, False)
 _float_align = _tile(ALIGN, False)
 _float_align32, _float_align64 = _tile(ALIGN32, False), _tile(ALIGN64, False)
+_float_free_plain, _float_free_align = _tile(FREE_PLAIN, False), _tile(FREE_ALIGN, False)
+_float_free_multiply, _float_free_multiply64 = _tile(FREE_MULTIPLY, False), _tile(FREE_MULTIPLY64, False)
 
 
 @njit(cache=True, nogil=True)
@@ -372,33 +466,42 @@ def run_vnni(mode, weights, outputs, span, scratch, limits):
     """Accumulate packed pixels over blocks [k_first, k_stop) of LANES output channels.
 
     weights: (words, sums, scales, V, G, g_start, vectors, blocks) with addresses; outputs: (psums, overflows,
-    channels per row); span: (first pixel, pixels, k_first, k_stop); scratch: (codes, scales) as packed by
-    packing.py; limits: int64 values named by _LIMITS.
+    channels per row, bytes of a psum); span: (first pixel, pixels, k_first, k_stop); scratch: (codes, scales)
+    as packed by packing.py; limits: int64 values named by _LIMITS.
     """
     first, pixels, k_first, k_stop = span
     size, all_vectors, g_start, vectors = weights[3], weights[4], weights[5], weights[6]
-    word_bytes = (size + 3) // 4 * 4
-    row = outputs[2]
+    steps = (size + 3) // 4
+    row, psum_bytes = outputs[2], outputs[3]
     for k in range(k_first, k_stop):
         vector = k * all_vectors + g_start
         for p in range(0, pixels, VNNI_PIXELS):
             cell = (first + p) * row + k * LANES
             tile = (
-                weights[0] + vector * word_bytes * LANES,
+                weights[0] + vector * steps * LANES * 4,
                 weights[1] + vector * LANES * 4,
                 weights[2] + vector * LANES * 4,
-                scratch[0] + p * vectors * word_bytes,
+                scratch[0] + p * vectors * steps * 4,
                 scratch[1] + p * vectors * 4,
-                word_bytes,
+                steps,
                 vectors,
-                size,
-                outputs[0] + cell * 8,
-                row * 8,
+                outputs[0] + cell * psum_bytes,
+                row * psum_bytes,
                 outputs[1] + cell * 4,
                 row * 4,
                 weights[7],
             )
-            if mode == PLAIN:
+            if mode == FREE_PLAIN:
+                _vnni_free_plain(tile, limits)
+            elif mode == FREE_SHORT:
+                _vnni_free_short(tile, limits)
+            elif mode == FREE_MULTIPLY:
+                _vnni_free_multiply(tile, limits)
+            elif mode == FREE_MULTIPLY64:
+                _vnni_free_multiply64(tile, limits)
+            elif mode == FREE_ALIGN:
+                _vnni_free_align(tile, limits)
+            elif mode == PLAIN:
                 _vnni_plain(tile, limits)
             elif mode == SHORT:
                 _vnni_short(tile, limits)
@@ -427,28 +530,35 @@ def run_portable(mode, weights, outputs, span, scratch, limits):
     """`run_vnni` for any CPU."""
     first, pixels, k_first, k_stop = span
     size, all_vectors, g_start, vectors = weights[3], weights[4], weights[5], weights[6]
-    word_bytes = size * 4
-    row = outputs[2]
+    steps = size
+    row, psum_bytes = outputs[2], outputs[3]
     for k in range(k_first, k_stop):
         vector = k * all_vectors + g_start
         for p in range(0, pixels, PORTABLE_PIXELS):
             cell = (first + p) * row + k * LANES
             tile = (
-                weights[0] + vector * word_bytes * LANES,
+                weights[0] + vector * steps * LANES * 4,
                 weights[1] + vector * LANES * 4,
                 weights[2] + vector * LANES * 4,
-                scratch[0] + p * vectors * word_bytes,
+                scratch[0] + p * vectors * steps * 4,
                 scratch[1] + p * vectors * 4,
-                word_bytes,
+                steps,
                 vectors,
-                size,
-                outputs[0] + cell * 8,
-                row * 8,
+                outputs[0] + cell * psum_bytes,
+                row * psum_bytes,
                 outputs[1] + cell * 4,
                 row * 4,
                 weights[7],
             )
-            if mode == PLAIN:
+            if mode == FREE_PLAIN:
+                _float_free_plain(tile, limits)
+            elif mode == FREE_MULTIPLY or mode == FREE_SHORT:
+                _float_free_multiply(tile, limits)
+            elif mode == FREE_MULTIPLY64:
+                _float_free_multiply64(tile, limits)
+            elif mode == FREE_ALIGN:
+                _float_free_align(tile, limits)
+            elif mode == PLAIN:
                 _float_plain(tile, limits)
             elif mode == MULTIPLY or mode == SHORT:
                 _float_multiply(tile, limits)

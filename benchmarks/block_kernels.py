@@ -43,7 +43,7 @@ def drawn(name: str, layer: Layer, pixels: int) -> tuple:
     typical = (
         8
         * np.sqrt(weights.shape[1] * V)
-        * np.prod([np.std(found[i] * np.ldexp(1.0, found[i + 1].exponent)[..., None]) for i in (0, 2)])
+        * np.prod([np.std(found[i] * np.ldexp(*found[i + 1])[..., None]) for i in (0, 2)])
     )
     lsb = int(np.ceil(np.log2(typical))) + 4 - 28
     return *found, lsb

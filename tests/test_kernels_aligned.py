@@ -162,7 +162,7 @@ def test_zero_blocks_may_have_any_scale() -> None:
     weights, own, codes, scales, gather, *_ = draw(5, spec, 12)
     own.exponent[0, 0], scales.exponent[0] = -254, -254
     packed = pack_aligned(weights, own, spec)
-    assert packed.packed is not None and packed.ranges.low >= -6
+    assert packed.floats is not None and packed.ranges.low >= -6
     check((weights, own, codes, scales, gather, spec, None))
 
 

@@ -38,11 +38,16 @@ from accelsim_kernels.threads import run_threads
 
 PATHS = ("vnni", "portable")
 _SCRATCH_BYTES = 1 << 18  # packed activations of a span: together with a block of weights they stay in L2
+_ROUNDED_UP = 1 + 2.0**-30  # above what float64 loses in a sum
 _MACS_PER_THREAD = 1 << 24  # below this much work a second thread costs more than it saves
 
 
 class PackedWeights:
-    """Weights of one tile in the layout of one path. Opaque; made by `pack_weights`."""
+    """Weights of one tile in the layout of one path. Opaque; made by `pack_weights`.
+
+    heaviest_term, heaviest: bounds of the magnitudes of a scaled dot product and of the sum of an output's,
+    with activations and scales of theirs of 1.
+    """
 
     def __init__(
         self,
@@ -60,16 +65,11 @@ class PackedWeights:
         else:
             self._words = packing.pack_weight_floats(weight_words)
         self._sums = packing.pack_per_vector(weight_words.sum(axis=2, dtype=np.int32))
-        self.heaviest = _heaviest(weight_words, scales)
+        terms = np.abs(weight_words, dtype=np.int16).sum(axis=2, dtype=np.int32) * scales.astype(np.float64)
+        self.heaviest_term, self.heaviest = (float(x.max()) * _ROUNDED_UP for x in (terms, terms.sum(axis=1)))
         dtype = np.float32 if scales.dtype == np.float32 else np.int32
         self._scales = packing.pack_per_vector(scales, dtype)
         self.addresses = (self._words.ctypes.data, self._sums.ctypes.data, self._scales.ctypes.data)
-
-
-def _heaviest(words: NDArray[np.int8], scales: NDArray) -> float:
-    """The largest magnitude that an output can have with activations and their scales of 1, rounded up."""
-    sums = np.abs(words, dtype=np.int16).sum(axis=2, dtype=np.int32)
-    return float((sums * scales.astype(np.float64)).sum(axis=1).max()) * (1 + 2.0**-30)
 
 
 def path_of(path: str | None) -> str:
@@ -221,8 +221,8 @@ def accumulate(
 ) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """Partial sums [P, K] after vectors g_start .. g_stop-1 and overflows int32[P, K] on the way.
 
-    Psums are int32 where accumulators have at most 32 bits, else int64. Where no overflow can happen, the
-    array of overflows is one zero seen everywhere, and read-only.
+    Psums are int32 where accumulators have at most 32 bits, else int64. Without any overflow the array of
+    them is one zero seen everywhere, and read-only.
 
     activation_words: int8 (signed codes) or uint8 [n, V]; activation_scales: uint16[n], None exactly when
     as = 0; gather: int32[P, g_stop - g_start], the word under each tap, -1 in spatial padding (a zero
@@ -301,7 +301,7 @@ def run_tiles(
     # Whole tiles are written, so rows and columns are rounded up and cut off at the end.
     shape = (-(-pixels // block) * block, k_blocks * tiles.LANES)
     psums = np.empty(shape, np.int32 if tiles.lane_bits(mode) == 32 else np.int64)
-    overflows = np.empty(shape if tiles.counts_overflows(mode) else (0, 0), np.int32)
+    overflows, counted = np.empty(shape, np.int32), np.zeros((shape[0], k_blocks), np.uint8)
     if initial is not None:
         psums[:pixels, :outputs] = initial
         psums[pixels:] = 0
@@ -317,11 +317,9 @@ def run_tiles(
     gather_at = taps.ctypes.data
     code_source = (own.codes.ctypes.data, words, vector_size, int(signed), own.bits, own.checked)
     weights = (*packed.addresses, vector_size, packed.vectors, g_start, vectors, packed.blocks)
-    out = (psums.ctypes.data, overflows.ctypes.data, shape[1], psums.itemsize)
+    out = (psums.ctypes.data, overflows.ctypes.data, shape[1], psums.itemsize, counted.ctypes.data)
     all_limits = (0 if initial is None else -1, *limits)
-    pack_codes, run = (
-        (packing.pack_bytes, tiles.run_vnni) if vnni else (packing.pack_floats, tiles.run_portable)
-    )
+    pack_codes, run = packing.pack_bytes if vnni else packing.pack_floats, tiles.runner(mode, vnni)
 
     def worker() -> None:
         size = min(span, shape[0])
@@ -338,12 +336,13 @@ def run_tiles(
             if bad:
                 work.clear()
                 raise own.refused(bad)
-            run(mode, weights, out, part, scratch, all_limits)
+            run(weights, out, part, scratch, all_limits)
 
     run_threads(worker, threads)
     psums = _cut_off(psums, pixels, outputs).astype(psum_type(packed.spec), copy=False)
-    if not tiles.counts_overflows(mode):
+    if not counted.any():
         return psums, np.broadcast_to(_NONE, psums.shape)
+    overflows.reshape(*counted.shape, tiles.LANES)[counted == 0] = 0
     return psums, _cut_off(overflows, pixels, outputs)
 
 

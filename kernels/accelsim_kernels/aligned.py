@@ -1,14 +1,16 @@
 """Vector MACs of blocks whose scales are numbers of their own, aligned into a fixed-point accumulator.
 
 docs/numerics.md (Block formats) defines every bit. Codes come decoded, as integers; a scale as significand
-and exponent. Codes of 8 bits go through the tiles of `accumulate`: the dot product of a block is an exact
-integer below 2^24, so that its product with scales kept in float32 is exact too. All else, wider codes and
-scales too far apart for float32, goes through a plain loop in int64.
+and exponent. Codes of 8 bits go through the tiles of `accumulate`, in one of two ways. Where no term has bits
+below the lsb, scales are integers in units of it and everything is exact, as in VS-Quant. Else scales are
+kept in float32: the dot product of a block is an integer below 2^24, so that the product with them is exact
+too, and is rounded. All else, wider codes and scales too far apart for float32, goes through a plain loop in
+int64.
 """
 
 from __future__ import annotations
 
-import math
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,8 +34,9 @@ MAX_SIGNIFICAND = 15
 """Of a scale: e4m3's significands have four bits, e8m0's are 1."""
 
 _MAX_EXPONENT = 1 << 12  # of a scale or lsb, so that sums of them stay far inside of int32
-_EXACT_FLOAT = 1 << 24
+_EXACT_FLOAT, _INT32 = 1 << 24, (1 << 31) - 1
 _FLOAT_EXPONENT = 96  # magnitude of the exponents that a product of two scales may have in float32
+_INTEGER_SHIFT = 27  # significands of four bits shifted so far are below 2^31
 
 
 class Scales(NamedTuple):
@@ -46,25 +49,33 @@ class Scales(NamedTuple):
 class AlignedWeights:
     """Weights of one tile. Opaque; made by `pack_aligned`.
 
-    packed: as tiles take them, or None where only the plain loop serves; middle: exponent that the float32
-    scales are relative to; heaviest: the largest sum of magnitudes of a block, times its float32 scale.
+    middle: exponent that float32 scales are relative to; integer ones are to the least of `ranges`.
     """
 
     def __init__(self, codes: NDArray, scales: Scales, spec: AlignSpec, path: str, blocks: int) -> None:
         self.codes, self.scales, self.spec, self.blocks, self.path = codes, scales, spec, blocks, path
         self.outputs, self.vectors, self.vector_size = codes.shape
-        words = codes.reshape(-1, self.vector_size)
-        self.ranges = _ranges(words, scales)
-        low, high = self.ranges.low, self.ranges.high
-        self.middle = (low + high) // 2
-        self.packed: PackedWeights | None = None
-        if codes.dtype == np.int8 and high - low <= _FLOAT_EXPONENT:
-            factors, _ = _float_scales(words, scales, -self.middle)
-            # A term is at the most this times the largest code of activations with its scale.
-            self.heaviest = float(
-                (np.abs(words.astype(np.int64)).sum(axis=1) * factors.astype(np.float64)).max()
-            )
-            self.packed = PackedWeights(codes, factors.reshape(codes.shape[:2]), spec, path, blocks)
+        self.ranges, self._live = _ranges(codes.reshape(-1, self.vector_size), scales)
+        self.middle = (self.ranges.low + self.ranges.high) // 2
+
+    @cached_property
+    def integers(self) -> PackedWeights | None:
+        """As tiles take them, with scales in units of the least; None where these have too many bits."""
+        if self.codes.dtype != np.int8 or self.ranges.high - self.ranges.low > _INTEGER_SHIFT:
+            return None
+        scales = _integer_scales(self.scales, self._live, -self.ranges.low)
+        return self._packed(scales.reshape(self.codes.shape[:2]))
+
+    @cached_property
+    def floats(self) -> PackedWeights | None:
+        """As tiles take them, with scales in float32; None where these could leave its range."""
+        if self.codes.dtype != np.int8 or self.ranges.high - self.ranges.low > _FLOAT_EXPONENT:
+            return None
+        scales = _float_scales(self.scales, self._live, -self.middle)
+        return self._packed(scales.reshape(self.codes.shape[:2]))
+
+    def _packed(self, scales: NDArray) -> PackedWeights:
+        return PackedWeights(self.codes, scales, self.spec, self.path, self.blocks)
 
 
 class _Ranges(NamedTuple):
@@ -81,49 +92,79 @@ class _Ranges(NamedTuple):
     high: int
 
 
-def _ranges(words: NDArray, scales: Scales) -> _Ranges:
-    return _Ranges(*_find_ranges(words, *_flat(scales)))
+def _ranges(words: NDArray, scales: Scales) -> tuple[_Ranges, NDArray[np.int32]]:
+    """And which blocks these are: int32[n], -1 where they are, else 0."""
+    if not words.size:
+        return _Ranges(0, 0, 0, 0), np.zeros(len(words), np.int32)
+    words = np.ascontiguousarray(words)
+    largest = max(int(words.max()), -int(words.min()))
+    live = np.empty(len(words), np.int32)
+    eights = words.view(np.int64) if words.strides[0] % 8 == 0 else words
+    return _Ranges(largest, *_find_live(eights, *_flat(scales), live)), live
 
 
-def _float_scales(words: NDArray, scales: Scales, shift: int) -> tuple[NDArray[np.float32], float]:
-    """significand * 2^(exponent + shift), float32[n], 0 of a block of zeros; and the largest magnitude of a
-    code times its block's."""
-    factors = np.empty(len(words), np.float32)
-    return factors, _make_float_scales(words, *_flat(scales), shift, factors)
+def _integer_scales(scales: Scales, live: NDArray[np.int32], shift: int) -> NDArray[np.int32]:
+    """significand * 2^(exponent + shift), int32[n], 0 of blocks that are not live; of others 0 <= exponent +
+    shift <= _INTEGER_SHIFT."""
+    factors = np.empty(len(live), np.int32)
+    _make_integers(*_flat(scales), live, shift, factors)
+    return factors
+
+
+def _float_scales(scales: Scales, live: NDArray[np.int32], shift: int) -> NDArray[np.float32]:
+    """significand * 2^(exponent + shift), float32[n], 0 of blocks that are not live; of others |exponent +
+    shift| <= _FLOAT_EXPONENT."""
+    significands, exponents = _flat(scales)
+    powers = np.empty(len(live), np.int32)
+    _make_powers(exponents, live, shift, powers)
+    return np.multiply(powers.view(np.float32), significands, dtype=np.float32, casting="unsafe")
 
 
 def _flat(scales: Scales) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    return scales.significand.reshape(-1), scales.exponent.reshape(-1)
+    return np.ascontiguousarray(scales.significand).reshape(-1), np.ascontiguousarray(
+        scales.exponent
+    ).reshape(-1)
 
 
 @njit(cache=True, nogil=True)
-def _find_ranges(words, significands, exponents):
-    largest, significand, low, high = np.int64(0), np.int64(0), np.int64(1 << 30), np.int64(-(1 << 30))
+def _find_live(words, significands, exponents, live):
+    if words.shape[1] == 2:  # the usual, for vector instructions
+        for i in range(len(words)):
+            live[i] = -np.int32(((words[i, 0] | words[i, 1]) != 0) & (significands[i] > 0))
+    else:
+        for i in range(len(words)):
+            bits = words[i, 0]
+            for j in range(1, words.shape[1]):
+                bits |= words[i, j]
+            live[i] = -np.int32((bits != 0) & (significands[i] > 0))
+    # In 32 bits throughout, for the same reason.
+    none = np.int32(1 << 30)
+    significand, low, high = np.int32(0), none, -none
     for i in range(len(words)):
-        most = np.int64(0)
-        for j in range(words.shape[1]):
-            most = max(most, abs(np.int64(words[i, j])))
-        largest = max(largest, most)
-        if most > 0 and significands[i] > 0:
-            significand = max(significand, np.int64(significands[i]))
-            low, high = min(low, np.int64(exponents[i])), max(high, np.int64(exponents[i]))
+        alive = live[i] != 0
+        significand = max(significand, significands[i] if alive else np.int32(0))
+        low = min(low, exponents[i] if alive else none)
+        high = max(high, exponents[i] if alive else -none)
     if low > high:
-        low, high = np.int64(0), np.int64(0)
-    return largest, significand, low, high
+        low, high = np.int32(0), np.int32(0)
+    return significand, low, high
 
 
 @njit(cache=True, nogil=True)
-def _make_float_scales(words, significands, exponents, shift, factors):
-    largest = 0.0
-    for i in range(len(words)):
-        most = np.int64(0)
-        for j in range(words.shape[1]):
-            most = max(most, abs(np.int64(words[i, j])))
-        factors[i] = 0
-        if most > 0 and significands[i] > 0:
-            factors[i] = math.ldexp(np.float64(significands[i]), exponents[i] + shift)
-            largest = max(largest, most * np.float64(factors[i]))
-    return largest
+def _make_integers(significands, exponents, live, shift, factors):
+    most = np.int32(_INTEGER_SHIFT)
+    for i in range(len(live)):
+        amount = min(max(exponents[i] + np.int32(shift), np.int32(0)), most)
+        factors[i] = (significands[i] << amount) & live[i]
+
+
+@njit(cache=True, nogil=True)
+def _make_powers(exponents, live, shift, powers):
+    """Bits of float32 2^(exponent + shift)."""
+    most = np.int32(_FLOAT_EXPONENT)
+    for i in range(len(live)):
+        power = min(max(exponents[i] + np.int32(shift), -most), most)
+        powers[i] = ((power + np.int32(127)) << np.int32(23)) & live[i]
 
 
 def _check_scales(side: str, scales: Scales, shape: tuple[int, ...]) -> None:
@@ -192,44 +233,102 @@ def accumulate_aligned(
     check_array("gather", gather, (np.int32,), 2)
     check_shape("gather", gather, (len(gather), weights.vectors))
     check_initial(initial, (len(gather), weights.outputs), spec)
-    if gather.size and (gather.min() < -1 or gather.max() >= len(activation_codes)):
-        raise ValueError(f"gather: an index is out of range, expected -1 to {len(activation_codes) - 1}")
-    own, theirs = _ranges(activation_codes, activation_scales), weights.ranges
-    dot = size * theirs.largest * own.largest
-    if dot * MAX_SIGNIFICAND**2 >= 1 << 61:
+    (own, live), theirs = _ranges(activation_codes, activation_scales), weights.ranges
+    if size * theirs.largest * own.largest * MAX_SIGNIFICAND**2 >= 1 << 61:
         raise ValueError(f"block of {size}: products could exceed 62 bits")
-    # What a term of the tiles is multiplied by, besides significands: 2^exponent, of these the range.
-    shift = weights.middle - spec.lsb
-    reach = max(abs(own.low + shift), abs(own.high + shift + 1)) + theirs.high - theirs.low
-    exact = dot * theirs.significand * own.significand < _EXACT_FLOAT
-    narrow = activation_codes.dtype == np.int8 and weights.packed is not None
-    if not narrow or not exact or reach > _FLOAT_EXPONENT:
-        return _plain(weights, activation_codes, activation_scales, gather, initial)
-    assert weights.packed is not None
-    factors, largest = _float_scales(activation_codes, activation_scales, shift)
-    mode = _mode(spec, weights.blocks, 2 * weights.heaviest * largest)
+    started = 0 if initial is None or not initial.size else max(-int(initial.min()), int(initial.max()))
+    if activation_codes.dtype == np.int8:
+        activations = _Activations(activation_codes, activation_scales, own, live)
+        way = _in_integers(weights, activations, started) or _in_floats(weights, activations, started)
+        if way:
+            packed, factors, planned = way
+            words = len(activation_codes)
+
+            def refused(bad: int) -> ValueError:
+                return _bad_gather(words)
+
+            codes, source = np.ascontiguousarray(activation_codes), (factors.ctypes.data, words)
+            taken = Activations(codes, packing.pack_factors, source, 8, False, refused)
+            return run_tiles(packed, taken, gather, initial, 0, planned)
+    if gather.size and (gather.min() < -1 or gather.max() >= len(activation_codes)):
+        raise _bad_gather(len(activation_codes))
+    return _plain(weights, activation_codes, activation_scales, gather, initial)
+
+
+def _bad_gather(words: int) -> ValueError:
+    return ValueError(f"gather: an index is out of range, expected -1 to {words - 1}")
+
+
+class _Activations(NamedTuple):
+    codes: NDArray
+    scales: Scales
+    ranges: _Ranges
+    live: NDArray[np.int32]
+
+
+_Way = tuple[PackedWeights, NDArray, Plan]  # weights, a factor of every word of activations, the tile
+
+
+def _in_integers(weights: AlignedWeights, own: _Activations, started: int) -> _Way | None:
+    """Where no term has bits below the lsb and none is beyond 32 bits. started: magnitude of first psums.
+
+    A product is dot * factor, all in 32 bits. The factor alone may leave them, but only where the dot product
+    is 0.
+    """
+    spec, shift = weights.spec, weights.ranges.low - weights.spec.lsb
+    least = own.ranges.low + shift
+    packed = weights.integers
+    if packed is None or least < 0 or own.ranges.high + shift > _INTEGER_SHIFT:
+        return None
+    factors = _integer_scales(own.scales, own.live, shift)
+    largest = own.ranges.largest * float(factors.max(initial=0))
+    term, total = packed.heaviest_term * largest, packed.heaviest * largest + started
+    high = accumulator_range(spec)[1]
+    several = weights.blocks > 1 and term > 1 << spec.accumulator_bits  # terms saturate before they are added
+    if total <= min(high, _INT32):
+        mode = tiles.FREE_MULTIPLY
+    elif term > _INT32 or several:
+        return None
+    elif total <= high:
+        mode = tiles.FREE_MULTIPLY64
+    else:
+        narrow = high + 1 + weights.blocks * term <= _INT32
+        mode = tiles.MULTIPLY if narrow else tiles.MULTIPLY64
+    return packed, factors, _plan(spec, mode, 0)
+
+
+def _in_floats(weights: AlignedWeights, own: _Activations, started: int) -> _Way | None:
+    """Where every product is exact in float32. It is rounded, or doubled, then rounded down."""
+    spec, theirs, shift = weights.spec, weights.ranges, weights.middle - weights.spec.lsb
+    # What a term is multiplied by, besides significands: 2^exponent, of these the range.
+    reach = max(abs(own.ranges.low + shift), abs(own.ranges.high + shift + 1)) + theirs.high - theirs.low
+    dot = weights.vector_size * theirs.largest * own.ranges.largest
+    packed = weights.floats
+    exact = dot * theirs.significand * own.ranges.significand < _EXACT_FLOAT
+    if packed is None or not exact or reach > _FLOAT_EXPONENT:
+        return None
+    factors = _float_scales(own.scales, own.live, shift)
+    largest = own.ranges.largest * float(factors.max(initial=0))
+    term, total = packed.heaviest_term * largest, packed.heaviest * largest + weights.vectors + started
+    mode = _mode(spec, weights.blocks, 2 * term, 2 * total)
     doubled = int(spec.nearest and not tiles.rounds_down(mode, weights.path == "vnni"))
     if doubled:
         factors *= 2
-    codes = np.ascontiguousarray(activation_codes)
-    source = (factors.ctypes.data, len(codes))
-    activations = Activations(codes, packing.pack_factors, source, 8, False, _no_refusal)
-    return run_tiles(weights.packed, activations, gather, initial, 0, _plan(spec, mode, doubled))
+    return packed, factors, _plan(spec, mode, doubled)
 
 
-def _no_refusal(bad: int) -> ValueError:
-    raise AssertionError(bad)  # everything was checked before
-
-
-def _mode(spec: AlignSpec, blocks: int, term: float) -> int:
-    """The fastest tile for terms of at most half this magnitude, which a tile may double.
+def _mode(spec: AlignSpec, blocks: int, term: float, total: float) -> int:
+    """The fastest tile for terms of at most half this magnitude, and sums of half of `total`, of terms that
+    are rounded up. A tile may double either.
 
     Added one by one, terms beyond 2^accumulator_bits saturate an accumulator whether they are limited or not.
     """
     _, high = accumulator_range(spec)
-    if blocks == 1 and high + 1 + term + 1 < 1 << 31:
+    if total <= min(2 * high, _INT32):
+        return tiles.FREE_ALIGN
+    if blocks == 1 and high + 1 + term + 1 <= _INT32:
         return tiles.ALIGN
-    narrow = high + 1 + (blocks << spec.accumulator_bits) <= (1 << 31) - 1
+    narrow = high + 1 + (blocks << spec.accumulator_bits) <= _INT32
     return tiles.ALIGN32 if narrow else tiles.ALIGN64
 
 

@@ -87,18 +87,18 @@ def pack_scales(scales, words, limit, gather, vectors, block, first, pixels, out
 
 @njit(cache=True, nogil=True)
 def pack_factors(scales, words, gather, vectors, block, first, pixels, out):
-    """float32[blocks, vectors, block] scale of every tap, of float32[words]; 0 under padding. Error bits."""
-    source = carray(_void_pointer(scales), (words,), np.float32)
+    """[blocks, vectors, block] scale of every tap, of float32 or int32[words]; 0 in padding. Error bits."""
+    source = carray(_void_pointer(scales), (words,), np.int32)
     taps = carray(_void_pointer(gather), (first + pixels, vectors), np.int32)
     blocks = (pixels + block - 1) // block
-    packed = carray(_void_pointer(out), (blocks, vectors, block), np.float32)
+    packed = carray(_void_pointer(out), (blocks, vectors, block), np.int32)
     for i in range(blocks * block):
         cell = packed[i // block, :, i % block]
         for g in range(vectors):
             index = taps[first + i, g] if i < pixels else -1
             if not -1 <= index < words:
                 return BAD_GATHER
-            cell[g] = source[index] if index >= 0 else np.float32(0)
+            cell[g] = source[index] if index >= 0 else 0
     return 0
 
 

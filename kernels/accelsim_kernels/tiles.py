@@ -16,6 +16,7 @@ has another Numba type than a writable one and would compile everything again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -73,23 +74,19 @@ def lane_bits(mode: int) -> int:
     return _MODES[mode].bits
 
 
-def counts_overflows(mode: int) -> bool:
-    """Whether overflows are written; else there are none."""
-    return not _MODES[mode].free
-
-
 # int64 arguments of a tile, in order. Addresses are of the tile's first element; `*_row` are bytes per pixel.
 # steps: of a vector, each of 4 bytes of one pixel's codes: 4 bytes (VNNI) or one float32 (portable).
 _TILE = (
     "weights", "weight_sums", "weight_scales", "activations", "activation_scales", "steps",
-    "vectors", "psums", "psum_row", "overflows", "overflow_row", "blocks",
+    "vectors", "psums", "psum_row", "overflows", "overflow_row", "counted", "counted_row", "blocks",
+    "limits_at_once",
 )  # fmt: skip
 _LIMITS = (
     "keep", "offset", "low", "high", "wrap_shift", "scale_half", "scale_shift", "scale_max",
     "product_half", "product_shift", "term_limit",
 )  # fmt: skip
 
-_I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+_I8, _I16, _I32, _I64 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _V32, _V64 = ir.VectorType(_I32, LANES), ir.VectorType(_I64, LANES)
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _UNROLLED = 4  # steps; a vector of 16 codes in bytes
@@ -102,7 +99,7 @@ _DOWN = 1 | 8  # embedded rounding of AVX-512: towards minus infinity, no except
 
 def rounds_down(mode: int, vnni: bool) -> bool:
     """Whether terms of blocks are rounded by instructions that round down, so that no scale is doubled."""
-    return mode in (ALIGN, ALIGN32) and vnni
+    return mode in (ALIGN, ALIGN32, FREE_ALIGN) and vnni
 
 
 class _Emitter:
@@ -142,25 +139,29 @@ class _Emitter:
         fnty = ir.FunctionType(ty, [ty] * 3)
         return self.b.call(cgutils.get_or_insert_function(self.b.module, fnty, name), operands)
 
-    def tile(self) -> None:
-        """What is accumulated is the sum of `blocks` vectors, each with its own scale; only that is limited.
+    def tile(self) -> ir.Value:
+        """Emits all and returns whether anything overflowed, an i64.
+
+        What is accumulated is the sum of `blocks` vectors, each with its own scale; only that is limited.
         Nearly all have one, and a loop around that would take a fifth of the time. Vectors of 16 bytes, the
         usual, have no loop over their steps either.
         """
+        overflowed = cgutils.alloca_once_value(self.b, _I64(0))
         if self.mode.free and self.mode.multiply == "none":
-            self.accumulate(self.one_vector)
+            self.store(self.accumulate(self.one_vector)[0])
         elif self.mode.free:
-            self.with_usual_size(lambda: self.accumulate(self.free_vectors))
+            self.with_usual_size(lambda: self.store(self.accumulate(self.free_vectors)[0]))
         else:
             one = self.b.icmp_signed("==", self.arg["blocks"], _I64(1))
             with self.b.if_else(one) as (single, several):
                 with single:
-                    self.with_usual_size(lambda: self.accumulate(self.limited_vectors))
+                    self.with_usual_size(lambda: self.sum_vectors(overflowed))
                 with several:
-                    self.accumulate(self.limited_blocks)
+                    self.sum_limited(self.limited_blocks, overflowed)
+        return self.b.load(overflowed)
 
     def with_usual_size(self, emit: Callable[[], None]) -> None:
-        if not self.vnni:
+        if not self.vnni or self.mode.wrap or self.mode.multiply == "wide":
             return emit()
         steps = self.arg["steps"]
         with self.b.if_else(self.b.icmp_signed("==", steps, _I64(_UNROLLED))) as (usual, other):
@@ -171,8 +172,49 @@ class _Emitter:
                 self.arg["steps"] = steps
                 emit()
 
-    def accumulate(self, sum_up: Callable[[list[ir.Value], list[ir.Value]], None]) -> None:
-        """Psums from memory or 0, `sum_up(psums, counts)`, and back to memory."""
+    def sum_vectors(self, overflowed: ir.Value) -> None:
+        """Nearly always nothing overflows: sums are first made without limits, and of all of them the least
+        and the largest are kept, half of the work of limits and counts. Where these are beyond the
+        accumulator, and where `limits_at_once` says that they are likely to be, sums are limited.
+        """
+        b = self.b
+        if self.mode.wrap:
+            return self.sum_limited(self.limited_vectors, overflowed)
+        b.store(self.arg["limits_at_once"], overflowed)
+        with b.if_then(b.icmp_signed("==", self.arg["limits_at_once"], _I64(0))):
+            extremes = [cgutils.alloca_once_value(b, self.splat(self.lane(0))) for _ in range(2)]
+            psums, _ = self.accumulate(lambda psums, _: self.watched_vectors(psums, extremes))
+            low, high = self.splat_arg("low", self.lane), self.splat_arg("high", self.lane)
+            least, largest = (b.load(extreme) for extreme in extremes)
+            beyond = b.or_(b.icmp_signed("<", least, low), b.icmp_signed(">", largest, high))
+            some = b.icmp_unsigned("!=", b.bitcast(beyond, _I16), _I16(0))
+            b.store(b.zext(some, _I64), overflowed)
+            with b.if_then(b.not_(some)):
+                self.store(psums)
+        with b.if_then(b.icmp_signed("!=", b.load(overflowed), _I64(0))):
+            self.sum_limited(self.limited_vectors, overflowed)
+
+    def sum_limited(
+        self, sum_up: Callable[[list[ir.Value], list[ir.Value]], None], overflowed: ir.Value
+    ) -> None:
+        b = self.b
+        psums, counts = self.accumulate(sum_up)
+        self.store(psums)
+        for p, count in enumerate(counts):
+            row = self.offset(self.arg["overflows"], p, self.arg["overflow_row"])
+            b.store(b.load(count), self.at(row, _V32), align=4)
+            row = self.offset(self.arg["counted"], p, self.arg["counted_row"])
+            b.store(_I8(1), self.at(row, _I8))
+        some = ir.Constant(_V32, [0] * LANES)
+        for count in counts:
+            some = b.or_(some, b.load(count))
+        some = b.bitcast(b.icmp_signed("!=", some, _V32(None)), _I16)
+        b.store(b.zext(b.icmp_unsigned("!=", some, _I16(0)), _I64), overflowed)
+
+    def accumulate(
+        self, sum_up: Callable[[list[ir.Value], list[ir.Value]], None]
+    ) -> tuple[list[ir.Value], list[ir.Value]]:
+        """Psums from memory or 0 and counts of 0, after `sum_up(psums, counts)`."""
         b, arg = self.b, self.arg
         psums = [cgutils.alloca_once(b, self.vector) for _ in range(self.pixels)]
         counts = [cgutils.alloca_once(b, _V32) for _ in range(self.pixels)]
@@ -183,12 +225,12 @@ class _Emitter:
             b.store(b.and_(start, keep), psums[p])
             b.store(_V32(None), counts[p])
         sum_up(psums, counts)
-        for p in range(self.pixels):
-            row = self.offset(arg["psums"], p, arg["psum_row"])
-            b.store(b.load(psums[p]), self.at(row, self.vector), align=4)
-            if not self.mode.free:
-                row = self.offset(arg["overflows"], p, arg["overflow_row"])
-                b.store(b.load(counts[p]), self.at(row, _V32), align=4)
+        return psums, counts
+
+    def store(self, psums: list[ir.Value]) -> None:
+        for p, psum in enumerate(psums):
+            row = self.offset(self.arg["psums"], p, self.arg["psum_row"])
+            self.b.store(self.b.load(psum), self.at(row, self.vector), align=4)
 
     def one_vector(self, psums: list[ir.Value], counts: list[ir.Value]) -> None:
         """Without scales and limits all vectors are one."""
@@ -210,6 +252,18 @@ class _Emitter:
     def free_vectors(self, psums: list[ir.Value], counts: list[ir.Value]) -> None:
         with cgutils.for_range(self.b, self.arg["vectors"]) as vector:
             self.add(vector.index, psums)
+
+    def watched_vectors(self, psums: list[ir.Value], extremes: list[ir.Value]) -> None:
+        """Sums, and their extremes so far; once one is beyond, all that follow may be anything."""
+        b = self.b
+        with cgutils.for_range(b, self.arg["vectors"]) as vector:
+            self.add(vector.index, psums)
+            for extreme, beyond in zip(extremes, "<>", strict=True):
+                value = b.load(extreme)
+                for psum in psums:
+                    total = b.load(psum)
+                    value = b.select(b.icmp_signed(beyond, total, value), total, value)
+                b.store(value, extreme)
 
     def limited_vectors(self, psums: list[ir.Value], counts: list[ir.Value]) -> None:
         with cgutils.for_range(self.b, self.arg["vectors"]) as vector:
@@ -414,167 +468,79 @@ class _Emitter:
         return [b.load(total) for total in sums]
 
 
-def _tile(mode_id: int, vnni: bool) -> Any:
-    """Numba intrinsic f(tile, limits) of two int64 tuples named by _TILE and _LIMITS."""
-    mode = _MODES[mode_id]
-    block = VNNI_PIXELS if vnni else PORTABLE_PIXELS
+def _tile(typingctx: Any, mode: Any, vnni: Any, tile: Any, limits: Any) -> Any:
+    """Of two constants and int64 tuples named by _TILE and _LIMITS: 1 if anything overflowed, else 0."""
+    mode_id, bytes_ = mode.literal_value, bool(vnni.literal_value)
+    block = VNNI_PIXELS if bytes_ else PORTABLE_PIXELS
 
-    @intrinsic
-    def tile(typingctx, tile, limits):
-        def codegen(context, builder, signature, args):
-            arg = dict(zip(_TILE, cgutils.unpack_tuple(builder, args[0]), strict=True))
-            arg |= dict(zip(_LIMITS, cgutils.unpack_tuple(builder, args[1]), strict=True))
-            # 64-bit accumulators need two registers each: half a block at a time keeps them out of memory.
-            pixels = block // 2 if mode.bits == 64 else block
-            with cgutils.for_range(builder, _I64(block // pixels)) as part:
-                first = builder.mul(part.index, _I64(pixels))
-                own = dict(arg)
-                for name, size in (
-                    ("activations", _I64(_CODE_BYTES)), ("activation_scales", _I64(_SCALE_BYTES)),
-                    ("psums", arg["psum_row"]), ("overflows", arg["overflow_row"]),
-                ):  # fmt: skip
-                    own[name] = builder.add(arg[name], builder.mul(first, size))
-                _Emitter(builder, own, mode_id, vnni, pixels).tile()
-            return context.get_dummy_value()
+    def codegen(context, builder, signature, args):
+        arg = dict(zip(_TILE, cgutils.unpack_tuple(builder, args[2]), strict=True))
+        arg |= dict(zip(_LIMITS, cgutils.unpack_tuple(builder, args[3]), strict=True))
+        # 64-bit accumulators need two registers each: half a block at a time keeps them out of memory.
+        pixels = block // 2 if _MODES[mode_id].bits == 64 else block
+        overflowed = cgutils.alloca_once_value(builder, _I64(0))
+        with cgutils.for_range(builder, _I64(block // pixels)) as part:
+            first = builder.mul(part.index, _I64(pixels))
+            own = dict(arg)
+            for name, size in (
+                ("activations", _I64(_CODE_BYTES)), ("activation_scales", _I64(_SCALE_BYTES)),
+                ("psums", arg["psum_row"]), ("overflows", arg["overflow_row"]),
+                ("counted", arg["counted_row"]),
+            ):  # fmt: skip
+                own[name] = builder.add(arg[name], builder.mul(first, size))
+            own_overflowed = _Emitter(builder, own, mode_id, bytes_, pixels).tile()
+            builder.store(builder.or_(builder.load(overflowed), own_overflowed), overflowed)
+        return builder.load(overflowed)
 
-        return types.void(tile, limits), codegen
-
-    return tile
-
-
-_vnni_plain, _vnni_short = _tile(PLAIN, True), _tile(SHORT, True)
-_vnni_multiply, _vnni_general = _tile(MULTIPLY, True), _tile(GENERAL, True)
-_vnni_multiply64, _vnni_general64 = _tile(MULTIPLY64, True), _tile(GENERAL64, True)
-_vnni_wrap32, _vnni_wrap64 = _tile(WRAP32, True), _tile(WRAP64, True)
-_vnni_align = _tile(ALIGN, True)
-_vnni_align32, _vnni_align64 = _tile(ALIGN32, True), _tile(ALIGN64, True)
-_vnni_free_plain, _vnni_free_short = _tile(FREE_PLAIN, True), _tile(FREE_SHORT, True)
-_vnni_free_multiply, _vnni_free_multiply64 = _tile(FREE_MULTIPLY, True), _tile(FREE_MULTIPLY64, True)
-_vnni_free_align = _tile(FREE_ALIGN, True)
-_float_plain = _tile(PLAIN, False)
-_float_multiply, _float_general = _tile(MULTIPLY, False), _tile(GENERAL, False)
-_float_multiply64, _float_general64 = _tile(MULTIPLY64, False), _tile(GENERAL64, False)
-_float_wrap32, _float_wrap64 = _tile(WRAP32, False), _tile(WRAP64, False)
-_float_align = _tile(ALIGN, False)
-_float_align32, _float_align64 = _tile(ALIGN32, False), _tile(ALIGN64, False)
-_float_free_plain, _float_free_align = _tile(FREE_PLAIN, False), _tile(FREE_ALIGN, False)
-_float_free_multiply, _float_free_multiply64 = _tile(FREE_MULTIPLY, False), _tile(FREE_MULTIPLY64, False)
+    return types.int64(mode, vnni, tile, limits), codegen
 
 
-@njit(cache=True, nogil=True)
-def run_vnni(mode, weights, outputs, span, scratch, limits):
-    """Accumulate packed pixels over blocks [k_first, k_stop) of LANES output channels.
+_emit_tile: Any = intrinsic(prefer_literal=True)(_tile)
 
-    weights: (words, sums, scales, V, G, g_start, vectors, blocks) with addresses; outputs: (psums, overflows,
-    channels per row, bytes of a psum); span: (first pixel, pixels, k_first, k_stop); scratch: (codes, scales)
-    as packed by packing.py; limits: int64 values named by _LIMITS.
+
+@cache
+def runner(mode: int, vnni: bool) -> Callable[..., None]:
+    """f(weights, outputs, span, scratch, limits), compiled when it is first called: most programs need few.
+
+    It accumulates packed pixels over blocks [k_first, k_stop) of LANES output channels. weights: (words,
+    sums, scales, V, G, g_start, vectors, blocks) with addresses; outputs: (psums, overflows, channels per
+    row, bytes of a psum, counted), `counted` having a byte of every pixel and LANES channels that is set
+    where their overflows are written, as is done only where there are some; span: (first pixel, pixels,
+    k_first, k_stop); scratch: (codes, scales) as packed by packing.py; limits: int64 values named by _LIMITS.
     """
-    first, pixels, k_first, k_stop = span
-    size, all_vectors, g_start, vectors = weights[3], weights[4], weights[5], weights[6]
-    steps = (size + 3) // 4
-    row, psum_bytes = outputs[2], outputs[3]
-    for k in range(k_first, k_stop):
-        vector = k * all_vectors + g_start
-        for p in range(0, pixels, VNNI_PIXELS):
-            cell = (first + p) * row + k * LANES
-            tile = (
-                weights[0] + vector * steps * LANES * 4,
-                weights[1] + vector * LANES * 4,
-                weights[2] + vector * LANES * 4,
-                scratch[0] + p * vectors * steps * 4,
-                scratch[1] + p * vectors * 4,
-                steps,
-                vectors,
-                outputs[0] + cell * psum_bytes,
-                row * psum_bytes,
-                outputs[1] + cell * 4,
-                row * 4,
-                weights[7],
-            )
-            if mode == FREE_PLAIN:
-                _vnni_free_plain(tile, limits)
-            elif mode == FREE_SHORT:
-                _vnni_free_short(tile, limits)
-            elif mode == FREE_MULTIPLY:
-                _vnni_free_multiply(tile, limits)
-            elif mode == FREE_MULTIPLY64:
-                _vnni_free_multiply64(tile, limits)
-            elif mode == FREE_ALIGN:
-                _vnni_free_align(tile, limits)
-            elif mode == PLAIN:
-                _vnni_plain(tile, limits)
-            elif mode == SHORT:
-                _vnni_short(tile, limits)
-            elif mode == MULTIPLY:
-                _vnni_multiply(tile, limits)
-            elif mode == GENERAL:
-                _vnni_general(tile, limits)
-            elif mode == MULTIPLY64:
-                _vnni_multiply64(tile, limits)
-            elif mode == GENERAL64:
-                _vnni_general64(tile, limits)
-            elif mode == WRAP32:
-                _vnni_wrap32(tile, limits)
-            elif mode == WRAP64:
-                _vnni_wrap64(tile, limits)
-            elif mode == ALIGN:
-                _vnni_align(tile, limits)
-            elif mode == ALIGN32:
-                _vnni_align32(tile, limits)
-            else:
-                _vnni_align64(tile, limits)
+    if not vnni:
+        mode = {SHORT: MULTIPLY, FREE_SHORT: FREE_MULTIPLY}.get(mode, mode)
+    # Constants of the compiled function, which is kept on disk under their values.
+    path, block, codes = int(vnni), VNNI_PIXELS if vnni else PORTABLE_PIXELS, 4 if vnni else 1
 
+    @njit(cache=True, nogil=True)
+    def run(weights, outputs, span, scratch, limits):
+        first, pixels, k_first, k_stop = span
+        size, all_vectors, g_start, vectors = weights[3], weights[4], weights[5], weights[6]
+        steps = (size + codes - 1) // codes
+        row, psum_bytes, k_blocks = outputs[2], outputs[3], outputs[2] // LANES
+        overflowed = 0  # where the tile before did, this one is likely to
+        for k in range(k_first, k_stop):
+            vector = k * all_vectors + g_start
+            for p in range(0, pixels, block):
+                cell = (first + p) * row + k * LANES
+                tile = (
+                    weights[0] + vector * steps * LANES * 4,
+                    weights[1] + vector * LANES * 4,
+                    weights[2] + vector * LANES * 4,
+                    scratch[0] + p * vectors * steps * 4,
+                    scratch[1] + p * vectors * 4,
+                    steps,
+                    vectors,
+                    outputs[0] + cell * psum_bytes,
+                    row * psum_bytes,
+                    outputs[1] + cell * 4,
+                    row * 4,
+                    outputs[4] + (first + p) * k_blocks + k,
+                    k_blocks,
+                    weights[7],
+                    overflowed,
+                )
+                overflowed = _emit_tile(mode, path, tile, limits)
 
-@njit(cache=True, nogil=True)
-def run_portable(mode, weights, outputs, span, scratch, limits):
-    """`run_vnni` for any CPU."""
-    first, pixels, k_first, k_stop = span
-    size, all_vectors, g_start, vectors = weights[3], weights[4], weights[5], weights[6]
-    steps = size
-    row, psum_bytes = outputs[2], outputs[3]
-    for k in range(k_first, k_stop):
-        vector = k * all_vectors + g_start
-        for p in range(0, pixels, PORTABLE_PIXELS):
-            cell = (first + p) * row + k * LANES
-            tile = (
-                weights[0] + vector * steps * LANES * 4,
-                weights[1] + vector * LANES * 4,
-                weights[2] + vector * LANES * 4,
-                scratch[0] + p * vectors * steps * 4,
-                scratch[1] + p * vectors * 4,
-                steps,
-                vectors,
-                outputs[0] + cell * psum_bytes,
-                row * psum_bytes,
-                outputs[1] + cell * 4,
-                row * 4,
-                weights[7],
-            )
-            if mode == FREE_PLAIN:
-                _float_free_plain(tile, limits)
-            elif mode == FREE_MULTIPLY or mode == FREE_SHORT:
-                _float_free_multiply(tile, limits)
-            elif mode == FREE_MULTIPLY64:
-                _float_free_multiply64(tile, limits)
-            elif mode == FREE_ALIGN:
-                _float_free_align(tile, limits)
-            elif mode == PLAIN:
-                _float_plain(tile, limits)
-            elif mode == MULTIPLY or mode == SHORT:
-                _float_multiply(tile, limits)
-            elif mode == GENERAL:
-                _float_general(tile, limits)
-            elif mode == MULTIPLY64:
-                _float_multiply64(tile, limits)
-            elif mode == GENERAL64:
-                _float_general64(tile, limits)
-            elif mode == WRAP32:
-                _float_wrap32(tile, limits)
-            elif mode == WRAP64:
-                _float_wrap64(tile, limits)
-            elif mode == ALIGN:
-                _float_align(tile, limits)
-            elif mode == ALIGN32:
-                _float_align32(tile, limits)
-            else:
-                _float_align64(tile, limits)
+    return run

@@ -199,8 +199,8 @@ def _cut(
     """Pixels per span and the work: (first pixel, pixels, first and last + 1 block of output channels)."""
     if threads > 1:  # two spans per thread even out a core that is slowed by others
         span = min(span, -(-pixels // (2 * threads * block)) * block)
-    # With too few spans to keep the threads busy, the output channels are cut as well.
-    parts = min(threads, k_blocks) if -(-pixels // span) < 4 * threads else 1
+    # With too few spans to keep the threads busy, the output channels are cut as well: each part packs anew.
+    parts = min(threads, k_blocks) if -(-pixels // span) < 2 * threads else 1
     work = deque(
         (first, min(span, pixels - first), k_blocks * part // parts, k_blocks * (part + 1) // parts)
         for first in range(0, pixels, span)

@@ -173,20 +173,19 @@ class _Emitter:
                 emit()
 
     def sum_vectors(self, overflowed: ir.Value) -> None:
-        """Nearly always nothing overflows: sums are first made without limits, and of all of them the least
-        and the largest are kept, half of the work of limits and counts. Where these are beyond the
-        accumulator, and where `limits_at_once` says that they are likely to be, sums are limited.
+        """Nearly always nothing overflows: sums are first made without limits and only watched, which takes no
+        time. Where one was beyond the accumulator, and where `limits_at_once` says that one is likely to be,
+        they are limited.
         """
         b = self.b
         if self.mode.wrap:
             return self.sum_limited(self.limited_vectors, overflowed)
         b.store(self.arg["limits_at_once"], overflowed)
         with b.if_then(b.icmp_signed("==", self.arg["limits_at_once"], _I64(0))):
-            extremes = [cgutils.alloca_once_value(b, self.splat(self.lane(0))) for _ in range(2)]
-            psums, _ = self.accumulate(lambda psums, _: self.watched_vectors(psums, extremes))
-            low, high = self.splat_arg("low", self.lane), self.splat_arg("high", self.lane)
-            least, largest = (b.load(extreme) for extreme in extremes)
-            beyond = b.or_(b.icmp_signed("<", least, low), b.icmp_signed(">", largest, high))
+            seen = cgutils.alloca_once_value(b, self.splat(self.lane(0)))
+            psums, _ = self.accumulate(lambda psums, _: self.watched_vectors(psums, seen))
+            inside = b.sub(self.splat_arg("high", self.lane), self.splat_arg("low", self.lane))
+            beyond = b.icmp_signed("!=", b.and_(b.load(seen), b.not_(inside)), self.vector(None))
             some = b.icmp_unsigned("!=", b.bitcast(beyond, _I16), _I16(0))
             b.store(b.zext(some, _I64), overflowed)
             with b.if_then(b.not_(some)):
@@ -253,17 +252,24 @@ class _Emitter:
         with cgutils.for_range(self.b, self.arg["vectors"]) as vector:
             self.add(vector.index, psums)
 
-    def watched_vectors(self, psums: list[ir.Value], extremes: list[ir.Value]) -> None:
-        """Sums, and their extremes so far; once one is beyond, all that follow may be anything."""
+    def watched_vectors(self, psums: list[ir.Value], seen: ir.Value) -> None:
+        """Sums, and in `seen` a bit above those of the accumulator where one of them is beyond it.
+
+        Such a bit is there if they count from the least value, as they do meanwhile. Once one is beyond, all
+        that follow may be anything.
+        """
         b = self.b
+        low = self.splat_arg("low", self.lane)
+        for psum in psums:
+            b.store(b.sub(b.load(psum), low), psum)
         with cgutils.for_range(b, self.arg["vectors"]) as vector:
             self.add(vector.index, psums)
-            for extreme, beyond in zip(extremes, "<>", strict=True):
-                value = b.load(extreme)
-                for psum in psums:
-                    total = b.load(psum)
-                    value = b.select(b.icmp_signed(beyond, total, value), total, value)
-                b.store(value, extreme)
+            bits = b.load(seen)
+            for psum in psums:
+                bits = b.or_(bits, b.load(psum))
+            b.store(bits, seen)
+        for psum in psums:
+            b.store(b.add(b.load(psum), low), psum)
 
     def limited_vectors(self, psums: list[ir.Value], counts: list[ir.Value]) -> None:
         with cgutils.for_range(self.b, self.arg["vectors"]) as vector:

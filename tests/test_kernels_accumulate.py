@@ -246,6 +246,25 @@ def test_tiles_without_limits_up_to_the_bound(widths, mode, size, signed, monkey
             assert set(seen) == {mode}
 
 
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("widths", "bits", "largest"), [((8, 8, 4, 4), 18, (7, 7)), ((4, 8, 6, 10), 33, (7, 255))]
+)
+def test_few_tiles_overflow(widths, bits, largest, path):
+    """One sum here and there, where a large weight meets a large code: other tiles go without limits."""
+    spec = spec_of(*widths, bits=bits)
+    weights, words = np.ones((70, 5, 16), np.int8), np.ones((9, 16), np.uint8)
+    weights[[1, 40], 1:4], words[4] = largest
+    own, scales = np.full((70, 5), 15 if bits == 18 else 63), np.full(9, 15 if bits == 18 else 1023)
+    own, scales = own.astype(np.uint16), scales.astype(np.uint16)
+    gather = np.random.default_rng(0).integers(0, 4, (90, 5)).astype(np.int32)
+    gather[[17, 18, 60], 1:4] = 4
+    counts = np.array(assert_same((weights, own, words, scales, gather, spec, None))[1])
+    assert np.argwhere(counts).tolist() == [[p, k] for p in (17, 18, 60) for k in (1, 40)]
+    found = accumulate(pack_weights(weights, own, spec, path=path), words, scales, gather[:17], spec)[1]
+    assert not found.any() and not found.flags.writeable
+
+
 def one_lane(products, spec, start=0):
     """One output, V = 1: weights of `products` against an activation of 1."""
     weights = np.array(products, np.int8).reshape(1, -1, 1)

@@ -14,6 +14,7 @@ from accelsim_kernels import (
     aligned,
     pack_aligned,
     pack_weights,
+    tiles,
 )
 from accelsim_kernels.cpu import has_vnni
 from accelsim_kernels.reference import accumulate_aligned_reference, accumulate_reference
@@ -101,6 +102,45 @@ def test_against_rationals(bits: int, nearest: bool, largest: int, significands:
     case = draw(bits, spec, largest, significands=significands, with_initial=bits % 16 == 0)
     _, overflows = check(case, plain=True)
     assert np.sum(overflows) > 0 or bits > 8
+
+
+@pytest.mark.parametrize(
+    ("bits", "lsb", "blocks", "mode"),
+    [
+        (30, -4, 1, tiles.FREE_MULTIPLY),  # no bits below the lsb, and nothing can overflow
+        (48, -4, 3, tiles.FREE_MULTIPLY),
+        (48, -12, 1, tiles.FREE_MULTIPLY64),  # sums of more than 32 bits
+        (20, -4, 1, tiles.MULTIPLY),
+        (24, -4, 2, tiles.MULTIPLY),
+        (32, -11, 1, tiles.MULTIPLY64),
+        (24, 2, 1, tiles.FREE_ALIGN),
+        (40, 2, 6, tiles.FREE_ALIGN),
+        (14, 2, 1, tiles.ALIGN),
+        (14, 2, 3, tiles.ALIGN32),
+        (10, -16, 2, tiles.ALIGN32),  # terms saturate before they are added
+    ],
+)
+@pytest.mark.parametrize("highest", [False, True])
+def test_every_tile(bits: int, lsb: int, blocks: int, mode: int, highest: bool, monkeypatch) -> None:
+    """From zero, and from psums at both ends of the accumulator, where nothing goes without limits."""
+    seen: list[int] = []
+    own = aligned.run_tiles
+    monkeypatch.setattr(aligned, "run_tiles", lambda *call: seen.append(call[-1].mode) or own(*call))
+    spec = AlignSpec(bits, lsb, True)
+    case = draw(bits + blocks, spec, 60, spread=2, significands=15 if highest else 1, shape=(19, 6, 7, 21))
+    if highest:
+        for codes, scales in (case[0:2], case[2:4]):
+            codes[:] = 60
+            scales.significand[:] = 1
+            scales.exponent[:] = 2
+        case[0][3:9, 3:] *= -1
+    check(case, blocks)
+    assert highest or set(seen) == {mode}
+    edge = 2 ** (bits - 1)
+    initial = np.where(np.arange(21 * 19).reshape(21, 19) % 3 > 0, -edge, edge - 1)
+    seen.clear()
+    _, overflows = check((*case[:-1], initial), blocks)
+    assert np.sum(overflows) > 0 and max(seen) < tiles.FREE_PLAIN
 
 
 @pytest.mark.parametrize("blocks", [2, 3, 6])

@@ -7,13 +7,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
-_MOST_HELPERS = 64
-
 
 @cache
-def _helpers() -> ThreadPoolExecutor:
-    """Threads that stay: to start one takes 60 us, as long as 3 million MACs; to wake one a third of that."""
-    return ThreadPoolExecutor(_MOST_HELPERS, thread_name_prefix="accelsim_kernels")
+def _helpers(count: int) -> ThreadPoolExecutor:
+    """Threads that stay: to start one takes 60 us, as long as 6 million MACs; to wake one a third of that."""
+    return ThreadPoolExecutor(count, thread_name_prefix="accelsim_kernels")
 
 
 if hasattr(os, "register_at_fork"):  # a child has no threads but its own
@@ -25,7 +23,7 @@ def run_threads(worker: Callable[[], None], threads: int) -> None:
 
     A helper that has not begun when this thread finds the pile empty is not waited for.
     """
-    futures = [_helpers().submit(worker) for _ in range(threads - 1)]
+    futures = [_helpers(threads - 1).submit(worker) for _ in range(threads - 1)]
     try:
         worker()
     finally:

@@ -173,9 +173,9 @@ class _Emitter:
                 emit()
 
     def sum_vectors(self, overflowed: ir.Value) -> None:
-        """Nearly always nothing overflows: sums are first made without limits and only watched, which takes no
-        time. Where one was beyond the accumulator, and where `limits_at_once` says that one is likely to be,
-        they are limited.
+        """Nearly always nothing overflows: sums are first made without limits and only watched, which takes
+        nearly no time. Where one was beyond the accumulator, and where `limits_at_once` says that one is
+        likely to be, they are limited.
         """
         b = self.b
         if self.mode.wrap:

@@ -18,7 +18,8 @@ from collections.abc import Callable
 
 import numpy as np
 from accelsim_kernels import SATURATE, AlignSpec, LaneSpec, accumulate, accumulate_aligned, pack_weights
-from accelsim_kernels.aligned import Scales, pack_aligned
+from accelsim_kernels.aligned import pack_aligned
+from accelsim_kernels.scales import Scales
 
 from accelsim.formats.catalogue import E2M3, SCHEMES
 from accelsim.formats.operand import Operand

@@ -4,7 +4,7 @@ Depends on NumPy and Numba only. `reference.py` holds the slow twin of every fun
 """
 
 from accelsim_kernels.accumulate import PackedWeights, accumulate, add_psums, pack_weights
-from accelsim_kernels.aligned import AlignedWeights, Scales, accumulate_aligned, pack_aligned
+from accelsim_kernels.aligned import AlignedWeights, accumulate_aligned, pack_aligned
 from accelsim_kernels.counts import (
     Profile,
     activation_profile,
@@ -14,6 +14,7 @@ from accelsim_kernels.counts import (
     zero_operand_macs,
 )
 from accelsim_kernels.ppu import ppu_static, ppu_values, ppu_vector
+from accelsim_kernels.scales import Scales
 from accelsim_kernels.scan import Scan, scan
 from accelsim_kernels.spec import ERROR, SATURATE, WRAP, AlignSpec, LaneSpec
 from accelsim_kernels.toggles import Runs, Toggles, toggles

@@ -19,6 +19,15 @@ from numpy.typing import NDArray
 from accelsim_kernels import packing, tiles
 from accelsim_kernels.accumulate import Activations, PackedWeights, Plan, path_of, run_tiles
 from accelsim_kernels.jit import njit
+from accelsim_kernels.scales import (
+    FLOAT_EXPONENT,
+    INTEGER_SHIFT,
+    Ranges,
+    Scales,
+    find_ranges,
+    float_scales,
+    integer_scales,
+)
 from accelsim_kernels.spec import (
     AlignSpec,
     accumulator_range,
@@ -35,15 +44,6 @@ MAX_SIGNIFICAND = 15
 
 _MAX_EXPONENT = 1 << 12  # of a scale or lsb, so that sums of them stay far inside of int32
 _EXACT_FLOAT, _INT32 = 1 << 24, (1 << 31) - 1
-_FLOAT_EXPONENT = 96  # magnitude of the exponents that a product of two scales may have in float32
-_INTEGER_SHIFT = 27  # significands of four bits shifted so far are below 2^31
-
-
-class Scales(NamedTuple):
-    """significand * 2^exponent, int32 of any one shape; significands 0 to MAX_SIGNIFICAND."""
-
-    significand: NDArray[np.int32]
-    exponent: NDArray[np.int32]
 
 
 class AlignedWeights:
@@ -55,116 +55,27 @@ class AlignedWeights:
     def __init__(self, codes: NDArray, scales: Scales, spec: AlignSpec, path: str, blocks: int) -> None:
         self.codes, self.scales, self.spec, self.blocks, self.path = codes, scales, spec, blocks, path
         self.outputs, self.vectors, self.vector_size = codes.shape
-        self.ranges, self._live = _ranges(codes.reshape(-1, self.vector_size), scales)
+        self.ranges, self._live = find_ranges(codes.reshape(-1, self.vector_size), scales)
         self.middle = (self.ranges.low + self.ranges.high) // 2
 
     @cached_property
     def integers(self) -> PackedWeights | None:
         """As tiles take them, with scales in units of the least; None where these have too many bits."""
-        if self.codes.dtype != np.int8 or self.ranges.high - self.ranges.low > _INTEGER_SHIFT:
+        if self.codes.dtype != np.int8 or self.ranges.high - self.ranges.low > INTEGER_SHIFT:
             return None
-        scales = _integer_scales(self.scales, self._live, -self.ranges.low)
+        scales = integer_scales(self.scales, self._live, -self.ranges.low)
         return self._packed(scales.reshape(self.codes.shape[:2]))
 
     @cached_property
     def floats(self) -> PackedWeights | None:
         """As tiles take them, with scales in float32; None where these could leave its range."""
-        if self.codes.dtype != np.int8 or self.ranges.high - self.ranges.low > _FLOAT_EXPONENT:
+        if self.codes.dtype != np.int8 or self.ranges.high - self.ranges.low > FLOAT_EXPONENT:
             return None
-        scales = _float_scales(self.scales, self._live, -self.middle)
+        scales = float_scales(self.scales, self._live, -self.middle)
         return self._packed(scales.reshape(self.codes.shape[:2]))
 
     def _packed(self, scales: NDArray) -> PackedWeights:
         return PackedWeights(self.codes, scales, self.spec, self.path, self.blocks)
-
-
-class _Ranges(NamedTuple):
-    """Of blocks of codes, int[n, B], with scales: the largest magnitude of a code; of blocks that are not
-    zeros and have a scale that is not 0 the largest significand, least and largest exponent (0 where there is
-    none).
-
-    A block of zeros may have any scale, such as the smallest there is, which would only widen the range.
-    """
-
-    largest: int
-    significand: int
-    low: int
-    high: int
-
-
-def _ranges(words: NDArray, scales: Scales) -> tuple[_Ranges, NDArray[np.int32]]:
-    """And which blocks these are: int32[n], -1 where they are, else 0."""
-    if not words.size:
-        return _Ranges(0, 0, 0, 0), np.zeros(len(words), np.int32)
-    words = np.ascontiguousarray(words)
-    largest = max(int(words.max()), -int(words.min()))
-    live = np.empty(len(words), np.int32)
-    eights = words.view(np.int64) if words.strides[0] % 8 == 0 else words
-    return _Ranges(largest, *_find_live(eights, *_flat(scales), live)), live
-
-
-def _integer_scales(scales: Scales, live: NDArray[np.int32], shift: int) -> NDArray[np.int32]:
-    """significand * 2^(exponent + shift), int32[n], 0 of blocks that are not live; of others 0 <= exponent +
-    shift <= _INTEGER_SHIFT."""
-    factors = np.empty(len(live), np.int32)
-    _make_integers(*_flat(scales), live, shift, factors)
-    return factors
-
-
-def _float_scales(scales: Scales, live: NDArray[np.int32], shift: int) -> NDArray[np.float32]:
-    """significand * 2^(exponent + shift), float32[n], 0 of blocks that are not live; of others |exponent +
-    shift| <= _FLOAT_EXPONENT."""
-    significands, exponents = _flat(scales)
-    powers = np.empty(len(live), np.int32)
-    _make_powers(exponents, live, shift, powers)
-    return np.multiply(powers.view(np.float32), significands, dtype=np.float32, casting="unsafe")
-
-
-def _flat(scales: Scales) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    return np.ascontiguousarray(scales.significand).reshape(-1), np.ascontiguousarray(
-        scales.exponent
-    ).reshape(-1)
-
-
-@njit(cache=True, nogil=True)
-def _find_live(words, significands, exponents, live):
-    if words.shape[1] == 2:  # the usual, for vector instructions
-        for i in range(len(words)):
-            live[i] = -np.int32(((words[i, 0] | words[i, 1]) != 0) & (significands[i] > 0))
-    else:
-        for i in range(len(words)):
-            bits = words[i, 0]
-            for j in range(1, words.shape[1]):
-                bits |= words[i, j]
-            live[i] = -np.int32((bits != 0) & (significands[i] > 0))
-    # In 32 bits throughout, for the same reason.
-    none = np.int32(1 << 30)
-    significand, low, high = np.int32(0), none, -none
-    for i in range(len(words)):
-        alive = live[i] != 0
-        significand = max(significand, significands[i] if alive else np.int32(0))
-        low = min(low, exponents[i] if alive else none)
-        high = max(high, exponents[i] if alive else -none)
-    if low > high:
-        low, high = np.int32(0), np.int32(0)
-    return significand, low, high
-
-
-@njit(cache=True, nogil=True)
-def _make_integers(significands, exponents, live, shift, factors):
-    most = np.int32(_INTEGER_SHIFT)
-    for i in range(len(live)):
-        amount = min(max(exponents[i] + np.int32(shift), np.int32(0)), most)
-        factors[i] = (significands[i] << amount) & live[i]
-
-
-@njit(cache=True, nogil=True)
-def _make_powers(exponents, live, shift, powers):
-    """Bits of float32 2^(exponent + shift)."""
-    most = np.int32(_FLOAT_EXPONENT)
-    for i in range(len(live)):
-        power = min(max(exponents[i] + np.int32(shift), -most), most)
-        powers[i] = ((power + np.int32(127)) << np.int32(23)) & live[i]
 
 
 def _check_scales(side: str, scales: Scales, shape: tuple[int, ...]) -> None:
@@ -233,7 +144,7 @@ def accumulate_aligned(
     check_array("gather", gather, (np.int32,), 2)
     check_shape("gather", gather, (len(gather), weights.vectors))
     check_initial(initial, (len(gather), weights.outputs), spec)
-    (own, live), theirs = _ranges(activation_codes, activation_scales), weights.ranges
+    (own, live), theirs = find_ranges(activation_codes, activation_scales), weights.ranges
     if size * theirs.largest * own.largest * MAX_SIGNIFICAND**2 >= 1 << 61:
         raise ValueError(f"block of {size}: products could exceed 62 bits")
     started = 0 if initial is None or not initial.size else max(-int(initial.min()), int(initial.max()))
@@ -262,7 +173,7 @@ def _bad_gather(words: int) -> ValueError:
 class _Activations(NamedTuple):
     codes: NDArray
     scales: Scales
-    ranges: _Ranges
+    ranges: Ranges
     live: NDArray[np.int32]
 
 
@@ -278,9 +189,9 @@ def _in_integers(weights: AlignedWeights, own: _Activations, started: int) -> _W
     spec, shift = weights.spec, weights.ranges.low - weights.spec.lsb
     least = own.ranges.low + shift
     packed = weights.integers
-    if packed is None or least < 0 or own.ranges.high + shift > _INTEGER_SHIFT:
+    if packed is None or least < 0 or own.ranges.high + shift > INTEGER_SHIFT:
         return None
-    factors = _integer_scales(own.scales, own.live, shift)
+    factors = integer_scales(own.scales, own.live, shift)
     largest = own.ranges.largest * float(factors.max(initial=0))
     term, total = packed.heaviest_term * largest, packed.heaviest * largest + started
     high = accumulator_range(spec)[1]
@@ -305,9 +216,9 @@ def _in_floats(weights: AlignedWeights, own: _Activations, started: int) -> _Way
     dot = weights.vector_size * theirs.largest * own.ranges.largest
     packed = weights.floats
     exact = dot * theirs.significand * own.ranges.significand < _EXACT_FLOAT
-    if packed is None or not exact or reach > _FLOAT_EXPONENT:
+    if packed is None or not exact or reach > FLOAT_EXPONENT:
         return None
-    factors = _float_scales(own.scales, own.live, shift)
+    factors = float_scales(own.scales, own.live, shift)
     largest = own.ranges.largest * float(factors.max(initial=0))
     term, total = packed.heaviest_term * largest, packed.heaviest * largest + weights.vectors + started
     mode = _mode(spec, weights.blocks, 2 * term, 2 * total)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim_kernels.aligned import Scales
+from accelsim_kernels.scales import Scales
 from accelsim_kernels.spec import WRAP, AlignSpec, LaneSpec, accumulator_range
 
 _Z_MAX = (1 << 23) - 1

@@ -192,7 +192,7 @@ def test_modules_are_short() -> None:
     # Numba's cache notices changes of a function's own file alone, so what emits a kernel stays beside it.
     whole = {"accelsim_kernels.tiles"}
     assert {name for name, count in lines.items() if count > 400} <= whole
-    assert all(lines[name] <= 480 for name in whole)
+    assert all(lines[name] <= 560 for name in whole)
 
 
 def test_the_public_names() -> None:

@@ -244,11 +244,12 @@ def build(arch: Arch, scheme: Scheme, output: OutputFormat, vectors: list[Vector
     _call(run, folder)
     flags = ["OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"]
     for kept in _runtime.glob("verilated*.o"):
-        shutil.copy2(kept, folder / "obj_dir")
+        # As new: make compiles again what is older than the makefile just written.
+        shutil.copy(kept, folder / "obj_dir")
     _call(["make", "-s", "-C", "obj_dir", "-f", f"V{TESTBENCH}.mk", *flags], folder)
     for compiled in (folder / "obj_dir").glob("verilated*.o"):
         if not (_runtime / compiled.name).exists():
-            shutil.copy2(compiled, _runtime)
+            shutil.copy(compiled, _runtime)
     return folder / "obj_dir" / TESTBENCH
 
 

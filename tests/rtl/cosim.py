@@ -241,7 +241,17 @@ def build(arch: Arch, scheme: Scheme, output: OutputFormat, vectors: list[Vector
     sources = sorted(file.name for file in folder.glob("*.sv"))
     # A PE runs for less than a second and compiles for many: a lane's module is compiled once, not inlined
     # as often as there are lanes, and not optimised.
-    run = ["verilator", "--cc", "--exe", "--main", "--timing", "-O3", "-fno-inline", "-Wno-fatal", "-Wno-WIDTH"]
+    run = [
+        "verilator",
+        "--cc",
+        "--exe",
+        "--main",
+        "--timing",
+        "-O3",
+        "-fno-inline",
+        "-Wno-fatal",
+        "-Wno-WIDTH",
+    ]
     run += ["--top-module", TESTBENCH, "-Mdir", "obj_dir", "-o", TESTBENCH, *sources]
     _call(run, folder)
     flags = ["OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"]

@@ -12,8 +12,9 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
+# Whoever is done takes tests from the other: some take minutes, and the last must not run alone.
 slow-test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m slow -n 2 --durations=15
+	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal --durations=15
 
 # The demo, and tests through all of the package, with the lowest versions that pyproject.toml allows.
 LOWEST := .venv-lowest
@@ -56,8 +57,8 @@ notebooks: $(VENV)/.installed-notebook
 	$(BIN)/python notebooks/rewrite.py
 
 # Runs them, and fails where a number, table or text is another than what is committed; nothing is tolerated.
-check-notebooks: $(VENV)/.installed-notebook
-	$(BIN)/python -m pytest -q --nbval notebooks
+check-notebooks: $(VENV)/.installed-notebook $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q --nbval -n 2 --dist loadfile notebooks
 
 benchmarks: $(VENV)/.installed
 	$(BIN)/python benchmarks/kernels.py

@@ -631,3 +631,16 @@ def test_bad_tables_give_one_line(tmp_path, file, spoil, message):
     with pytest.raises(AccelsimError, match=message) as error:
         CostLibrary(Technology(), directory)
     assert "\n" not in str(error.value)
+
+
+def test_laws_are_fitted_once_and_again_where_a_table_changes(tmp_path):
+    """In the same folder, by as many bytes."""
+    directory = tmp_path / "tables"
+    shutil.copytree(TABLES_DIR, directory)
+    before, same = (CostLibrary(Technology(node_nm=node), directory) for node in (16, 7))
+    assert same._dots is before._dots
+    assert same.register(8).area_um2 < before.register(8).area_um2
+    path = directory / "system.csv"
+    path.write_text(path.read_text().replace('LPDDR4",8,', 'LPDDR4",9,'))
+    after = CostLibrary(Technology(), directory)
+    assert (before.dram().energy_pj["bit"], after.dram().energy_pj["bit"]) == (8, 9)

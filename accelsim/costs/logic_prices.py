@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from accelsim.costs import tables
@@ -16,7 +16,7 @@ from accelsim.costs.format_blocks import FormatBlocks
 from accelsim.costs.logic import LogicBlocks
 from accelsim.costs.ppu import PpuStages
 from accelsim.costs.scaling import LogicScaling
-from accelsim.costs.tables import Datapath, Row, read_table, sources
+from accelsim.costs.tables import Datapath, Row, digest_of, read_table, sources
 from accelsim.costs.technology import Technology
 from accelsim.errors import AccelsimError
 
@@ -33,38 +33,63 @@ SYSTEM_KEYS = (
     "energy_exponent_below_7nm",
 )
 
+_READ = {
+    "datapath": tables.DATAPATH,
+    "activity": tables.ACTIVITY,
+    "clock_cells": tables.CLOCK_CELLS,
+    "sram": tables.SRAM,
+    "sram_area": tables.SRAM_AREA,
+    "bitcell": tables.BITCELL,
+    "logic_scaling": tables.LOGIC_SCALING,
+    "system": tables.SYSTEM,
+}
+
+
+class FittedTables:
+    """The tables in `directory` and the laws between their rows, which no technology changes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.tables: dict[str, list[Row]] = {
+            name: read_table(spec, directory) for name, spec in _READ.items()
+        }
+        self.system = {row.text["key"]: row for row in self.tables["system"]}
+        missing = [key for key in SYSTEM_KEYS if key not in self.system]
+        if missing:
+            raise AccelsimError(f"cost table {directory / tables.SYSTEM.file}: row '{missing[0]}' is missing")
+        self.datapath = Datapath(self.tables["datapath"])
+        self.dots = DotProducts(self.datapath)
+        self.activity = ActivityLaws(self.tables["activity"])
+        self.logic = LogicBlocks(self.datapath)
+        self.ppu_stages = PpuStages(self.datapath)
+        self.fast = FastLane(self.datapath)
+        self.logic_scaling = LogicScaling(self.tables["logic_scaling"], self.system)
+
+    @cached_property
+    def formats(self) -> FormatBlocks:
+        """Only machines of block formats need rows of them."""
+        return FormatBlocks(self.datapath)
+
+
+@lru_cache(maxsize=4)
+def _fit(directory: Path, digests: tuple[str | None, ...]) -> FittedTables:
+    """Fitting takes longer than all else of pricing a machine. digests: of what the files hold."""
+    return FittedTables(directory)
+
 
 class LogicPrices:
     """Blocks of the tables in `directory` at one technology. Raises AccelsimError for wrong tables."""
 
     def __init__(self, technology: Technology, directory: Path) -> None:
         self.technology = technology
-        self._tables: dict[str, list[Row]] = {
-            "datapath": read_table(tables.DATAPATH, directory),
-            "activity": read_table(tables.ACTIVITY, directory),
-            "clock_cells": read_table(tables.CLOCK_CELLS, directory),
-            "sram": read_table(tables.SRAM, directory),
-            "sram_area": read_table(tables.SRAM_AREA, directory),
-            "bitcell": read_table(tables.BITCELL, directory),
-            "logic_scaling": read_table(tables.LOGIC_SCALING, directory),
-            "system": read_table(tables.SYSTEM, directory),
-        }
-        self._system = {row.text["key"]: row for row in self._tables["system"]}
-        missing = [key for key in SYSTEM_KEYS if key not in self._system]
-        if missing:
-            raise AccelsimError(f"cost table {directory / tables.SYSTEM.file}: row '{missing[0]}' is missing")
-        self._datapath = Datapath(self._tables["datapath"])
-        self._dots = DotProducts(self._datapath)
-        self._activity = ActivityLaws(self._tables["activity"])
-        self._logic = LogicBlocks(self._datapath)
-        self._ppu_stages = PpuStages(self._datapath)
-        self._fast = FastLane(self._datapath)
-        self._logic_scaling = LogicScaling(self._tables["logic_scaling"], self._system)
+        self._fitted = fitted = _fit(directory, tuple(digest_of(own, directory) for own in _READ.values()))
+        self._tables, self._system, self._datapath = fitted.tables, fitted.system, fitted.datapath
+        self._dots, self._activity, self._logic = fitted.dots, fitted.activity, fitted.logic
+        self._ppu_stages, self._fast = fitted.ppu_stages, fitted.fast
+        self._logic_scaling = fitted.logic_scaling
 
-    @cached_property
+    @property
     def _formats(self) -> FormatBlocks:
-        """Only machines of block formats need rows of them."""
-        return FormatBlocks(self._datapath)
+        return self._fitted.formats
 
     def _logic_cost(
         self,

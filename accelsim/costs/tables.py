@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -128,6 +129,16 @@ def read_table(spec: TableSpec, tables_dir: Path) -> list[Row]:
     if not rows:
         raise AccelsimError(f"cost table {path}: no rows, expected at least one")
     return rows
+
+
+def digest_of(spec: TableSpec, tables_dir: Path) -> str | None:
+    """Of the bytes of one table; None where it cannot be read, or is larger than a table may be."""
+    try:
+        with (tables_dir / spec.file).open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except OSError:
+        return None
+    return None if len(content) > _MOST_BYTES else hashlib.sha256(content).hexdigest()
 
 
 def _numbered(content: str) -> Iterator[tuple[int, list[str]]]:

@@ -306,7 +306,7 @@ def test_rtl_knows_not_where_its_input_lies(trace: Path, tmp_path: Path, cli: Ca
             "--node-nm",
             "7",
             "--filter",
-            "^dot_v16_w2",
+            "^dot_v16_w2_a[23]_s$",
             "--out",
             "o",
         ),

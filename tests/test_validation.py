@@ -28,7 +28,7 @@ from accelsim.validation.errors import error_table
 from accelsim.validation.models import MODELS
 from accelsim.validation.plots import plot_tornado, plot_validation
 from accelsim.validation.published import published, published_accuracies
-from accelsim.validation.result import free_parameters, validate
+from accelsim.validation.result import ValidationResult, free_parameters
 from accelsim.validation.runs import Runs, matmul
 from accelsim.validation.split import energy_by_component
 from accelsim.validation.tornado import ENERGY_ERROR, FIGURES, tornado, varied_parameters
@@ -46,11 +46,23 @@ def runs() -> Runs:
     return Runs()
 
 
+def only_light(patch: pytest.MonkeyPatch) -> None:
+    few = {key: published()[key] for key in LIGHT}
+    patch.setattr(result_module, "published", lambda: few)
+
+
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """`validate` is of a few light rows only."""
-    few = {key: published()[key] for key in LIGHT}
-    monkeypatch.setattr(result_module, "published", lambda: few)
+    only_light(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def light_result() -> ValidationResult:
+    """Of those rows, for all that reads it."""
+    with pytest.MonkeyPatch.context() as patch:
+        only_light(patch)
+        return accelsim.validate()
 
 
 def modelled(key: str, runs: Runs, **changes: str) -> dict[str, float]:
@@ -312,10 +324,8 @@ def test_rows_that_set_a_parameter_or_are_not_modelled_are_no_prediction() -> No
 
 
 # -- the command ----------------------------------------------------------------------------------------
-@pytest.mark.usefixtures("light")
-def test_result_has_a_row_for_each_figure(tmp_path: Path) -> None:
-    result = accelsim.validate()
-    rows = result.to_frame().set_index("id")
+def test_result_has_a_row_for_each_figure(light_result: ValidationResult) -> None:
+    rows = light_result.to_frame().set_index("id")
     assert list(rows.index) == list(LIGHT)
     assert rows["status"].value_counts().to_dict() == {"predicted": 8, "not modelled": 1, "sets clock": 1}
     assert rows.loc["vsq_effective_bits", ["ratio", "reason"]].tolist() == [1.0, ""]
@@ -326,23 +336,25 @@ def test_result_has_a_row_for_each_figure(tmp_path: Path) -> None:
     own = rows.loc["keller_vsq_density_0"]
     assert own["best_scope"] == "pe" and own["best_ratio"] == own["ratio"]
     assert own["modelled"] == own["modelled_pe"] and own["modelled_datapath"] > own["modelled_pe"]
-    assert "Keller clock" in repr(result)
+    assert "Keller clock" in repr(light_result)
 
 
 @pytest.mark.usefixtures("light")
-def test_csv_holds_every_figure_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+def test_csv_holds_every_figure_and_nothing_else(
+    light_result: ValidationResult, capsys: pytest.CaptureFixture[str]
+) -> None:
     app(["validate", "--csv"], standalone_mode=False)
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["id"] for row in rows] == list(LIGHT)
-    assert validate().rows["modelled"].dropna().tolist() == [
+    assert light_result.rows["modelled"].dropna().tolist() == [
         float(row["modelled"]) for row in rows if row["modelled"]
     ]
 
 
 @pytest.mark.usefixtures("light")
-def test_json_holds_every_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_holds_every_table(light_result: ValidationResult, capsys: pytest.CaptureFixture[str]) -> None:
     app(["validate", "--json"], standalone_mode=False)
-    found, result = json.loads(capsys.readouterr().out), validate()
+    found, result = json.loads(capsys.readouterr().out), light_result
     assert list(found) == ["figures", "parameters", "errors"]
     for name, frame in ("figures", result.rows), ("parameters", result.parameters), ("errors", result.errors):
         assert [list(row) for row in found[name]] == [list(frame)] * len(frame)
@@ -361,11 +373,9 @@ def test_terminal_says_what_is_not_modelled_and_why(capsys: pytest.CaptureFixtur
     assert "sets clock" in text and "Free parameters" in text
 
 
-@pytest.mark.usefixtures("light")
-def test_a_folder_is_written_once_and_again(tmp_path: Path) -> None:
-    result = accelsim.validate()
+def test_a_folder_is_written_once_and_again(light_result: ValidationResult, tmp_path: Path) -> None:
     for _ in range(2):
-        result.write(tmp_path / "out", plots=False)
+        light_result.write(tmp_path / "out", plots=False)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"validate.csv", "errors.csv", "free_parameters.csv"}
 

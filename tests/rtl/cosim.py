@@ -254,7 +254,8 @@ def build(arch: Arch, scheme: Scheme, output: OutputFormat, vectors: list[Vector
     ]
     run += ["--top-module", TESTBENCH, "-Mdir", "obj_dir", "-o", TESTBENCH, *sources]
     _call(run, folder)
-    flags = ["OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"]
+    # One compilation: of a large PE there are two hundred small files, each with all of Verilator's headers.
+    flags = ["OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1", "VM_PARALLEL_BUILDS=0"]
     for kept in _runtime.glob("verilated*.o"):
         # As new: make compiles again what is older than the makefile just written.
         shutil.copy(kept, folder / "obj_dir")

@@ -50,12 +50,16 @@ def examine() -> dict[str, Any]:
     if kernels and not kernels["cache_writable"]:
         notes.append("Numba can keep no code on disk, every run compiles anew: set NUMBA_CACHE_DIR")
     folder = kept_folder()
-    mappings = {
+    kept = {
+        "what": "mappings, timings",
         "cache_folder": None if folder is None else str(folder),
         "cache_writable": folder is not None and _writable(folder),
     }
-    if not mappings["cache_writable"]:
-        notes.append("mappings are kept nowhere, every run searches anew: set ACCELSIM_CACHE_DIR")
+    if not kept["cache_writable"]:
+        notes.append(
+            "mappings and timings are kept nowhere, every run searches and simulates anew: "
+            "set ACCELSIM_CACHE_DIR"
+        )
     traces = _tried("bundled traces", _traces, problems)
     if traces is not None and not traces:
         problems.append("no bundled trace is found: expected them in the package or beside it")
@@ -68,7 +72,7 @@ def examine() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": packages,
         "kernels": kernels,
-        "mappings": mappings,
+        "kept": kept,
         "tools": [_tool(*tool) for tool in TOOLS],
         "traces": traces,
         "problems": problems,

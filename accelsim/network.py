@@ -2,7 +2,7 @@
 
     plan     where operands live, how each layer is laid on the PEs      mapping/planning.py
     compute  a layer's integers and their error                          compute/values.py
-    time     when everything happens, and how often                      sim/run.py
+    time     when everything happens, and how often                      sim/run.py, sim/remembered.py
     price    counts times costs                                          report/price.py
 
 Layers are computed beside planning and timing, as soon as each is planned. Where only the bits of values are
@@ -30,7 +30,6 @@ from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
-from accelsim.mapping.layout.program import LayerProgram
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.planning import LayerPlan, PlanRequest, choice_of, plan
 from accelsim.mapping.residency import Residency, in_stored_formats
@@ -46,6 +45,7 @@ from accelsim.report.price import PriceRequest, price
 from accelsim.report.results import RunResult
 from accelsim.report.summary import at_published_width, summary_of
 from accelsim.report.timeline import Timeline
+from accelsim.sim.remembered import time_plan
 from accelsim.sim.run import TimeRequest, no_cyclic_gc, time_layers
 from accelsim.version import __version__
 from accelsim.workload.layer import LayerSpec, QuantizedLayer
@@ -154,39 +154,39 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
     # By layers that have the same tensors, and what else their values depend on.
     known: dict[Hashable, Computed] = {}
 
-    def computed_layer(index: int, program: LayerProgram) -> Computed:
-        spec, own_scheme = program.layer, request.schemes[index]
+    def computed_layer(index: int, planned: LayerPlan) -> Computed:
+        spec, own_scheme = planned.layer, request.schemes[index]
         tensors = request.workload.tensors_of(spec.name)
-        key = tensors, own_scheme, spec.written_operands[0], values_depend_on(program.mapping)
+        key = tensors, own_scheme, spec.written_operands[0], values_depend_on(planned.mapping)
         if key not in known:
-            known[key] = _compute_layer(request, spec, own_scheme, program.mapping, progress)
+            known[key] = _compute_layer(request, spec, own_scheme, planned.mapping, progress)
         tell("values", index + 1)
         return known[key].of(spec)
+
+    def timed(index: int) -> None:
+        tell("cycles", index + 1)
 
     jobs: list[Future[Computed]] = []
     with no_cyclic_gc(), _worker() as worker:
 
         def planned(index: int, layer: LayerPlan) -> None:
             if request.gated_fraction is None:
-                jobs.append(worker.submit(computed_layer, index, layer.program))
+                jobs.append(worker.submit(computed_layer, index, layer))
 
         whole = plan(request.planned(), planned)
-        programs = tuple(layer.program for layer in whole.layers)
         recorder = None
         if request.timeline:
             # It shows every tile.
-            programs = tuple(own.whole(arch) for own in programs)
+            programs = tuple(own.program.whole(arch) for own in whole.layers)
             recorder = Timeline(arch, programs, title=f"{request.workload.name} {scheme} {arch.name}")
-        times = time_layers(
-            TimeRequest(arch, programs, whole.prologue),
-            lambda index: tell("cycles", index + 1),
-            recorder=recorder,
-        )
+            times = time_layers(TimeRequest(arch, programs, whole.prologue), timed, recorder)
+        else:
+            times = time_plan(arch, whole, timed)
         if request.gated_fraction is None:
             computed = [job.result() for job in jobs]
         else:
             share = request.gated_fraction
-            computed = [assume(own.layer, share, own.mapping.c_split) for own in programs]
+            computed = [assume(own.layer, share, own.mapping.c_split) for own in whole.layers]
     activities = tuple(join(arch, *parts) for parts in zip(times, computed, strict=True))
     report = price(PriceRequest(arch, scheme, activities, request.library))
     counted = request.gated_fraction is None and request.counts_toggles
@@ -252,8 +252,7 @@ def measure_network(
     with no_cyclic_gc(), _worker() as worker:
 
         def planned(index: int, layer: LayerPlan) -> None:
-            program = layer.program
-            jobs.append(worker.submit(measured_layer, index, program.layer.name, program.mapping.c_split))
+            jobs.append(worker.submit(measured_layer, index, layer.layer.name, layer.mapping.c_split))
 
         plan(request.planned(), planned)
         layers = [job.result() for job in jobs]

@@ -68,7 +68,7 @@ class _Layers:
     def splits(self, bits: int) -> list[int]:
         """PEs of each layer's chains on the machine with that width."""
         planned = replace(self.request, arch=_with_bits(self.arch, bits)).planned()
-        return [layer.program.mapping.c_split for layer in plan(planned).layers]
+        return [layer.mapping.c_split for layer in plan(planned).layers]
 
 
 def _by_weights(layers: _Layers) -> AccumulatorWidth:

@@ -21,8 +21,8 @@ from accelsim.compute.values import Computed, ComputeRequest
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch_file import load_arch
-from accelsim.mapping.layout.program import LayerProgram
 from accelsim.mapping.residency import Residency
+from accelsim.mapping.search.estimate import Lead
 from accelsim.mapping.search.mapper import Choice, Mapper
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.options import quantize_options
@@ -234,21 +234,21 @@ def test_a_layer_that_cannot_be_mapped_ends_the_run_without_the_values_of_others
 ) -> None:
     """Four layers wait for their values when the fifth is refused; only one has been begun."""
     begun, seen, failed = [], [], Event()
-    interval, program, values = sys.getswitchinterval(), Mapper.program, network.compute
+    interval, choose, values = sys.getswitchinterval(), Mapper.choose, network.compute
 
-    def refuse(self: Mapper, choice: Choice, layer: LayerSpec, residency: Residency) -> LayerProgram:
+    def refuse(self: Mapper, layer: LayerSpec, residency: Residency, lead: Lead) -> Choice:
         seen.append(layer.name)
         if len(seen) == 5:
             Timer(0.2, failed.set).start()
             raise AccelsimError("no mapping")
-        return program(self, choice, layer, residency)
+        return choose(self, layer, residency, lead)
 
     def wait(request: ComputeRequest) -> Computed:
         begun.append(request.layer.name)
         assert failed.wait(60)
         return values(request)
 
-    monkeypatch.setattr(Mapper, "program", refuse)
+    monkeypatch.setattr(Mapper, "choose", refuse)
     monkeypatch.setattr(network, "compute", wait)
     with pytest.raises(AccelsimError, match="no mapping"):
         run("resnet18")

@@ -144,7 +144,7 @@ def test_doctor_of_this_installation(cli: Cli) -> None:
     assert {own["trace"] for own in found["traces"]} == set(bundled_traces())
     kernels = found["kernels"]
     assert kernels["instructions"] in ("AVX-512 VNNI", "portable") and kernels["threads"] >= 1
-    assert found["mappings"] == {"cache_folder": None, "cache_writable": False}
+    assert found["kept"] == {"what": "mappings, timings", "cache_folder": None, "cache_writable": False}
     assert any("ACCELSIM_CACHE_DIR" in note for note in found["notes"])
     packages = {own["package"]: own for own in found["packages"]}
     assert packages["numpy"]["fits"] and packages["numpy"]["extra"] is None
@@ -154,16 +154,16 @@ def test_doctor_of_this_installation(cli: Cli) -> None:
         assert own["version"] is None or any(digit.isdigit() for digit in own["version"])
 
 
-def test_doctor_names_where_mappings_are_kept(
+def test_doctor_names_where_mappings_and_timings_are_kept(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ACCELSIM_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     found = said_json(cli("doctor", "--json"))
-    assert found["mappings"] == {"cache_folder": str(tmp_path / "accelsim"), "cache_writable": True}
+    assert found["kept"]["cache_folder"] == str(tmp_path / "accelsim") and found["kept"]["cache_writable"]
     assert not list(tmp_path.iterdir())
     (tmp_path / "accelsim").touch()  # a file, in which nothing can be kept
-    assert said_json(cli("doctor", "--json"))["mappings"]["cache_writable"] is False
+    assert said_json(cli("doctor", "--json"))["kept"]["cache_writable"] is False
 
 
 def test_doctor_tells_what_is_wrong(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ MAY_IMPORT = {
     "capture": WHAT,
     "machine": {"errors", "arguments", "formats"},
     "mapping": {"errors", "system", "formats", "workload", "machine"},
-    "sim": {"errors", "workload", "machine", "mapping"},
+    "sim": {"errors", "system", "workload", "machine", "mapping"},
     "compute": WHEN | {"arguments", "quantize"},
     "costs": {"errors"},
     "characterise": {"errors", "system", "version", "formats", "machine", "costs"},

@@ -78,7 +78,7 @@ def test_changed_sources_are_asked_anew(
 ) -> None:
     choices()
     count = len(searches)
-    monkeypatch.setattr(remembered, "_code_digest", lambda: "another version")
+    monkeypatch.setattr(remembered, "sources_digest", lambda _: "another version")
     choices()
     assert len(searches) == 2 * count
 

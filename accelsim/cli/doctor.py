@@ -36,7 +36,7 @@ def _print(found: Mapping[str, Any]) -> None:
         "packages": {own["package"]: _package(own) for own in found["packages"] if own["extra"] is None},
         "extras (pip install 'accelsim[NAME]')": _extras(found),
         "kernels": found["kernels"] or {},
-        "mappings": found["mappings"],
+        "kept on disk": found["kept"],
         "tools": {own["tool"]: _tool(own) for own in found["tools"]},
         "bundled traces": {
             own["trace"]: f"{own['bytes'] / 1e6:.1f} MB, {own['file']}" for own in found["traces"] or []

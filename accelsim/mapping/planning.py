@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping as Dict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 
 from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import LayerProgram
+from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.remembered import RememberingMapper
 from accelsim.mapping.residency import PrologueStep, Residency, decide_run
-from accelsim.mapping.search.mapper import Choice
+from accelsim.mapping.search.mapper import Choice, Mapper
 from accelsim.workload.layer import LayerSpec
 from accelsim.workload.wiring import Wiring
 
@@ -27,13 +29,23 @@ class PlanRequest:
     prices_pj: Dict[str, float] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerPlan:
-    """Where a layer's operands live, what the mapper found for it, and its program by the best mapping."""
+    """Where a layer's operands live, what the mapper found for it, and its program by the best mapping, which
+    is laid out when somebody asks for it: nobody does where its timing is kept."""
 
+    layer: LayerSpec
     residency: Residency
     choice: Choice
-    program: LayerProgram
+    _mapper: Mapper = field(repr=False)
+
+    @property
+    def mapping(self) -> LayerMapping:
+        return self.choice.best.mapping
+
+    @cached_property
+    def program(self) -> LayerProgram:
+        return self._mapper.program(self.choice, self.layer, self.residency)
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,7 @@ def plan(request: PlanRequest, on_layer: Callable[[int, LayerPlan], None] | None
     found = mapper.choices(request.layers, run.layers)
     for index, (layer, residency, choice) in enumerate(zip(request.layers, run.layers, found, strict=True)):
         _check_sign(request.arch, layer)
-        plans.append(LayerPlan(residency, choice, mapper.program(choice, layer, residency)))
+        plans.append(LayerPlan(layer, residency, choice, mapper))
         if on_layer is not None:
             on_layer(index, plans[-1])
     return Plan(run.prologue, tuple(plans))

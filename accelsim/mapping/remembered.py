@@ -15,9 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, astuple
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from accelsim.machine.arch import PRICE_KEYS, Arch
@@ -26,7 +24,7 @@ from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import Residency
 from accelsim.mapping.search.estimate import Estimate, Lead
 from accelsim.mapping.search.mapper import Choice, Mapper, Ranked, alike
-from accelsim.system.kept import Kept
+from accelsim.system.kept import Kept, sources_digest
 from accelsim.workload.layer import LayerSpec
 
 KIND = "mappings"
@@ -40,7 +38,7 @@ class RememberingMapper(Mapper):
         super().__init__(arch, prices_pj)
         self._kept = Kept(KIND)
         machine = json.dumps(arch.model_dump(mode="json", exclude=set(PRICE_KEYS)), sort_keys=True)
-        self._facts = f"{_code_digest()}\n{machine}\n"
+        self._facts = f"{sources_digest(_SOURCES)}\n{machine}\n"
 
     def _search(self, layer: LayerSpec, residency: Residency, lead: Lead) -> Choice:
         facts = f"{self._facts}{alike(layer, residency, lead)!r}"
@@ -99,13 +97,3 @@ def _to_bytes(choice: Choice) -> bytes:
         "ranked": ranked,
     }
     return zlib.compress(json.dumps(facts, separators=(",", ":")).encode(), 1)
-
-
-@cache
-def _code_digest() -> str:
-    """Of the sources that a choice depends on."""
-    root = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(path for name in _SOURCES for path in (root / name).rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()

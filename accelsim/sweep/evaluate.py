@@ -18,7 +18,8 @@ from accelsim.report.figures import figures
 from accelsim.report.frequency import check_clock
 from accelsim.report.inventory import action_prices_pj, build_inventory
 from accelsim.report.library import Libraries
-from accelsim.sim.run import LayerTiming, TimeRequest, no_cyclic_gc, time_layers
+from accelsim.sim.remembered import time_plan
+from accelsim.sim.run import LayerTiming, no_cyclic_gc
 from accelsim.sizing import size_accumulators
 from accelsim.sweep.identity import code_digests, workload_of
 from accelsim.sweep.record import RunRecord
@@ -26,7 +27,7 @@ from accelsim.sweep.record import RunRecord
 _libraries = Libraries()
 
 Timed = dict[Hashable, list[LayerTiming]]
-"""By what is laid out on the array, in order."""
+"""By how the layers of the run are mapped, in order."""
 
 
 @dataclass(frozen=True)
@@ -150,12 +151,11 @@ def _simulate(task: Task, scheme: Scheme, point: Priced, timed: Timed) -> RunRec
     planned = size_accumulators(request).planned()
     with no_cyclic_gc():
         whole = plan(planned)
-        programs = tuple(layer.program for layer in whole.layers)
-        key = tuple(own.signature for own in programs), tuple(whole.prologue)
+        key = tuple((own.mapping, own.residency) for own in whole.layers), whole.prologue
         if key not in timed:
-            timed[key] = time_layers(TimeRequest(arch, programs, whole.prologue))
+            timed[key] = time_plan(arch, whole)
         times = timed[key]
-        computed = [assume(own.layer, task.gated_fraction, own.mapping.c_split) for own in programs]
+        computed = [assume(own.layer, task.gated_fraction, own.mapping.c_split) for own in whole.layers]
     activities = [join(arch, *parts) for parts in zip(times, computed, strict=True)]
     choices = [layer.choice for layer in whole.layers]
     assert planned.prices_pj is not None  # with a library

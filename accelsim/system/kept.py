@@ -6,9 +6,11 @@ made, read or written is one that holds nothing: nobody is told, and everything 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 ENVIRONMENT = "ACCELSIM_CACHE_DIR"
@@ -29,6 +31,16 @@ def kept_folder() -> Path | None:
         return Path.home() / ".cache" / "accelsim"
     except RuntimeError:
         return None
+
+
+@cache
+def sources_digest(rooms: tuple[str, ...]) -> str:
+    """Of the sources in these rooms of the package: other versions of them find other files."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(path for name in rooms for path in (root / name).rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 class Kept:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelsim.arguments import check_gated, check_progress, expect, list_of, texts_of
-from accelsim.compute.bits import DEFAULT_WIDTHS, check_widths
+from accelsim.compute.widths import DEFAULT_WIDTHS, check_widths
 from accelsim.costs import CostLibrary, Technology
 from accelsim.costs.check import check_tables
 from accelsim.costs.query import price_component

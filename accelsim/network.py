@@ -6,7 +6,8 @@
     price    counts times costs                                          report/price.py
 
 Layers are computed beside planning and timing, as soon as each is planned. Where only the bits of values are
-asked for, the walk ends after computing: compute/bits.py, report/bits.py.
+asked for, the walk ends after computing: compute/bits.py, report/bits.py. Compiled code is imported by what
+calls it: a run without values whose timing is kept calls none, and loading it would take longer.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from accelsim.arguments import check_gated, shown
-from accelsim.compute.accumulator import AccumulatorWidth
 from accelsim.compute.activity import join
-from accelsim.compute.bits import LayerBits, measure_bits
-from accelsim.compute.values import Computed, ComputeRequest, assume, compute, join_parts, values_depend_on
+from accelsim.compute.computed import Computed, assume
+from accelsim.compute.widths import AccumulatorWidth
 from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
@@ -50,6 +51,9 @@ from accelsim.sim.run import TimeRequest, no_cyclic_gc, time_layers
 from accelsim.version import __version__
 from accelsim.workload.layer import LayerSpec, QuantizedLayer
 from accelsim.workload.wiring import wire
+
+if TYPE_CHECKING:
+    from accelsim.compute.bits import LayerBits
 
 # How long one thread keeps the interpreter from another, in s.
 _SWITCH_S = 2e-4
@@ -155,6 +159,8 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
     known: dict[Hashable, Computed] = {}
 
     def computed_layer(index: int, planned: LayerPlan) -> Computed:
+        from accelsim.compute.values import values_depend_on
+
         spec, own_scheme = planned.layer, request.schemes[index]
         tensors = request.workload.tensors_of(spec.name)
         key = tensors, own_scheme, spec.written_operands[0], values_depend_on(planned.mapping)
@@ -206,6 +212,8 @@ def _compute_layer(
     request: RunRequest, spec: LayerSpec, scheme: Scheme, mapping: LayerMapping, progress: Progress | None
 ) -> Computed:
     """As a whole where tensors are kept or compared, else in parts where it is too large."""
+    from accelsim.compute.values import ComputeRequest, compute, join_parts
+
     workload, reference = request.workload, request.references.get(spec.name)
     own = spec.name, scheme, request.arch.vector_size, request.quantize_options
     parts: Iterable[QuantizedLayer]
@@ -239,6 +247,8 @@ def measure_network(
     widths: accumulator widths to try. Raises AccelsimError on input that does not fit the machine.
     """
     arch, scheme, count = request.arch, request.scheme, len(request.workload.layers)
+
+    from accelsim.compute.bits import measure_bits
 
     def measured_layer(index: int, name: str, c_split: int) -> LayerBits:
         options = request.quantize_options

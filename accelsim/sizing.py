@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from accelsim.compute.accumulator import AccumulatorWidth, bits_for_data, bits_for_weights, overflows_at
+from accelsim.compute.widths import AccumulatorWidth
 from accelsim.errors import AccelsimError
 from accelsim.machine.accumulator import MAX_ACCUMULATOR_BITS, SIZED_BY_WORKLOAD
 from accelsim.machine.arch import Arch
@@ -72,6 +72,8 @@ class _Layers:
 
 
 def _by_weights(layers: _Layers) -> AccumulatorWidth:
+    from accelsim.compute.accumulator import bits_for_weights
+
     widths = [layers.bits(index, partial(bits_for_weights, layers.arch)) for index in range(len(layers))]
     return AccumulatorWidth("weights", max(widths))
 
@@ -79,6 +81,8 @@ def _by_weights(layers: _Layers) -> AccumulatorWidth:
 def _by_data(layers: _Layers) -> AccumulatorWidth:
     """Chains sum in parts, the mapper cuts them, and it looks at how many bits psums have: from the width
     of `auto` on, each width's own mapping is asked what it needs, until one needs itself."""
+    from accelsim.compute.accumulator import bits_for_data, overflows_at
+
     known: dict[tuple[int, int], int] = {}  # (layer, c_split) -> bits
 
     def needed(splits: list[int]) -> list[int]:

@@ -19,7 +19,8 @@ from accelsim_kernels import activation_profile, live_products, weight_profile
 
 import accelsim
 from accelsim.compute.activity import join
-from accelsim.compute.lanes import ZeroCounts, channels_of, pixel_blocks
+from accelsim.compute.computed import ZeroCounts
+from accelsim.compute.lanes import channels_of, pixel_blocks
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch_file import load_arch
 from accelsim.open import open_workload

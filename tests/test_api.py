@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 from conftest import GEOMETRIES, small_layers
 
-from accelsim import network
 from accelsim.api import DEFAULT_SCHEMES, compare, cost_table, run
-from accelsim.compute.values import Computed, ComputeRequest
+from accelsim.compute import values
+from accelsim.compute.computed import Computed
+from accelsim.compute.values import ComputeRequest
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch_file import load_arch
@@ -234,7 +235,7 @@ def test_a_layer_that_cannot_be_mapped_ends_the_run_without_the_values_of_others
 ) -> None:
     """Four layers wait for their values when the fifth is refused; only one has been begun."""
     begun, seen, failed = [], [], Event()
-    interval, choose, values = sys.getswitchinterval(), Mapper.choose, network.compute
+    interval, choose, compute = sys.getswitchinterval(), Mapper.choose, values.compute
 
     def refuse(self: Mapper, layer: LayerSpec, residency: Residency, lead: Lead) -> Choice:
         seen.append(layer.name)
@@ -246,10 +247,10 @@ def test_a_layer_that_cannot_be_mapped_ends_the_run_without_the_values_of_others
     def wait(request: ComputeRequest) -> Computed:
         begun.append(request.layer.name)
         assert failed.wait(60)
-        return values(request)
+        return compute(request)
 
     monkeypatch.setattr(Mapper, "choose", refuse)
-    monkeypatch.setattr(network, "compute", wait)
+    monkeypatch.setattr(values, "compute", wait)
     with pytest.raises(AccelsimError, match="no mapping"):
         run("resnet18")
     assert begun == seen[:1]

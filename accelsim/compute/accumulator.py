@@ -5,28 +5,17 @@ The widest of a run's layers sizes the machine (sizing.py, docs/numerics.md Widt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from accelsim_kernels.reference import scale_products
 from numpy.typing import NDArray
 
-from accelsim.compute.bits import LEAST_WIDTH, scan_layer
+from accelsim.compute.bits import scan_layer
 from accelsim.compute.lanes import accumulate_layer, lane_spec
+from accelsim.compute.widths import LEAST_WIDTH
 from accelsim.machine.arch import Arch
 from accelsim.workload.layer import QuantizedLayer
 
 _OUTPUTS_AT_ONCE = 256  # bounds the weights that are int64 for a moment
-
-
-@dataclass(frozen=True)
-class AccumulatorWidth:
-    """What `accumulator_bits` came to: its policy, the width, and how many accumulations of the run would
-    overflow with one bit less, None where that was not counted."""
-
-    policy: str
-    bits: int
-    overflows_one_bit_less: int | None = None
 
 
 def bits_for_weights(arch: Arch, layer: QuantizedLayer) -> int:

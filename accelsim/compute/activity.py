@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.compute.values import Computed
+from accelsim.compute.computed import Computed
 from accelsim.machine import actions
 from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import DATAFLOWS

@@ -14,7 +14,6 @@ from accelsim_kernels import ERROR, WRAP, scan
 from accelsim_kernels.scan import BINS
 from numpy.typing import NDArray
 
-from accelsim.arguments import expect
 from accelsim.compute.lanes import (
     accumulate_layer,
     channels_of,
@@ -23,14 +22,11 @@ from accelsim.compute.lanes import (
     pixel_blocks,
     reduction_parts,
 )
+from accelsim.compute.widths import DEFAULT_WIDTHS, LEAST_WIDTH, check_widths
 from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
 from accelsim.quantize.reference import dequantize_output, sqnr_db
 from accelsim.workload.layer import LayerSpec, QuantizedLayer
-
-DEFAULT_WIDTHS = tuple(range(16, 33))
-LEAST_WIDTH, MOST_WIDTH = 2, 62
-"""Accumulator widths that the lanes know."""
 
 Counts = NDArray[np.int64]
 
@@ -116,18 +112,6 @@ class Sums:
     dot_bits: Counts = field(default_factory=lambda: np.zeros(BINS, np.int64))
     scale_product_bits: Counts = field(default_factory=lambda: np.zeros(BINS, np.int64))
     sum_bits: Counts = field(default_factory=lambda: np.zeros(BINS, np.int64))
-
-
-def check_widths(widths: Iterable[int]) -> tuple[int, ...]:
-    """The widths, ascending, each once. Raises AccelsimError for one that no accumulator has."""
-    expect(widths, Iterable, "widths", "a list of whole numbers")
-    known = tuple(widths)
-    for bits in known:
-        if isinstance(bits, bool) or not isinstance(bits, (int, np.integer)):
-            raise AccelsimError(f"accumulator width is {bits!r}, expected a whole number")
-        if not LEAST_WIDTH <= bits <= MOST_WIDTH:
-            raise AccelsimError(f"accumulator width is {bits}, expected {LEAST_WIDTH} to {MOST_WIDTH}")
-    return tuple(sorted({int(bits) for bits in known}))
 
 
 def measure_bits(

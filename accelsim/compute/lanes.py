@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from accelsim_kernels import (
@@ -26,6 +25,7 @@ from accelsim_kernels import (
 )
 from numpy.typing import NDArray
 
+from accelsim.compute.computed import ZeroCounts
 from accelsim.compute.operands import LaneOperands, align_spec, live_codes, psum_shift
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
@@ -37,21 +37,6 @@ from accelsim.workload.layer import QuantizedLayer
 
 _OVERFLOW = {"saturate": SATURATE, "wrap": WRAP, "error": ERROR}
 _PIXELS_AT_ONCE = 4096  # bounds the table of taps; several times what one call of the kernel wants
-
-
-class ZeroCounts(NamedTuple):
-    """What a layer's zeros let a machine gate (docs/counts.md, Gating).
-
-    gated_steps: lane steps (k, pixel, g) with an all-zero operand vector, a zero scale or a padding tap;
-    zero_operand_macs: element MACs with a zero operand, padding of vectors and images included;
-    rounded_steps: lane steps, of the others, whose scale product only `:spN` makes 0; held_steps: of both
-    those that add zero to a psum, not the first of a part of the reduction, which writes it.
-    """
-
-    gated_steps: int
-    zero_operand_macs: int
-    rounded_steps: int
-    held_steps: int
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from accelsim.compute.lanes import LayerValues, ZeroCounts, accumulate_layer, compute_values
+from accelsim.compute.computed import Computed, ZeroCounts
+from accelsim.compute.lanes import accumulate_layer, compute_values
 from accelsim.compute.operands import psum_shift
-from accelsim.compute.toggles import StepToggles, mean_toggles, sample_toggles
+from accelsim.compute.toggles import mean_toggles, sample_toggles
+from accelsim.compute.widths import PUBLISHED_ACCUMULATOR_BITS
 from accelsim.machine.arch import Arch
 from accelsim.mapping.plan import LayerMapping
 from accelsim.quantize.reference import apply_activation, dequantize_output, sqnr_db
-from accelsim.workload.layer import LayerSpec, QuantizedLayer
-
-# Published per-vector PEs accumulate in 24 bits; every comparison shows what that would mean here.
-PUBLISHED_ACCUMULATOR_BITS = 24
+from accelsim.workload.layer import QuantizedLayer
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,33 +39,6 @@ class ComputeRequest:
     @property
     def c_split(self) -> int:
         return 1 if self.mapping is None else self.mapping.c_split
-
-
-@dataclass(frozen=True, eq=False)
-class Computed:
-    """What is known of a layer once it is computed.
-
-    zeros: what can be gated, assumed where no values were computed, and then overflows is None; sqnr_db,
-    ppu_sqnr_db: of psums and of PPU outputs, None without a reference; narrow_*: at the published accumulator
-    width; operands, values: where kept; toggles: where counted.
-    """
-
-    zeros: ZeroCounts
-    overflows: int | None = None
-    sqnr_db: float | None = None
-    ppu_sqnr_db: float | None = None
-    narrow_overflows: int = 0
-    narrow_sqnr_db: float | None = None
-    operands: QuantizedLayer | None = None
-    values: LayerValues | None = None
-    toggles: StepToggles | None = None
-
-    def of(self, layer: LayerSpec) -> Computed:
-        """The same of a layer with the same tensors."""
-        if self.operands is None or self.operands.name == layer.name:
-            return self
-        spec = replace(self.operands.spec, layer=layer.layer, global_pe=layer.global_pe)
-        return replace(self, operands=replace(self.operands, spec=spec))
 
 
 def values_depend_on(mapping: LayerMapping) -> Hashable:
@@ -118,23 +90,6 @@ def join_parts(parts: Sequence[Computed]) -> Computed:
         narrow_overflows=sum(own.narrow_overflows for own in parts),
         toggles=mean_toggles(toggles) if toggles else None,
     )
-
-
-def assume(layer: LayerSpec, gated_fraction: float, c_split: int = 1) -> Computed:
-    """In place of values: taps in the image's padding are gated, and of the other steps a share, at every g
-    alike. No scale product is taken for rounded to 0. c_split: PEs over which the reduction is cut."""
-    geometry = layer.geometry
-    steps = geometry.pixels * geometry.K * layer.G
-    firsts = geometry.pixels * geometry.K * c_split
-    padded = padded_firsts = 0
-    if not layer.packed_im2col:
-        outside = geometry.pixels * geometry.R * geometry.S - geometry.taps_inside()
-        padded = outside * layer.words_per_position * geometry.K
-        padded_firsts = (geometry.pixels - geometry.first_taps_inside()) * geometry.K * c_split
-    gated = padded + round(gated_fraction * (steps - padded))
-    held = padded - padded_firsts
-    held += round(gated_fraction * (steps - firsts - held))
-    return Computed(ZeroCounts(gated, gated * layer.vector_size, 0, held))
 
 
 def _scales_by_channel(layer: QuantizedLayer, scales: np.ndarray) -> np.ndarray:

@@ -89,17 +89,12 @@ def mse_ranges(magnitudes: NDArray[np.floating], qmax: int) -> NDArray[np.float6
     First in steps of 2^(-1/4) down to 1/32 of the maximum, then in steps of 2^(-1/16) around the best one;
     equal errors go to the wider range. Compiled loops decide every row whose errors differ clearly.
     """
-    rows, n = magnitudes.shape
     magnitudes = loop_floats(magnitudes)
     largest = magnitudes.max(axis=1).astype(np.float64)
-    exponents, doubtful = np.zeros(rows, np.int64), np.zeros(rows, bool)
     factors = np.exp2(-np.arange(_COARSE[-1] * _STEPS[0] + _FINE[-1] + 1) / 16)
     offsets = np.zeros((2, len(_COARSE)), np.int64)
     offsets[0], offsets[1, : len(_FINE)] = _COARSE, _FINE
-    scratch = np.empty(n, magnitudes.dtype)
-    mse_exponents(
-        magnitudes, largest, float(qmax), scratch, factors, np.array(_STEPS), offsets, exponents, doubtful
-    )
+    exponents, doubtful = mse_exponents(magnitudes, largest, float(qmax), factors, np.array(_STEPS), offsets)
     ranges: NDArray[np.float64] = largest * np.exp2(-exponents / 16)
     if doubtful.any():
         ranges[doubtful] = plain_mse_ranges(magnitudes[doubtful].astype(np.float64), qmax)

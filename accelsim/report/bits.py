@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accelsim.compute.bits import LayerBits
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.report.folder import BITS_TABLES, result_folder
@@ -19,6 +18,8 @@ from accelsim.report.shown import Shown, shown_bits
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from accelsim.compute.bits import LayerBits
 
 SCHEMA = 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from accelsim.compute.values import PUBLISHED_ACCUMULATOR_BITS
+from accelsim.compute.widths import PUBLISHED_ACCUMULATOR_BITS
 from accelsim.costs import CostLibrary
 from accelsim.report.inventory import SCOPES
 from accelsim.report.price import area_um2_at

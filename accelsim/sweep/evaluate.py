@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from accelsim.compute.activity import join
-from accelsim.compute.values import assume
+from accelsim.compute.computed import assume
 from accelsim.errors import AccelsimError, one_line
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
-from accelsim.mapping.layout.blocks import input_reads
-from accelsim.mapping.layout.build import Refused, lay_out
-from accelsim.mapping.layout.input_tiles import split
 from accelsim.mapping.layout.iterations import Iterations, find_iterations
 from accelsim.mapping.layout.records import NO_READ, Layout, Rows, Shape
 from accelsim.mapping.layout.rows import Block, InputTile, WeightTile
@@ -21,6 +19,11 @@ from accelsim.mapping.layout.shorten import Kept, Short, shorten
 from accelsim.mapping.plan import LayerMapping, check_mapping
 from accelsim.mapping.residency import Residency
 from accelsim.workload.layer import LayerSpec
+
+if TYPE_CHECKING:
+    from accelsim.mapping.layout.build import Refused
+
+# What is compiled is imported by what uses it: runs whose timing is kept lay nothing out.
 
 Tile = WeightTile | InputTile
 
@@ -104,6 +107,8 @@ class LayerProgram:
 
     def outputs_of(self, pe: int) -> int:
         """Outputs of the whole layer that a PE sums, alone or with its chain."""
+        from accelsim.mapping.layout.input_tiles import split
+
         geometry, splits = self.layer.geometry, self.mapping
         pk = pe // (splits.pixel_split * splits.c_split)
         if pk >= splits.k_split:
@@ -140,6 +145,9 @@ def build_program(
 
     kept: what to keep of a long one; None: all of it, however long it is.
     """
+    from accelsim.mapping.layout.blocks import input_reads
+    from accelsim.mapping.layout.build import Refused, lay_out
+
     check_mapping(arch, layer, mapping)
     short = None if kept is None else shorten(arch, layer, mapping, kept)
     laid_out = layer if short is None else short.layer

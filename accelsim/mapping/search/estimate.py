@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +13,15 @@ from accelsim.machine import timing
 from accelsim.machine.arch import Arch
 from accelsim.machine.dataflows import DATAFLOWS
 from accelsim.mapping.global_pe import global_pe_load
-from accelsim.mapping.layout.build import Refused, lay_out
 from accelsim.mapping.layout.shape import shape_of, taps_of, tiling_of
 from accelsim.mapping.layout.shorten import Kept, Short, shorten
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import Residency
 from accelsim.mapping.search import parameters
-from accelsim.mapping.search.model import TOO_MANY_EVENTS, Outcome, run_layer
 from accelsim.workload.layer import LayerSpec
+
+if TYPE_CHECKING:
+    from accelsim.mapping.search.model import Outcome
 
 # Room for events of the model at once; doubled where it does not do.
 _EVENTS = 4096
@@ -139,6 +141,10 @@ def _run(
     limit_cycles: int,
 ) -> tuple[Outcome, NDArray[np.int64]] | None:
     """What the model says, and its counts in the places of `parameters.count_names`."""
+    # Compiled: a search that is kept needs none of it.
+    from accelsim.mapping.layout.build import Refused, lay_out
+    from accelsim.mapping.search.model import TOO_MANY_EVENTS, run_layer
+
     shape, tiling = shape_of(arch, laid_out, mapping, residency, layer), tiling_of(laid_out, mapping)
     layout = lay_out(shape, tiling, taps_of(laid_out.geometry), residency.beside_bits)
     if isinstance(layout, Refused):

@@ -34,7 +34,7 @@ from accelsim.characterise.steps import STEPS
 from accelsim.characterise.storage import clock_gate
 from accelsim.characterise.synthesis import Synthesiser
 from accelsim.characterise.timing import static_timing
-from accelsim.compute.toggles import StepToggles
+from accelsim.compute.computed import StepToggles
 from accelsim.costs import CostLibrary, Technology
 from accelsim.costs.netlists import FAST
 from accelsim.errors import AccelsimError

@@ -3,14 +3,14 @@ none."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from accelsim.workload.layer import LayerSpec, QuantizedLayer
-
-if TYPE_CHECKING:
-    from accelsim.compute.lanes import LayerValues
-    from accelsim.compute.toggles import StepToggles
 
 
 class ZeroCounts(NamedTuple):
@@ -26,6 +26,38 @@ class ZeroCounts(NamedTuple):
     zero_operand_macs: int
     rounded_steps: int
     held_steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class LayerValues:
+    """Integers of one layer.
+
+    psums: int64[pixels, K]; overflow_map: int32[pixels, K], accumulations that overflowed; output: int16
+    [pixels, K] PPU codes; output_scales: uint16[pixels, groups * ceil(K/groups/V)] or None; zeros: what can
+    be gated.
+    """
+
+    psums: NDArray[np.int64]
+    overflow_map: NDArray[np.int32]
+    output: NDArray[np.int16]
+    output_scales: NDArray[np.uint16] | None
+    zeros: ZeroCounts
+
+    @property
+    def overflows(self) -> int:
+        return int(self.overflow_map.sum())
+
+
+@dataclass(frozen=True)
+class StepToggles:
+    """Of a layer. by_part: bits that change, for each operation of a part of the lanes (one count of the
+    action that it is charged for); weight_changes: share of the steps at which the weight operand changes;
+    steps: how many were looked at, out of the lane steps `of`."""
+
+    by_part: Mapping[str, float]
+    weight_changes: float
+    steps: int
+    of: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,6 @@ so a layer is computed at once, apart from its timing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from accelsim_kernels import (
@@ -25,7 +24,7 @@ from accelsim_kernels import (
 )
 from numpy.typing import NDArray
 
-from accelsim.compute.computed import ZeroCounts
+from accelsim.compute.computed import LayerValues, ZeroCounts
 from accelsim.compute.operands import LaneOperands, align_spec, live_codes, psum_shift
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
@@ -37,26 +36,6 @@ from accelsim.workload.layer import QuantizedLayer
 
 _OVERFLOW = {"saturate": SATURATE, "wrap": WRAP, "error": ERROR}
 _PIXELS_AT_ONCE = 4096  # bounds the table of taps; several times what one call of the kernel wants
-
-
-@dataclass(frozen=True, eq=False)
-class LayerValues:
-    """Integers of one layer.
-
-    psums: int64[pixels, K]; overflow_map: int32[pixels, K], accumulations that overflowed; output: int16
-    [pixels, K] PPU codes; output_scales: uint16[pixels, groups * ceil(K/groups/V)] or None; zeros: what can
-    be gated.
-    """
-
-    psums: NDArray[np.int64]
-    overflow_map: NDArray[np.int32]
-    output: NDArray[np.int16]
-    output_scales: NDArray[np.uint16] | None
-    zeros: ZeroCounts
-
-    @property
-    def overflows(self) -> int:
-        return int(self.overflow_map.sum())
 
 
 def lane_spec(arch: Arch, scheme: Scheme, accumulator_bits: int | None = None) -> LaneSpec:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
 from accelsim_kernels import Runs, Toggles, toggles
 from numpy.typing import NDArray
 
+from accelsim.compute.computed import StepToggles
 from accelsim.compute.lanes import lane_spec
 from accelsim.compute.operands import code_values
 from accelsim.machine.accumulator import MAX_ACCUMULATOR_BITS
@@ -27,18 +28,6 @@ _SPREAD = (0.7548776662466927, 0.5698402909980532, 0.6180339887498949)
 
 # What block formats' steps are counted of; all else is priced on the data of the tables' rows.
 _OF_BLOCK_FORMATS = ("dot_product", "weight_register", "input_register")
-
-
-@dataclass(frozen=True)
-class StepToggles:
-    """Of a layer. by_part: bits that change, for each operation of a part of the lanes (one count of the
-    action that it is charged for); weight_changes: share of the steps at which the weight operand changes;
-    steps: how many were looked at, out of the lane steps `of`."""
-
-    by_part: Mapping[str, float]
-    weight_changes: float
-    steps: int
-    of: int = 0
 
 
 def mean_toggles(parts: Sequence[StepToggles]) -> StepToggles:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from accelsim.compute.toggles import StepToggles
+from accelsim.compute.computed import StepToggles
 from accelsim.costs import CostLibrary, Technology
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch

@@ -92,7 +92,7 @@ def run_command(
 ) -> None:
     """Simulate a trace at one scheme and write its results."""
     from accelsim import api
-    from accelsim.cli.progress import progress_bar
+    from accelsim.cli.progress import loading_writers, progress_bar
     from accelsim.cli.terminal import print_explained
     from accelsim.report.folder import check_target
 
@@ -108,7 +108,7 @@ def run_command(
             overrides=overrides or (),
             options=quantize_options_of(quantize),
             costs=costs,
-            progress=progress,
+            progress=loading_writers(progress, plots) if data else progress,
             keep_tensors=dump,
             gated_fraction=_gated(data, gated_fraction, dump),
             timeline=timeline,
@@ -163,7 +163,7 @@ def compare_command(
 ) -> None:
     """Simulate a trace at several schemes and show what each saves against the first."""
     from accelsim import api
-    from accelsim.cli.progress import progress_bar
+    from accelsim.cli.progress import loading_writers, progress_bar
     from accelsim.cli.terminal import print_sensitivity
     from accelsim.report.folder import check_target
 
@@ -182,7 +182,7 @@ def compare_command(
             overrides=overrides or (),
             options=quantize_options_of(quantize),
             costs=costs,
-            progress=progress,
+            progress=loading_writers(progress, plots) if data else progress,
             keep_tensors=dump,
             gated_fraction=_gated(data, gated_fraction, dump),
             timeline=timeline,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Timer
+from contextlib import contextmanager, suppress
+from threading import Lock, Thread, Timer
 from typing import TYPE_CHECKING
 
 import typer
@@ -63,6 +63,31 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         # Stopping a bar that never started prints an empty line.
         if bar.live.is_started:
             bar.stop()
+
+
+def loading_writers(
+    progress: Callable[[str, int, int], None], plots: bool
+) -> Callable[[str, int, int], None]:
+    """The same progress; what results are written with is imported beside the first values, which are made in
+    compiled code and leave the interpreter time. Not before: a run that is refused waits for no import."""
+
+    def load() -> None:
+        with suppress(ImportError):  # who needs it says so
+            import pandas  # noqa: F401
+
+            if plots:
+                import matplotlib.backends.backend_agg
+                import matplotlib.backends.backend_svg  # noqa: F401
+
+    loader = Thread(target=load, name="writers")
+    begun = Lock()  # taken for good by the first
+
+    def told(what: str, done: int, of: int) -> None:
+        if begun.acquire(blocking=False):
+            loader.start()
+        progress(what, done, of)
+
+    return told
 
 
 @contextmanager

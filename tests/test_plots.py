@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
 from matplotlib.text import Text
 
 import accelsim
@@ -49,7 +50,11 @@ def closed() -> Iterator[None]:
 
 def bars(axes: Axes) -> dict[str, list[float]]:
     """Label -> its bars' heights."""
-    return {str(own.get_label()): [bar.get_height() for bar in own] for own in axes.containers}
+    each = {str(own.get_label()): [bar.get_height() for bar in own] for own in axes.containers}
+    for own in axes.collections:
+        if isinstance(own, PolyCollection):
+            each[str(own.get_label())] = [float(np.ptp(path.vertices[:, 1])) for path in own.get_paths()]
+    return each
 
 
 def check_readable(axes: Axes) -> None:

@@ -16,6 +16,7 @@ from accelsim.report.plots.style import (
     SERIES,
     Look,
     axes_for,
+    bars,
     legend_beside,
     panel_inches,
     place_labels,
@@ -146,12 +147,12 @@ def draw_stalls(run: LayerTable, ax: Axes | None, legend: bool) -> Axes:
         cycles.max() / 10, ((1.0, "cycles"), (1e3, "thousand cycles"), (1e6, "million cycles"))
     )
     places, bottom = _places(axes, list(layers["layer"])), np.zeros(len(layers))
-    for reason, look in STALLS.items():
-        own = layers[f"{reason}_share"].to_numpy(float) * cycles / size
-        axes.bar(places, own, 0.82, bottom=bottom, label=readable(reason), **look.bar())
-        bottom += own
     bound = layers["bound_cycles"].to_numpy(float) / size
     axes.hlines(bound, places - 0.46, places + 0.46, color="black", linewidth=1.3, label="bound")
+    for reason, look in STALLS.items():
+        own = layers[f"{reason}_share"].to_numpy(float) * cycles / size
+        bars(axes, places, own, bottom, label=readable(reason), look=look)
+        bottom += own
     axes.set_ylim(0, 1.05 * max(bottom.max(), bound.max()))
     axes.set_ylabel(f"{unit}, mean over the PEs")
     title(axes, run.title)
@@ -166,13 +167,13 @@ def draw_utilization(run: LayerTable, ax: Axes | None, legend: bool) -> Axes:
     peak = arch.pes * arch.lanes * arch.vector_size
     axes = axes_for(ax, *size_of(layers))
     places = _places(axes, list(layers["layer"]))
+    ceiling = 100 * np.minimum(1.0, (layers["macs"] / (layers["bound_cycles"] * peak)).to_numpy(float))
+    axes.hlines(ceiling, places - 0.46, places + 0.46, color="black", linewidth=1.3, label="at the bound")
     bounds = sorted(layers["bound_by"].unique())
     for number, bound in enumerate(bounds):
         own = (layers["bound_by"] == bound).to_numpy()
         reached = 100 * layers["utilization"].to_numpy(float)[own]
-        axes.bar(places[own], reached, 0.82, label=short(readable(bound)), **style.look_of(number).bar())
-    ceiling = 100 * np.minimum(1.0, (layers["macs"] / (layers["bound_cycles"] * peak)).to_numpy(float))
-    axes.hlines(ceiling, places - 0.46, places + 0.46, color="black", linewidth=1.3, label="at the bound")
+        bars(axes, places[own], reached, label=short(readable(bound)), look=style.look_of(number))
     axes.set_ylim(0, 105)
     axes.set_ylabel("utilization (% of peak)")
     title(axes, run.title)

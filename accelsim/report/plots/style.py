@@ -129,6 +129,25 @@ ENERGY_UNITS = ((1.0, "pJ"), (1e3, "nJ"), (1e6, "uJ"), (1e9, "mJ"))  # in pJ
 AREA_UNITS = ((1.0, "um2"), (1e6, "mm2"))  # in um2
 
 
+def bars(
+    ax: Axes,
+    places: NDArray[np.float64],
+    heights: NDArray[np.float64],
+    bottom: NDArray[np.float64] | float = 0.0,
+    *,
+    label: str,
+    look: Look,
+) -> None:
+    """A bar at each of many places, on axes whose limits are set: one artist, where `Axes.bar` makes one of
+    each and takes four times as long to draw them."""
+    from matplotlib.collections import PolyCollection
+
+    left, right, top = places - 0.41, places + 0.41, bottom + heights
+    corners = (left, bottom), (left, top), (right, top), (right, bottom)
+    outlines = np.stack([np.stack(np.broadcast_arrays(*own), axis=-1) for own in corners], axis=1)
+    ax.add_collection(PolyCollection(list(outlines), label=label, **look.bar()), autolim=False)
+
+
 def whole_numbers(axis: Axis, largest: float) -> None:
     """Large ones with commas, and without a power of ten at the axis' end."""
     from matplotlib.ticker import FuncFormatter

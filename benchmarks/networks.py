@@ -1,10 +1,11 @@
 """What simulating whole networks takes: time, memory, and how both grow.
 
-    python benchmarks/networks.py [NETWORK ...] [--schemes 8/8/-/- 4/4/4/4] [--quick] [--no-data]
+    python benchmarks/networks.py [NETWORK ...] [--schemes 8/8/-/- 4/4/4/4] [--quick] [--no-data] [--warm]
                                   [--scalesim-python PYTHON] [--csv FILE]
 
 Each row is `accelsim run NETWORK` in a fresh process, from its start to the written result folder without
-plots, after a run that fills the compilers' caches. `values`, `mapping` and `timing` are seconds within that
+plots, after a run that fills the compilers' caches. Mappings and timings are found anew; with --warm they are
+those that the same run has kept before. `values`, `mapping` and `timing` are seconds within that
 run; values (tensors drawn, quantized and computed) are made on a thread beside the other two, so the three
 need not add up. Events are SimPy's. A block is what a PE issues without a break; those that the event model
 fills in from repeats count as well. NETWORK:N is its first N layers. Then tables show growth with MACs,
@@ -46,6 +47,8 @@ COLUMNS = [
     ("cycles", ">12,"), ("utilization", ">13.3f"), ("bound_utilization", ">19.3f"),
 ]  # fmt: skip
 Row = dict[str, Any]
+WARM = False
+"""Whether what runs keep is there when they are measured."""
 
 
 def worker(request: Row) -> None:
@@ -57,7 +60,7 @@ def worker(request: Row) -> None:
     from accelsim.mapping.search.mapper import Mapper
     from accelsim.sim.clock import Clock
 
-    seconds = {"values_s": 0.0, "mapping_s": 0.0, "timing_s": 0.0}
+    seconds = {"values_s": 0.0, "mapping_s": 0.0, "layout_s": 0.0, "timing_s": 0.0}
     programs, clocks = [], []
 
     class CountedClock(Clock):
@@ -87,7 +90,7 @@ def worker(request: Row) -> None:
     values.compute = timed("values_s", values.compute)
     network.time_plan = timed("timing_s", network.time_plan)
     Mapper.choose = timed("mapping_s", Mapper.choose)  # type: ignore[method-assign]
-    Mapper.program = keep(timed("mapping_s", Mapper.program))  # type: ignore[method-assign]
+    Mapper.program = keep(timed("layout_s", Mapper.program))  # type: ignore[method-assign]
     result = run(
         request["workload"],
         scheme=request["scheme"],
@@ -96,12 +99,15 @@ def worker(request: Row) -> None:
         gated_fraction=None if request["data"] else 0.0,
     )
     result.write(request["out"], plots=False)
+    # A layer is laid out when it is timed; that is a part of its mapping here.
+    seconds["timing_s"] -= seconds["layout_s"]
+    seconds["mapping_s"] += seconds.pop("layout_s")
     summary = result.summary
     events = sum(clock.events() for clock in clocks)
     blocks = sum(len(pe.blocks) for program in programs for pe in program.pes)
     answer = {
         **seconds,
-        "layers": len(programs),
+        "layers": len(result.activities),
         "gmacs": summary["macs"] / 1e9,
         "cycles": summary["cycles"],
         "utilization": summary["utilization"],
@@ -112,12 +118,17 @@ def worker(request: Row) -> None:
     print(json.dumps(answer))
 
 
-def measured(command: list[str], cwd: Path) -> tuple[str, float, float, float]:
-    """(standard output, wall seconds, CPU seconds, peak MB) of a command. Exits where it fails."""
+def measured(command: list[str], cwd: Path, kept: str = "") -> tuple[str, float, float, float]:
+    """(standard output, wall seconds, CPU seconds, peak MB) of a command. Exits where it fails.
+
+    kept: the folder of what runs keep, none for "".
+    """
     out = cwd / "stdout"
     start = time.perf_counter()
     with out.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, cwd=cwd)
+        process = subprocess.Popen(
+            command, stdout=file, cwd=cwd, env={**os.environ, "ACCELSIM_CACHE_DIR": kept}
+        )
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     wall_s = time.perf_counter() - start
@@ -152,7 +163,10 @@ def measure(
         "out": str(folder / "result"),
     }
     command = [sys.executable, str(Path(__file__).resolve()), "--worker", json.dumps(request)]
-    text, wall_s, cpu_s, rss_mb = measured(command, folder)
+    kept = str(folder / "kept") if WARM else ""
+    if WARM:
+        measured(command, folder, kept)
+    text, wall_s, cpu_s, rss_mb = measured(command, folder, kept)
     row = {"network": name, "scheme": scheme, "wall_s": wall_s, "cpu_s": cpu_s, "rss_mb": rss_mb}
     row |= json.loads(text.splitlines()[-1])
     if not data:
@@ -300,6 +314,7 @@ def report(args: argparse.Namespace, folder: Path) -> None:
         measure("bert-base:16", scheme, folder, data=args.data)
         measure("resnet18", scheme, folder, data=args.data)
     print("magnet16, " + ("values, cycles and energy" if args.data else "cycles and energy without values"))
+    print("mappings and timings " + ("kept by a run before" if args.warm else "found anew"))
     show_header()
     rows: list[Row] = []
     for name in networks:
@@ -336,11 +351,14 @@ def main() -> None:
     parser.add_argument("--schemes", nargs="+", default=SCHEMES)
     parser.add_argument("--quick", action="store_true", help="ResNet-50 and the small ends of the tables")
     parser.add_argument("--no-data", dest="data", action="store_false", help="cycles and energy only")
+    parser.add_argument("--warm", action="store_true", help="with mappings and timings that are kept")
     parser.add_argument("--scalesim-python", help="an interpreter that has SCALE-Sim")
     parser.add_argument("--scalesim-layers", type=int, help="compare on so many layers of ResNet-50 only")
     parser.add_argument("--csv", help="also write one line per measurement")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    global WARM
+    WARM = args.warm
     if args.worker:
         worker(json.loads(args.worker))
         return

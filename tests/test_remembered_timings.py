@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from copy import copy
@@ -83,6 +85,17 @@ def test_results_are_the_same_to_the_byte(
     assert [told for told in heard if "cycles" in told[0]] == [
         ("4/4/4/4 cycles", done, count) for done in range(1, count + 1)
     ]
+
+
+def test_nothing_compiled_is_loaded_where_nothing_is_computed(folder: Path) -> None:
+    run("digits", gated_fraction=0.0)
+    heavy = ["accelsim_kernels", "numba", "llvmlite", "scipy"]
+    program = (
+        "import sys; from accelsim.api import run; run('digits', gated_fraction=0.0); "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_timings_are_the_same(folder: Path, timed: list[str]) -> None:

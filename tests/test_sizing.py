@@ -199,7 +199,7 @@ class _Asking:
     ],
 )
 def test_the_width_fits_the_mapping_that_it_leads_to(splits, bits, expected, monkeypatch) -> None:
-    monkeypatch.setattr(sizing, "overflows_at", lambda *_: 7)
+    monkeypatch.setattr("accelsim.compute.accumulator.overflows_at", lambda *_: 7)
     found = sizing._by_data(_Asking(splits, bits))
     assert found.bits == expected
     # With one bit less only those overflow that need all of it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from accelsim.characterise.block import (
     Block,
@@ -198,6 +198,114 @@ def accumulator(product_bits: int, bits: int) -> Block:
         ],
         lambda words: saturated(signed(words["w"], bits) + signed(words["a"], product_bits), bits),
     )  # fmt: skip
+
+
+def block_accumulator(roles: Roles, product_bits: int, bits: int) -> Block:
+    """Psum plus the products of two blocks, limited to `bits`: one tree and one adder, as of
+    accelsim/rtl/accumulator.sv."""
+    width = summed_bits(2, product_bits, bits)
+    return combinational(
+        f"acc_two_p{product_bits}_n{bits}",
+        "block_accumulator",
+        {"width_bits": width, "input_bits": product_bits, "accumulator_bits": bits, "output_bits": bits},
+        [port("w", bits, "psum"), port("a", 2 * product_bits, "products", product_bits), output(bits)],
+        [
+            *rows_of_accumulator(CarrySave(width, roles), product_bits, bits).emit("s"),
+            *limit_lines("s", width, bits),
+        ],
+        lambda words: saturated(
+            signed(words["w"], bits)
+            + sum(signed(own, product_bits) for own in elements(words["a"], product_bits, 2)),
+            bits,
+        ),
+    )  # fmt: skip
+
+
+def pair_accumulator(roles: Roles, product_bits: int, blocks: int, bits: int) -> Block:
+    """Psum plus the products of `blocks` blocks as `block_sum` leaves them, limited to `bits`."""
+    width = summed_bits(blocks, product_bits, bits)
+    return combinational(
+        f"acc_pair_w{width}_n{bits}",
+        "pair_accumulator",
+        {
+            "width_bits": width, "vector_size": blocks, "input_bits": product_bits, "accumulator_bits": bits,
+            "output_bits": bits,
+        },
+        [port("w", bits, "psum"), port("a", 2 * width, "pair", width), output(bits)],
+        [
+            *rows_of_accumulator(CarrySave(width, roles), width, bits).emit("s"),
+            *limit_lines("s", width, bits),
+        ],
+        lambda words: saturated(
+            signed((signed(words["w"], bits) + sum(elements(words["a"], width, 2))) % (1 << width), width),
+            bits,
+        ),
+    )  # fmt: skip
+
+
+def block_sum(roles: Roles, blocks: int, product_bits: int, bits: int) -> Block:
+    """Signed products of so many blocks as two words of the same sum, as wide as that with a psum of `bits`."""
+    width = summed_bits(blocks, product_bits, bits)
+    tree = CarrySave(width, roles)
+    for low in range(0, blocks * product_bits, product_bits):
+        for i in range(product_bits - 1):
+            tree.bit(i, f"a[{low + i}]")
+        add_sign(tree, f"a[{low + product_bits - 1}]", product_bits - 1)
+
+    def reference(words: Mapping[str, int]) -> int:
+        return sum(signed(own, product_bits) for own in elements(words["a"], product_bits, blocks)) % (
+            1 << width
+        )
+
+    block = combinational(
+        f"bsum_t{blocks}_p{product_bits}_w{width}",
+        "block_sum",
+        {
+            "width_bits": width, "vector_size": blocks, "input_bits": product_bits, "accumulator_bits": bits,
+            "output_bits": 2 * width,
+        },
+        [port("a", blocks * product_bits, "products", product_bits), output(2 * width)],
+        [*tree.stages("x", 1), "assign y = {x1, x0};"],
+        reference,
+    )  # fmt: skip
+    return replace(block, decode=lambda code: sum(elements(code, width, 2)) % (1 << width))
+
+
+def summed_bits(blocks: int, product_bits: int, bits: int) -> int:
+    """Of the exact sum of a psum and the products of so many blocks."""
+    return max(bits, product_bits + index_bits(blocks)) + 1
+
+
+def rows_of_accumulator(tree: CarrySave, word_bits: int, bits: int) -> CarrySave:
+    """The tree with a psum `w` of `bits` and two words of `word_bits` in `a`.
+
+    Their signs are repeated up to the tree's width, a full adder a column: constants in place of them, which
+    are smaller, let carries pass from one column to the next, which is quicker only over the few columns that
+    a psum narrower than the words lacks.
+    """
+    words = [("w", 0, bits), ("a", 0, word_bits), ("a", word_bits, word_bits)]
+    repeated = word_bits <= bits or word_bits == tree.width
+    for name, low, count in words:
+        for i in range(tree.width if repeated else count - 1):
+            tree.bit(i, f"{name}[{low + min(i, count - 1)}]")
+        if not repeated:
+            add_sign(tree, f"{name}[{low + count - 1}]", count - 1)
+    return tree
+
+
+def add_sign(tree: CarrySave, net: str, column: int) -> None:
+    """A bit of negative weight: -x 2^c = ~x 2^c - 2^c."""
+    tree.bit(column, net, False)
+    tree.constant(-1 << column)
+
+
+def limit_lines(total: str, width: int, bits: int) -> list[str]:
+    """Lines that define the output from a sum of `width` bits: it fits where its top bits are equal."""
+    top, over = bits - 1, f"{total}[{width - 1}:{bits - 1}]"
+    return [
+        f"wire ok = (&{over}) | ~(|{over});",
+        f"assign y = ok ? {total}[{top}:0] : {{{total}[{width - 1}], {{{top}{{~{total}[{width - 1}]}}}}}};",
+    ]
 
 
 def zero_detect(roles: Roles, size: int, operand_bits: int) -> Block:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from accelsim.characterise import arithmetic, block_formats, fast, formats, postprocessing, stages, storage
+from accelsim.characterise import (
+    arithmetic,
+    block_formats,
+    fast,
+    format_steps,
+    formats,
+    postprocessing,
+    stages,
+    storage,
+)
 from accelsim.characterise.block import Block
 from accelsim.characterise.roles import Roles
 
@@ -29,6 +38,9 @@ FAST_SCALES = (
     *((4, 4, 4), (6, 10, 8), (8, 8, 8)),
 )
 FAST_ACCUMULATORS = (20, 24, 28, 32, 40)
+# Lanes with several blocks a word: accumulators of two products, sums of more, and accumulators behind those.
+BLOCK_ACCUMULATORS, BLOCK_COUNTS = (20, 28, 40), (3, 4, 8, 16)
+PAIR_BLOCKS = 8
 
 
 def all_blocks(roles: Roles) -> list[Block]:
@@ -74,6 +86,21 @@ def all_blocks(roles: Roles) -> list[Block]:
         *fast_blocks(roles),
         *block_formats.lane_blocks(),
         *block_formats.ppu_blocks(),
+        *block_sums(roles),
+    ]
+
+
+def block_sums(roles: Roles) -> list[Block]:
+    """What adds the products of several blocks; accumulators mapped for area and for delay."""
+    aligned = format_steps.ACCUMULATOR_BITS + 2, format_steps.ACCUMULATOR_BITS
+    sizes = [*((n - less, n) for n in BLOCK_ACCUMULATORS for less in NARROWER_PRODUCTS), aligned]
+    narrower = [own for own in sizes if own[0] != own[1]]
+    return [
+        *(arithmetic.block_sum(roles, blocks, *own) for blocks in BLOCK_COUNTS for own in narrower),
+        *(arithmetic.block_accumulator(roles, *own) for own in sizes),
+        *(arithmetic.pair_accumulator(roles, p, PAIR_BLOCKS, n) for p, n in narrower),
+        *(fast.block_accumulator(roles, *own) for own in sizes),
+        *(fast.pair_accumulator(roles, p, PAIR_BLOCKS, n) for p, n in narrower),
     ]
 
 

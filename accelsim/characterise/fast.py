@@ -71,6 +71,31 @@ def accumulator(product_bits: int, bits: int) -> Block:
     return replace(block, between_registers=True, mapped_for="delay")
 
 
+def block_accumulator(roles: Roles, product_bits: int, bits: int) -> Block:
+    """Psum plus the products of two blocks, limited to `bits`, with a prefix adder."""
+    return _of_two_words(roles, arithmetic.block_accumulator(roles, product_bits, bits), product_bits)
+
+
+def pair_accumulator(roles: Roles, product_bits: int, blocks: int, bits: int) -> Block:
+    """Psum plus the two words that `block_sum` makes of products, limited to `bits`, with a prefix adder."""
+    base = arithmetic.pair_accumulator(roles, product_bits, blocks, bits)
+    return _of_two_words(roles, base, int(base.columns["width_bits"]))
+
+
+def _of_two_words(roles: Roles, base: Block, word_bits: int) -> Block:
+    width, bits = int(base.columns["width_bits"]), int(base.columns["accumulator_bits"])
+    lines = [
+        *arithmetic.rows_of_accumulator(CarrySave(width, roles), word_bits, bits).stages("x", 1),
+        *prefix_adder("x0", "x1", width, "s"),
+        *arithmetic.limit_lines("s", width, bits),
+    ]
+    assert base.reference is not None
+    block = combinational(
+        FAST + base.name, FAST + base.family, {**base.columns, "kind": "1"}, base.ports, lines, base.reference
+    )
+    return replace(block, between_registers=True, mapped_for="delay")
+
+
 def register_path(roles: Roles) -> Block:
     """A flip-flop between others: its delay is what registers take of every clock period."""
     base = storage.register(roles, 1, "plain")

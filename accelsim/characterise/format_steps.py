@@ -14,7 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from accelsim.characterise.block import Block
+import numpy as np
+
+from accelsim.characterise.block import FAST, Block
 from accelsim.characterise.block_formats import (
     CONSTANT_BITS,
     SHIFT_BITS,
@@ -23,6 +25,7 @@ from accelsim.characterise.block_formats import (
     block_shared,
     block_shift,
 )
+from accelsim.characterise.steps import apart, carry_saved
 from accelsim.formats.catalogue import SCHEMES
 from accelsim.formats.operand import Operand
 
@@ -34,6 +37,8 @@ OWN_FAMILIES = (
     "element_decode", "scale_sum", "align", "ppu_block_scale", "ppu_block_round", "ppu_block_shared",
     "ppu_block_shift", "ppu_block_code",
 )  # fmt: skip
+# Of lanes with several blocks a word.
+BLOCK_FAMILIES = ("block_accumulator", "pair_accumulator", "block_sum")
 # Of a family that others share.
 OWN_BLOCKS = tuple(f"{made}acc_p{ACCUMULATOR_BITS + 2}_n{ACCUMULATOR_BITS}" for made in ("", "quick_"))
 _OF_BLOCK = {
@@ -71,6 +76,9 @@ class Output(NamedTuple):
 def formats_of(block: Block) -> tuple[str, ...]:
     """Schemes whose data a block is driven with."""
     name, family = block.name.removeprefix("quick_"), block.family.removeprefix("quick_")
+    if family.removeprefix(FAST) in BLOCK_FAMILIES:
+        own = int(block.columns["accumulator_bits"]), int(block.columns["input_bits"])
+        return tuple(SCHEMES) if own == (ACCUMULATOR_BITS, ACCUMULATOR_BITS + 2) else ()
     if family == "align":
         return tuple(SCHEMES)
     if family in ("element_decode", "scale_sum"):
@@ -82,7 +90,7 @@ def formats_of(block: Block) -> tuple[str, ...]:
 
 def words(block: Block, scheme: str, count: int) -> dict[str, list[int]]:
     """One unsigned code per operation for every input port."""
-    family = block.family.removeprefix("quick_")
+    family = block.family.removeprefix("quick_").removeprefix(FAST)
     driven = _DRIVERS[family](block, scheme)
     masks = {port.name: (1 << port.bits) - 1 for port in block.inputs}
     return {name: [driven[name][i % len(driven[name])] & masks[name] for i in range(count)] for name in masks}
@@ -156,6 +164,17 @@ def _added(block: Block, scheme: str) -> dict[str, list[int]]:
     n = int(block.columns["accumulator_bits"])
     terms = [((product(step, scheme) << (n + 1) >> step.shift) + 1) >> 1 for step in steps(scheme)]
     return {"w": [step.psum for step in steps(scheme)], "a": terms}
+
+
+def _added_together(block: Block, scheme: str) -> dict[str, list[int]]:
+    """Terms of steps that lie apart in the table, where blocks are added before as the two words they give."""
+    added = _added(block, scheme)
+    pair = block.family.endswith("pair_accumulator")
+    blocks = int(block.columns.get("vector_size", 2))
+    terms = apart(np.array(added["a"], np.int64), blocks)
+    bits = int(block.columns["width_bits" if pair else "input_bits"])
+    words = carry_saved(terms, bits) if pair else terms
+    return {"w": added["w"], "a": [_packed(row, bits) for row in np.stack(words, axis=1).tolist()]}
 
 
 def _narrowed(value: int, dropped: int) -> int:
@@ -232,6 +251,7 @@ _DRIVERS: dict[str, Callable[[Block, str], dict[str, list[int]]]] = {
         ],
     },
     "accumulator": _added,
+    **dict.fromkeys(BLOCK_FAMILIES, _added_together),
     "element_decode": lambda block, scheme: {"w": [step.codes for step in steps(scheme)]},
     "scale_sum": _summed,
     "align": _aligned,

@@ -8,6 +8,7 @@ Narrower operands are these with low bits rounded away: what matters is the shar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -96,6 +97,25 @@ def _code(codes: Values, from_bits: int, to_bits: int) -> Values:
     """Unsigned codes in a narrower or wider full scale; never 0, as no such step switches anything."""
     largest = (1 << to_bits) - 1
     return np.clip(_narrowed(codes, from_bits - to_bits), 1, largest)
+
+
+def apart(values: Values, blocks: int) -> list[Values]:
+    """For each of so many blocks that are added in a step the same values, beginning where they are as far
+    apart in the table as can be."""
+    return [np.roll(values, -(block * len(values) // blocks)) for block in range(blocks)]
+
+
+def carry_saved(words: Sequence[Values], bits: int) -> list[Values]:
+    """Two words of the same sum modulo 2^bits, by rows of full adders as accelsim/rtl/carry_save.sv has."""
+    mask = (1 << bits) - 1
+    rows = [word & mask for word in words]
+    while len(rows) > 2:
+        whole = len(rows) // 3 * 3
+        below = []
+        for a, b, c in zip(rows[0:whole:3], rows[1:whole:3], rows[2:whole:3], strict=True):
+            below += [a ^ b ^ c, (a & b | a & c | b & c) << 1 & mask]
+        rows = below + rows[whole:]
+    return rows
 
 
 STEPS = Steps()

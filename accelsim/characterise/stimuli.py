@@ -19,7 +19,7 @@ import numpy as np
 
 from accelsim.characterise import activity, format_steps
 from accelsim.characterise.block import FAST, QUICK, Block, Port
-from accelsim.characterise.steps import SCALE_BITS, STEPS
+from accelsim.characterise.steps import SCALE_BITS, STEPS, apart, carry_saved
 from accelsim.formats.catalogue import SCHEMES
 
 # The first stimulus of a block has this seed, the next one the next; zero detectors keep one seed.
@@ -37,6 +37,7 @@ LIVE_ACTIVATIONS = {"dnn": 0.5, "dnn_sparse": 0.1, "dnn_dense": 1.0}
 HELD = "_ws16"
 # Elements that are zero or not in half-zero data of a register.
 HALF_ZERO_BITS = 4
+_ACCUMULATORS = ("accumulator", "block_accumulator", "pair_accumulator")
 REGISTER_STIMULI = ("en0", "en1", "en1_held", "en1_half_zero", "en0_quiet")
 FP4_MAGNITUDES = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
 
@@ -78,10 +79,14 @@ def words(block: Block, stimulus: str) -> dict[str, list[int]]:
     driven = {port.name: _DRIVERS[port.role](random, port, count, stimulus) for port in block.inputs}
     if block.family.startswith(FAST) and stimulus == "idle":
         driven = {name: [words[0]] * count for name, words in driven.items()}
-    if block.family.removeprefix(FAST) == "accumulator" and stimulus != "uniform":
+    if block.family.removeprefix(FAST) in _ACCUMULATORS and stimulus != "uniform":
         # Sums of products as wide as the block's, whatever the width of the accumulator.
         psum, product_bits = block.inputs[0], int(block.columns["input_bits"])
         driven[psum.name] = _pack(_ordered(STEPS.psums(product_bits), stimulus)[:count, None], psum.bits)
+        if block.family.endswith("pair_accumulator"):
+            blocks, pair = int(block.columns["vector_size"]), block.inputs[1]
+            words = carry_saved(apart(STEPS.products(product_bits), blocks), pair.element_bits)
+            driven[pair.name] = _pack(np.stack(words, axis=1)[:count], pair.element_bits)
     if block.family == "array" and stimulus in ("read", "idle"):
         # The data input is quiet once the array has been filled.
         data = driven["wd"]
@@ -201,6 +206,14 @@ def _measured(values: Callable[[int, str], np.ndarray]) -> Callable[..., list[in
     return drive
 
 
+def _products(random: np.random.Generator, port: Port, count: int, stimulus: str) -> list[int]:
+    """Words of several products, under dnn those of steps that lie as far apart in the table as they can."""
+    if not stimulus.startswith("dnn"):
+        return _pack(_uniform(random, port, count), port.element_bits)
+    values, blocks = STEPS.products(port.element_bits), port.bits // port.element_bits
+    return _pack(np.stack(apart(values, blocks), axis=1)[:count], port.element_bits)
+
+
 def _ordered(values: np.ndarray, stimulus: str) -> np.ndarray:
     """Measured values in the order of the stimulus."""
     return np.sort(values) if stimulus == "dnn_calm" else values
@@ -244,6 +257,8 @@ _DRIVERS: dict[str, Callable[[np.random.Generator, Port, int, str], list[int]]] 
     "activation_scale": _measured(lambda bits, stimulus: STEPS.activation_scales(bits)),
     "psum": _measured(lambda bits, stimulus: STEPS.psums(bits)),
     "product": _measured(lambda bits, stimulus: STEPS.products(bits)),
+    "products": _products,
+    "pair": lambda random, port, count, stimulus: _pack(_uniform(random, port, count), port.element_bits),
     "accumulator": _accumulator,
     "addend": _accumulator,
     "magnitude": _magnitude,

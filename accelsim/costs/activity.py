@@ -122,8 +122,11 @@ class ActivityLaws:
         held_curve, changing = self._curve(component, HELD, sizes), self._curve(component, CHANGING, sizes)
         return _two(held_curve, changing, held=held, changing_over_held=changing_over_held)
 
-    def accumulator(self, bits: int, product_bits: int) -> ActivityLaw:
-        return ActivityLaw(((0.0, 1.0, self._curve("accumulator", CHANGING, (bits, product_bits))),))
+    def accumulator(self, bits: int, product_bits: int, blocks: int = 1) -> ActivityLaw:
+        """blocks: products that are added in an operation, of whose bits all count."""
+        toggles, below, above = self._others["accumulator"][CHANGING]
+        one, none = toggles(bits, product_bits), toggles(bits, 0)
+        return ActivityLaw(((0.0, 1.0, Curve(none + blocks * (one - none), below, above)),))
 
     def register(self, bits: int, price_fj: float, held_fj: float, random_fj: float) -> ActivityLaw:
         """price_fj: of a write of the whole register; held_fj, random_fj: of a bit that is written again, and

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
+from accelsim.costs.block_sums import BlockSums
 from accelsim.costs.dot import DotProducts
 from accelsim.costs.fast import FastLane
 from accelsim.costs.format_blocks import FormatBlocks
@@ -31,7 +32,10 @@ def check_tables(directory: Path | None = None) -> list[dict[str, object]]:
     directory = TABLES_DIR if directory is None else directory
     rows, macros = read_table(DATAPATH, directory), read_table(SRAM, directory)
     datapath = Datapath(rows)
-    parts = DotProducts(datapath), FastLane(datapath), LogicBlocks(datapath), FormatBlocks(datapath)
+    parts = (
+        DotProducts(datapath), FastLane(datapath), LogicBlocks(datapath), FormatBlocks(datapath),
+        BlockSums(datapath),
+    )  # fmt: skip
     logic = [one for part in parts for one in part.left_out()]
     alone = _alone(rows, {one.row for one in logic})
     found = [*_by_law(logic), *alone, *_by_kind(f"all of {DATAPATH.file}", logic)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 
 from accelsim.costs.curve import ActivityLaw
@@ -30,6 +30,10 @@ class ClockSinks:
     macros: float = 0.0
     branch: Branch | None = None
     action: str = "write"
+
+    def times(self, count: int) -> ClockSinks:
+        branch = self.branch and replace(self.branch, bits=count * self.branch.bits)
+        return replace(self, gates=count * self.gates, macros=count * self.macros, branch=branch)
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,19 @@ class ComponentCost:
     activity: Mapping[str, ActivityLaw] = field(default_factory=dict)
     clock: ClockSinks | None = None
     netlist: tuple[str, int] | None = None
+
+    def times(self, count: int, note: str) -> ComponentCost:
+        """`count` of them side by side as one component, all acting at once; note: for the log of the price."""
+        energy_pj = {action: count * pj for action, pj in self.energy_pj.items()}
+        return replace(
+            self,
+            area_um2=count * self.area_um2,
+            leakage_uw=count * self.leakage_uw,
+            energy_pj=energy_pj,
+            scaling=(*self.scaling, note),
+            activity={action: law.times(count) for action, law in self.activity.items()},
+            clock=None if self.clock is None else self.clock.times(count),
+        )
 
 
 @dataclass(frozen=True)

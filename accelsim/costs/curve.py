@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +31,14 @@ class ActivityLaw:
 
     curves: tuple[tuple[float, float, Curve], ...]
     still: float = 0.0
+
+    def times(self, count: int) -> ActivityLaw:
+        """Of as many components that act at once, whose toggles are added up."""
+        curves = (
+            (share, energy, replace(curve, reference=count * curve.reference))
+            for share, energy, curve in self.curves
+        )
+        return replace(self, curves=tuple(curves))
 
     def __call__(self, toggles: float, weight_changes: float) -> float:
         """toggles: bits that change in an operation; weight_changes: share of operations, 0 to 1."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from accelsim.costs.block_prices import BlockPrices
 from accelsim.costs.component import ComponentCost, require_count
 from accelsim.costs.fast import SCALE_STAGES
 from accelsim.costs.format_blocks import FORMATS, QUANTIZE_FAMILIES, scale_families
-from accelsim.costs.lane_prices import LanePrices
 from accelsim.costs.netlists import AREA, FAST
 from accelsim.costs.ppu import in_a_row
 from accelsim.costs.ppu_prices import PpuPrices, is_fine
@@ -19,7 +19,7 @@ from accelsim.errors import AccelsimError
 LAYER_CONSTANT_BITS = 24
 
 
-class FormatPrices(LanePrices, PpuPrices):
+class FormatPrices(BlockPrices, PpuPrices):
     """values: the format, `mxint8`, `mxfp4` or `nvfp4`, on whose real data energies are measured."""
 
     def element_decode(self, elements: int, *, values: str) -> ComponentCost:

@@ -242,6 +242,7 @@ class CostLibrary(FormatPrices):
         return [
             *(law for part in parts for law in part.laws()),
             *self._formats.laws(),
+            *self._block_sums.laws(),
             *self._activity.describe(),
             *self._macros.laws(),
         ]

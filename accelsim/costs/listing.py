@@ -16,6 +16,8 @@ FAMILY_COMPONENTS = {
     "scaling_mul": "scale_multiply",
     "fast_dot": "dot_product", "fast_scale_product": "scale_product", "fast_scaling_mul": "scale_multiply",
     "fast_accumulator": "accumulator", "register_path": "register",
+    "block_accumulator": "accumulator", "pair_accumulator": "accumulator", "block_sum": "block_sum",
+    "fast_block_accumulator": "accumulator", "fast_pair_accumulator": "accumulator",
     "accumulator": "accumulator", "acc_add": "adder", "register": "register", "array": "array",
     "zero_detect": "zero_detect", "ppu_requant": "ppu", "ppu_shift": "ppu", "ppu_relu": "ppu",
     "ppu_clip": "ppu", "ppu_bias_add": "ppu", "ppu_vmax": "other_blocks", "ppu_recip": "other_blocks",

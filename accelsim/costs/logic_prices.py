@@ -9,6 +9,7 @@ from pathlib import Path
 
 from accelsim.costs import tables
 from accelsim.costs.activity import ActivityLaws
+from accelsim.costs.block_sums import BlockSums
 from accelsim.costs.component import BlockCost, ComponentCost
 from accelsim.costs.dot import CHANGING, HELD, DotProducts
 from accelsim.costs.fast import FastLane
@@ -90,6 +91,11 @@ class LogicPrices:
     @property
     def _formats(self) -> FormatBlocks:
         return self._fitted.formats
+
+    @cached_property
+    def _block_sums(self) -> BlockSums:
+        """Only lanes with several blocks a word need rows of them."""
+        return BlockSums(self._datapath)
 
     def _logic_cost(
         self,

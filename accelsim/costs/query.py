@@ -11,6 +11,7 @@ from accelsim.errors import AccelsimError
 
 COMPONENTS = (
     *("dot_product", "zero_detect", "scale_product", "scale_multiply", "accumulator", "register", "array"),
+    *("block_accumulator", "block_sum"),
     *("sram", "ppu", "ppu_vector_scale", "ppu_select", "dram"),
     *("element_decode", "scale_sum", "align", "aligned_accumulator", "ppu_block_scale", "ppu_block_quantize"),
 )

@@ -56,7 +56,10 @@ SCALE_PRODUCT_OP = _row(
     "scale_product.op", "scale_zero_detect.op", "scale_sum.op",
 )  # fmt: skip
 SCALE_MULTIPLY_OP = _row("scale_multiply.op", "steps of a lane", "values", "scale_multiply.op", "align.op")
-PIPELINE_REGISTER_WRITE = _row("pipeline_register.write", "steps of a lane", "values")
+PIPELINE_REGISTER_WRITE = _row(
+    "pipeline_register.write", "steps of a lane", "values",
+    "pipeline_register.write", "block_sum.op", "block_sum_register.write",
+)  # fmt: skip
 ACCUMULATOR_ADD = _row("accumulator.add", "steps of a lane", "block")
 WEIGHT_REGISTER_WRITE = _row(
     "weight_register.write", "words", "block",

@@ -314,6 +314,10 @@ class Arch(_Strict):
             )
         return width
 
+    def blocks_per_word(self, scheme: Scheme) -> int:
+        """Blocks that a lane works on in a step, each with its own scales."""
+        return max(1, self.vector_size // (scheme.block or self.vector_size))
+
     def check_scheme(self, scheme: Scheme) -> None:
         """Refuse a scheme that the machine cannot execute. Raises AccelsimError.
 

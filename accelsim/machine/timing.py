@@ -15,6 +15,9 @@ from accelsim.machine.dataflows import DATAFLOWS, DataflowName, Passes, passes_o
 # Classes of requests, in the order in which those of a cycle are granted.
 PSUM, OUTPUT, INPUT, WEIGHT = 0, 1, 2, 3
 
+# Products of blocks that a lane adds to its psum in one cycle; more are two words a cycle before.
+ADDED_AT_ONCE = 2
+
 # Tiles of an input stream between asking and the end of their crossbar transfer.
 INPUT_PREFETCH_DEPTH = 2
 
@@ -52,7 +55,8 @@ def tile_pixels(arch: Arch, dataflow: DataflowName, written_block: int) -> int:
 
 def write_latency(arch: Arch, scheme: Scheme) -> int:
     """wl: cycles from a step's issue to its psum being written."""
-    return 2 + arch.dot_stages + (arch.scale_stages if scheme.has_scales else 0)
+    scaling = arch.scale_stages if scheme.has_scales else 0
+    return 2 + arch.dot_stages + scaling + (arch.blocks_per_word(scheme) > ADDED_AT_ONCE)
 
 
 def ppu_stages(arch: Arch, written_block: int) -> int:

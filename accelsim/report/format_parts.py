@@ -16,6 +16,7 @@ from accelsim.costs.format_prices import LAYER_CONSTANT_BITS
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.actions import charged_to
+from accelsim.report.block_parts import for_blocks
 from accelsim.report.modes import IDLE, Mode, shared
 from accelsim.report.part import Part, dot_bits, period_ps, register_part
 
@@ -74,10 +75,11 @@ def lane_format_parts(modes: Sequence[Mode], library: CostLibrary) -> list[Part]
     clock: dict[str, Any] = {"values": format_of(own[0].scheme), "period_ps": period_ps(arch)}
     parts = _decoders(modes, own, library)
     sums = shared(
-        partial(library.scale_sum, stages=arch.dot_stages, **clock), [(amount_bits(mode),) for mode in own]
+        for_blocks(own[0], partial(library.scale_sum, stages=arch.dot_stages, **clock)),
+        [(amount_bits(mode),) for mode in own],
     )
     aligned = shared(
-        partial(library.align, stages=max(map(align_stages, own)), **clock),
+        for_blocks(own[0], partial(library.align, stages=max(map(align_stages, own)), **clock)),
         [(product_bits(mode), arch.accumulator_width(mode.scheme)) for mode in own],
     )
     if arch.scale_stages == 1 and (scaled := [mode for mode in own if has_significands(mode.scheme)]):

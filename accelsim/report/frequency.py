@@ -22,6 +22,7 @@ _STAGES = (
     "scale_multiply",
     "scale_sum",
     "align",
+    "block_sum",
     "accumulator",
     "ppu",
     "ppu_vector_scale",

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from accelsim.costs import CostLibrary
+from accelsim.costs.block_sums import MOST_BLOCKS
 from accelsim.costs.component import ClockSinks
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
@@ -74,11 +75,11 @@ def build_inventory(arch: Arch, scheme: Scheme, library: CostLibrary) -> list[Pa
 
 def check_priced(arch: Arch, scheme: Scheme) -> None:
     """Refuse what the tables know no parts for. Raises AccelsimError."""
-    missing = None
+    missing, blocks = None, arch.blocks_per_word(scheme)
     if scheme.is_aligned and format_of(scheme) is None:
         missing = f"lanes of {scheme.weight.element}"
-    elif scheme.has_scales and (scheme.block or arch.vector_size) < arch.vector_size:
-        missing = f"{arch.vector_size // (scheme.block or 1)} scaled products a step"
+    elif blocks > MOST_BLOCKS:
+        missing = f"{blocks} blocks a step, more than {MOST_BLOCKS}"
     if missing:
         raise AccelsimError(
             f"arch {arch.name}, scheme {scheme}: no price for {missing}; expected run or compare with "
@@ -94,7 +95,7 @@ def _operand_wires(mode: Mode, library: CostLibrary, parts: Sequence[Part]) -> P
     """To all lanes of a PE, each with its weight buffer beside it."""
     arch = mode.arch
     spanned = [part for part in parts if part.scope == "datapath" or part.name == "weight_buffer"]
-    word_bits = words_of(*mode)[1].word_bits
+    word_bits = words_of(*mode)[1].bits
     area_um2 = _area_um2(spanned) / arch.pes
     cost = library.operand_wires(word_bits, arch.lanes, area_um2, arch.placement_utilization)
     return Part("operand_wires", "datapath", arch.pes, cost, charged_to("operand_wires"))

@@ -9,11 +9,11 @@ from typing import Any
 
 from accelsim.costs import ComponentCost, CostLibrary
 from accelsim.costs.format_blocks import FORMATS
-from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.actions import DOT_PRODUCT_OP_CHANGING, charged_to
 from accelsim.machine.arch import Arch, Gating
 from accelsim.machine.dataflows import DATAFLOWS
+from accelsim.report.block_parts import block_accumulator, block_sum_parts, blocks_of, for_blocks
 from accelsim.report.format_parts import (
     SIGNIFICAND_BITS,
     amount_bits,
@@ -28,11 +28,11 @@ from accelsim.report.format_parts import (
 from accelsim.report.modes import IDLE, Mode, separate, shared
 from accelsim.report.part import (
     Part,
-    detected_bits,
+    Word,
     dot_bits,
+    dot_codes,
     latches_part,
     period_ps,
-    register_bits,
     register_part,
     weights_change,
     words_of,
@@ -65,14 +65,14 @@ def datapath_parts(modes: Sequence[Mode], library: CostLibrary) -> list[Part]:
             "weight_zero_detect",
             "datapath",
             lanes,
-            shared(library.zero_detect, [(detected_bits(weight),) for weight, _ in words]),
+            shared(library.zero_detect, [(weight.detected_bits,) for weight, _ in words]),
             charged_to("weight_zero_detect"),
         ),
         Part(
             "input_zero_detect",
             "datapath",
             arch.pes,
-            shared(library.zero_detect, [(detected_bits(activation),) for _, activation in words]),
+            shared(library.zero_detect, [(activation.detected_bits,) for _, activation in words]),
             charged_to("input_zero_detect"),
         ),
         Part(
@@ -83,7 +83,7 @@ def datapath_parts(modes: Sequence[Mode], library: CostLibrary) -> list[Part]:
             charged_to("accumulator"),
         ),
         register_part(
-            "weight_register", "datapath", lanes, [register_bits(weight) for weight, _ in words], library
+            "weight_register", "datapath", lanes, [weight.register_bits for weight, _ in words], library
         ),
         _operand_register(arch, [activation for _, activation in words], gating, library),
         _pipeline_register(modes, accumulator, early, library),
@@ -95,20 +95,27 @@ def datapath_parts(modes: Sequence[Mode], library: CostLibrary) -> list[Part]:
         product = partial(library.scale_product, held=not changing, stages=stages, values=values, **clock)
         parts.insert(
             1,
-            _staged("scale_product", lanes, shared(product, scales), _scale_actions(modes, "scale_product")),
+            _staged(
+                "scale_product",
+                lanes,
+                shared(for_blocks(modes[0], product), scales),
+                _scale_actions(modes, "scale_product"),
+            ),
         )
         held = bool(_held_scale_bits(scaled[0]))
         stages = min(map(multiply_stages, scaled))
         multiply = partial(library.scale_multiply, held=held, stages=stages, values=values, **clock)
-        cost = shared(multiply, [(dot_bits(*mode), _scale_sizes(mode.scheme)[2]) for mode in scaled])
+        sizes = [(dot_bits(*mode), _scale_sizes(mode.scheme)[2]) for mode in scaled]
+        cost = shared(for_blocks(modes[0], multiply), sizes)
         parts.insert(2, _staged("scale_multiply", lanes, cost, _scale_actions(modes, "scale_multiply")))
     parts += lane_format_parts(modes, library)
+    parts += block_sum_parts(modes[0], _product_bits(modes[0]), format_of(scheme), library)
     rounded = [(own.scale_bits,) for _, own in modes if own.scale_product_shift]
     if gating != "none" and rounded:
-        detect = shared(library.zero_detect, rounded)
+        detect = shared(for_blocks(modes[0], library.zero_detect), rounded)
         parts.append(Part("scale_zero_detect", "datapath", lanes, detect, charged_to("scale_zero_detect")))
     if any(DATAFLOWS[name].weight_collector for name in arch.dataflows):
-        bits = [weight.word_bits for weight, _ in words]
+        bits = [weight.bits for weight, _ in words]
         depth = arch.weight_collector_depth
         parts.append(latches_part("weight_collector", lanes, bits, depth, library, "datapath"))
     if changing:
@@ -118,9 +125,13 @@ def datapath_parts(modes: Sequence[Mode], library: CostLibrary) -> list[Part]:
 
 
 def _pipeline_register(modes: Sequence[Mode], accumulator: int, early: bool, library: CostLibrary) -> Part:
-    """Of a lane: the dot product and a psum, where there are scales also these and their product."""
+    """Of a lane: a psum and of each block its dot product, where there are scales also these and their
+    product."""
 
     def sizes(mode: Mode) -> tuple[int, ...]:
+        return tuple(blocks_of(mode) * bits for bits in of_block(mode))
+
+    def of_block(mode: Mode) -> tuple[int, ...]:
         dot, scale_bits = dot_bits(*mode), mode.scheme.scale_bits
         if not mode.scheme.has_scales:
             return dot, 0, 0, 0
@@ -149,16 +160,14 @@ def _held_scale_bits(mode: Mode) -> int:
     return mode.scheme.scale_bits if held else 0
 
 
-def _operand_register(
-    arch: Arch, activations: Sequence[Operand], gating: Gating, library: CostLibrary
-) -> Part:
+def _operand_register(arch: Arch, activations: Sequence[Word], gating: Gating, library: CostLibrary) -> Part:
     """The activation operand: one for all lanes, or where each holds its dot product still one a lane, of
     the codes alone."""
     if gating == "dot":
-        bits = [arch.vector_size * activation.bits for activation in activations]
+        bits = [activation.codes * activation.operand.bits for activation in activations]
         lanes = arch.lanes * arch.pes
         return register_part("operand_register", "datapath", lanes, bits, library, data="half zero")
-    bits = [register_bits(activation) for activation in activations]
+    bits = [activation.register_bits for activation in activations]
     return register_part("input_register", "datapath", arch.pes, bits, library, data="half zero")
 
 
@@ -182,11 +191,9 @@ def _scale_sizes(scheme: Scheme) -> tuple[int, int, int]:
 def _accumulator(modes: Sequence[Mode], library: CostLibrary) -> ComponentCost:
     arch, scheme = modes[0]
     accumulator, values = arch.accumulator_width(scheme), format_of(scheme)
-    products = [
-        (term_bits(mode) if mode.scheme.is_aligned
-         else max(2, dot_bits(*mode) + mode.scheme.scale_bits - arch.product_shift),)
-        for mode in modes
-    ]  # fmt: skip
+    if blocks_of(modes[0]) > 1:
+        return block_accumulator(modes[0], _product_bits(modes[0]), values, library)
+    products = [(_product_bits(mode),) for mode in modes]
     clock: dict[str, Any] = {"period_ps": period_ps(arch)}
     cost = shared(partial(library.accumulator, accumulator, **clock), products)
     if not of_formats(modes):
@@ -196,27 +203,35 @@ def _accumulator(modes: Sequence[Mode], library: CostLibrary) -> ComponentCost:
     return own if values else replace(own, energy_pj=cost.energy_pj, activity=cost.activity)
 
 
+def _product_bits(mode: Mode) -> int:
+    """What is added to a psum of a block."""
+    if mode.scheme.is_aligned:
+        return term_bits(mode)
+    return max(2, dot_bits(*mode) + mode.scheme.scale_bits - mode.arch.product_shift)
+
+
 def _dot_products(modes: Sequence[Mode], library: CostLibrary) -> ComponentCost:
     """Of all modes. Floats of as many bits as another mode's integers share their array, which is the wider
     one's."""
     arch, scheme = modes[0]
     floats = {
-        (mode.arch.vector_size, mode.scheme.weight.bits, mode.scheme.activation.bits): _dot_sizes(mode)
+        (dot_codes(*mode), mode.scheme.weight.bits, mode.scheme.activation.bits): _dot_sizes(mode)
         for mode in modes
         if not mode.scheme.weight.element.is_integer
     }
 
     def sizes(mode: Mode) -> tuple[int, ...]:
         own = _dot_sizes(mode)
-        codes = mode.arch.vector_size, mode.scheme.weight.bits, mode.scheme.activation.bits
+        codes = dot_codes(*mode), mode.scheme.weight.bits, mode.scheme.activation.bits
         return tuple(map(max, own, floats.get(codes, own)))
 
-    return separate(partial(_dot_product, arch, library, format_of(scheme)), [sizes(mode) for mode in modes])
+    price = for_blocks(modes[0], partial(_dot_product, arch, library, format_of(scheme)))
+    return separate(price, [sizes(mode) for mode in modes])
 
 
 def _dot_sizes(mode: Mode) -> tuple[int, ...]:
     arch, scheme = mode
-    return arch.vector_size, scheme.weight.decoded_bits, arch.activation_operand_bits(scheme)
+    return dot_codes(arch, scheme), scheme.weight.decoded_bits, arch.activation_operand_bits(scheme)
 
 
 def _dot_product(arch: Arch, library: CostLibrary, values: str | None, *sizes: int) -> ComponentCost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 from accelsim.costs import ComponentCost, CostLibrary, Technology
 from accelsim.formats.operand import Operand
@@ -40,27 +41,38 @@ def technology_of(arch: Arch) -> Technology:
     return Technology(arch.node_nm, arch.voltage_v, arch.sram_device, arch.sram_energy_factor)
 
 
+def dot_codes(arch: Arch, scheme: Scheme) -> int:
+    """Codes that a dot product sums over: those of a vector, or of each of its blocks."""
+    return arch.vector_size // arch.blocks_per_word(scheme)
+
+
 def dot_bits(arch: Arch, scheme: Scheme) -> int:
-    """Width of a dot product of V products of weight and activation operands."""
-    return scheme.weight.decoded_bits + arch.activation_operand_bits(scheme) + index_bits(arch)
+    """Width of a dot product of weight and activation operands."""
+    index_bits = (dot_codes(arch, scheme) - 1).bit_length()
+    return scheme.weight.decoded_bits + arch.activation_operand_bits(scheme) + index_bits
 
 
-def index_bits(arch: Arch) -> int:
-    """Bits that number the elements of a vector."""
-    return (arch.vector_size - 1).bit_length()
+class Word(NamedTuple):
+    """A word of so many codes, in blocks of the operand."""
 
+    operand: Operand
+    codes: int
 
-def register_bits(operand: Operand) -> int:
-    """Of a word in the registers of a lane, whose codes are decoded."""
-    return operand.word_bits + (operand.block or 0) * (operand.decoded_bits - operand.bits)
+    @property
+    def bits(self) -> int:
+        return self.operand.bits_of(self.codes)
 
+    @property
+    def register_bits(self) -> int:
+        """In the registers of a lane, whose codes are decoded."""
+        return self.bits + self.codes * (self.operand.decoded_bits - self.operand.bits)
 
-def detected_bits(operand: Operand) -> int:
-    """Of a word, those that say whether it is zero: not signs of floats, nor scales that are never 0."""
-    bits = operand.word_bits
-    if not operand.element.is_integer:
-        bits -= operand.block or 0
-    return bits - operand.scale.bits if operand.scale.kind == "e8m0" else bits
+    @property
+    def detected_bits(self) -> int:
+        """Those that say whether it is zero: not signs of floats, nor scales that are never 0."""
+        own = self.operand
+        code_bits = self.codes * (own.bits - (not own.element.is_integer))
+        return code_bits + (0 if own.scale.kind == "e8m0" else self.bits - self.codes * own.bits)
 
 
 def period_ps(arch: Arch) -> float:
@@ -68,10 +80,11 @@ def period_ps(arch: Arch) -> float:
     return 1e3 / arch.clock_ghz
 
 
-def words_of(arch: Arch, scheme: Scheme) -> tuple[Operand, Operand]:
-    """The scheme's operands in the machine's words: a word of a larger block has its scale too."""
-    vector = arch.vector_size
-    return replace(scheme.weight, block=vector), replace(scheme.activation, block=vector)
+def words_of(arch: Arch, scheme: Scheme) -> tuple[Word, Word]:
+    """The machine's words of weights and of activations: a word of a larger block has its scale too."""
+    block, codes = dot_codes(arch, scheme), arch.vector_size
+    weight, activation = replace(scheme.weight, block=block), replace(scheme.activation, block=block)
+    return Word(weight, codes), Word(activation, codes)
 
 
 def formats_written(arch: Arch, scheme: Scheme) -> tuple[Operand, ...]:

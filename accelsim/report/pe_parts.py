@@ -67,7 +67,7 @@ def pe_parts(modes: Sequence[Mode], library: CostLibrary) -> list[Part]:
             "pe",
             2 * lanes * pes,
             arch.weight_buffer_words // 2,
-            [weight.word_bits for weight, _ in words],
+            [weight.bits for weight, _ in words],
             library,
         ),
         sram_part(
@@ -75,7 +75,7 @@ def pe_parts(modes: Sequence[Mode], library: CostLibrary) -> list[Part]:
             "pe",
             2 * pes,
             arch.input_buffer_words // 2,
-            [activation.word_bits for _, activation in words],
+            [activation.bits for _, activation in words],
             library,
         ),
         # Takes a slice of the entry that drains.

@@ -118,7 +118,7 @@ module pe #(
     input  logic                              out_free,             // its entries are free in the next cycle
     input  logic [           LENGTH_BITS-1:0] out_free_entries
 );
-  localparam int WRITE_LATENCY = 2 + DOT_STAGES + (SCALE_KIND > 0 || SCALE_BITS > 0 ? SCALE_STAGES : 0);
+  localparam int WRITE_LATENCY = 2 + DOT_STAGES + (SCALE_KIND > 0 || SCALE_BITS > 0 ? SCALE_STAGES : 0) + (BLOCKS > 2 ? 1 : 0);
   localparam int READ_AT = WRITE_LATENCY - (ACCUMULATE_LATENCY - 1);
   localparam int AS_PORT = ACTIVATION_SCALE_BITS > 0 ? ACTIVATION_SCALE_BITS : 1;
   localparam int FREE_BITS = $clog2(FIFO_WORDS + 1);

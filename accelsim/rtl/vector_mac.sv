@@ -1,7 +1,8 @@
 `timescale 1ns / 1ps
-// vector_mac: one lane. Weight register, a block_product for each block of a word, their sum, accumulator.
+// vector_mac: one lane. Weight register, a block_product for each block of a word, block_sum, accumulator.
 // docs/timing.md (Issue): a step issued at t loads the operand registers in t+1, `dot` and `scale` after
-// DOT_STAGES cycles from t+2 on, `product` SCALE_STAGES later (with scales), and adds in the cycle after.
+// DOT_STAGES cycles from t+2 on, `product` SCALE_STAGES later (with scales), of more than two blocks their sum in two
+// words a cycle after that, and adds in the cycle after.
 // A gated step (docs/counts.md) switches nothing here; its product counts as zero. With GATING the lane knows
 // itself which steps are `live`, their product maybe other than zero; the others hold dot, scale and product
 // registers, and with 2 also the operand of the dot product, for which the scale product is made in t+1.
@@ -23,7 +24,8 @@ module vector_mac #(
     parameter int GATING = 0,  // 0 none, 1 multiply, 2 dot
     parameter int DOT_STAGES = 1,
     parameter int SCALE_STAGES = 1,  // only with scales
-    parameter int STAGES = DOT_STAGES + (SCALE_KIND > 0 || SCALE_BITS > 0 ? SCALE_STAGES : 0),
+    parameter int PRODUCT_STAGES = DOT_STAGES + (SCALE_KIND > 0 || SCALE_BITS > 0 ? SCALE_STAGES : 0),
+    parameter int STAGES = PRODUCT_STAGES + (BLOCKS > 2 ? 1 : 0),
     parameter int WEIGHT_WORD_BITS = VECTOR_SIZE * WEIGHT_BITS + BLOCKS * WEIGHT_SCALE_BITS,
     parameter int AS_PORT = ACTIVATION_SCALE_BITS > 0 ? ACTIVATION_SCALE_BITS : 1
 ) (
@@ -186,7 +188,7 @@ module vector_mac #(
         .weight_scale(weight_scale),
         .activation_scale(activation_scales[b*AS_PORT+:AS_PORT]),
         .scale_enable(word_enable),
-        .stores(stores),
+        .stores(stores[PRODUCT_STAGES-1:0]),
         .load(load),
         .scale_zero(scale_zeros[b]),
         .product(products[b*PRODUCT_BITS+:PRODUCT_BITS])
@@ -194,30 +196,37 @@ module vector_mac #(
   end
   assign scale_zero = scale_zeros == '1;
 
-  // Their sum; of several each is rounded by itself, of one the accumulator does it.
-  localparam int ROUNDED_BITS = BLOCKS == 1 ? PRODUCT_BITS : (PRODUCT_BITS > PRODUCT_SHIFT ? PRODUCT_BITS : PRODUCT_SHIFT) + 1;
-  localparam int SUM_BITS = ROUNDED_BITS + $clog2(BLOCKS);
-  localparam int BLOCK_SHIFT = BLOCKS == 1 ? 0 : PRODUCT_SHIFT;
-  localparam logic signed [ROUNDED_BITS-1:0] HALF = BLOCK_SHIFT == 0 ? '0 : ROUNDED_BITS'(1) << (BLOCK_SHIFT == 0 ? 0 : BLOCK_SHIFT - 1);
-  logic signed [SUM_BITS-1:0] product;
-  logic signed [ROUNDED_BITS-1:0] rounded;
-  always_comb begin
-    product = '0;
-    rounded = '0;
-    for (int b = 0; b < BLOCKS; b++) begin
-      rounded = (ROUNDED_BITS'($signed(products[b*PRODUCT_BITS+:PRODUCT_BITS])) + HALF) >>> BLOCK_SHIFT;
-      product = product + SUM_BITS'(rounded);
-    end
-    if (product_is_zero) product = '0;
+  // What is added: the product of one block, which the accumulator rounds, or words of the sum of several.
+  localparam int WORDS = BLOCKS > 1 ? 2 : 1;
+  localparam int ROUNDED_BITS = PRODUCT_SHIFT == 0 ? PRODUCT_BITS
+      : (PRODUCT_BITS > PRODUCT_SHIFT ? PRODUCT_BITS : PRODUCT_SHIFT) + 1;
+  localparam int BLOCKS_BITS = ROUNDED_BITS + $clog2(BLOCKS);
+  localparam int WORD_BITS = BLOCKS == 1 ? PRODUCT_BITS : (BLOCKS_BITS > ACCUMULATOR_BITS ? BLOCKS_BITS : ACCUMULATOR_BITS) + 1;
+  logic [WORDS*WORD_BITS-1:0] words;
+  if (BLOCKS == 1) begin : one_block
+    assign words = products;
+  end else begin : several_blocks
+    block_sum #(
+        .BLOCKS(BLOCKS),
+        .PRODUCT_BITS(PRODUCT_BITS),
+        .PRODUCT_SHIFT(PRODUCT_SHIFT),
+        .BITS(WORD_BITS)
+    ) block_sum (
+        .clk(clk),
+        .enable(stores[STAGES-1]),
+        .products(products),
+        .words(words)
+    );
   end
 
   accumulator #(
-      .PRODUCT_BITS(SUM_BITS),
-      .PRODUCT_SHIFT(PRODUCT_SHIFT - BLOCK_SHIFT),
+      .PRODUCT_BITS(WORD_BITS),
+      .WORDS(WORDS),
+      .PRODUCT_SHIFT(BLOCKS == 1 ? PRODUCT_SHIFT : 0),
       .ACCUMULATOR_BITS(ACCUMULATOR_BITS),
       .SATURATE(SATURATE)
   ) accumulator (
-      .product(product),
+      .product(product_is_zero ? '0 : words),
       .psum(psum),
       .psum_next(psum_next),
       .overflow(own_overflow)

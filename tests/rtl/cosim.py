@@ -148,6 +148,9 @@ CONFIGURATIONS = (
     Configuration("4/4/8/8@32", 32, 16, 4, "saturate", 24, ppu_lanes=8),
     Configuration("4/4/4/6@16", 32, 16, 4, "wrap", 18, 3, product_shift=2, stages=(2, 2)),
     Configuration("4/8/6/10@8", 32, 4, 2, "saturate", 24, gating="multiply"),
+    Configuration("4/4/4/6@8", 64, 4, 2, "saturate", 20, 3, product_shift=3, stages=(2, 2)),
+    Configuration("8/8/4/4@4", 16, 4, 4, "wrap", 22, gating="multiply", stages=(3, 2)),
+    Configuration("4/8/-/6@4", 12, 4, 2, "saturate", 18, gating="dot", ppu_lanes=4),
     # Block formats: V below, at and above the block, both roundings, widths and stages, staged outputs.
     Configuration("mxfp4", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),
     Configuration("mxfp4", 32, 4, 2, "saturate", 14, 3, alignment_rounding="floor", stages=(1, 2)),
@@ -156,6 +159,7 @@ CONFIGURATIONS = (
     Configuration("mxint8", 64, 8, 2, "saturate", 18, 1, latency=11),
     Configuration("nvfp4", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),
     Configuration("nvfp4", 32, 16, 2, "saturate", 16, ppu_lanes=2, stages=(2, 2)),
+    Configuration("nvfp4", 64, 8, 2, "saturate", 20, stages=(2, 3)),
     Configuration("nvfp4", 8, 4, 3, "saturate", 40, 3, alignment_rounding="floor", latency=6, stages=(1, 1)),
     Configuration(
         "nvfp4", 16, 32, 2, "saturate", 20, alignment_rounding="floor", ppu_lanes=16, stages=(4, 3)

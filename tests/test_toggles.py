@@ -55,6 +55,46 @@ def test_kernel_is_its_twin(text: str, held: bool, gating: int) -> None:
     assert (found.additions < found.steps) == (gating > 0)
 
 
+@pytest.mark.parametrize("gating", [0, 1, 2])
+@pytest.mark.parametrize("text", ["4/4/4/4", "8/8/-/-", "3/5/4/-", "6/4/-/5", "4/4/4/4:sp3"])
+@pytest.mark.parametrize("held", [True, False])
+def test_words_of_several_blocks(text: str, held: bool, gating: int) -> None:
+    """Kernel and twin, and of blocks that differ in nothing what one of them takes, once for each."""
+    scheme, random, blocks = Scheme.parse(text), np.random.default_rng(len(text)), 3
+    weight, activation = scheme.weight, scheme.activation
+    high = activation.of_sign(True).qmax
+    words = random.integers(-weight.qmax, weight.qmax + 1, (5, 6, blocks, 4)).astype(np.int8)
+    words[random.random((5, 6, blocks)) < 0.4] = 0
+    inputs = random.integers(-high, high + 1, (40, blocks, 4))
+    inputs = (inputs * (random.random((40, blocks, 1)) < 0.5)).astype(np.int8)
+    shapes = (weight.scale.bits, (5, 6, blocks)), (activation.scale.bits, (40, blocks))
+    scales = [
+        random.integers(0, 1 << bits, shape).astype(np.uint16) if bits else None for bits, shape in shapes
+    ]
+    part = np.array([0, 2, 3, 5])
+    taps = random.integers(-1, 40, (7, 3, len(part))).astype(np.int32)
+    runs = Runs(random.integers(0, 5, 7), part, random.integers(0, 3, 7), taps, 2, held)
+    arch = ARCH.model_copy(update={"product_shift": 2 if held else 0, "accumulator_bits": 22})
+    more = runs, lane_spec(arch, scheme), arch.activation_operand_bits(scheme), gating
+
+    def both(count: int, *chosen: int) -> Toggles:
+        own = [None if scale is None else scale[..., chosen] for scale in scales]
+        if count == 1:
+            own = [None if scale is None else scale[..., 0] for scale in own]
+        operands = words[:, :, chosen].reshape(5, 6, -1), own[0], inputs[:, chosen].reshape(40, -1), own[1]
+        found = toggles(*operands, *more, count)
+        assert found == toggles_reference(*operands, *more, count)
+        return found
+
+    found = both(3, 0, 1, 2)
+    assert found.steps == 42 and 0 < found.live_steps < 42 and found.dot_product > 0
+    one, twice = both(1, 0), both(2, 0, 0)
+    for name in ("dot_product", "scale_product", "scale_multiply", "weight_register", "input_register"):
+        assert getattr(twice, name) == 2 * getattr(one, name), name
+    for name in ("steps", "live_steps", "products", "additions"):
+        assert getattr(twice, name) == getattr(one, name), name
+
+
 def test_runs_outside_of_the_operands_are_refused() -> None:
     words, inputs = np.ones((1, 2, 4), np.int8), np.ones((3, 4), np.int8)
     one = np.zeros(1, np.int64)

@@ -54,7 +54,7 @@ def sample_toggles(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping) -> 
     runs_of_group = _runs_of_group(layer, pixels, vectors, len(parts))
     found = np.zeros(len(Toggles._fields), np.int64)
     words, spec = _codes(layer), lane_spec(arch, layer.scheme)
-    aligned = layer.scheme.is_aligned
+    aligned, blocks = layer.scheme.is_aligned, layer.spec.blocks_per_word
     if aligned:
         # Decoded codes, with what is stored of scales: their products are no products of the lanes.
         weight, activation = layer.scheme.weight, layer.scheme.activation
@@ -80,7 +80,7 @@ def sample_toggles(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping) -> 
                 vectors,
                 held,
             )
-            found += toggles(*words, runs, spec, operand_bits, get_args(Gating).index(gating))
+            found += toggles(*words, runs, spec, operand_bits, get_args(Gating).index(gating), blocks)
     sums = _per_operation(Toggles(*(int(value) for value in found)), gates_dot=gating == "dot")
     sums = replace(sums, of=geometry.pixels * geometry.K * layer.spec.G)
     if not aligned:

@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim_kernels.jit import njit
-from accelsim_kernels.spec import LaneSpec, accumulator_range, check_array, check_shape, check_spec
+from accelsim_kernels.spec import (
+    LaneSpec,
+    accumulator_range,
+    check_array,
+    check_blocks,
+    check_shape,
+    check_spec,
+)
 
 _NO_SCALES = np.empty(0, np.uint16)
 # Indices of the sums.
@@ -97,11 +104,26 @@ def _term(dot, scale, shift):
 
 @njit(cache=True, nogil=True)
 def _count(
-    words, wscales, inputs, iscales, channels, part, first, taps, vectors, held, w, limits, gating, sums
+    words,
+    wscales,
+    inputs,
+    iscales,
+    channels,
+    part,
+    first,
+    taps,
+    vectors,
+    held,
+    w,
+    limits,
+    blocks,
+    gating,
+    sums,
 ):
-    """words: int8[K, G, V]; wscales: uint16[K * G] or empty; inputs: int16[n, V]; iscales: uint16[n] or
-    empty; w: int64[10], what lane_widths gives; limits: int64[2] of the accumulator."""
+    """words: int8[K, G, V]; wscales: uint16[K * G * blocks] or empty; inputs: int16[n, V]; iscales:
+    uint16[n * blocks] or empty; w: int64[10], what lane_widths gives; limits: int64[2] of the accumulator."""
     size = words.shape[2]
+    codes = size // blocks
     all_vectors = words.shape[1]
     w_bits, a_bits, ws_bits, as_bits, d_bits, s_bits, p_bits, n_bits, sh, shift = w
     largest = (np.int64(1) << s_bits) - 1
@@ -113,6 +135,11 @@ def _count(
     w_mask, a_mask = (1 << w_bits) - 1, (1 << a_bits) - 1
     own_w = np.zeros(size, np.int64)
     own_a = np.zeros(size, np.int64)
+    ws_own, as_own = np.zeros(blocks, np.int64), np.zeros(blocks, np.int64)
+    ws_new, as_new = np.zeros(blocks, np.int64), np.zeros(blocks, np.int64)
+    dot_own, dots = np.zeros(blocks, np.int64), np.zeros(blocks, np.int64)
+    scale_own, scale = np.zeros(blocks, np.int64), np.zeros(blocks, np.int64)
+    product_own, addend_own = np.zeros(blocks, np.int64), np.zeros(blocks, np.int64)
     psum = np.zeros(pixels, np.int64)
     for run in range(len(channels)):
         k, start = channels[run], first[run]
@@ -122,16 +149,24 @@ def _count(
                 g, index = part[j], taps[run, d, j]
                 if index < 0:
                     continue
-                dot = np.int64(0)
-                for v in range(size):
-                    dot += np.int64(words[k, g, v]) * np.int64(inputs[index, v])
-                ws = np.int64(wscales[k * all_vectors + g]) if ws_bits else np.int64(1)
-                a_s = np.int64(iscales[index]) if as_bits else np.int64(1)
-                total += _term(dot, _scale(ws, a_s, sh, largest), shift)
+                for b in range(blocks):
+                    dot = np.int64(0)
+                    for v in range(b * codes, (b + 1) * codes):
+                        dot += np.int64(words[k, g, v]) * np.int64(inputs[index, v])
+                    at_w, at_a = (k * all_vectors + g) * blocks + b, index * blocks + b
+                    ws = np.int64(wscales[at_w]) if ws_bits else np.int64(1)
+                    a_s = np.int64(iscales[at_a]) if as_bits else np.int64(1)
+                    total += _term(dot, _scale(ws, a_s, sh, largest), shift)
             psum[d] = min(max(total, limits[0]), limits[1])
         own_w[:] = 0
         own_a[:] = 0
-        ws_own = as_own = dot_own = scale_own = product_own = addend_own = psum_own = np.int64(0)
+        ws_own[:] = 0
+        as_own[:] = 0
+        dot_own[:] = 0
+        scale_own[:] = 0
+        product_own[:] = 0
+        addend_own[:] = 0
+        psum_own = np.int64(0)
         weight_live = False
         # One step before the first, whose state is that before it: of the vector before at the last pixel.
         for step in range(-1, pixels * vectors):
@@ -143,27 +178,36 @@ def _count(
                 j, d = start + step % vectors, step // vectors
             g, index = part[j], taps[run, d, j]
             load = not held or d == 0 or step < 0
-            ws_new, as_new = ws_own, as_own
+            ws_new[:] = ws_own
+            as_new[:] = as_own
             if load:
-                some = False
-                for v in range(size):
-                    some |= bool(words[k, g, v] != 0)
-                ws = np.int64(wscales[k * all_vectors + g]) if ws_bits else np.int64(1)
-                weight_live = some and bool(ws > 0)
-                ws_new = ws if weight_live else np.int64(0)
+                weight_live = False
+                for b in range(blocks):
+                    ws_new[b] = np.int64(wscales[(k * all_vectors + g) * blocks + b]) if ws_bits else 1
+                    if ws_new[b] > 0:
+                        for v in range(b * codes, (b + 1) * codes):
+                            weight_live |= bool(words[k, g, v] != 0)
+                if not weight_live:
+                    ws_new[:] = 0
             a_live = False
             if index >= 0:
-                for v in range(size):
-                    a_live |= bool(inputs[index, v] != 0)
-                a_s = np.int64(iscales[index]) if as_bits else np.int64(1)
-                a_live &= bool(a_s > 0)
+                for b in range(blocks):
+                    if not as_bits or iscales[index * blocks + b] > 0:
+                        for v in range(b * codes, (b + 1) * codes):
+                            a_live |= bool(inputs[index, v] != 0)
                 if a_live or gating == GATE_DOT:  # then the scale product is made of what the buffer gives
-                    as_new = a_s
+                    for b in range(blocks):
+                        as_new[b] = np.int64(iscales[index * blocks + b]) if as_bits else 1
             live = weight_live and a_live
-            scale = _scale(ws_new, as_new, sh, largest) if live else np.int64(0)
-            moves = live and (gating == NO_GATING or scale != 0)
+            # A product of scales other than 0 is 0 only where it is rounded.
+            some = not sh
+            for b in range(blocks):
+                scale[b] = _scale(ws_new[b], as_new[b], sh, largest) if live else np.int64(0)
+                some |= bool(scale[b] != 0)
+            moves = live and (gating == NO_GATING or some)
             takes = moves if gating == GATE_DOT else a_live
-            dot = changed = w_changed = a_changed = np.int64(0)
+            changed = w_changed = a_changed = np.int64(0)
+            dots[:] = 0
             for v in range(size):
                 x = own_w[v]
                 x_new = (np.int64(words[k, g, v]) if weight_live else np.int64(0)) if load else x
@@ -173,33 +217,39 @@ def _count(
                 changed += ones[xm] * ones[ym] + ones[xn] * ones[yn] - 2 * ones[xm & xn] * ones[ym & yn]
                 w_changed += ones[xm ^ xn]
                 a_changed += ones[ym ^ yn]
-                dot += x_new * y_new
+                dots[v // codes] += x_new * y_new
                 own_w[v], own_a[v] = x_new, y_new
-            if ws_bits:
-                w_changed += _ones(ws_own ^ ws_new, ws_bits)
-            if as_bits and gating != GATE_DOT:
-                a_changed += _ones(as_own ^ as_new, as_bits)
             scale_changed = np.int64(0)
-            if ws_bits and as_bits:
-                scale_changed = _products(ws_own, ws_new, ws_bits, as_own, as_new, as_bits)
-            ws_own, as_own = ws_new, as_new
-            multiplied = registers = addend = np.int64(0)
-            if moves:
-                product = dot * scale
-                registers = _ones(dot ^ dot_own, d_bits)
-                if s_bits:
-                    multiplied = _products(dot_own, dot, d_bits, scale_own, scale, s_bits)
-                    registers += _ones(scale ^ scale_own, s_bits) + _ones(
-                        product ^ product_own, p_bits + shift
-                    )
-                addend = _term(dot, scale, shift)
-                dot_own, scale_own, product_own = dot, scale, product
-            psum_changed = added = np.int64(0)
+            for b in range(blocks):
+                if ws_bits:
+                    w_changed += _ones(ws_own[b] ^ ws_new[b], ws_bits)
+                if as_bits and gating != GATE_DOT:
+                    a_changed += _ones(as_own[b] ^ as_new[b], as_bits)
+                if ws_bits and as_bits:
+                    scale_changed += _products(ws_own[b], ws_new[b], ws_bits, as_own[b], as_new[b], as_bits)
+            ws_own[:] = ws_new
+            as_own[:] = as_new
+            multiplied = registers = added = addend = psum_changed = np.int64(0)
             adds = moves or gating == NO_GATING or j == 0
+            for b in range(blocks):
+                own = np.int64(0)
+                if moves:
+                    product = dots[b] * scale[b]
+                    registers += _ones(dots[b] ^ dot_own[b], d_bits)
+                    if s_bits:
+                        multiplied += _products(dot_own[b], dots[b], d_bits, scale_own[b], scale[b], s_bits)
+                        registers += _ones(scale[b] ^ scale_own[b], s_bits)
+                        registers += _ones(product ^ product_own[b], p_bits + shift)
+                    own = _term(dots[b], scale[b], shift)
+                    dot_own[b], scale_own[b], product_own[b] = dots[b], scale[b], product
+                if adds:
+                    added += _ones(own ^ addend_own[b], p_bits)
+                    addend_own[b] = own
+                addend += own
             if adds:
                 psum_changed = _ones(psum[d] ^ psum_own, n_bits)
-                added = _ones(addend ^ addend_own, p_bits) + psum_changed
-                psum_own, addend_own = psum[d], addend
+                added += psum_changed
+                psum_own = psum[d]
             if step < 0:
                 continue
             psum[d] = min(max(psum[d] + addend, limits[0]), limits[1])
@@ -227,10 +277,12 @@ def toggles(
     spec: LaneSpec,
     operand_bits: int,
     gating: int = NO_GATING,
+    blocks: int = 1,
 ) -> Toggles:
     """Bits that change in a lane over `runs`, with a saturating accumulator.
 
-    weight_words: [K, G, V], weight_scales: [K, G]; activation_words: [n, V], activation_scales: [n];
+    weight_words: [K, G, V], weight_scales: [K, G]; activation_words: [n, V], activation_scales: [n]; where a
+    word has several blocks, scales have one more dimension for them;
     operand_bits: of the multiplier's activation operand, activation_bits or one more; gating: what a scale
     product of 0 holds, and then whatever makes a product 0 holds the adder too, but for the part's first.
     """
@@ -249,27 +301,36 @@ def toggles(
         if values.size and (values.min() < 0 or values.max() >= end):
             raise ValueError(f"runs: {name} from {values.min()} to {values.max()}, expected 0 to {end - 1}")
     sums = np.zeros(SUMS, np.int64)
-    widths = lane_widths(spec, operand_bits, size)
+    check_blocks(blocks, size)
+    for name, scales, shape in (
+        ("weight scales", weight_scales, (outputs, vectors)),
+        ("activation scales", activation_scales, (len(activation_words),)),
+    ):
+        if scales is not None:
+            check_shape(name, scales, shape if blocks == 1 else (*shape, blocks))
+    widths = lane_widths(spec, operand_bits, size // blocks)
     _count(
         weight_words,
         _NO_SCALES if weight_scales is None else np.ascontiguousarray(weight_scales).reshape(-1),
         activation_words.astype(np.int16),
-        _NO_SCALES if activation_scales is None else np.ascontiguousarray(activation_scales),
+        _NO_SCALES if activation_scales is None else np.ascontiguousarray(activation_scales).reshape(-1),
         *runs[:4],
         runs.vectors,
         runs.held,
         np.array(widths, np.int64),
         np.array(accumulator_range(spec), np.int64),
+        blocks,
         gating,
         sums,
     )
     return Toggles(*(int(value) for value in sums))
 
 
-def lane_widths(spec: LaneSpec, operand_bits: int, vector_size: int) -> tuple[int, ...]:
+def lane_widths(spec: LaneSpec, operand_bits: int, codes: int) -> tuple[int, ...]:
     """(weight, operand, weight scale, activation scale, dot, scale, addend, accumulator bits, shifts of scale
-    product and product); scale 0 without scales, an addend is a product after its shift."""
-    dot = spec.weight_bits + operand_bits + (vector_size - 1).bit_length()
+    product and product), of a dot product over so many codes; scale 0 without scales, an addend is a product
+    after its shift."""
+    dot = spec.weight_bits + operand_bits + (codes - 1).bit_length()
     scale = spec.scale_product_bits or spec.weight_scale_bits + spec.activation_scale_bits
     return (
         spec.weight_bits,

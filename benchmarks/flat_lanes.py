@@ -21,9 +21,15 @@ from pathlib import Path
 import numpy as np
 from measure_steps import TRACES, Steps, blocks_of
 
-from accelsim.characterise import fast, stimuli
-from accelsim.characterise.arithmetic import accumulator, dot_product, scale_multiply, scale_product
-from accelsim.characterise.block import Block, Port, clocked, elements, output, port, signed
+from accelsim.characterise import arithmetic, fast, stimuli
+from accelsim.characterise.arithmetic import (
+    accumulator,
+    block_sum,
+    dot_product,
+    scale_multiply,
+    scale_product,
+)
+from accelsim.characterise.block import Block, Port, clocked, elements, output, port, saturated, signed
 from accelsim.characterise.circuit import circuit_of
 from accelsim.characterise.library import read_library
 from accelsim.characterise.recipe import load_recipe
@@ -36,6 +42,7 @@ from accelsim.characterise.synthesis import Synthesiser
 from accelsim.characterise.timing import static_timing
 from accelsim.compute.computed import StepToggles
 from accelsim.costs import CostLibrary, Technology
+from accelsim.costs.block_sums import ADDED_AT_ONCE
 from accelsim.costs.netlists import FAST
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
@@ -43,6 +50,7 @@ from accelsim.machine.arch import Arch
 from accelsim.machine.arch_file import load_arch
 from accelsim.open import open_workload
 from accelsim.report.inventory import Part, build_inventory, dot_bits
+from accelsim.report.part import dot_codes
 
 SCHEMES = (
     "8/8/-/-",
@@ -67,12 +75,13 @@ DRAWS = 10
 PER_STEP = {
     "dot_product": ("op",), "scale_product": ("op",), "scale_multiply": ("op",), "accumulator": ("add",),
     "pipeline_register": ("write", "idle"), "weight_register": ("idle",),
+    "block_sum": ("op",), "block_sum_register": ("write", "idle"),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Widths of a lane; no scales: 0."""
+    """Widths of a lane, of each of its blocks: vector_size codes; no scales: 0."""
 
     vector_size: int
     weight: int
@@ -82,19 +91,24 @@ class Shape:
     scale: int
     dot: int
     accumulator: int
+    blocks: int = 1
 
     @property
     def product(self) -> int:
         return self.dot + self.scale
 
     @property
+    def codes(self) -> int:
+        return self.vector_size * self.weight
+
+    @property
     def word(self) -> int:
-        return self.vector_size * self.weight + self.weight_scale
+        return self.blocks * (self.codes + self.weight_scale)
 
 
 def shape_of(arch: Arch, scheme: Scheme) -> Shape:
     return Shape(
-        arch.vector_size,
+        dot_codes(arch, scheme),
         scheme.weight.bits,
         arch.activation_operand_bits(scheme),
         scheme.weight.scale.bits,
@@ -102,6 +116,7 @@ def shape_of(arch: Arch, scheme: Scheme) -> Shape:
         scheme.scale_bits,
         dot_bits(arch, scheme),
         arch.accumulator_width(scheme),
+        arch.blocks_per_word(scheme),
     )
 
 
@@ -125,7 +140,8 @@ def lane(roles: Roles, shape: Shape, made: Mapping[str, Made], name: str) -> Blo
     s = shape
     dot = dot_product(roles, s.vector_size, s.weight, s.operand)
     add = accumulator(s.product, s.accumulator)
-    ports = [port("word", s.word, ""), port("load", 1, ""), port("a", s.vector_size * s.operand, "")]
+    operand = s.vector_size * s.operand
+    ports = [port("word", s.word, ""), port("load", 1, ""), port("a", s.blocks * operand, "")]
     modules, lines = [], []
 
     def register(target: str, bits: int, source: str, enable: str) -> None:
@@ -140,7 +156,8 @@ def lane(roles: Roles, shape: Shape, made: Mapping[str, Made], name: str) -> Blo
         """The register that holds result = w * a in the part's last stage."""
         own = made[part]
         block = staged if own.fast else whole
-        modules.append(block.verilog)
+        if block.verilog not in modules:
+            modules.append(block.verilog)
         pins = ".clk(clk), .en(run), " if block.clocked else ""
         lines.append(
             f"wire [{bits - 1}:0] {result}; {block.name} u_{result}({pins}.w({w}), .a({a}), .y({result}));"
@@ -150,43 +167,61 @@ def lane(roles: Roles, shape: Shape, made: Mapping[str, Made], name: str) -> Blo
         return f"{result}{own.stages}"
 
     register("wr", s.word, "word", "load")
-    bits = s.vector_size, s.weight, s.operand
-    product = multiplied(
-        "dot_product", "d", s.dot, f"wr[{s.vector_size * s.weight - 1}:0]", "a",
-        dot, fast.dot_product(roles, *bits, made["dot_product"].cut),
-    )  # fmt: skip
-    stages = made["dot_product"].stages
-    multiply = factor = None
-    if s.scale:
-        code = f"wr[{s.word - 1}:{s.vector_size * s.weight}]"
-        if s.activation_scale:
-            ports.append(port("as", s.activation_scale, ""))
-        own = made["scale_product"]
-        if s.weight_scale and s.activation_scale:
-            rounded = 0 if s.scale == s.weight_scale + s.activation_scale else s.scale
-            widths = s.weight_scale, s.activation_scale, rounded
-            factor = scale_product(roles, *widths)
-            scale = multiplied(
-                "scale_product", "f", s.scale, code, "as",
-                factor, fast.scale_product(roles, *widths, own.cut),
-            )  # fmt: skip
-        else:
-            lines.append(f"wire [{s.scale - 1}:0] f = {code if s.weight_scale else 'as'};")
-            for stage in range(1, own.stages + 1):
-                register(f"f{stage}", s.scale, f"f{stage - 1}" if stage > 1 else "f", "run")
-            scale = f"f{own.stages}"
-        multiply = scale_multiply(roles, s.dot, s.scale)
+    if s.activation_scale:
+        ports.append(port("as", s.blocks * s.activation_scale, ""))
+    multiply = scale_multiply(roles, s.dot, s.scale) if s.scale else None
+    both = bool(s.weight_scale and s.activation_scale)
+    rounded = 0 if s.scale == s.weight_scale + s.activation_scale else s.scale
+    factor_bits = s.weight_scale, s.activation_scale, rounded
+    factor = scale_product(roles, *factor_bits) if both else None
+    products = []
+    for b in range(s.blocks):
+        bits, tag = (s.vector_size, s.weight, s.operand), f"_{b}_"
         product = multiplied(
-            "scale_multiply", "m", s.product, product, scale,
-            multiply, fast.scale_multiply(roles, s.dot, s.scale, made["scale_multiply"].cut),
+            "dot_product", f"d{tag}", s.dot, f"wr[{(b + 1) * s.codes - 1}:{b * s.codes}]",
+            f"a[{(b + 1) * operand - 1}:{b * operand}]",
+            dot, fast.dot_product(roles, *bits, made["dot_product"].cut),
         )  # fmt: skip
-        stages += made["scale_multiply"].stages
+        if multiply is not None:
+            low = s.blocks * s.codes + b * s.weight_scale
+            code = f"wr[{low + s.weight_scale - 1}:{low}]"
+            scale_code = f"as[{(b + 1) * s.activation_scale - 1}:{b * s.activation_scale}]"
+            own, f = made["scale_product"], f"f{tag}"
+            if factor is not None:
+                scale = multiplied(
+                    "scale_product", f, s.scale, code, scale_code,
+                    factor, fast.scale_product(roles, *factor_bits, own.cut),
+                )  # fmt: skip
+            else:
+                lines.append(f"wire [{s.scale - 1}:0] {f} = {code if s.weight_scale else scale_code};")
+                for stage in range(1, own.stages + 1):
+                    register(f"{f}{stage}", s.scale, f"{f}{stage - 1}" if stage > 1 else f, "run")
+                scale = f"{f}{own.stages}"
+            product = multiplied(
+                "scale_multiply", f"m{tag}", s.product, product, scale,
+                multiply, fast.scale_multiply(roles, s.dot, s.scale, made["scale_multiply"].cut),
+            )  # fmt: skip
+        products.append(product)
+    stages = sum(made[part].stages for part in ("dot_product", "scale_multiply") if part in made)
     ports += [port("run", 1, ""), port("psum", s.accumulator, ""), output(s.accumulator)]
     register("pr", s.accumulator, "psum", "run")
-    summed = fast.accumulator(s.product, s.accumulator) if made["accumulator"].fast else add
+    added, sizes = "{" + ", ".join(reversed(products)) + "}", (s.product, s.accumulator)
+    kind = fast if made["accumulator"].fast else arithmetic
+    if s.blocks == 1:
+        summed = fast.accumulator(*sizes) if kind is fast else add
+    elif s.blocks == ADDED_AT_ONCE:
+        summed = kind.block_accumulator(roles, *sizes)
+    else:
+        summed = kind.pair_accumulator(roles, s.product, s.blocks, s.accumulator)
+        tree = block_sum(roles, s.blocks, *sizes)
+        modules.append(tree.verilog)
+        width = tree.outputs[0].bits
+        lines.append(f"wire [{width - 1}:0] bs; {tree.name} u_sum(.a({added}), .y(bs));")
+        register("bs1", width, "bs", "run")
+        added, stages = "bs1", stages + 1
     modules.append(summed.verilog)
-    lines.append(f"{summed.name} u_add(.w(pr), .a({product}), .y(y));")
-    assert dot.reference is not None and add.reference is not None
+    lines.append(f"{summed.name} u_add(.w(pr), .a({added}), .y(y));")
+    assert dot.reference is not None
 
     def sequences(words: Mapping[str, Sequence[int]]) -> list[list[int | None]]:
         held, weights = [], 0
@@ -199,17 +234,23 @@ def lane(roles: Roles, shape: Shape, made: Mapping[str, Made], name: str) -> Blo
             if step < 2:
                 shown.append(None)
                 continue
-            codes = held[step] & ((1 << (s.vector_size * s.weight)) - 1)
-            value = dot.reference({"w": codes, "a": words["a"][step + 1]})
-            scale = words["as"][step + 1] if s.activation_scale else 1
-            own_scale = held[step] >> (s.vector_size * s.weight)
-            if factor is not None:
-                scale = factor.reference({"w": own_scale, "a": scale})
-            elif s.weight_scale:
-                scale = own_scale
-            if multiply is not None:
-                value = multiply.reference({"w": value, "a": scale})
-            shown.append(add.reference({"w": words["psum"][i - 1], "a": value}))
+            codes = elements(held[step], s.codes, s.blocks)
+            own_scales = held[step] >> (s.blocks * s.codes)
+            total = signed(words["psum"][i - 1], s.accumulator)
+            for b in range(s.blocks):
+                inputs = elements(words["a"][step + 1], operand, s.blocks)
+                value = dot.reference({"w": codes[b], "a": inputs[b]})
+                scale, own_scale = 1, elements(own_scales, s.weight_scale or 1, s.blocks)[b]
+                if s.activation_scale:
+                    scale = elements(words["as"][step + 1], s.activation_scale, s.blocks)[b]
+                if factor is not None:
+                    scale = factor.reference({"w": own_scale, "a": scale})
+                elif s.weight_scale:
+                    scale = own_scale
+                if multiply is not None:
+                    value = multiply.reference({"w": value, "a": scale})
+                total += signed(value, s.product)
+            shown.append(saturated(total, s.accumulator))
         return [shown]
 
     block = clocked(name, "lane", {}, ports, lines, sequences)
@@ -221,23 +262,29 @@ def lane(roles: Roles, shape: Shape, made: Mapping[str, Made], name: str) -> Blo
 
 
 def words_of(shape: Shape, blocks: Sequence[Steps], stages: int) -> dict[str, list[int]]:
-    """Words of all steps of the blocks, each input when a lane of so many stages takes it."""
+    """Words of all steps of the blocks, each input when a lane of so many stages takes it. Where a word has
+    several blocks of its own, so many of `blocks` that follow each other make its steps, with the psums of
+    the first."""
     s = shape
     word, load, a, scale, psum = [], [], [], [], []
 
     def packed(codes: np.ndarray, bits: int) -> int:
         return sum((int(code) & ((1 << bits) - 1)) << (i * bits) for i, code in enumerate(codes))
 
-    for steps in blocks:
-        own = packed(steps.weights, s.weight)
+    for first in range(0, len(blocks) - s.blocks + 1, s.blocks):
+        together = blocks[first : first + s.blocks]
+        own = packed(np.concatenate([steps.weights for steps in together]), s.weight)
         if s.weight_scale:
-            own |= steps.weight_scale << (s.vector_size * s.weight)
-        for i in range(len(steps.dots)):
+            scales = np.array([steps.weight_scale for steps in together])
+            own |= packed(scales, s.weight_scale) << (s.blocks * s.codes)
+        for i in range(min(len(steps.dots) for steps in together)):
             word.append(own)
             load.append(int(i == 0))
-            a.append(packed(steps.activations[i], s.operand))
-            scale.append(int(steps.activation_scales[i]))
-            psum.append(int(steps.psums[i]) & ((1 << s.accumulator) - 1))
+            a.append(packed(np.concatenate([steps.activations[i] for steps in together]), s.operand))
+            scale.append(
+                packed(np.array([steps.activation_scales[i] for steps in together]), s.activation_scale or 1)
+            )
+            psum.append(int(together[0].psums[i]) & ((1 << s.accumulator) - 1))
 
     def late(values: list[int], cycles: int) -> list[int]:
         return [values[0]] * cycles + values[: len(values) - cycles]
@@ -343,7 +390,7 @@ def parts_of(
 
 def made_of(arch: Arch, inventory: Sequence[Part]) -> dict[str, Made]:
     """Part -> the netlist its price is of."""
-    stages = {"scale_multiply": arch.scale_stages, "accumulator": 1}
+    stages = {"scale_multiply": arch.scale_stages, "accumulator": 1, "block_sum": 1}
     return {
         part.name: Made(*part.cost.netlist, stages.get(part.name, arch.dot_stages))
         for part in inventory
@@ -426,6 +473,7 @@ def measure(
     assert recipe.output_load_ff is not None and recipe.input_slew_ps is not None
     block = lane(synthesise.roles, shape, made, "lane")
     stages = sum(made[part].stages for part in ("dot_product", "scale_multiply") if part in made)
+    stages += shape.blocks > ADDED_AT_ONCE
     words = words_of(shape, steps, stages)
     netlist = synthesise(block)
     circuit = circuit_of(netlist, library, recipe.output_load_ff, recipe.input_slew_ps)
@@ -445,6 +493,7 @@ def main() -> None:
     parser.add_argument("--liberty", action="append", required=True)
     parser.add_argument("--scheme", action="append")
     parser.add_argument("--costs", type=Path)
+    parser.add_argument("--vector-size", type=int, default=16)
     parser.add_argument("--fast", action="store_true", help="lanes in stages, at magnet16's clock")
     parser.add_argument("--operands", choices=("dnn", "traces"), default="dnn")
     parser.add_argument("--activity", choices=("data", "tables"), default="tables")
@@ -463,7 +512,7 @@ def main() -> None:
         seed=own.seed,
         costs=own.costs,
         activity=own.activity,
-        settings=AT_THE_CLOCK if own.fast else SLOW,
+        settings=(*(AT_THE_CLOCK if own.fast else SLOW), f"vector_size={own.vector_size}"),
     ):
         first = first or found
         parts = " ".join(f"{name}={area:.1f}/{energy:.1f}" for name, (area, energy) in found.parts.items())

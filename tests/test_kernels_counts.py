@@ -7,6 +7,7 @@ from accelsim_kernels import (
     LaneSpec,
     activation_profile,
     gated_vectors,
+    live_block_products,
     live_products,
     weight_profile,
     zero_operand_macs,
@@ -18,6 +19,29 @@ from accelsim_kernels.reference import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+
+def test_words_of_several_blocks_one_step_at_a_time():
+    rng, shift = np.random.default_rng(4), 5
+    weights = rng.integers(-7, 8, (6, 4, 3, 2)) * (rng.random((6, 4, 3, 1)) < 0.5)
+    words = rng.integers(0, 8, (9, 3, 2)) * (rng.random((9, 3, 1)) < 0.5)
+    weight_scales, scales = (rng.integers(0, 16, shape).astype(np.uint16) for shape in ((6, 4, 3), (9, 3)))
+    weights, words = weights * (weight_scales > 0)[..., None], words * (scales > 0)[..., None]
+    gather = rng.integers(-1, 9, (20, 4)).astype(np.int32)
+    found = live_block_products(
+        weights.reshape(6, 4, 6).astype(np.int8), weight_scales, words.reshape(9, 6).astype(np.uint8), scales,
+        gather, shift,
+    )  # fmt: skip
+    wanted = [
+        sum(
+            bool(at >= 0 and own.any() and words[at].any())
+            and max((int(x) * int(y) + 16) >> shift for x, y in zip(factor, scales[at], strict=True)) > 0
+            for own, factor in zip(weights[:, g], weight_scales[:, g], strict=True)
+            for at in gather[:, g]
+        )
+        for g in range(4)
+    ]
+    assert found.tolist() == wanted and 0 < min(wanted)
 
 
 def loops(weights, weight_scales, words, scales, gather, spec):

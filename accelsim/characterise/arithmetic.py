@@ -204,13 +204,15 @@ def block_accumulator(roles: Roles, product_bits: int, bits: int) -> Block:
     """Psum plus the products of two blocks, limited to `bits`: one tree and one adder, as of
     accelsim/rtl/accumulator.sv."""
     width = summed_bits(2, product_bits, bits)
+    lines, tree = two_products(roles, product_bits, bits)
     return combinational(
         f"acc_two_p{product_bits}_n{bits}",
         "block_accumulator",
         {"width_bits": width, "input_bits": product_bits, "accumulator_bits": bits, "output_bits": bits},
         [port("w", bits, "psum"), port("a", 2 * product_bits, "products", product_bits), output(bits)],
         [
-            *rows_of_accumulator(CarrySave(width, roles), product_bits, bits).emit("s"),
+            *lines,
+            *tree.emit("s"),
             *limit_lines("s", width, bits),
         ],
         lambda words: saturated(
@@ -232,10 +234,7 @@ def pair_accumulator(roles: Roles, product_bits: int, blocks: int, bits: int) ->
             "output_bits": bits,
         },
         [port("w", bits, "psum"), port("a", 2 * width, "pair", width), output(bits)],
-        [
-            *rows_of_accumulator(CarrySave(width, roles), width, bits).emit("s"),
-            *limit_lines("s", width, bits),
-        ],
+        [*pair_and_psum(roles, width, bits).emit("s"), *limit_lines("s", width, bits)],
         lambda words: saturated(
             signed((signed(words["w"], bits) + sum(elements(words["a"], width, 2))) % (1 << width), width),
             bits,
@@ -244,7 +243,7 @@ def pair_accumulator(roles: Roles, product_bits: int, blocks: int, bits: int) ->
 
 
 def block_sum(roles: Roles, blocks: int, product_bits: int, bits: int) -> Block:
-    """Signed products of so many blocks as two words of the same sum, as wide as that with a psum of `bits`."""
+    """Signed products of so many blocks as two words of their sum, as wide as that with a psum of `bits`."""
     width = summed_bits(blocks, product_bits, bits)
     tree = CarrySave(width, roles)
     for low in range(0, blocks * product_bits, product_bits):
@@ -276,20 +275,45 @@ def summed_bits(blocks: int, product_bits: int, bits: int) -> int:
     return max(bits, product_bits + index_bits(blocks)) + 1
 
 
-def rows_of_accumulator(tree: CarrySave, word_bits: int, bits: int) -> CarrySave:
-    """The tree with a psum `w` of `bits` and two words of `word_bits` in `a`.
+def two_products(roles: Roles, product_bits: int, bits: int) -> tuple[list[str], CarrySave]:
+    """Lines, and a tree over what they define: a psum `w` of `bits` and two products in `a`.
 
-    Their signs are repeated up to the tree's width, a full adder a column: constants in place of them, which
-    are smaller, let carries pass from one column to the next, which is quicker only over the few columns that
-    a psum narrower than the words lacks.
+    A full adder a column below the products' signs. From there on the signs are -(s + t), as a word s ^ t and
+    then s | t in every column, which half adders add to the psum: no carry runs from column to column, and no
+    sign drives a row of full adders. Products wider than the psum have signs as constants: few columns are
+    left for carries to run through.
     """
-    words = [("w", 0, bits), ("a", 0, word_bits), ("a", word_bits, word_bits)]
-    repeated = word_bits <= bits or word_bits == tree.width
-    for name, low, count in words:
-        for i in range(tree.width if repeated else count - 1):
-            tree.bit(i, f"{name}[{low + min(i, count - 1)}]")
-        if not repeated:
-            add_sign(tree, f"{name}[{low + count - 1}]", count - 1)
+    width, low = summed_bits(2, product_bits, bits), product_bits - 1
+    tree = CarrySave(width, roles)
+    words = ("w", 0, bits), ("a", 0, product_bits), ("a", product_bits, product_bits)
+    if product_bits > bits:
+        for name, first, count in words:
+            for i in range(count - 1):
+                tree.bit(i, f"{name}[{first + i}]")
+            add_sign(tree, f"{name}[{first + count - 1}]", count - 1)
+        return [], tree
+    signs = f"a[{low}]", f"a[{low + product_bits}]"
+    psum = [f"w[{min(i, bits - 1)}]" for i in range(width)]
+    high = width - low
+    for name, first, _ in words:
+        for i in range(low):
+            tree.bit(i, f"{name}[{first + i}]")
+    for i in range(high):
+        tree.bit(low + i, f"h0[{i}]")
+        tree.bit(low + i + 1, f"h1[{i}]")
+    return [
+        f"wire sx = {' ^ '.join(signs)}, so = {' | '.join(signs)};",
+        f"wire [{high - 1}:0] hw = {{{', '.join(reversed(psum[low:]))}}}, hs = {{{{{high - 1}{{so}}}}, sx}};",
+        f"wire [{high - 1}:0] h0 = hw ^ hs, h1 = hw & hs;",
+    ], tree
+
+
+def pair_and_psum(roles: Roles, width: int, bits: int) -> CarrySave:
+    """The tree of a psum `w` of `bits` and two words of `width` in `a`: a full adder a column."""
+    tree = CarrySave(width, roles)
+    for i in range(width):
+        for net in (f"w[{min(i, bits - 1)}]", f"a[{i}]", f"a[{width + i}]"):
+            tree.bit(i, net)
     return tree
 
 

@@ -73,25 +73,26 @@ def accumulator(product_bits: int, bits: int) -> Block:
 
 def block_accumulator(roles: Roles, product_bits: int, bits: int) -> Block:
     """Psum plus the products of two blocks, limited to `bits`, with a prefix adder."""
-    return _of_two_words(roles, arithmetic.block_accumulator(roles, product_bits, bits), product_bits)
+    base = arithmetic.block_accumulator(roles, product_bits, bits)
+    return _limited(base, *arithmetic.two_products(roles, product_bits, bits))
 
 
 def pair_accumulator(roles: Roles, product_bits: int, blocks: int, bits: int) -> Block:
     """Psum plus the two words that `block_sum` makes of products, limited to `bits`, with a prefix adder."""
     base = arithmetic.pair_accumulator(roles, product_bits, blocks, bits)
-    return _of_two_words(roles, base, int(base.columns["width_bits"]))
+    return _limited(base, [], arithmetic.pair_and_psum(roles, int(base.columns["width_bits"]), bits))
 
 
-def _of_two_words(roles: Roles, base: Block, word_bits: int) -> Block:
-    width, bits = int(base.columns["width_bits"]), int(base.columns["accumulator_bits"])
-    lines = [
-        *arithmetic.rows_of_accumulator(CarrySave(width, roles), word_bits, bits).stages("x", 1),
-        *prefix_adder("x0", "x1", width, "s"),
-        *arithmetic.limit_lines("s", width, bits),
+def _limited(base: Block, lines: Sequence[str], tree: CarrySave) -> Block:
+    body = [
+        *lines,
+        *tree.stages("x", 1),
+        *prefix_adder("x0", "x1", tree.width, "s"),
+        *arithmetic.limit_lines("s", tree.width, int(base.columns["accumulator_bits"])),
     ]
     assert base.reference is not None
     block = combinational(
-        FAST + base.name, FAST + base.family, {**base.columns, "kind": "1"}, base.ports, lines, base.reference
+        FAST + base.name, FAST + base.family, {**base.columns, "kind": "1"}, base.ports, body, base.reference
     )
     return replace(block, between_registers=True, mapped_for="delay")
 

@@ -167,7 +167,7 @@ def _added(block: Block, scheme: str) -> dict[str, list[int]]:
 
 
 def _added_together(block: Block, scheme: str) -> dict[str, list[int]]:
-    """Terms of steps that lie apart in the table, where blocks are added before as the two words they give."""
+    """Terms of steps that lie apart in the table; behind a tree of them the two words that they give."""
     added = _added(block, scheme)
     pair = block.family.endswith("pair_accumulator")
     blocks = int(block.columns.get("vector_size", 2))

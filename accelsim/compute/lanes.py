@@ -16,6 +16,7 @@ from accelsim_kernels import (
     LaneSpec,
     activation_profile,
     add_psums,
+    live_block_products,
     live_products,
     ppu_static,
     ppu_values,
@@ -141,7 +142,18 @@ def count_zeros(layer: QuantizedLayer, c_split: int = 1) -> ZeroCounts:
             inputs = activation_profile(words, scales, gather)
             live += int(weights.live @ inputs.live)
             nonzero += int(np.vdot(weights.nonzero, inputs.nonzero))
-            products += live_products(weights, inputs, layer.scheme.scale_product_shift)
+            if blocks == 1 or not layer.scheme.scale_product_shift:
+                products += live_products(weights, inputs, layer.scheme.scale_product_shift)
+                continue
+            assert layer.weight_scales is not None and layer.input_scales is not None
+            products += live_block_products(
+                codes[k],
+                layer.weight_scales[k],
+                words,
+                layer.input_scales,
+                gather,
+                layer.scheme.scale_product_shift,
+            )
     steps_of_vector = geometry.pixels * geometry.K
     steps, zeros = steps_of_vector * vectors, steps_of_vector - products
     return ZeroCounts(

@@ -1,4 +1,4 @@
-"""Prices of lanes with several blocks a word: what is there for each of them, and what adds their products."""
+"""Prices of what adds the products of a word's blocks."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class BlockPrices(LanePrices):
         values: str | None = None,
         period_ps: float | None = None,
     ) -> ComponentCost:
-        """The products of more than two blocks as two words as wide as their sum with a psum of `bits`, without
-        the register behind. Action op."""
+        """The products of more than two blocks as two words as wide as their sum with a psum of `bits`,
+        without the register behind. Action op."""
         require_count("block_sum", "blocks", blocks, ADDED_AT_ONCE + 1, MOST_BLOCKS)
         require_count("block_sum", "product_bits", product_bits, 2, 128)
         require_count("block_sum", "bits", bits, 2, 128)

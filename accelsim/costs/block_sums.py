@@ -1,15 +1,14 @@
-"""What adds the products of a word's blocks, at the table's node (docs/machine.md, Words; docs/rtl.md, Blocks).
+"""What adds the products of a word's blocks, at the table's node (docs/rtl.md, Blocks).
 
-The products of two blocks go to an accumulator of two words and a psum. More of them a tree makes two words of
-first, a cycle before. Both are priced by laws through their rows, areas and energies; delays of sizes that were
-synthesized are their rows'. On the data of a block format they take what that takes over the usual operands at
-the format's own width.
+The products of two blocks go to an accumulator of two words and a psum; of more a tree makes two words first,
+a cycle before. Laws through their rows price them; delays of sizes that were synthesized are their rows'. On
+the data of a block format they take what it takes over the usual operands, of the row that has both.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from accelsim.costs.component import BlockCost
 from accelsim.costs.dot import CHANGING
@@ -19,8 +18,8 @@ from accelsim.costs.logic import QUANTITIES
 from accelsim.costs.netlists import AREA, FAST, Netlist
 from accelsim.costs.tables import Datapath, Row
 
-# By the bits of the sum of psum and products, and those of a product; the leading bits of a product are copies
-# of its sign, and switch only with it.
+# By the bits of the sum of psum and products, and those of a product, whose leading bits are copies of its
+# sign and switch only with it.
 ADDED_TERMS: Terms = {
     "W": lambda width, product: width,
     "P-8": lambda width, product: max(0, product - 8),
@@ -33,17 +32,14 @@ SUM_TERMS: Terms = {
     "P": lambda blocks, product: product,
     "(n-2)(P-8)": lambda blocks, product: (blocks - 2) * max(0, product - 8),
 }
-SUM_DELAY_TERMS: Terms = {
-    "log2(n)": lambda blocks, product: math.log2(blocks),
-    "1": lambda blocks, product: 1.0,
-}
 _ADDED, _SUM = ("width_bits", "input_bits"), ("vector_size", "input_bits")
-_FAMILIES = {
-    "block_accumulator": (_ADDED, ADDED_TERMS, ADDED_DELAY_TERMS),
-    "fast_block_accumulator": (_ADDED, ADDED_TERMS, ADDED_DELAY_TERMS),
-    "pair_accumulator": (_ADDED, ADDED_TERMS, ADDED_DELAY_TERMS),
-    "fast_pair_accumulator": (_ADDED, ADDED_TERMS, ADDED_DELAY_TERMS),
-    "block_sum": (_SUM, SUM_TERMS, SUM_DELAY_TERMS),
+_FAMILIES: Mapping[str, tuple[Sequence[str], Terms, Terms | None]] = {
+    **dict.fromkeys(
+        ("block_accumulator", "fast_block_accumulator", "pair_accumulator", "fast_pair_accumulator"),
+        (_ADDED, ADDED_TERMS, ADDED_DELAY_TERMS),
+    ),
+    # That of a tree has its levels for delay, whatever the width.
+    "block_sum": (_SUM, SUM_TERMS, None),
 }
 # Blocks of a step that the rows reach to.
 MOST_BLOCKS = 16
@@ -58,21 +54,25 @@ class BlockSums:
         self._datapath = datapath
         self._found = {family: self._fit(family, *own) for family, own in _FAMILIES.items()}
 
-    def _fit(self, family: str, columns: Sequence[str], terms: Terms, delays: Terms) -> dict[str, Quantity]:
+    def _fit(
+        self, family: str, columns: Sequence[str], terms: Terms, delays: Terms | None
+    ) -> dict[str, Quantity]:
         rows = self.rows(family)
         points = [tuple(row[column] for column in columns) for row in rows]
         names = [row.text["block"] for row in rows]
-        found = {}
+        name, found = family.replace("_", " "), {}
         for quantity in QUANTITIES:
             values = [row[quantity] for row in rows]
-            own = delays if quantity == "delay_ps" else terms
-            law = fit_law(family.replace("_", " "), quantity, own, points, values, names)
-            exact: dict[tuple[float, ...], float] = dict(zip(points, values, strict=True))
-            found[quantity] = Quantity(law, exact if quantity == "delay_ps" else {})
+            if quantity != "delay_ps":
+                law = fit_law(name, quantity, terms, points, values, names)
+                found[quantity] = Quantity(law, {})
+            elif delays is not None:
+                law = fit_law(name, quantity, delays, points, values, names)
+                found[quantity] = Quantity(law, dict(zip(points, values, strict=True)))
         return found
 
     def _levels_ps(self, blocks: float) -> float:
-        """Delay of a tree, whatever the width: of the fewest blocks synthesized that are not fewer."""
+        """Delay of a tree: of the fewest blocks synthesized that are not fewer."""
         delays = {row["vector_size"]: row["delay_ps"] for row in self.rows("block_sum")}
         return delays[min(count for count in delays if count >= blocks)]
 
@@ -105,12 +105,14 @@ class BlockSums:
         return [Netlist(AREA, 1, block, self.rows("block_sum"))]
 
     def _priced(self, family: str, point: tuple[float, float], action: str, values: str | None) -> BlockCost:
-        area_um2, leakage_nw, delay_ps, energy_fj = (self._found[family][own](*point) for own in QUANTITIES)
-        if family == "block_sum":
-            delay_ps = self._levels_ps(point[0])
+        found = self._found[family]
+        energy_fj = found["energy_fj"](*point)
         if values is not None:
             energy_fj *= self._over_usual(family, values, point[0])
-        return BlockCost(area_um2, leakage_nw, {action: energy_fj}, delay_ps)
+        delay_ps = found["delay_ps"](*point) if "delay_ps" in found else self._levels_ps(point[0])
+        return BlockCost(
+            found["area_um2"](*point), found["leakage_nw"](*point), {action: energy_fj}, delay_ps
+        )
 
     def _over_usual(self, family: str, values: str, size: float) -> float:
         """Energy on the data of a format over that on the usual ones, of the row of the nearest size."""

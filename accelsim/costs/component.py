@@ -64,7 +64,7 @@ class ComponentCost:
     netlist: tuple[str, int] | None = None
 
     def times(self, count: int, note: str) -> ComponentCost:
-        """`count` of them side by side as one component, all acting at once; note: for the log of the price."""
+        """`count` of them side by side as one, all acting at once; note: for the log of the price."""
         energy_pj = {action: count * pj for action, pj in self.energy_pj.items()}
         return replace(
             self,

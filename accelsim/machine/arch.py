@@ -354,11 +354,6 @@ class Arch(_Strict):
             raise AccelsimError(
                 f"{where}: residual is {self.residual}, expected A/- where block is not vector_size"
             )
-        if block < self.vector_size and scheme.scale_product_bits:
-            raise AccelsimError(
-                f"{where}: rounds the scale product, expected none where several blocks of {block} share a "
-                f"step of vector_size = {self.vector_size}"
-            )
         if scheme.activation.scale.bits and block > self.lanes:
             need = self.accumulation_collector_depth * block // self.lanes
             if self.out_fifo_words < need:

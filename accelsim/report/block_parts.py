@@ -1,6 +1,6 @@
-"""Lanes with several blocks a word: each block has its own dot product, scale path and registers, and what adds
-their products is in no other lane. A mode of a machine has vectors of its block, so that there is no other one
-beside it.
+"""Lanes with several blocks a word: each block has its own dot product, scale path and registers, and what
+adds their products is in no other lane. Modes of a machine have vectors of one block, so that none of them is
+such a lane.
 """
 
 from __future__ import annotations

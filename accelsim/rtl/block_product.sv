@@ -182,7 +182,7 @@ module block_product #(
     if (SCALE_EARLY) begin : early
       logic [DOT_STAGES*SCALE_BITS-1:0] waiting;  // made in t+1; entry k is used in t+2+k
       always_ff @(posedge clk) begin
-        if (scale_enable && !scale_zero) waiting[0+:SCALE_BITS] <= scale;
+        if (scale_enable) waiting[0+:SCALE_BITS] <= scale;
         for (int k = 1; k < DOT_STAGES; k++) begin
           if (stores[k-1]) waiting[k*SCALE_BITS+:SCALE_BITS] <= waiting[(k-1)*SCALE_BITS+:SCALE_BITS];
         end

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from accelsim_kernels import activation_profile, live_products, weight_profile
+from accelsim_kernels import activation_profile, live_block_products, live_products, weight_profile
 from accelsim_kernels.reference import (
     accumulate_aligned_reference,
     accumulate_reference,
@@ -90,11 +90,17 @@ class Step:
         self.zero_words += int((~contributes[gather] | (gather < 0)).sum())
         live = 0
         if layer.scheme.is_integer:  # no other lanes gate
+            shift = layer.scheme.scale_product_shift
             profiles = (
                 weight_profile(*live_codes(weights, weight_scales, weight_operand, blocks)),
                 activation_profile(live_inputs, live_scales, gather),
             )
-            live = int(live_products(*profiles, layer.scheme.scale_product_shift).sum())
+            live = int(live_products(*profiles, 0 if blocks > 1 else shift).sum())
+            if blocks > 1 and shift:
+                codes = live_codes(weights, weight_scales, weight_operand, blocks)[0]
+                live = int(
+                    live_block_products(codes, weight_scales, live_inputs, scales, gather, shift).sum()
+                )
         # A block is to the kernels what a word is here.
         codes = code_values(weights, weight_operand.element).reshape(lanes, blocks, -1)
         inputs = code_values(words, input_operand.element).reshape(len(words) * blocks, -1)

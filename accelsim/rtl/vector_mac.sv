@@ -187,7 +187,7 @@ module vector_mac #(
         .align_constant(align_constant),
         .weight_scale(weight_scale),
         .activation_scale(activation_scales[b*AS_PORT+:AS_PORT]),
-        .scale_enable(word_enable),
+        .scale_enable(word_enable && !scale_zero),
         .stores(stores[PRODUCT_STAGES-1:0]),
         .load(load),
         .scale_zero(scale_zeros[b]),

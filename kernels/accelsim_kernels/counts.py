@@ -1,6 +1,7 @@
 """Counts of work a lane can gate: zero vectors, zero scales and their zero products, padding, zero elements.
 
-All counts are products of per-g (or per-element) marginals, never a loop over K x P x G.
+All counts are products of per-g (or per-element) marginals, not a loop over K x P x G, but where the scale
+products of a word's blocks are rounded.
 """
 
 from __future__ import annotations
@@ -106,6 +107,48 @@ def live_products(weights: Profile, activations: Profile, scale_product_shift: i
     scales = np.arange(1, activations.live_by_scale.shape[1])
     wanted = np.minimum(-(-least // scales), largest + 1)
     return np.einsum("gs,gs->g", reaching[:, wanted], activations.live_by_scale[:, 1:])
+
+
+def live_block_products(
+    weight_words: NDArray[np.int8],
+    weight_scales: NDArray[np.uint16],
+    activation_words: NDArray[np.int8] | NDArray[np.uint8],
+    activation_scales: NDArray[np.uint16],
+    gather: NDArray[np.int32],
+    scale_product_shift: int,
+) -> NDArray[np.int64]:
+    """int64[G]: as `live_products`, of words of several blocks: the steps with live words of which any block
+    has a scale product other than 0. That depends on pairs of words, and is a loop over them.
+
+    weight_words: [K, G, V], activation_words: [n, V], codes under a zero scale being 0; scales: [K, G,
+    blocks], [n, blocks].
+    """
+    _check(weight_words, activation_words, gather)
+    blocks = weight_scales.shape[-1]
+    check_shape("weight scales", weight_scales, (*weight_words.shape[:2], blocks))
+    check_shape("activation scales", activation_scales, (len(activation_words), blocks))
+    live = np.zeros(weight_words.shape[1], np.int64)
+    least = max(1, 1 << scale_product_shift >> 1)
+    some = weight_words.any(axis=2), activation_words.any(axis=1)
+    _count_block_products(some[0], weight_scales, some[1], activation_scales, gather, least, live)
+    return live
+
+
+@njit(cache=True, nogil=True)
+def _count_block_products(weights, wscales, words, iscales, gather, least, live):
+    """weights: bool[K, G], words: bool[n], what is not all zero."""
+    outputs, vectors, blocks = wscales.shape
+    for p in range(gather.shape[0]):
+        for g in range(vectors):
+            index = gather[p, g]
+            if index < 0 or not words[index]:
+                continue
+            for k in range(outputs):
+                if weights[k, g]:
+                    for b in range(blocks):
+                        if np.int64(wscales[k, g, b]) * np.int64(iscales[index, b]) >= least:
+                            live[g] += 1
+                            break
 
 
 def _empty_profile(vectors: int, size: int, scales: NDArray[np.uint16] | None) -> Profile:

@@ -9,7 +9,6 @@ from accelsim_kernels.reference import limit, scale_products
 from accelsim_kernels.spec import LaneSpec
 from accelsim_kernels.toggles import GATE_DOT, NO_GATING, Runs, Toggles, lane_widths
 
-
 Values = NDArray[np.int64]
 
 
@@ -56,9 +55,7 @@ def toggles_reference(
         def operands(d: int, j: int, channel: int = channel, taps: NDArray[np.int32] = taps) -> tuple:
             g, index = runs.part[j], taps[d, j]
             ws = ones if weight_scales is None else weight_scales[channel, g].reshape(-1).astype(np.int64)
-            a_s = (
-                ones if activation_scales is None else activation_scales[index].reshape(-1).astype(np.int64)
-            )
+            a_s = ones if activation_scales is None else activation_scales[index].reshape(-1).astype(np.int64)
             inside = bool(index >= 0)
             activations = activation_words[index].astype(np.int64) * inside
             return weight_words[channel, g].astype(np.int64), ws, activations, a_s * inside, inside

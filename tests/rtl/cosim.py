@@ -150,6 +150,8 @@ CONFIGURATIONS = (
     Configuration("4/8/6/10@8", 32, 4, 2, "saturate", 24, gating="multiply"),
     Configuration("4/4/4/6@8", 64, 4, 2, "saturate", 20, 3, product_shift=3, stages=(2, 2)),
     Configuration("8/8/4/4@4", 16, 4, 4, "wrap", 22, gating="multiply", stages=(3, 2)),
+    Configuration("4/4/4/4@4:sp3", 8, 4, 4, "saturate", 16, gating="multiply", stages=(2, 1)),
+    Configuration("4/4/4/4@4:sp3", 12, 4, 2, "saturate", 15, gating="dot", stages=(2, 2)),
     Configuration("4/8/-/6@4", 12, 4, 2, "saturate", 18, gating="dot", ppu_lanes=4),
     # Block formats: V below, at and above the block, both roundings, widths and stages, staged outputs.
     Configuration("mxfp4", 16, 16, 16, "saturate", ppu_lanes=4, ppu_stages="fine", stages=(3, 3)),

@@ -112,14 +112,15 @@ def test_one_range_for_all_channels(calibrated: Any, scheme: str, quantize: Any)
 
 
 def test_what_cannot_be_is_said(calibrated: Any) -> None:
+    layer = calibrated.first.layers[0].name
     with pytest.raises(AccelsimError, match="fake_quantization hands floats on, expected chained=False"):
         accelsim.torch.simulate(calibrated, fake_quantization=True, chained=True)
     with pytest.raises(AccelsimError, match="quantize is 'best', expected plain with fake_quantization"):
         accelsim.torch.simulate(calibrated, fake_quantization=True, quantize="best")
     with pytest.raises(AccelsimError, match="not executed"):
         accelsim.torch.simulate(calibrated, scheme="4/4/fp/fp")
-    with pytest.raises(AccelsimError, match="nvfp4 with chained=True, expected integers"):
-        accelsim.torch.simulate(calibrated, scheme="nvfp4", chained=True)
+    with pytest.raises(AccelsimError, match="8/8/-/- beside nvfp4 with chained=True, expected one block format"):
+        accelsim.torch.simulate(calibrated, scheme="nvfp4", chained=True, layer_schemes={layer: "8/8/-/-"})
     with pytest.raises(AccelsimError, match="quantize is 'best', expected plain at nvfp4"):
         accelsim.torch.simulate(calibrated, scheme="nvfp4", quantize="best")
     with pytest.raises(AccelsimError, match="weight_granularity is 'row', expected one of channel, tensor"):

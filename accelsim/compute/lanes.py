@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from accelsim.compute.computed import LayerValues, ZeroCounts
 from accelsim.compute.operands import LaneOperands, align_spec, live_codes, psum_shift
 from accelsim.errors import AccelsimError
+from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.quantize.arrays import cut_vectors
@@ -198,19 +199,24 @@ def _block_outputs(
 ) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
     """Codes and scales of z int64[pixels, K] in a block format: what its rule makes of the exact values."""
     output, geometry = layer.spec.output_operand, layer.geometry
-    assert output.block is not None
     exponent = -layer.output.fraction_bits
     if output.scale.kind == "e8m0":
         assert layer.sum_exponent is not None
         exponent += layer.sum_exponent
-    by_group = np.ldexp(z.astype(np.float64), exponent).reshape(geometry.pixels * geometry.groups, -1)
-    blocks = cut_vectors(by_group, output.block)
-    codes, scales = quantize_blocks(blocks, output, 1.0)
-    codes = codes.reshape(len(by_group), -1)[:, : by_group.shape[1]]
-    return (
-        codes.reshape(geometry.pixels, geometry.K).astype(np.int16),
-        scales.reshape(geometry.pixels, -1).astype(np.uint16),
-    )
+    codes, scales = block_codes(z.reshape(geometry.pixels * geometry.groups, -1), output, exponent)
+    return codes.reshape(geometry.pixels, geometry.K), scales.reshape(geometry.pixels, -1)
+
+
+def block_codes(
+    z: NDArray[np.int64], operand: Operand, exponent: int
+) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
+    """Codes int16[rows, n] and scales uint16[rows, ceil(n/B)] of a block format of z int64[rows, n], which is
+    worth z * 2^exponent, of scales with a gamma times it."""
+    assert operand.block is not None
+    blocks = cut_vectors(np.ldexp(z.astype(np.float64), exponent), operand.block)
+    codes, scales = quantize_blocks(blocks, operand, 1.0)
+    codes = codes.reshape(len(z), -1)[:, : z.shape[1]]
+    return codes.astype(np.int16), scales.reshape(len(z), -1).astype(np.uint16)
 
 
 def _vector_runs(layer: QuantizedLayer) -> list[slice]:

@@ -7,6 +7,7 @@ from accelsim_kernels import ppu_static, ppu_vector
 from accelsim_kernels.jit import njit
 from numpy.typing import NDArray
 
+from accelsim.compute.lanes import block_codes
 from accelsim.errors import AccelsimError
 from accelsim.inference.layer import TensorFormat
 from accelsim.machine.arch import Arch
@@ -33,24 +34,26 @@ def saturated(z: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def from_floats(y: NDArray[np.floating], output: TensorFormat, name: str) -> NDArray[np.int64]:
-    """z = sat(round(y * 2^F / gamma)) of what node `name` computed in float32; infinity saturates.
+    """z = sat(round(y * 2^F / unit)) of what node `name` computed in float32; infinity saturates.
 
     Raises AccelsimError for NaN.
     """
     if np.isnan(y).any():
         raise AccelsimError(f"node {name}: makes NaN, expected numbers")
-    scaled = np.ldexp(y.astype(np.float64), OutputFormat(output.operand).fraction_bits) / output.gamma
+    scaled = np.ldexp(y.astype(np.float64), OutputFormat(output.operand).fraction_bits) / output.unit
     return np.clip(np.rint(scaled), -PPU_LIMIT, PPU_LIMIT).astype(np.int64)
 
 
 def written(
     arch: Arch, z: NDArray[np.int64], output: TensorFormat
 ) -> tuple[NDArray[np.int16], NDArray[np.uint16] | None]:
-    """The PPU's rule from its step 4 on: codes int16[rows, C] and scales uint16[rows, ceil(C/V)] or None.
+    """The PPU's rule from its step 4 on: codes int16[rows, C] and scales uint16[rows, ceil(C/B)] or None.
 
-    z int64[rows, C], |z| < 2^23, in units of 2^-F of the output's gamma.
+    z int64[rows, C], |z| < 2^23, in units of 2^-F of the output's unit.
     """
     operand, columns = output.operand, z.shape[1]
+    if not operand.is_integer:
+        return block_codes(z, operand, output.exponent - OutputFormat(operand).fraction_bits)
     # m = 2, t = 1 and no bias leave z as it is.
     twice, one, zero = np.full(columns, 2), np.full(columns, 1), np.zeros(columns, np.int64)
     fraction_bits = OutputFormat(operand).fraction_bits
@@ -58,7 +61,7 @@ def written(
     z = np.ascontiguousarray(z)
     if not operand.scale.bits:
         return ppu_static(z, twice, one, zero, False, *limits), None
-    size, up = min(arch.vector_size, columns), arch.scale_rounding == "up"
+    size, up = min(output.block, columns), arch.scale_rounding == "up"
     return ppu_vector(z, twice, one, zero, False, *limits, operand.scale.bits, size, up)
 
 

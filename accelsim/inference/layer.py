@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,10 +22,26 @@ from accelsim.workload.layer import Layer, OutputFormat, QuantizedLayer
 
 @dataclass(frozen=True)
 class TensorFormat:
-    """How a tensor is stored between steps. gamma: what a code, with scales code times scale, is worth."""
+    """How a tensor is stored between steps: in blocks that the operand names.
+
+    gamma: what a code, with scales code times scale, is worth; exponent: of formats without gamma, of the
+    power of two in which what writes them counts (docs/numerics.md, Output).
+    """
 
     operand: Operand
     gamma: float
+    exponent: int = 0
+
+    @property
+    def block(self) -> int:
+        """Values that share a scale."""
+        assert self.operand.block is not None
+        return self.operand.block
+
+    @property
+    def unit(self) -> float:
+        """What 2^F of a writer's z are worth."""
+        return math.ldexp(self.gamma, self.exponent)
 
 
 @dataclass(frozen=True, eq=False)

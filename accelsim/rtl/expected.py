@@ -97,6 +97,7 @@ class Step:
             )
             live = int(live_products(*profiles, 0 if blocks > 1 else shift).sum())
             if blocks > 1 and shift:
+                assert weight_scales is not None and scales is not None
                 codes = live_codes(weights, weight_scales, weight_operand, blocks)[0]
                 live = int(
                     live_block_products(codes, weight_scales, live_inputs, scales, gather, shift).sum()

@@ -95,7 +95,7 @@ class Executor:
 
         def store(output: TensorFormat, wide: Stored | None) -> Stored:
             codes, scales = layer.written(filled, psums, output)
-            g, size = call.layer.geometry, min(self.arch.vector_size, call.layer.geometry.outputs_per_group)
+            g, size = call.layer.geometry, min(output.block, call.layer.geometry.outputs_per_group)
             spread = None
             if scales is not None:
                 spread = _image(by_element(scales, g.groups, size, g.outputs_per_group), call)
@@ -152,7 +152,7 @@ class Executor:
         return (own, *rest) if several else own
 
     def _store(self, step: Step, z: torch.Tensor, output: TensorFormat) -> Stored:
-        """z int64 of the tensor's shape, cut into vectors along its innermost channel axis."""
+        """z int64 of the tensor's shape, cut into blocks along its innermost channel axis."""
         axis = (step.node.meta["channels"] or (z.dim() - 1,))[-1] if z.dim() else None
         moved = z.reshape(1) if axis is None else z.movedim(axis, -1)
         width = moved.shape[-1]
@@ -162,7 +162,7 @@ class Executor:
             tensor = torch.from_numpy(values).reshape(moved.shape)
             return tensor.reshape(z.shape) if axis is None else tensor.movedim(-1, axis)
 
-        size = min(self.arch.vector_size, width)
+        size = min(output.block, width)
         return Stored(
             back(codes), None if scales is None else back(by_element(scales, 1, size, width)), output
         )
@@ -176,7 +176,10 @@ def _handed_on(value: Stored, cut: Cut) -> Words:
         shared = between.shared_scales(vectors.reshape(-1, vectors.shape[-1]))
         assert shared is not None
         scales = shared.reshape(vectors.shape[:-1])
-    signed = value.format.operand.element.signed
+    operand = value.format.operand
+    signed = operand.element.signed and operand.element.is_integer  # codes of floats are patterns of bits
+    if scales is not None and not operand.is_integer:
+        scales = scales.astype(np.uint8)
     return Words(codes.astype(np.int8 if signed else np.uint8), scales, value.format.gamma)
 
 

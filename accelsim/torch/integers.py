@@ -26,7 +26,9 @@ def integer_node(step: Step, call: NodeCall, output: TensorFormat) -> torch.Tens
     operands = [
         v for v in pytree.tree_leaves((step.args, step.kwargs)) if isinstance(v, (Stored, torch.Tensor))
     ]
-    if not operands or not all(isinstance(operand, Stored) for operand in operands):
+    if not operands or not output.operand.is_integer:
+        return None
+    if not all(isinstance(own, Stored) and own.for_nodes().format.operand.is_integer for own in operands):
         return None
     op = call.node.op
 

@@ -28,6 +28,7 @@ from accelsim.quantize.arrays import (
     tensor_gamma,
     tensor_scale,
 )
+from accelsim.quantize.blocks import block_gamma
 from accelsim.quantize.layers import keep_24_bits, quantize_layer
 from accelsim.torch.calibrate import Calibrated, calibrate
 from accelsim.torch.capture import Captured, GraphRunner
@@ -89,12 +90,11 @@ class Simulated(torch.nn.Module):
 
     def executor(self, *runs: tuple[Captured, Any]) -> Executor:
         """What computes the steps of these captures, with inputs of their shapes."""
-        size = self.design.arch.vector_size
         for captured, inputs in runs:
             known = id(captured) in self._whole or not self.formats
             if not known and isinstance(captured.runner, GraphRunner):
                 self._whole[id(captured)] = find_whole(
-                    captured.runner.traced, inputs, self.layers, self.formats, size
+                    captured.runner.traced, inputs, self.layers, self.formats
                 )
         whole = frozenset().union(*(self._whole.get(id(captured), frozenset()) for captured, _ in runs))
         return Executor(self.layers, self.formats, self.design.arch, whole, self.coverage)
@@ -166,10 +166,10 @@ def simulate(
         machine = machine.in_mode(scheme)
         for each in (scheme, *own.values()):
             machine.check_scheme(each)
-            if chained and (each.is_aligned or each.block not in (None, machine.vector_size)):
+            if chained and (each.is_aligned or scheme.is_aligned) and each != scheme:
                 raise AccelsimError(
-                    f"simulate: {each} with chained=True, expected integers in blocks of vector_size = "
-                    f"{machine.vector_size} to be handed on, or chained=False"
+                    f"simulate: {each} beside {scheme} with chained=True, expected one block format for all "
+                    "layers, schemes of integers alone, or chained=False"
                 )
             if each.is_aligned and quantize not in (None, "plain"):
                 raise AccelsimError(f"simulate: quantize is {quantize!r}, expected plain at {each}")
@@ -268,13 +268,20 @@ def prepare_formats(calibrated: Calibrated, design: Design) -> dict[str, Formats
 
 def calibrated_format(rows: NDArray[np.float32], operand: Operand, design: Design) -> TensorFormat:
     """A format with the gamma that options choose for rows float32[n, channels] of the tensor."""
-    size = design.arch.vector_size
-    if operand.scale.bits:
-        vectors = cut_vectors(rows, min(size, rows.shape[1]))
+    operand = operand.in_blocks(design.arch.vector_size)
+    assert operand.block is not None
+    exponent = 0
+    if not operand.is_integer:
+        gamma = block_gamma([rows], operand)
+        if operand.scale.gamma == "none":
+            # frexp: x = f * 2^e with 1/2 <= f < 1, so that x < 2^e.
+            exponent = int(np.frexp(np.abs(rows).max(initial=0.0))[1])
+    elif operand.scale.bits:
+        vectors = cut_vectors(rows, min(operand.block, rows.shape[1]))
         gamma = tensor_gamma([vectors.reshape(-1, vectors.shape[-1])], operand, design.options)
     else:
         gamma = tensor_scale([rows], operand, design.options)
-    return TensorFormat(operand.in_blocks(size), keep_24_bits(gamma))
+    return TensorFormat(operand, keep_24_bits(gamma), exponent)
 
 
 def _joined(results: list[Any], rows: int) -> Any:

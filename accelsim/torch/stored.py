@@ -24,7 +24,7 @@ _REINTERPRETED = ("view_as_complex", "view_as_real")
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """codes: int16, of the tensor's shape; scales: int32, of every element that of its vector, or None of a
+    """codes: int16, of the tensor's shape; scales: int32, of every element that of its block, or None of a
     format without; wide: the same tensor in the format for residuals, where it is stored in both.
 
     Views act on codes and scales alike, so that whoever reads can see which vectors are still whole.
@@ -36,12 +36,17 @@ class Stored:
     wide: Stored | None = None
 
     def integers(self) -> torch.Tensor:
-        """int32: codes times scales, in units of gamma."""
+        """int32: codes times scales, in units of gamma, of a format of integers."""
         codes = self.codes.to(torch.int32)
         return codes if self.scales is None else codes * self.scales
 
     def floats(self) -> torch.Tensor:
         """float32. Integers have at most 24 bits and so has gamma: one rounding, that of the product."""
+        operand = self.format.operand
+        if not operand.is_integer:
+            assert self.scales is not None
+            values = operand.element.decode(self.codes.numpy()) * operand.scale.decode(self.scales.numpy())
+            return torch.from_numpy((values * self.format.gamma).astype(np.float32))
         return self.integers().to(torch.float32) * float(self.format.gamma)
 
     def for_nodes(self) -> Stored:

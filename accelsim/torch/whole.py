@@ -37,7 +37,6 @@ def find_whole(
     inputs: Any,
     layers: Mapping[str, HardwareLayer],
     formats: Mapping[str, Formats],
-    vector_size: int,
 ) -> Whole:
     """Of a capture, on any inputs of its shapes: nothing of their values counts, and nothing is computed."""
     found: set[tuple[fx.Node, str]] = set()
@@ -57,7 +56,7 @@ def find_whole(
                     found.add((step.node, side))
         if formats_of is None:
             return pytree.tree_map(_nothing, value)
-        own = _numbered(step, formats_of[0], vector_size)
+        own = _numbered(step, formats_of[0])
         return own if isinstance(value, torch.Tensor) else (own, *pytree.tree_map(_nothing, value[1:]))
 
     walk([(traced, inputs)], lambda steps: [numbered(step) for step in steps])
@@ -72,7 +71,8 @@ def _is_whole(value: Any, operand: Operand, cut: Cut) -> bool:
     if not isinstance(value, Stored):
         return False
     own = value.format.operand
-    if (own.element, own.scale.bits) != (operand.element, operand.scale.bits):
+    formats = [(each.element, each.scale.kind, each.scale.bits) for each in (own, operand)]
+    if formats[0] != formats[1]:
         return False
     if value.scales is None:
         return True
@@ -80,8 +80,8 @@ def _is_whole(value: Any, operand: Operand, cut: Cut) -> bool:
     return between.shared_scales(np.ascontiguousarray(numbers).reshape(-1, numbers.shape[-1])) is not None
 
 
-def _numbered(step: Step, output: TensorFormat, vector_size: int) -> Stored:
-    """A tensor of zeros, each vector of which bears its own number as scale."""
+def _numbered(step: Step, output: TensorFormat) -> Stored:
+    """A tensor of zeros, each block of which bears its own number as scale."""
     shape = step.node.meta["val"]
     shape = tuple((shape if isinstance(shape, torch.Tensor) else shape[0]).shape)
     codes = torch.zeros((), dtype=torch.int16).expand(shape)
@@ -89,7 +89,7 @@ def _numbered(step: Step, output: TensorFormat, vector_size: int) -> Stored:
         return Stored(codes, None, output)
     if isinstance(step.call, LayerCall):
         g = step.call.layer.geometry
-        size = min(vector_size, g.outputs_per_group)
+        size = min(output.block, g.outputs_per_group)
         count = g.groups * -(-g.outputs_per_group // size)
         numbers = np.arange(1, g.pixels * count + 1, dtype=np.int32).reshape(g.pixels, count)
         spread = torch.from_numpy(by_element(numbers, g.groups, size, g.outputs_per_group))
@@ -97,7 +97,7 @@ def _numbered(step: Step, output: TensorFormat, vector_size: int) -> Stored:
         return Stored(codes, shaped(step.call, image, shape), output)
     axis = (step.node.meta["channels"] or (len(shape) - 1,))[-1]
     moved = torch.zeros(shape).movedim(axis, -1).shape
-    width, size = moved[-1], min(vector_size, moved[-1])
+    width, size = moved[-1], min(output.block, moved[-1])
     rows, count = int(np.prod(moved[:-1])), -(-width // size)
     numbers = np.arange(1, rows * count + 1, dtype=np.int32).reshape(rows, count)
     spread = torch.from_numpy(by_element(numbers, 1, size, width)).reshape(moved)

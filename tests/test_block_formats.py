@@ -235,7 +235,6 @@ def test_chains_sum_in_parts() -> None:
         ("nvfp4", ["residual=8/-"], "residual is 8/-, expected null with a block format"),
         ("nvfp4", ["accumulator_bits=data"], "accumulator_bits is data, expected auto or 14 to 48"),
         ("mxfp4", ["vector_size=12", "lanes=4"], "block is 32, expected to divide vector_size = 12"),
-        ("4/4/4/4@8:sp4", [], "rounds the scale product, expected none where several blocks of 8 share"),
         ("4/4/4/4@32", ["residual=4/4"], "residual is 4/4, expected A/- where block is not vector_size"),
         ("4/4/4/4@64", [], "out_fifo_words is 32, expected at least 64"),
     ],

@@ -144,8 +144,3 @@ def test_ppus_of_two_formats_have_the_quantizers_of_both():
         assert both[name].cost.area_um2 == pytest.approx(sum(own.cost.area_um2 for own in apart))
         assert both[name].cost.leakage_uw == pytest.approx(sum(own.cost.leakage_uw for own in apart))
         assert both[name].instances == apart[0].instances == apart[1].instances
-
-
-def test_several_blocks_a_step_are_refused():
-    with pytest.raises(AccelsimError, match="no price for 2 scaled products a step"):
-        parts("nvfp4", "vector_size=32")

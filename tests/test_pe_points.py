@@ -82,11 +82,20 @@ def test_the_stated_activity(size: int) -> None:
 
 
 def test_what_has_no_price_says_so() -> None:
-    frame = pe_points(["4/4/4/6@8", "4/4/4/6@8:sp4", "4/4/4/6@64"], (16,)).to_frame()
-    assert "no price for 2 scaled products a step" in frame["error"][0]
-    assert "rounds the scale product" in frame["error"][1]
+    frame = pe_points(["4/4/4/6@2", "4/4/4/6@3", "4/4/4/6@64"], (64,)).to_frame()
+    assert "no price for 32 blocks a step, more than 16" in frame["error"][0]
+    assert "block is 3, expected to divide vector_size = 64" in frame["error"][1]
     assert frame["error"][2] == "" and np.isnan(frame["area_pe_um2"][:2]).all()
-    assert (frame["bits_per_weight"] == [4.5, 4.5, 4 + 4 / 64]).all()
+    assert (frame["bits_per_weight"] == [6, 4 + 4 / 3, 4 + 4 / 64]).all()
+
+
+def test_smaller_blocks_of_a_vector_take_more() -> None:
+    """At one vector size the codes are the same: scales, multiplies and what adds the products are more."""
+    frame = pe_points([f"4/4/4/6@{block}{sp}" for sp in ("", ":sp6") for block in (32, 16, 8, 4)], (32,))
+    for rows in (frame.to_frame()[:4], frame.to_frame()[4:]):
+        assert (rows["error"] == "").all()
+        for column in ("area_datapath_um2", "area_pe_um2", "energy_datapath_fj_per_mac"):
+            assert (np.diff(rows[column]) > 0).all(), column
 
 
 def test_points_draw_their_front() -> None:

@@ -41,6 +41,14 @@ _FAMILIES: Mapping[str, tuple[Sequence[str], Terms, Terms | None]] = {
     # That of a tree has its levels for delay, whatever the width.
     "block_sum": (_SUM, SUM_TERMS, None),
 }
+# By the component that they price.
+_LAWS = {
+    "block_accumulator": "block_accumulator",
+    "fast_block_accumulator": "block_accumulator fast",
+    "pair_accumulator": "block_accumulator, behind a tree",
+    "fast_pair_accumulator": "block_accumulator fast, behind a tree",
+    "block_sum": "block_sum",
+}
 # Blocks of a step that the rows reach to.
 MOST_BLOCKS = 16
 # Products that an accumulator takes as they are.
@@ -60,7 +68,7 @@ class BlockSums:
         rows = self.rows(family)
         points = [tuple(row[column] for column in columns) for row in rows]
         names = [row.text["block"] for row in rows]
-        name, found = family.replace("_", " "), {}
+        name, found = _LAWS[family], {}
         for quantity in QUANTITIES:
             values = [row[quantity] for row in rows]
             if quantity != "delay_ps":

@@ -165,11 +165,12 @@ MODELLED: Mapping[str, tuple[str, ...]] = {
     "element_decode": ("weight_decode", "input_decode"),
     "scale_sum": ("scale_sum",),
     "align": ("align",),
+    "block_sum": ("block_sum", "block_sum_register"),
     "accumulator": ("accumulator",),
     "vector_mac": (
         "dot_product", "scale_product", "scale_multiply", "accumulator", "weight_decode", "scale_sum",
         "align", "weight_zero_detect", "weight_register", "pipeline_register", "scale_zero_detect",
-        "operand_register",
+        "operand_register", "block_sum", "block_sum_register",
     ),
     "input_register": ("input_register", "input_zero_detect", "input_decode"),
     "accumulation_collector": ("accumulation_collector",),

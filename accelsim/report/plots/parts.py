@@ -12,7 +12,7 @@ GROUPS: dict[str, tuple[Look, tuple[str, ...]]] = {
         Look(style.ORANGE),
         ("scale_product", "scale_multiply", "scale_zero_detect", "scale_sum", "align", "layer_register"),
     ),
-    "accumulators": (Look(style.GREEN), ("accumulator", "local_accumulator", "psum_adder")),
+    "accumulators": (Look(style.GREEN), ("accumulator", "block_sum", "local_accumulator", "psum_adder")),
     "registers, wires of the lanes": (
         Look(style.YELLOW),
         (
@@ -23,6 +23,7 @@ GROUPS: dict[str, tuple[Look, tuple[str, ...]]] = {
             "operand_register",
             "operand_wires",
             "pipeline_register",
+            "block_sum_register",
         ),
     ),
     "collectors": (

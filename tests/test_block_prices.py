@@ -108,9 +108,7 @@ def test_formats_take_what_their_data_do() -> None:
 
 
 def test_more_blocks_than_rows_reach_to_are_refused() -> None:
-    with pytest.raises(
-        AccelsimError, match="cost of block_sum: blocks is 17, expected a whole number 3 to"
-    ):
+    with pytest.raises(AccelsimError, match="cost of block_sum: blocks is 17, expected a whole number 3 to"):
         LIBRARY.block_sum(17, 20, 28)
     with pytest.raises(AccelsimError, match="no price for 32 blocks a step, more than 16; expected run or"):
         parts("4/4/4/4@2", "vector_size=64")

@@ -119,9 +119,7 @@ def test_what_cannot_be_is_said(calibrated: Any) -> None:
         accelsim.torch.simulate(calibrated, fake_quantization=True, quantize="best")
     with pytest.raises(AccelsimError, match="not executed"):
         accelsim.torch.simulate(calibrated, scheme="4/4/fp/fp")
-    with pytest.raises(
-        AccelsimError, match="8/8/-/- beside nvfp4 with chained=True, expected one block"
-    ):
+    with pytest.raises(AccelsimError, match="8/8/-/- beside nvfp4 with chained=True, expected one block"):
         accelsim.torch.simulate(calibrated, scheme="nvfp4", chained=True, layer_schemes={layer: "8/8/-/-"})
     with pytest.raises(AccelsimError, match="quantize is 'best', expected plain at nvfp4"):
         accelsim.torch.simulate(calibrated, scheme="nvfp4", quantize="best")

@@ -27,7 +27,7 @@ class LayerRun:
         self.write_latency = 1 + arch.dot_stages + 1
         if scheme.has_scales:
             self.write_latency += arch.scale_stages
-        if self.layer.blocks_per_word > 2:
+        if self.layer.spec.blocks_per_word > 2:
             self.write_latency += 1  # their products become two words
         self.psum_bits = arch.accumulator_width(scheme)
         self.end: int | None = None

@@ -77,13 +77,13 @@ def test_who_counts_is_a_module() -> None:
 
 
 def test_what_prices_is_a_part_with_that_cost() -> None:
-    """On a machine that has everything but gating, and one that has that."""
+    """On a machine that has everything but gating, one that has that, and one with several blocks a word."""
     everything = "lanes=8", "ppu_lanes=4", "operand_wires=true"
     arch = load_arch("magnet16", [f"dataflows=[{', '.join(DATAFLOWS)}]", *everything])
     gating = load_arch("magnet16", ["gate_on_scale_product=dot"])
     parts = {}
-    formats = load_arch("magnet16")
-    for machine, text in ((formats, "nvfp4"), (gating, "4/4/4/4:sp6"), (arch, "4/4/4/4:sp6")):
+    formats, blocks = load_arch("magnet16"), load_arch("magnet16", ["vector_size=64"])
+    for machine, text in ((formats, "nvfp4"), (blocks, "nvfp4"), (gating, "4/4/4/4:sp6"), (arch, "4/4/4/4:sp6")):
         library, scheme = CostLibrary(technology_of(machine)), Scheme.parse(text)
         parts |= {(part.name, machine): part for part in build_inventory(machine, scheme, library)}
     priced = set()

@@ -221,6 +221,8 @@ def test_older_tables_of_accelergy_are_read(tmp_path: Path) -> None:
     [
         ("dot_product", ["W=4", "A=5", "V=16"]), ("scale_multiply", ["dot_bits=13", "scale_bits=8"]),
         ("scale_product", ["ws=4", "as=4"]), ("accumulator", ["bits=24", "product_bits=21"]),
+        ("block_accumulator", ["bits=24", "product_bits=21", "blocks=4"]),
+        ("block_sum", ["blocks=4", "product_bits=21", "bits=24"]),
         ("register", ["bits=24"]), ("array", ["width_bits=64", "depth=4"]),
         ("sram", ["words=1024", "width_bits=68"]), ("ppu", ["L=16", "accumulator_bits=24", "output_bits=4"]),
         ("ppu_vector_scale", ["V=16", "L=4", "output_bits=4", "scale_bits=4"]),

@@ -124,7 +124,7 @@ def test_every_part_has_a_name_that_is_known() -> None:
         ("4/4/4/4", ["vector_size=32", "out_fifo_words=64", "psum_port_bits=128"]),
         ("8/8/-/-", ["dataflows=[ws-los, ws]", "operand_wires=true"]),
         ("4/4/4/4:sp6", ["gate_on_scale_product=dot"]),
-        ("nvfp4", []),
+        ("nvfp4", ["vector_size=64"]),
     ):
         arch = accelsim.load_arch("magnet16", overrides)
         parts = build_inventory(arch, accelsim.Scheme.parse(scheme), library_of(arch, None))

@@ -83,7 +83,12 @@ def test_what_prices_is_a_part_with_that_cost() -> None:
     gating = load_arch("magnet16", ["gate_on_scale_product=dot"])
     parts = {}
     formats, blocks = load_arch("magnet16"), load_arch("magnet16", ["vector_size=64"])
-    for machine, text in ((formats, "nvfp4"), (blocks, "nvfp4"), (gating, "4/4/4/4:sp6"), (arch, "4/4/4/4:sp6")):
+    for machine, text in (
+        (formats, "nvfp4"),
+        (blocks, "nvfp4"),
+        (gating, "4/4/4/4:sp6"),
+        (arch, "4/4/4/4:sp6"),
+    ):
         library, scheme = CostLibrary(technology_of(machine)), Scheme.parse(text)
         parts |= {(part.name, machine): part for part in build_inventory(machine, scheme, library)}
     priced = set()

@@ -158,6 +158,21 @@ def test_terms_about_the_range_of_an_accumulator_lane(lsb: int, nearest: bool) -
     assert np.sum(overflows) > 0 or lsb > -20
 
 
+@pytest.mark.parametrize("nearest", [True, False])
+@pytest.mark.parametrize("bits", [28, 29, 30, 31, 32])
+def test_terms_that_no_lane_of_32_bits_takes_twice(bits: int, nearest: bool) -> None:
+    """Of either sign, from half of 2^accumulator_bits to four times, with a block that has bits below the
+    lsb: limited terms are doubled on one path."""
+    weights, own = np.full((2, 2, 1), 64, np.int8), np.ones((2, 2), np.int32)
+    weights[1] *= -1
+    codes = np.array([[64], [64], [64], [127], [1]], np.int8)
+    exponents = np.array([bits - 13, bits - 12, bits - 11, bits - 11, -7], np.int32)
+    scales = Scales(np.ones(5, np.int32), exponents)
+    gather = np.array([[a, b] for a in range(5) for b in range(5)], np.int32)
+    case = (weights, Scales(own, 0 * own), codes, scales, gather, AlignSpec(bits, 0, nearest), None)
+    assert np.sum(check(case)[1]) > 0
+
+
 def test_terms_saturate_before_they_are_added() -> None:
     """Two blocks of a step, one far beyond the accumulator and one that takes it back: not the exact sum."""
     spec = AlignSpec(8, 0, True)

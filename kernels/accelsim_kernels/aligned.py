@@ -233,13 +233,14 @@ def _mode(spec: AlignSpec, blocks: int, term: float, total: float) -> int:
     are rounded up. A tile may double either.
 
     Added one by one, terms beyond 2^accumulator_bits saturate an accumulator whether they are limited or not.
+    A limited term of twice 2^accumulator_bits has to fit a lane as well.
     """
     _, high = accumulator_range(spec)
     if total <= min(2 * high, _INT32):
         return tiles.FREE_ALIGN
     if blocks == 1 and high + 1 + term + 1 <= _INT32:
         return tiles.ALIGN
-    narrow = high + 1 + (blocks << spec.accumulator_bits) <= _INT32
+    narrow = high + 1 + (max(blocks, 2) << spec.accumulator_bits) <= _INT32
     return tiles.ALIGN32 if narrow else tiles.ALIGN64
 
 

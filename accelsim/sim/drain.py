@@ -76,7 +76,7 @@ class Drain:
         self._send_output, self._send_psums, self._drains = send_output, send_psums, drains
         self.tiles = [self._psum_tiles(run) for run in runs]
         self.left = Signal(clock)
-        self._in_order = [tile for layer in self.tiles for tile in layer]
+        self.in_order = [tile for layer in self.tiles for tile in layer]
         self._tile = self._piece = 0  # the next to be settled
         self._run: LayerRun | None = None  # its layer, and in that:
         self._sends_psums = False
@@ -91,13 +91,12 @@ class Drain:
         self._slots = arch.output_staging_tiles
 
     def _psum_tiles(self, run: LayerRun) -> list[PsumTile]:
-        chained = run.program.part_of(self.index) > 0
         last_blocks = [block for block in run.program.pes[self.index].blocks if block.last]
-        tiles = []
-        for number, block in enumerate(last_blocks):
-            pieces = run.pieces(block)
-            tiles.append(PsumTile(run, block, number, pieces, [UNKNOWN] * len(pieces) if chained else []))
-        return tiles
+        return [self._psum_tile(run, block, number) for number, block in enumerate(last_blocks)]
+
+    def _psum_tile(self, run: LayerRun, block: Block, number: int) -> PsumTile:
+        pieces, chained = run.pieces(block), run.program.part_of(self.index) > 0
+        return PsumTile(run, block, number, pieces, [UNKNOWN] * len(pieces) if chained else [])
 
     # What others make known.
 
@@ -131,11 +130,31 @@ class Drain:
 
     def next_tile(self, layer: int) -> int:
         """Which of the layer's tiles is the next to be settled; one past the last where none is left."""
-        if self._tile < len(self._in_order):
-            tile = self._in_order[self._tile]
+        if self._tile < len(self.in_order):
+            tile = self.in_order[self._tile]
             if tile.run.index <= layer:
                 return tile.index if tile.run.index == layer else 0
         return len(self.tiles[layer])
+
+    def oldest_under_way(self, layer: int, tile: int) -> int:
+        """Of the layer's tiles the first, up to this one, of which something has yet to leave the PE."""
+        tiles = self.tiles[layer]
+        while tile > 0 and tiles[tile - 1].left == UNKNOWN:
+            tile -= 1
+        return tile
+
+    def go_back(self, run: LayerRun, first: int, stop: int, count: int) -> None:
+        """Of a layer's tiles [first, stop) so many are over and come again behind the others."""
+        own = self.tiles[run.index]
+        before = sum(len(tiles) for tiles in self.tiles[: run.index])
+        again = [self._psum_tile(run, tile.block, 0) for tile in own[stop - count : stop]]
+        own[first:stop] = own[first + count : stop] + again
+        self.in_order[before + first : before + stop] = own[first:stop]
+        for number in range(first, stop):
+            own[number].index = number
+        self._tile -= count
+        if not run.program.sends_psums(self.index):
+            run.outputs_to_write += sum(len(tile.pieces) for tile in again if tile.block.makes_output)
 
     def state(self, run: LayerRun, issued: int, floor: int, now: int) -> object:
         """What is under way in a layer of whose tiles so many are issued, in cycles from now.
@@ -171,8 +190,8 @@ class Drain:
     # What follows from it.
 
     def _settle(self) -> None:
-        while self._tile < len(self._in_order):
-            tile = self._in_order[self._tile]
+        while self._tile < len(self.in_order):
+            tile = self.in_order[self._tile]
             summed = tile.summed[self._piece] if tile.summed else tile.issued
             if tile.issued == UNKNOWN or summed == UNKNOWN:
                 return

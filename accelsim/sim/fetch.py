@@ -6,14 +6,13 @@ does; the two processes of a stream sleep until then, or wait for the signal tha
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections import deque
 from functools import partial
-from typing import Any
 
 from accelsim.machine import actions, timing
 from accelsim.machine.timing import INPUT, WEIGHT
 from accelsim.mapping.layout.program import Fetch, Stream
-from accelsim.sim.clock import UNKNOWN, Event, Process, Signal
+from accelsim.sim.clock import UNKNOWN, Process, Signal
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.ports import Key
 from accelsim.sim.transfers import Fabric
@@ -31,12 +30,15 @@ class StreamRun:
         self.fabric, self.run, self.stream, self.kind = fabric, run, stream, kind
         self._before = before
         self.asked = self.sent = 0
+        self.again = 0  # fetches that came once more (sim/rewind.py)
+        self._reading: deque[int] = deque()  # fetches that DRAM is to read, in order
         self._next_read = 0  # soonest cycle in which DRAM may be asked for another tile
         self._ahead = run.program.weight_prefetch_depth if kind == WEIGHT else timing.INPUT_PREFETCH_DEPTH
         count = len(stream.fetches)
         self._ready = [UNKNOWN] * count  # cycle from which a tile may leave the global buffer
         self._left = [UNKNOWN] * count  # cycle in which it has left
         self._got_ready, self._leaves = Signal(fabric.clock), Signal(fabric.clock)
+        self._unknown = self._leaves  # of halves, the first of which it is not known when they are free
         self._buffers = [pe.buffer(kind) for pe in fabric.pes]
         fabric.clock.process(self._ask())
         fabric.clock.process(self._send())
@@ -63,8 +65,34 @@ class StreamRun:
             left.append(cycle if cycle == UNKNOWN else cycle - now)
         return ready, left, max(0, self._next_read - now)
 
+    def first_under_way(self, now: int) -> int:
+        """The first fetch that has not left the global buffer."""
+        index = self.sent
+        while index > 0 and not UNKNOWN < self._left[index - 1] <= now:
+            index -= 1
+        return index
+
+    def go_back(self, first: int, stop: int, count: int, asks: bool) -> None:
+        """Of the fetches [first, stop) so many are over and come again behind the others.
+
+        asks: they are yet to be asked then; otherwise they are.
+        """
+        for known, again in ((self._ready, UNKNOWN if asks else 0), (self._left, UNKNOWN)):
+            known[first:stop] = known[first + count : stop] + [again] * count
+        self.again += count
+        self.sent -= count
+        self._reading = deque(index - count for index in self._reading)
+        if asks:
+            self.asked -= count
+            if self.kind == WEIGHT:
+                self.run.weight_fetches_again(count)
+
+    def number_of(self, key: Key) -> int:
+        """Which fetch it is that DRAM is asked for with this key."""
+        return key[3] - self.again
+
     def _key(self, index: int) -> Key:
-        return self.kind, self.stream.leader, self.run.index, index
+        return self.kind, self.stream.leader, self.run.index, index + self.again
 
     def _ask(self) -> Process:
         clock, run, weights = self.fabric.clock, self.run, self.kind == WEIGHT
@@ -74,33 +102,37 @@ class StreamRun:
             others_asked = yield self._before.weights_asked
             if clock.cycle <= others_asked:
                 yield clock.sleep(others_asked + 1)
-        ahead = self._ahead
-        for index, fetch in enumerate(self.stream.fetches):
-            if fetch.reads_dram:
+        ahead, fetches, left = self._ahead, self.stream.fetches, self._left
+        # Whoever waits may find itself back among its fetches: which one is next, it looks up again.
+        while self.asked < len(fetches):
+            if fetches[self.asked].reads_dram:
                 at = 0
                 if not ahead:
-                    at = yield from self._halves_free(fetch)
-                elif index >= ahead:
-                    while (at := self._left[index - ahead]) == UNKNOWN:
+                    while (at := self._halves_free(self.asked)) == UNKNOWN:
+                        yield self._unknown.wait()
+                else:
+                    while self.asked >= ahead and (at := left[self.asked - ahead]) == UNKNOWN:
                         yield self._leaves.wait()
                 at = max(at, self._next_read)
                 if at > clock.cycle:
                     yield clock.sleep(at)
                 self._next_read = clock.cycle + 1
-                self._read_dram(index, fetch)
+                self._read_dram(self.asked, fetches[self.asked])
             else:
-                self._is_ready(index, clock.cycle)
+                self._is_ready(self.asked, clock.cycle)
             self.asked += 1
             if weights:
                 run.weight_fetch_asked()
 
-    def _halves_free(self, fetch: Fetch) -> Generator[Event, Any, int]:
-        """Returns the cycle from which the halves that a fetch fills are free, once it is known."""
-        cycle = 0
-        for pe, position in fetch.destinations:
+    def _halves_free(self, index: int) -> int:
+        """The cycle from which the halves that a fetch fills are free; UNKNOWN until `_unknown` tells more."""
+        cycle, layer = 0, self.run.index
+        for pe, position in self.stream.fetches[index].destinations:
             buffer = self._buffers[pe]
-            while (free := buffer.free_at(self.run.index, position)) == UNKNOWN:
-                yield buffer.released.wait()
+            free = buffer.free_at(layer, position)
+            if free == UNKNOWN:
+                self._unknown = buffer.released
+                return UNKNOWN
             if free > cycle:
                 cycle = free
         return cycle
@@ -109,7 +141,8 @@ class StreamRun:
         fabric, run, bits = self.fabric, self.run, fetch.dram_bits
         run.dram_reads += bits
         run.bank_writes += fabric.bank_words(bits)
-        request = self._key(index), bits, partial(self._reads, index)
+        self._reading.append(index)
+        request = self._key(index), bits, self._reads
         if self.kind == WEIGHT:
             fabric.dram.request_with_space(*request, urgent=self._has_started)
         else:
@@ -118,8 +151,8 @@ class StreamRun:
     def _has_started(self) -> bool:
         return self.run.started.triggered
 
-    def _reads(self, index: int, start: int, duration: int) -> None:
-        fabric = self.fabric
+    def _reads(self, start: int, duration: int) -> None:
+        fabric, index = self.fabric, self._reading.popleft()
         if fabric.recorder is not None:
             fabric.recorder.dram(self._key(index), start, duration, self.stream.fetches[index].dram_bits)
         self._is_ready(index, start + duration + fabric.arch.dram_latency_cycles)
@@ -129,19 +162,20 @@ class StreamRun:
         self._got_ready.notify()
 
     def _send(self) -> Process:
-        clock, weights = self.fabric.clock, self.kind == WEIGHT
-        for index, fetch in enumerate(self.stream.fetches):
+        clock, weights, fetches = self.fabric.clock, self.kind == WEIGHT, self.stream.fetches
+        while self.sent < len(fetches):
             # A layer's first inputs come before its second weights, and before the first of the next layer.
-            needed = self.run if index else self._before
+            needed = self.run if self.sent else self._before
             if weights and needed is not None and not needed.started.triggered:
                 yield needed.started
-            while (ready := self._ready[index]) == UNKNOWN:
+            while (ready := self._ready[self.sent]) == UNKNOWN:
                 yield self._got_ready.wait()
-            at = yield from self._halves_free(fetch)
+            while (at := self._halves_free(self.sent)) == UNKNOWN:
+                yield self._unknown.wait()
             at = max(at, ready)
             if at > clock.cycle:
                 yield clock.sleep(at)
-            self._transfer(index, fetch)
+            self._transfer(self.sent, fetches[self.sent])
             self.sent += 1
 
     def _transfer(self, index: int, fetch: Fetch) -> None:

@@ -16,6 +16,7 @@ from accelsim.mapping.global_pe import global_pe_load
 from accelsim.mapping.layout.program import LayerProgram
 from accelsim.mapping.layout.rows import Block
 from accelsim.sim.clock import Clock, Event
+from accelsim.sim.streaming import StreamingWork
 
 STALL_REASONS = (
     "compute",
@@ -99,7 +100,8 @@ class LayerRun:
         self._fetches_to_ask = sum(len(stream.fetches) for stream in program.weight_streams)
         self.outputs_to_write = program.output_tiles
         self.last_write = 0
-        self._arrivals: list[tuple[int, int]] = []
+        outputs, elements = layer.geometry.pixels * layer.geometry.K, self.global_pe.streaming_elements
+        self.streaming = StreamingWork(elements, outputs, arch.global_pe_elements_per_cycle)
         self.issue_end = [0] * arch.pes  # end of each PE's last block
         self.output_left = [0] * arch.pes  # end of each PE's last output transfer
         self._blocks: dict[tuple[int, int, int, bool], BlockShape] = {}
@@ -118,9 +120,13 @@ class LayerRun:
         if self._fetches_to_ask == 0:
             self.weights_asked.succeed(self.clock.cycle)
 
+    def weight_fetches_again(self, count: int) -> None:
+        """So many fetches of weights that were asked come once more (sim/rewind.py)."""
+        self._fetches_to_ask += count
+
     def output_there(self, cycle: int, values: int) -> None:
         """An output tile of so many values is in the global buffer at `cycle`, with what nodes read."""
-        self._arrivals.append((cycle, values))
+        self.streaming.there(cycle, values)
 
     def output_done(self, cycle: int) -> None:
         """All of an output tile will be where it is to stay at `cycle`."""
@@ -133,17 +139,11 @@ class LayerRun:
 
     def _global_pe_done(self, last_write: int) -> int:
         """Cycle in which the global PE is done: streaming work overlaps the layer, row work follows it."""
-        load, geometry = self.global_pe, self.layer.geometry
+        load = self.global_pe
         self.bank_reads += load.words_read
         self.bank_writes += load.words_written
         self.counts[actions.GLOBAL_PE_ELEMENT] += load.elements
-        done, part = 0, 0
-        if load.streaming_elements:
-            rate = self.arch.global_pe_elements_per_cycle * geometry.pixels * geometry.K
-            for cycle, values in sorted(self._arrivals):
-                work = load.streaming_elements * values
-                done, part = timing.global_pe_step(done, part, cycle, work, rate)
-        return max(last_write, done + (part > 0)) + load.row_cycles
+        return max(last_write, self.streaming.done()) + load.row_cycles
 
     def outputs_before(self, pe: int) -> int:
         """Outputs in the output tiles of all PEs before this one; asked of them one after another."""
@@ -251,7 +251,6 @@ class LayerRun:
             cycles_by_pe[pe][IDLE] += self.cycles - sum(cycles_by_pe[pe])
         self.stall_cycles[:] = cycles_by_pe
         self._fold_counts()
-        self._arrivals.clear()
 
     def _fold_counts(self) -> None:
         counts = self.counts

@@ -67,6 +67,12 @@ class Buffer:
         """Cycle in which `position` is done with its half."""
         return self._release[self.base[layer] + position]
 
+    def go_back(self, layer: int, first: int, stop: int, count: int) -> None:
+        """Of a layer's positions [first, stop) so many are over and come again behind the others."""
+        first, stop = self.base[layer] + first, self.base[layer] + stop
+        for known in (self._resident, self._release):
+            known[first:stop] = known[first + count : stop] + [UNKNOWN] * count
+
     def fill(self, layer: int, position: int, cycle: int) -> None:
         """The tile of `position` is resident at `cycle`."""
         self._resident[self.base[layer] + position] = cycle
@@ -105,36 +111,44 @@ class Pe:
     # Issue.
 
     def _issue(self) -> Process:
-        end, psum_tile = 0, 0
-        tiles = [tile for layer in self.drain.tiles for tile in layer]
+        # Whoever waits may find itself back in its program (sim/rewind.py): where it is, it looks up again.
+        end = tiles_before = 0
+        tiles, weights, inputs = self.drain.in_order, self.weights, self.inputs
         for run in self.runs:
             program = run.program.pes[self.index]
-            layer, cycles = run.index, run.cycles_by_pe[self.index]
+            layer, cycles, blocks = run.index, run.cycles_by_pe[self.index], program.blocks
+            weight_positions, input_positions = program.weight_positions, program.input_positions
             self.layer, self.block, self.psum_tile = layer, 0, 0
             watch = self.watch.get(layer)
-            weight, weight_at, last_of_weight = -1, 0, -1
-            inputs, input_at, last_of_inputs = -1, 0, -1
+            weight_at = input_at = 0
+            last_of_weight = last_of_inputs = -1
             self.weight_position = self.input_position = -1
-            for number, block in enumerate(program.blocks):
+            number, count, recorder = 0, len(blocks), self.recorder
+            while number < count:
                 self.block, self.issue_end = number, end
                 if watch is not None:
                     watch(number)
                 if number > last_of_weight:
-                    self.weight_position = weight = weight + 1
-                    last_of_weight = program.weight_positions[weight].last
-                    while (weight_at := self.weights.resident(layer, weight)) == UNKNOWN:
-                        yield self.weights.filled.wait()
+                    self.weight_position += 1
+                    while (weight_at := weights.resident(layer, self.weight_position)) == UNKNOWN:
+                        yield weights.filled.wait()
+                    number, last_of_weight = self.block, weight_positions[self.weight_position].last
+                    if self.input_position >= 0:
+                        last_of_inputs = input_positions[self.input_position].last
                 if number > last_of_inputs:
-                    self.input_position = inputs = inputs + 1
-                    last_of_inputs = program.input_positions[inputs].last
-                    while (input_at := self.inputs.resident(layer, inputs)) == UNKNOWN:
-                        yield self.inputs.filled.wait()
+                    self.input_position += 1
+                    while (input_at := inputs.resident(layer, self.input_position)) == UNKNOWN:
+                        yield inputs.filled.wait()
+                    number, last_of_inputs = self.block, input_positions[self.input_position].last
                 bank_at = 0
-                if block.first and psum_tile >= 2:
-                    before = tiles[psum_tile - 2]
+                block = blocks[number]
+                if block.first and tiles_before + self.psum_tile >= 2:
+                    before = tiles[tiles_before + self.psum_tile - 2]
                     while before.left == UNKNOWN:
                         yield self.drain.left.wait()
                     bank_at = max(before.left, before.last_read - run.write_latency + 1)
+                    number, last_of_inputs = self.block, input_positions[self.input_position].last
+                last_of_weight = weight_positions[self.weight_position].last
                 begin = max(end, run.start)
                 issue = max(begin, weight_at, input_at, bank_at)
                 shape = run.block_shape(block)
@@ -149,19 +163,20 @@ class Pe:
                     cycles[WEIGHT_WAIT] += waits[1]
                     cycles[INPUT_WAIT] += waits[2]
                 run.input_reads += block.input_reads
-                if self.recorder is not None:
-                    self.recorder.block(self.index, layer, block, begin, waits, shape.steps, shape.slots)
+                if recorder is not None:
+                    recorder.block(self.index, layer, block, begin, waits, shape.steps, shape.slots)
                 if number == last_of_weight:
-                    self._release(WEIGHT, layer, weight, issue + shape.weights_read + 1)
+                    self._release(WEIGHT, layer, self.weight_position, issue + shape.weights_read + 1)
                 if number == last_of_inputs:
-                    self._release(INPUT, layer, inputs, issue + shape.last_step + 1)
+                    self._release(INPUT, layer, self.input_position, issue + shape.last_step + 1)
                 if block.last:
                     last_write = issue + shape.last_step + run.write_latency
-                    self.drain.tile_issued(tiles[psum_tile], last_write)
-                    psum_tile += 1
+                    self.drain.tile_issued(tiles[tiles_before + self.psum_tile], last_write)
                     self.psum_tile += 1
+                number += 1
             run.issue_end[self.index] = end
-            self.block, self.issue_end = len(program.blocks), end
+            self.block, self.issue_end = count, end
+            tiles_before += self.psum_tile
 
     def _release(self, kind: int, layer: int, position: int, cycle: int) -> None:
         self.buffer(kind).release(layer, position, cycle)

@@ -4,15 +4,15 @@ A long layer is laid out with periods left out of both loops over tiles (mapping
 runs, all that can still change what happens is written down whenever the first PE comes to a new tile: cycles
 count from then, places in the program from that tile. Where the same is found again, and every iteration on
 the way is like those left out, what happened in between would have happened again as often as periods are
-left out, and is added so many times (docs/timing.md, Long layers).
+left out, and is added so many times (docs/timing.md, Long layers). Until then, and where what is left out is no
+whole number of the periods found, the run goes back in its program (sim/rewind.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from math import lcm
 from typing import Any
 
 from accelsim.mapping.layout.iterations import Iterations, Place
@@ -20,31 +20,36 @@ from accelsim.mapping.layout.shorten import Kept, Loop
 from accelsim.sim.array import Array
 from accelsim.sim.drain import Drain, PsumTile
 from accelsim.sim.layer_run import LayerRun
+from accelsim.sim.rewind import Window, rewind
 from accelsim.sim.transfers import OutputTransfer
 
-_END: Place = (1 << 60, 0, 0)  # past the last
+_OUTER, _INNER = 0, 1
+_END = Iterations.end
 Of = tuple[list[Place], list[Place]]
-"""All places that somebody comes to, and those of them that wait for something."""
+"""All places that somebody comes to, and those of them at which they wait for something."""
 
-
-# How many times as much of a loop is laid out, where it did not come to repeat itself.
+# How many times as much of a loop is laid out, where it was too little to go back in.
 _GROWTH = 3
 
 
+# Of a window so great a part has to be over before the run goes back in it.
+_PARTS = 4
+
+
 class TooShort(Exception):
-    """Too little of a long layer is laid out, or what is left out is no whole number of its periods."""
+    """Too little of a long layer is laid out for all who work on it to be where its iterations are alike."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """places: where everybody is in the program, each with all that are there for it; others: all else that
-    matters, in cycles from then."""
+    """places: where everybody is in the program, each with all that are there for it; at, back: iterations
+    from the first, of both loops, and of those the ones gone back."""
 
-    o: int
-    i: int
+    at: tuple[int, int]
+    back: tuple[int, int]
     cycle: int
     places: list[tuple[Of, Place]]
-    others: object
+    streamed: int
     tally: dict[object, int]
 
 
@@ -55,53 +60,44 @@ class Periods:
         short, iterations = run.program.short, run.program.iterations
         assert short is not None and iterations is not None
         self.array, self.run, self.short, self.iterations = array, run, short, iterations
-        self.outer, self.inner = short.loops(run.program.mapping.order)
-        self.steps = [1, 1]  # periods found in the outer and the inner loop, in iterations
-        self.found_outer = not self.outer.left_out
-        self.found_inner: set[int] = set()
-        self._seen_outer: dict[object, list[Seen]] = {}
-        self._seen_inner: dict[object, list[Seen]] = {}
+        self.loops = short.loops(run.program.mapping.order)
+        self._rows = _rows(iterations)
+        zones = [_zone(row, self.loops[_INNER].period) for row in self._rows]
+        self._inner = [Window(_INNER, o, *zone, self.loops[_INNER].period) for o, zone in enumerate(zones)]
+        outer = _zone([tuple(row) for row in self._rows], self.loops[_OUTER].period)
+        self._outer = Window(_OUTER, 0, *outer, self.loops[_OUTER].period)
+        # Iterations that are yet to be run or counted beside those that are laid out.
+        self._outer_missing = self.loops[_OUTER].left_out
+        self._inner_missing = [self.loops[_INNER].left_out] * len(self._rows)
+        self._outer_back = self._inner_back = 0
+        self._found_outer = self._found_inner = False
+        self._seen: tuple[dict[object, list[Seen]], dict[object, list[Seen]]] = {}, {}
         self._at = (-1, -1)
-        self._first = 0
-        self._stops_for_step = self.too_short = False
-        self._parts: dict[tuple[int, int, int, int, bool], bool] = {}
-        self._zones: dict[int, tuple[int, int]] = {}
-        alike = iterations.alike
-        self.outers = 1 + max(o for o, _ in alike)
-        inners = [0] * self.outers
-        for o, i in alike:
-            inners[o] = max(inners[o], i + 1)
-        self._rows = [[alike[o, i] for i in range(inners[o])] for o in range(self.outers)]
-        self._outer_zone = _zone([tuple(row) for row in self._rows], self.outer.period)
+        self._o = 0
+        self.too_short: int | None = None  # which loop
         array.pes[0].watch[run.index] = self.block_is_next
 
     @property
     def longer(self) -> Kept | None:
-        """What to keep instead, where what was left out does not follow from what was run, or None."""
-        kept = self.short.kept
-        inner = self.inner.left_out == 0 or len(self.found_inner) == self.outers
-        # Without the inner ones periods of the outer loop cannot be told.
-        found = self.found_outer or not inner, inner or self._stops_for_step
-        rest = self.outer.left_out % self.steps[0], self.inner.left_out % self.steps[1]
-        if self.found_outer and inner and not any(rest):
+        """What to keep instead, where too little was laid out, or None."""
+        level = self.too_short
+        if level is None and any(self._inner_missing):
+            level = _INNER
+        if level is None and self._outer_missing:
+            level = _OUTER
+        if level is None:
             return None
-        periods, steps = [kept.unit_periods, kept.pixel_periods], [kept.unit_step, kept.pixel_step]
-        if self.outer is not self.short.units:
-            periods, steps = periods[::-1], steps[::-1]
-        for level in (0, 1):
-            periods[level] *= 1 if found[level] else _GROWTH
-            steps[level] = lcm(steps[level], self.steps[level])
-        if self.outer is not self.short.units:
-            periods, steps = periods[::-1], steps[::-1]
-        return Kept(kept.most_blocks, periods[1], periods[0], steps[1], steps[0])
+        kept, units_outside = self.short.kept, self.run.program.mapping.order == "KP"
+        if (level == _OUTER) == units_outside:
+            return replace(kept, unit_periods=kept.unit_periods * _GROWTH)
+        return replace(kept, pixel_periods=kept.pixel_periods * _GROWTH)
 
     def block_is_next(self, block: int) -> None:
         """The first PE comes to a block of this layer."""
         at = self.iterations.begins[0].get(block)
         if at is None or not self.run.started.triggered:
             return
-        seeks_inner = self.inner.left_out > 0 and at[0] not in self.found_inner
-        if seeks_inner or (at[1] == 0 and not self.found_outer):
+        if self._inner_missing[at[0]] or (at[1] == 0 and self._outer_missing) or at[0] != self._o:
             self._at = at
             self.array.clock.after_cycle(partial(self._look, at))
 
@@ -109,89 +105,103 @@ class Periods:
         if at != self._at or self.array.pes[0].layer != self.run.index:
             return  # another iteration has begun in the same cycle
         o, i = at
-        if self.inner.left_out and any(before not in self.found_inner for before in range(self._first, o)):
-            self.too_short = True
-            raise TooShort
-        self._first = o
+        if o != self._o:
+            if any(self._inner_missing[self._o : o]):
+                raise self._fails(_INNER)
+            self._o, self._inner_back, self._found_inner = o, 0, False
+            self._seen[_INNER].clear()
+        seeks_outer = i == 0 and self._outer_missing > 0
+        if not self._inner_missing[o] and not seeks_outer:
+            return
+        if (self._inner_missing[o] and not self._found_inner) or (seeks_outer and not self._found_outer):
+            seen, others = self._see(o, i)
+            if self._inner_missing[o] and not self._found_inner:
+                if before := self._before(seen, others, self._inner[o]):
+                    self._found_inner = True
+                    self._inner_missing[o] = self._count(before, seen, _INNER, self._inner_missing[o])
+                    seen, others = self._see(o, i)
+                self._seen[_INNER].setdefault(others, []).append(seen)
+            if seeks_outer and not self._found_outer:
+                if before := self._before(seen, others, self._outer):
+                    self._found_outer = True
+                    self._outer_missing = self._count(before, seen, _OUTER, self._outer_missing)
+                self._seen[_OUTER].setdefault(others, []).append(seen)
+        if seeks_outer and self._outer_missing:
+            back = self._go_back(self._outer, self._outer_missing)
+            if back:
+                self._outer_missing -= back
+                self._outer_back += back
+                self._o = o - back
+                self._at = self._o, 0
+                self._inner_missing[o - back :] = [self.loops[_INNER].left_out] * (len(self._rows) - o + back)
+                self._seen[_INNER].clear()
+                return
+        if self._inner_missing[o]:
+            back = self._go_back(self._inner[o], self._inner_missing[o])
+            self._inner_missing[o] -= back
+            self._inner_back += back
+            self._at = o, i - back
+
+    def _fails(self, level: int) -> TooShort:
+        self.too_short = level
+        return TooShort()
+
+    def _see(self, o: int, i: int) -> tuple[Seen, object]:
         places, others = _state(self.array, self.run, self.iterations)
-        seen = Seen(o, i, self.array.clock.cycle, places, others, self.run.tally())
-        if self.inner.left_out and o not in self.found_inner:
-            if self._seen_inner and next(iter(self._seen_inner.values()))[0].o != o:
-                self._seen_inner = {}
-            zone = self._zone_of(o)
-            for before in self._seen_inner.get(others, []):
-                if self._repeats(before, seen, self.inner, zone, 1, o):
-                    self.found_inner.add(o)
-                    self._count(before, seen, self.inner, 1, seen.i - before.i)
-                    seen = Seen(o, i, seen.cycle, places, others, self.run.tally())
-                    break
-            self._seen_inner.setdefault(others, []).append(seen)
-        if not self.found_outer and i == 0:
-            for before in self._seen_outer.get(others, []):
-                if self._repeats(before, seen, self.outer, self._outer_zone, 0, o):
-                    self.found_outer = True
-                    self._count(before, seen, self.outer, 0, seen.o - before.o)
-                    break
-            self._seen_outer.setdefault(others, []).append(seen)
+        cycle = self.array.clock.cycle
+        streamed, pending = self.run.streaming.look(cycle)
+        back = self._outer_back, self._inner_back
+        seen = Seen((o + back[0], i + back[1]), back, cycle, places, streamed, self.run.tally())
+        return seen, (others, repr(pending))
 
-    def _zone_of(self, o: int) -> tuple[int, int]:
-        if o not in self._zones:
-            self._zones[o] = _zone(self._rows[o], self.inner.period)
-        return self._zones[o]
+    def _before(self, seen: Seen, others: object, window: Window) -> Seen | None:
+        """When it was like this before, a whole number of periods ago."""
+        for before in self._seen[window.level].get(others, []):
+            if self._repeats(before, seen, window):
+                return before
+        return None
 
-    def _repeats(self, a: Seen, b: Seen, loop: Loop, zone: tuple[int, int], level: int, o: int) -> bool:
+    def _repeats(self, a: Seen, b: Seen, window: Window) -> bool:
         """Whether b is a, a whole number of periods later, all in iterations that are like those left out."""
-        shift = (b.o - a.o, b.i - a.i)[level]
-        if shift <= 0 or shift % loop.period:
+        level = window.level
+        shift, back = b.at[level] - a.at[level], b.back[level] - a.back[level]
+        if shift <= 0 or shift % window.period:
             return False
-        first, stop = zone
-        for (of, was), (_, now) in zip(a.places, b.places, strict=True):
-            if was == now:
-                # Has not moved, and must not have to in what is left out.
-                if self._takes_part(of, level, o, now == _END):
-                    return False
+        first, stop = window.bound(window.first), window.bound(window.stop)
+        for ((every, reads), was), (_, now) in zip(a.places, b.places, strict=True):
+            moved = now[level] + back - was[level] == shift
+            same = now[1 - level] == was[1 - level] and now[2] == was[2]
+            if moved and same and first <= was and now < stop:
                 continue
-            if now == _END or was[1 - level] != now[1 - level] or was[2] != now[2]:
-                return False
-            if level == 1 and was[0] != o:
-                return False
-            if now[level] - was[level] != shift or was[level] < first or now[level] >= stop:
+            # Has not moved, and must not have to in what is left out.
+            if was != now or window.works_on(every, reads, now):
                 return False
         return True
 
-    def _takes_part(self, of: Of, level: int, o: int, is_done: bool) -> bool:
-        """Whether who has not moved would have to, were a part of a loop run that is left out.
-
-        Who is done may have had fetches in it, all asked at once, if from there on DRAM is read for none.
-        """
-        key = id(of[0]), id(of[1]), level, o if level else -1, is_done
-        if key not in self._parts:
-            every, reads = of
-            if level == 0:
-                start = self._outer_zone[0], 0
-                part = any(start[0] <= place[0] < self._outer_zone[1] for place in every)
-            else:
-                start = o, self._zone_of(o)[0]
-                later = [place for place in every if place[0] == o or (is_done and place[0] > o)]
-                zones = {n: self._zone_of(n) for n in {place[0] for place in later}}
-                part = any(zones[n][0] <= i < zones[n][1] for n, i, _ in later)
-            if is_done:
-                part = part and any(place[:2] >= start for place in reads)
-            self._parts[key] = part
-        return self._parts[key]
-
-    def _count(self, a: Seen, b: Seen, loop: Loop, level: int, shift: int) -> None:
-        """Adds what is left out of a loop, in steps of `shift` iterations; the rest of it is missing yet."""
-        self.steps[level] = lcm(self.steps[level], shift)
-        times, rest = divmod(loop.left_out, shift)
-        if rest:
-            self._stops_for_step, self.too_short = level == 1, True
-            raise TooShort
-        before = a.tally
-        period = {name: n - before.get(name, 0) for name, n in b.tally.items()}
+    def _count(self, a: Seen, b: Seen, level: int, missing: int) -> int:
+        """Adds what is missing of a loop, in steps from the one to the other; returns what then still is."""
+        times, rest = divmod(missing, b.at[level] - a.at[level])
+        period = {name: n - a.tally.get(name, 0) for name, n in b.tally.items()}
         period = {name: n for name, n in period.items() if n}
-        period["left_out_cycles"] = period.get("left_out_cycles", 0) + b.cycle - a.cycle
+        cycles = period.get("left_out_cycles", 0) + b.cycle - a.cycle
+        period["left_out_cycles"] = cycles
         self.run.add(period, times)
+        self.run.streaming.repeat((a.streamed, b.streamed), times, cycles)
+        return rest
+
+    def _go_back(self, window: Window, missing: int) -> int:
+        """Where a good part of a window is over, it comes once more."""
+        least = min(missing, max(window.period, (window.stop - window.first) // _PARTS))
+        return rewind(self.array, self.run, self.iterations, window, least, missing)
+
+
+def _rows(iterations: Iterations) -> list[list[int]]:
+    """What each inner iteration is like, outer by outer."""
+    alike = iterations.alike
+    inners = [0] * (1 + max(o for o, _ in alike))
+    for o, i in alike:
+        inners[o] = max(inners[o], i + 1)
+    return [[alike[o, i] for i in range(count)] for o, count in enumerate(inners)]
 
 
 def _zone(row: list[Any], period: int) -> tuple[int, int]:
@@ -234,10 +244,10 @@ def _state(array: Array, run: LayerRun, iterations: Iterations) -> tuple[list[tu
             )
         )
     streams = [*array.weight_streams[index], *array.input_streams[index]]
-    number_of = {}
+    own = {}
     for number, stream in enumerate(streams):
         fetches = iterations.fetches[number]
-        number_of[stream.kind, stream.stream.leader] = fetches
+        own[stream.kind, stream.stream.leader] = stream, fetches
         # What is not read from DRAM is asked at once, to the last.
         place(fetches, stream.asked, iterations.reads[number])
         place(fetches, stream.sent)
@@ -246,8 +256,9 @@ def _state(array: Array, run: LayerRun, iterations: Iterations) -> tuple[list[tu
     requests = []
     for key, bits in waiting:
         kind, leader, layer, number = key
-        if layer == index and (kind, leader) in number_of:
-            place(number_of[kind, leader], number)
+        if layer == index and (kind, leader) in own:
+            stream, fetches = own[kind, leader]
+            place(fetches, stream.number_of(key))
             number = 0
         requests.append((kind, leader, layer, number, bits))
     others += [fabric.crossbar.state(now), busy, space, tuple(requests), fabric.dram.looks_in(now)]

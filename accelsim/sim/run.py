@@ -138,7 +138,7 @@ def _time(
         try:
             clock.run(until=array.done)
         except TooShort:
-            return [], [None for _ in observed], _longer([own for own in watched if own.too_short])
+            return [], [None for _ in observed], _longer([own for own in watched if own.too_short is not None])
     ends = accumulate(run.cycles for run in runs)
     timings = [
         LayerTiming(

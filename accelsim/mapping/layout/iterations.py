@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,17 +28,23 @@ _BLOCK = (
 class Iterations:
     """Places, in order, and which iterations are alike.
 
-    blocks, tiles: of each PE, of its blocks and psum tiles; fetches: of each stream, weights first; reads:
+    blocks, tiles, weight_positions, input_positions: of each PE, of its blocks, psum tiles and stays of tiles,
+    these where they begin; fetches: of each stream, weights first; reads:
     those of them for which DRAM is read; begins: the blocks of each PE that begin an iteration, with that;
     alike: equal numbers for iterations in which all PEs and streams do the same.
     """
 
     blocks: list[list[Place]]
     tiles: list[list[Place]]
+    weight_positions: list[list[Place]]
+    input_positions: list[list[Place]]
     fetches: list[list[Place]]
     reads: list[list[Place]]
     begins: list[dict[int, tuple[int, int]]]
     alike: dict[tuple[int, int], int]
+
+    end: ClassVar[Place] = (1 << 60, 0, 0)
+    """Past the last place of all."""
 
 
 def find_iterations(layout: Layout, input_reads: NDArray[np.int64]) -> Iterations:
@@ -45,12 +52,17 @@ def find_iterations(layout: Layout, input_reads: NDArray[np.int64]) -> Iteration
     content = _contents(layout, input_reads)
     parts: dict[tuple[int, int], list[tuple[int, bytes]]] = {}
     blocks, tiles, begins = [], [], []
+    held: tuple[list[list[Place]], list[list[Place]]] = [], []
     begin, tile = (layout.pes[name].tolist() for name in ("block", "psum_tile"))
     for pe in range(len(begin) - 1):
         own = layout.blocks[begin[pe] : begin[pe + 1]]
         blocks.append(_places(own["context"], layout))
         last = layout.psum_tiles["last"][tile[pe] : tile[pe + 1]]
         tiles.append(_places(layout.blocks["context"][last], layout))
+        for operand, places in zip(("weight_position", "input_position"), held, strict=True):
+            first, stop = int(layout.pes[pe][operand]), int(layout.pes[pe + 1][operand])
+            starts = layout.positions["first"][first:stop] - begin[pe]
+            places.append([blocks[-1][n] for n in starts.tolist()])
         begins.append({n: place[:2] for n, place in enumerate(blocks[-1]) if place[2] == 0})
         _collect(parts, pe, blocks[-1], content[begin[pe] : begin[pe + 1]])
     fetches, reads = [], []
@@ -66,8 +78,8 @@ def find_iterations(layout: Layout, input_reads: NDArray[np.int64]) -> Iteration
         sent = _columns(own, ("bits", "dram_bits", "space", "hops"))
         _collect(parts, -1 - row, fetches[-1], sent, [pes[a:b].tobytes() for a, b in own[["first", "stop"]]])
     numbers: dict[object, int] = {}
-    alike = {key: numbers.setdefault(tuple(held), len(numbers)) for key, held in parts.items()}
-    return Iterations(blocks, tiles, fetches, reads, begins, alike)
+    alike = {key: numbers.setdefault(tuple(part), len(numbers)) for key, part in parts.items()}
+    return Iterations(blocks, tiles, *held, fetches, reads, begins, alike)
 
 
 def _places(contexts: NDArray[np.int64], layout: Layout) -> list[Place]:

@@ -8,7 +8,7 @@ operands live, and what goes with its outputs, stays that of the whole layer.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import gcd, lcm
+from math import gcd
 
 from accelsim.machine import timing
 from accelsim.machine.arch import Arch
@@ -35,15 +35,12 @@ class Loop:
 class Kept:
     """What is kept of a layer of more than `most_blocks` blocks.
 
-    So many periods of each loop, and more of them where about `blocks` blocks allow for that; of as many
-    iterations as a step what is left out is a multiple.
+    So many periods of each loop, and more of them where about `blocks` blocks allow for that.
     """
 
     most_blocks: int = MOST_BLOCKS
     pixel_periods: int = 6
     unit_periods: int = 6
-    pixel_step: int = 1
-    unit_step: int = 1
     blocks: int = 0
 
 
@@ -70,7 +67,7 @@ class Short:
 def shorten(arch: Arch, layer: LayerSpec, mapping: LayerMapping, kept: Kept) -> Short | None:
     """None where the layer is short enough as it is, or nothing of it can be left out."""
     blocks = _blocks(arch, layer, mapping)
-    if blocks <= kept.most_blocks or any(not work.needs_rows for work in layer.global_pe):
+    if blocks <= kept.most_blocks:
         return None
     if kept.blocks:
         kept = _as_many_as(kept, arch, layer, mapping, blocks)
@@ -106,16 +103,15 @@ def _blocks(arch: Arch, layer: LayerSpec, mapping: LayerMapping) -> int:
     return d_tiles * lane_groups * max(chunks, mapping.c_split)
 
 
-def _loop(iterations: int, period: int, periods: int, edge: int, step: int) -> Loop:
+def _loop(iterations: int, period: int, periods: int, edge: int) -> Loop:
     """What can be left out of so many iterations of every PE, `edge` of which may be unlike the others."""
-    step = lcm(step, period)
-    return Loop(period, max(0, (iterations - periods * period - edge) // step * step))
+    return Loop(period, max(0, (iterations - periods * period - edge) // period * period))
 
 
 def _shorter_pixels(g: Geometry, mapping: LayerMapping, kept: Kept) -> tuple[Loop, Geometry]:
     tile, parts = min(mapping.tile_pixels, g.pixels), mapping.pixel_split
     iterations = g.pixels // parts // tile
-    own = kept.pixel_periods, 2, kept.pixel_step
+    own = kept.pixel_periods, 2
     if g.R * g.S == 1 and not any(g.padding):
         # One position under each pixel: how they lie in an image does not matter.
         loop = _loop(iterations, 1, *own)
@@ -126,7 +122,7 @@ def _shorter_pixels(g: Geometry, mapping: LayerMapping, kept: Kept) -> tuple[Loo
     run = g.Q if g.N == 1 else g.P * g.Q
     # Rows that see the padding above or below are unlike the others.
     edge = 2 + (2 * -(-(g.R * g.dilation[0]) * g.Q // tile) if g.N == 1 else 0)
-    loop = _loop(iterations, run // gcd(run, tile), kept.pixel_periods, edge, kept.pixel_step)
+    loop = _loop(iterations, run // gcd(run, tile), kept.pixel_periods, edge)
     runs = parts * tile * loop.left_out // run
     if not runs:
         return loop, g
@@ -139,7 +135,7 @@ def _shorter_units(
     unit = min(arch.unit_channels(layer.written_block), g.outputs_per_group)
     per_group = -(-g.outputs_per_group // unit)
     per_tile, parts = max(1, mapping.units_per_tile), mapping.k_split
-    own = kept.unit_periods, 2, kept.unit_step
+    own = kept.unit_periods, 2
     if g.groups == 1:
         loop = _loop(per_group // parts // per_tile, 1, *own)
         return loop, replace(g, K=g.K - parts * per_tile * loop.left_out * unit)

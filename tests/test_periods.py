@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hand_machine import node_work
 from machines import random_arch
 from numpy.random import Generator
 from pick import pick
@@ -15,7 +18,7 @@ from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.program import LayerProgram, build_program
 from accelsim.mapping.layout.shorten import Kept, shorten
 from accelsim.mapping.plan import LayerMapping
-from accelsim.mapping.residency import decide_residency
+from accelsim.mapping.residency import Residency, decide_residency
 from accelsim.mapping.search.estimate import estimate
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.sim import periods
@@ -82,6 +85,18 @@ def random_long_layer(seed: int) -> tuple[Arch, LayerSpec, LayerMapping, Kept]:
     return arch, layer, mapping, Kept(50, int(rng.integers(2, 9)), int(rng.integers(2, 9)))
 
 
+def with_nodes(seed: int, layer: LayerSpec, residency: Residency) -> tuple[LayerSpec, Residency]:
+    """Some with nodes, whose work streams or waits, and tensors from and to DRAM beside their outputs."""
+    rng = np.random.default_rng([seed, 15])
+    outputs = layer.geometry.pixels * layer.geometry.K
+    kinds = pick(rng, (), (), ("add",), ("add", "softmax"), ("softmax",))
+    work = tuple(node_work(kind, int(outputs * rng.uniform(0.1, 3))) for kind in kinds)
+    spilled = pick(rng, (), (), (4 * outputs,), (4 * outputs + 7 * layer.geometry.pixels,))
+    written = pick(rng, (), (), (4 * outputs,), (8 * outputs, 4 * outputs))
+    residency = replace(residency, spilled_bits=spilled, written_bits=written)
+    return replace(layer, global_pe=work), residency
+
+
 def time_short(arch: Arch, program: LayerProgram) -> tuple[LayerTiming, LayerProgram]:
     """As `time_layers` does it; also the program of which it came in the end."""
     while True:
@@ -103,7 +118,7 @@ def check_seeds(first: int, last: int) -> int:
     shortened = 0
     for seed in range(first, last):
         arch, layer, mapping, kept = random_long_layer(seed)
-        residency = decide_residency(arch, [layer])[0]
+        layer, residency = with_nodes(seed, layer, decide_residency(arch, [layer])[0])
         try:
             whole = build_program(arch, layer, mapping, residency)
             program = build_program(arch, layer, mapping, residency, kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from accelsim.machine.arch import Arch
 from accelsim.machine.timing import INPUT, WEIGHT
@@ -14,6 +15,19 @@ from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.pe import Pe
 from accelsim.sim.recorder import Recorder
 from accelsim.sim.transfers import Fabric, OutputTransfer, PrologueTransfers, PsumTransfer
+
+
+class ArrayState(NamedTuple):
+    """All that can still change what happens after the start of a layer, in cycles from then.
+
+    weights: in the PEs' buffers; under_way: of the layers from then on, up to the first of whose weights none
+    is asked for; due: what the clock has yet to do; ports: what is busy, and what waits.
+    """
+
+    weights: list[list[int]]
+    under_way: list[list[object]]
+    due: list[tuple[float, int]]
+    ports: object
 
 
 class Array:
@@ -29,7 +43,8 @@ class Array:
         observed: Sequence[int] = (),
         prologue: Sequence[PrologueStep] = (),
     ) -> None:
-        self.states: dict[int, object] = dict.fromkeys(observed)  # at the start of these layers
+        self._observed = frozenset(observed)
+        self.states: dict[int, ArrayState] = {}  # at the start of these layers
         self._on_layer, self._prologue = on_layer, prologue
         self.clock, self.arch, self.runs, self.recorder = clock, arch, runs, recorder
         self.fabric = Fabric(clock, arch, recorder)
@@ -48,11 +63,11 @@ class Array:
             self.input_streams.append(own)
         self.done = clock.process(self._sequence())
 
-    def state(self, index: int) -> object:
-        """All that can still change what happens after the start of layer `index`, in cycles from now.
+    def state(self, index: int) -> ArrayState:
+        """At the start of layer `index`.
 
-        When a layer starts, everything before it has been written, so what is left is ports that are still
-        busy, weights that were fetched ahead, requests that wait, and what the clock has yet to do.
+        Everything before it has been written, so what is left is ports that are still busy, weights that were
+        fetched ahead, requests that wait, and what the clock has yet to do.
         """
         now = self.clock.cycle
         weights = [pe.weights.ahead(index, now) for pe in self.pes]
@@ -64,7 +79,7 @@ class Array:
         busy, space, waiting = self.fabric.dram.state(now)
         requests = [(key[0], key[1], key[2] - index, key[3], bits) for key, bits in waiting]
         ports = self.fabric.crossbar.state(now), busy, space, requests
-        return weights, under_way, self.clock.due(), ports
+        return ArrayState(weights, under_way, self.clock.due(), ports)
 
     def _sequence(self) -> Process:
         for step in self._prologue:
@@ -72,7 +87,7 @@ class Array:
         for run in self.runs:
             run.begin()
             self.fabric.dram.poke()
-            if run.index in self.states:
+            if run.index in self._observed:
                 self.states[run.index] = self.state(run.index)
             end = yield run.ended
             run.finish(end)

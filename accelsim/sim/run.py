@@ -17,12 +17,12 @@ from accelsim.mapping.layout.program import LayerProgram, build_program
 from accelsim.mapping.layout.shorten import Kept
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import PrologueStep, Residency
-from accelsim.sim.array import Array
+from accelsim.sim.array import Array, ArrayState
 from accelsim.sim.clock import Clock
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.periods import Periods, TooShort
 from accelsim.sim.recorder import Recorder
-from accelsim.sim.repeats import Repeat, find_repeat
+from accelsim.sim.repeats import Repeat, find_repeats
 from accelsim.workload.layer import LayerSpec
 
 Longer = dict[Hashable, Kept]
@@ -78,29 +78,49 @@ def time_layers(
         timings, longer = _time_repeats(request, tell, recorder)
         if not longer:
             return timings
-        # What was left out of some layers does not repeat in what was run of them, or not so often.
-        programs = []
-        for program in request.programs:
-            kept = longer.get(program.signature)
+        request = _with_more(request, longer)
+
+
+def _with_more(request: TimeRequest, longer: Longer) -> TimeRequest:
+    """With more laid out of layers of which it was too little, by as much as each needs by itself."""
+    made = {}
+    for program in request.programs:
+        signature = program.signature
+        if signature in longer and signature not in made:
             own = program.layer, program.mapping, program.residency
-            programs.append(program if kept is None else build_program(request.arch, *own, kept))
-        request = replace(request, programs=programs)
+            one = build_program(request.arch, *own, longer[signature])
+            while len(request.programs) > 1:
+                _, _, more = _time(TimeRequest(request.arch, [one]), None, None, ())
+                if not more:
+                    break
+                one = build_program(request.arch, *own, more[one.signature])
+            made[signature] = one
+    programs = [
+        replace(made[program.signature], layer=program.layer) if program.signature in longer else program
+        for program in request.programs
+    ]
+    return replace(request, programs=programs)
 
 
 def _time_repeats(
     request: TimeRequest, on_layer: Callable[[int], None], recorder: Recorder | None
 ) -> tuple[list[LayerTiming], Longer]:
     programs = request.programs
-    repeat = None if recorder else find_repeat([program.signature for program in programs])
-    if repeat is not None:
+    repeats = [] if recorder else find_repeats([program.signature for program in programs])
+    for repeat in repeats:
         kept = [program for index, program in enumerate(programs) if index not in repeat.left_out]
         timings, states, longer = _time(replace(request, programs=kept), None, None, repeat.starts)
         if longer:
             return timings, longer
-        if states[0] == states[1]:
+        if states[0] == states[1] and _looks_no_further(states[1], repeat):
             return _fill_in(programs, timings, repeat, on_layer), longer
     timings, _, longer = _time(request, on_layer, recorder, ())
     return timings, longer
+
+
+def _looks_no_further(state: ArrayState, repeat: Repeat) -> bool:
+    """Whether at the start of the last repetition no weights are asked for of layers that come after it."""
+    return len(state.under_way) <= repeat.period + 1
 
 
 def _fill_in(
@@ -126,7 +146,7 @@ def _time(
     on_layer: Callable[[int], None] | None,
     recorder: Recorder | None,
     observed: Sequence[int],
-) -> tuple[list[LayerTiming], list[object], Longer]:
+) -> tuple[list[LayerTiming], list[ArrayState], Longer]:
     """Timings, the array's states at the start of the layers in `observed`, and what to keep of layers of
     which too little was kept.
     """
@@ -138,7 +158,7 @@ def _time(
         try:
             clock.run(until=array.done)
         except TooShort:
-            return [], [None for _ in observed], _longer([own for own in watched if own.too_short is not None])
+            return [], [], _longer([own for own in watched if own.too_short is not None])
     ends = accumulate(run.cycles for run in runs)
     timings = [
         LayerTiming(

@@ -16,6 +16,7 @@ from accelsim.mapping.layout.rows import Block
 from accelsim.sim.clock import UNKNOWN, Clock, Signal
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.recorder import Recorder
+from accelsim.sim.shift import shift
 
 
 @dataclass(slots=True, eq=False)
@@ -144,17 +145,21 @@ class Drain:
         return tile
 
     def go_back(self, run: LayerRun, first: int, stop: int, count: int) -> None:
-        """Of a layer's tiles [first, stop) so many are over and come again behind the others."""
+        """Of a layer's tiles [first, stop) so many come again, or below 0 do not come (sim/rewind.py)."""
         own = self.tiles[run.index]
         before = sum(len(tiles) for tiles in self.tiles[: run.index])
-        again = [self._psum_tile(run, tile.block, 0) for tile in own[stop - count : stop]]
-        own[first:stop] = own[first + count : stop] + again
+        again = [self._psum_tile(run, tile.block, 0) for tile in own[stop - count : stop]] if count > 0 else []
+        over = own[stop + count : stop] if count < 0 else []
+        for tile in over:
+            tile.issued = tile.left = tile.last_read = 0
+        shift(own, first, stop, count, again=again, over=over)
         self.in_order[before + first : before + stop] = own[first:stop]
         for number in range(first, stop):
             own[number].index = number
         self._tile -= count
         if not run.program.sends_psums(self.index):
-            run.outputs_to_write += sum(len(tile.pieces) for tile in again if tile.block.makes_output)
+            outputs = sum(len(tile.pieces) for tile in again or over if tile.block.makes_output)
+            run.outputs_to_write += outputs if count > 0 else -outputs
 
     def state(self, run: LayerRun, issued: int, floor: int, now: int) -> object:
         """What is under way in a layer of whose tiles so many are issued, in cycles from now.

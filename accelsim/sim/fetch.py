@@ -15,6 +15,7 @@ from accelsim.mapping.layout.program import Fetch, Stream
 from accelsim.sim.clock import UNKNOWN, Process, Signal
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.ports import Key
+from accelsim.sim.shift import shift
 from accelsim.sim.transfers import Fabric
 
 _BUFFER = {WEIGHT: actions.WEIGHT_BUFFER_WRITE, INPUT: actions.INPUT_BUFFER_WRITE}
@@ -73,12 +74,12 @@ class StreamRun:
         return index
 
     def go_back(self, first: int, stop: int, count: int, asks: bool) -> None:
-        """Of the fetches [first, stop) so many are over and come again behind the others.
+        """Of the fetches [first, stop) so many come again, or below 0 do not come (sim/rewind.py).
 
         asks: they are yet to be asked then; otherwise they are.
         """
         for known, again in ((self._ready, UNKNOWN if asks else 0), (self._left, UNKNOWN)):
-            known[first:stop] = known[first + count : stop] + [again] * count
+            shift(known, first, stop, count, again=[again] * count, over=[0] * -count)
         self.again += count
         self.sent -= count
         self._reading = deque(index - count for index in self._reading)

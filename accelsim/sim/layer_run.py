@@ -121,7 +121,7 @@ class LayerRun:
             self.weights_asked.succeed(self.clock.cycle)
 
     def weight_fetches_again(self, count: int) -> None:
-        """So many fetches of weights that were asked come once more (sim/rewind.py)."""
+        """So many fetches of weights that were asked come again, or below 0 do not come (sim/rewind.py)."""
         self._fetches_to_ask += count
 
     def output_there(self, cycle: int, values: int) -> None:

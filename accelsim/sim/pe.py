@@ -15,6 +15,7 @@ from accelsim.sim.clock import UNKNOWN, Clock, Process, Signal
 from accelsim.sim.drain import Drain
 from accelsim.sim.layer_run import BUBBLE, COMPUTE, INPUT_WAIT, OUTPUT_WAIT, WEIGHT_WAIT, LayerRun
 from accelsim.sim.recorder import Recorder
+from accelsim.sim.shift import shift
 
 
 class Buffer:
@@ -68,10 +69,10 @@ class Buffer:
         return self._release[self.base[layer] + position]
 
     def go_back(self, layer: int, first: int, stop: int, count: int) -> None:
-        """Of a layer's positions [first, stop) so many are over and come again behind the others."""
+        """Of a layer's positions [first, stop) so many come again, or below 0 do not come (sim/rewind.py)."""
         first, stop = self.base[layer] + first, self.base[layer] + stop
         for known in (self._resident, self._release):
-            known[first:stop] = known[first + count : stop] + [UNKNOWN] * count
+            shift(known, first, stop, count, again=[UNKNOWN] * count, over=[0] * -count)
 
     def fill(self, layer: int, position: int, cycle: int) -> None:
         """The tile of `position` is resident at `cycle`."""

@@ -20,7 +20,7 @@ from accelsim.mapping.layout.shorten import Kept, Loop
 from accelsim.sim.array import Array
 from accelsim.sim.drain import Drain, PsumTile
 from accelsim.sim.layer_run import LayerRun
-from accelsim.sim.rewind import Window, rewind
+from accelsim.sim.rewind import Going, Window
 from accelsim.sim.transfers import OutputTransfer
 
 _OUTER, _INNER = 0, 1
@@ -34,6 +34,8 @@ _GROWTH = 3
 
 # Of a window so great a part has to be over before the run goes back in it.
 _PARTS = 4
+# So few periods before the end of a window nothing is looked for any more, if it is laid out whole.
+_WORTH = 3
 
 
 class TooShort(Exception):
@@ -69,8 +71,8 @@ class Periods:
         # Iterations that are yet to be run or counted beside those that are laid out.
         self._outer_missing = self.loops[_OUTER].left_out
         self._inner_missing = [self.loops[_INNER].left_out] * len(self._rows)
-        self._outer_back = self._inner_back = 0
-        self._found_outer = self._found_inner = False
+        self._back = [0, 0]  # iterations gone back in each loop, less those gone on
+        self._found = [False, False]
         self._seen: tuple[dict[object, list[Seen]], dict[object, list[Seen]]] = {}, {}
         self._at = (-1, -1)
         self._o = 0
@@ -97,69 +99,88 @@ class Periods:
         at = self.iterations.begins[0].get(block)
         if at is None or not self.run.started.triggered:
             return
-        if self._inner_missing[at[0]] or (at[1] == 0 and self._outer_missing) or at[0] != self._o:
-            self._at = at
+        self._at = at
+        if at[0] != self._o or self._seeks(_INNER, at) or self._seeks(_OUTER, at):
             self.array.clock.after_cycle(partial(self._look, at))
+
+    def _missing(self, level: int, o: int) -> int:
+        return self._inner_missing[o] if level else self._outer_missing
+
+    def _window(self, level: int, o: int) -> Window:
+        return self._inner[o] if level else self._outer
+
+    def _seeks(self, level: int, at: tuple[int, int]) -> bool:
+        if not level and at[1]:
+            return False
+        window = self._window(level, at[0])
+        ends = at[level] + _WORTH * window.period >= window.stop
+        return self._missing(level, at[0]) > 0 or not (self._found[level] or ends)
 
     def _look(self, at: tuple[int, int]) -> None:
         if at != self._at or self.array.pes[0].layer != self.run.index:
             return  # another iteration has begun in the same cycle
-        o, i = at
+        o = at[0]
         if o != self._o:
             if any(self._inner_missing[self._o : o]):
                 raise self._fails(_INNER)
-            self._o, self._inner_back, self._found_inner = o, 0, False
-            self._seen[_INNER].clear()
-        seeks_outer = i == 0 and self._outer_missing > 0
-        if not self._inner_missing[o] and not seeks_outer:
+            self._begin(o)
+        for level in (_INNER, _OUTER):
+            if self._seeks(level, at):
+                self._seek(level, at)
+
+    def _begin(self, o: int) -> None:
+        self._o, self._back[_INNER], self._found[_INNER] = o, 0, False
+        self._seen[_INNER].clear()
+
+    def _seek(self, level: int, at: tuple[int, int]) -> None:
+        """Look for a period of a loop, and go on by what need not be run, or back by what is missing."""
+        o, window, missing = at[0], self._window(level, at[0]), self._missing(level, at[0])
+        going = Going(self.array, self.run, self.iterations, window)
+        if not self._found[level]:
+            seen, others = self._see(at)
+            for before in self._seen[level].get(others, []):
+                step = seen.at[level] - before.at[level]
+                times = (missing + going.most(on=True)) // step if step else 0
+                if times > 0 and self._repeats(before, seen, window):
+                    self._found[level] = True
+                    self._seen[level].clear()
+                    self._count(before, seen, times)
+                    self._go(level, o, going, missing - times * step)
+                    return
+            self._seen[level].setdefault(others, []).append(seen)
+        # Where a good part of a window is over, it comes once more.
+        back = min(missing, going.most(on=False))
+        if back and back >= min(missing, max(window.period, (window.stop - window.first) // _PARTS)):
+            self._go(level, o, going, missing - back, back)
+
+    def _go(self, level: int, o: int, going: Going, missing: int, back: int = 0) -> None:
+        """missing: iterations that then are; below 0: so many that are laid out are not run."""
+        back += min(0, missing)
+        going.go(back)
+        self._back[level] += back
+        if level == _INNER:
+            self._inner_missing[o] = max(0, missing)
             return
-        if (self._inner_missing[o] and not self._found_inner) or (seeks_outer and not self._found_outer):
-            seen, others = self._see(o, i)
-            if self._inner_missing[o] and not self._found_inner:
-                if before := self._before(seen, others, self._inner[o]):
-                    self._found_inner = True
-                    self._inner_missing[o] = self._count(before, seen, _INNER, self._inner_missing[o])
-                    seen, others = self._see(o, i)
-                self._seen[_INNER].setdefault(others, []).append(seen)
-            if seeks_outer and not self._found_outer:
-                if before := self._before(seen, others, self._outer):
-                    self._found_outer = True
-                    self._outer_missing = self._count(before, seen, _OUTER, self._outer_missing)
-                self._seen[_OUTER].setdefault(others, []).append(seen)
-        if seeks_outer and self._outer_missing:
-            back = self._go_back(self._outer, self._outer_missing)
-            if back:
-                self._outer_missing -= back
-                self._outer_back += back
-                self._o = o - back
-                self._at = self._o, 0
-                self._inner_missing[o - back :] = [self.loops[_INNER].left_out] * (len(self._rows) - o + back)
-                self._seen[_INNER].clear()
-                return
-        if self._inner_missing[o]:
-            back = self._go_back(self._inner[o], self._inner_missing[o])
-            self._inner_missing[o] -= back
-            self._inner_back += back
-            self._at = o, i - back
+        self._outer_missing = max(0, missing)
+        # Nothing of the iteration has been run, but it may be over for those that are not.
+        self._inner_missing[o:] = [self.loops[_INNER].left_out] * (len(self._rows) - o)
+        if back:
+            first, stop = sorted((o, o - back))
+            self._inner_missing[first:stop] = [self.loops[_INNER].left_out if back > 0 else 0] * (stop - first)
+            self._begin(o - back)
 
     def _fails(self, level: int) -> TooShort:
         self.too_short = level
         return TooShort()
 
-    def _see(self, o: int, i: int) -> tuple[Seen, object]:
+    def _see(self, at: tuple[int, int]) -> tuple[Seen, object]:
         places, others = _state(self.array, self.run, self.iterations)
         cycle = self.array.clock.cycle
         streamed, pending = self.run.streaming.look(cycle)
-        back = self._outer_back, self._inner_back
-        seen = Seen((o + back[0], i + back[1]), back, cycle, places, streamed, self.run.tally())
+        outer, inner = self._back
+        tally = self.run.tally()
+        seen = Seen((at[0] + outer, at[1] + inner), (outer, inner), cycle, places, streamed, tally)
         return seen, (others, repr(pending))
-
-    def _before(self, seen: Seen, others: object, window: Window) -> Seen | None:
-        """When it was like this before, a whole number of periods ago."""
-        for before in self._seen[window.level].get(others, []):
-            if self._repeats(before, seen, window):
-                return before
-        return None
 
     def _repeats(self, a: Seen, b: Seen, window: Window) -> bool:
         """Whether b is a, a whole number of periods later, all in iterations that are like those left out."""
@@ -178,21 +199,14 @@ class Periods:
                 return False
         return True
 
-    def _count(self, a: Seen, b: Seen, level: int, missing: int) -> int:
-        """Adds what is missing of a loop, in steps from the one to the other; returns what then still is."""
-        times, rest = divmod(missing, b.at[level] - a.at[level])
+    def _count(self, a: Seen, b: Seen, times: int) -> None:
+        """Adds what came between the two so many times more."""
         period = {name: n - a.tally.get(name, 0) for name, n in b.tally.items()}
         period = {name: n for name, n in period.items() if n}
         cycles = period.get("left_out_cycles", 0) + b.cycle - a.cycle
         period["left_out_cycles"] = cycles
         self.run.add(period, times)
         self.run.streaming.repeat((a.streamed, b.streamed), times, cycles)
-        return rest
-
-    def _go_back(self, window: Window, missing: int) -> int:
-        """Where a good part of a window is over, it comes once more."""
-        least = min(missing, max(window.period, (window.stop - window.first) // _PARTS))
-        return rewind(self.array, self.run, self.iterations, window, least, missing)
 
 
 def _rows(iterations: Iterations) -> list[list[int]]:

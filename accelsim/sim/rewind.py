@@ -1,9 +1,9 @@
-"""A run taken back in its program: the same work comes once more.
+"""A run taken back in its program, where the same work comes once more, or on, where it does not come.
 
 Where the iterations of a loop are alike, and everybody who works on them is at one of them, it makes no
-difference which ones these are: all go back by the same whole number of periods, and with them what is known of
-tiles and fetches that are not over. So a loop of any length runs on a few iterations that are laid out
-(docs/timing.md, Long layers).
+difference which ones these are: all go back or on by the same whole number of periods, and with them what is
+known of tiles and fetches that are not over. So a loop of any length runs on a few iterations that are laid
+out, and those of them that need not be run are not (docs/timing.md, Long layers).
 """
 
 from __future__ import annotations
@@ -50,40 +50,31 @@ class Window:
         return bisect_left(reads, self.bound(self.first)) < bisect_left(reads, at)
 
 
-def rewind(
-    array: Array, run: LayerRun, iterations: Iterations, window: Window, least: int, most: int
-) -> int:
-    """Go back as many iterations as possible, or none where that is less than `least`; returns how many."""
-    going = _Going(array, run, iterations, window)
-    back = min(going.back, most) // window.period * window.period
-    if back < least:
-        return 0
-    going.go(back)
-    return back
+class Going:
+    """Who goes back or on in a window.
 
-
-class _Going:
-    """Who goes back. back: how many iterations they can at most; what is not over yet stays in the window."""
+    back, on: how many iterations they can at most; what is not over yet, and what has begun, stays in the window.
+    """
 
     def __init__(self, array: Array, run: LayerRun, iterations: Iterations, window: Window) -> None:
-        self.run, self.window, self.now = run, window, array.clock.cycle
-        self.back = window.stop - window.first
+        self.run, self.window = run, window
+        self.back = self.on = window.stop - window.first
         self._pes: list[tuple[Pe, tuple[list[Place], ...]]] = []
         self._streams: list[tuple[StreamRun, list[Place], bool]] = []
-        layer = run.index
+        layer, now = run.index, array.clock.cycle
         for pe in array.pes:
             places = iterations.blocks[pe.index]
             if not self._is_part(places):
                 continue
             if pe.layer != layer:
-                self.back = 0
+                self.back = self.on = 0
                 return
             tiles, drain = iterations.tiles[pe.index], pe.drain
             held = iterations.weight_positions[pe.index], iterations.input_positions[pe.index]
-            self._at(places, pe.block, pe.block)
+            self._is_at(places, pe.block, pe.block)
             # Two banks take turns; a piece on its way along a chain says of which tile it is.
             at = drain.next_tile(layer)
-            self._at(tiles, at, drain.oldest_under_way(layer, min(at, pe.psum_tile - 2)))
+            self._is_at(tiles, at, drain.oldest_under_way(layer, min(at, pe.psum_tile - 2)))
             # Before the position of the next block one may be in use, and one in the other half.
             self._needs(held[0], pe.weight_position - 3)
             self._needs(held[1], pe.input_position - 3)
@@ -96,37 +87,45 @@ class _Going:
             to = places[stream.asked] if stream.asked < len(places) else iterations.end
             asks = to < window.bound(window.stop) or window.works_on(places, reads, to)
             if asks:
-                self._at(places, stream.asked, stream.asked)
-            self._at(places, stream.sent, stream.first_under_way(self.now))
+                self._is_at(places, stream.asked, stream.asked)
+            self._is_at(places, stream.sent, stream.first_under_way(now))
             self._streams.append((stream, places, asks))
+
+    def most(self, on: bool) -> int:
+        """Iterations, whole periods."""
+        return (self.on if on else self.back) // self.window.period * self.window.period
 
     def _is_part(self, places: list[Place]) -> bool:
         first, stop = self.window.part(places)
         return first < stop
 
-    def _at(self, places: list[Place], at: int, needed: int) -> None:
+    def _is_at(self, places: list[Place], at: int, needed: int) -> None:
         """Somebody is at one of their places, and what is there from `needed` on has to stay."""
         first, stop = self.window.part(places)
-        if first <= at <= stop and at < len(places):
-            self._needs(places, needed)
-        else:
-            self.back = 0
+        if not first <= at <= stop or at == len(places):
+            self.back = self.on = 0
+            return
+        self._needs(places, needed)
+        # Whoever goes on still has something to do in the window: what it waits for is of the same kind.
+        self.on = min(self.on, self.window.stop - 1 - places[at][self.window.level] if at < stop else 0)
 
     def _needs(self, places: list[Place], needed: int) -> None:
         first, stop = self.window.part(places)
         if first == stop:
             return
         if needed < first:
-            self.back = 0
+            self.back = self.on = 0
         elif needed < stop:
             self.back = min(self.back, places[needed][self.window.level] - self.window.first)
 
     def _span(self, places: list[Place], back: int) -> tuple[int, int, int]:
         """(first, stop, how many of somebody's places are in so many iterations) of the window."""
         first, stop = self.window.part(places)
-        return first, stop, bisect_left(places, self.window.bound(self.window.first + back), first) - first
+        count = bisect_left(places, self.window.bound(self.window.first + abs(back)), first) - first
+        return first, stop, count if back > 0 else -count
 
     def go(self, back: int) -> None:
+        """Back by so many iterations, or on where that is below 0."""
         layer = self.run.index
         for pe, (blocks, tiles, weights, inputs) in self._pes:
             pe.block -= self._span(blocks, back)[2]

@@ -142,7 +142,8 @@ class Periods:
                 step = seen.at[level] - before.at[level]
                 times = (missing + going.most(on=True)) // step if step else 0
                 if times > 0 and self._repeats(before, seen, window):
-                    self._found[level] = True
+                    # Where nobody can go on yet, more of what is laid out may not have to be run later.
+                    self._found[level] = missing < times * step
                     self._seen[level].clear()
                     self._count(before, seen, times)
                     self._go(level, o, going, missing - times * step)

@@ -16,8 +16,8 @@ from accelsim.mapping.plan import LayerMapping
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import LayerSpec
 
-# Layers of no more blocks than this are laid out whole.
-MOST_BLOCKS = 30_000
+# Layers of no more blocks than this are laid out and run whole.
+MOST_BLOCKS = 4_000
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Kept:
     """
 
     most_blocks: int = MOST_BLOCKS
-    pixel_periods: int = 6
-    unit_periods: int = 6
+    pixel_periods: int = 10
+    unit_periods: int = 10
     blocks: int = 0
 
 
@@ -52,6 +52,10 @@ class Short:
     pixels: Loop
     units: Loop
     kept: Kept
+
+    @property
+    def leaves_out(self) -> bool:
+        return self.pixels.left_out > 0 or self.units.left_out > 0
 
     def with_units_of(self, other: Short) -> LayerSpec:
         """The layer that is laid out, with as many channels as another."""
@@ -65,7 +69,7 @@ class Short:
 
 
 def shorten(arch: Arch, layer: LayerSpec, mapping: LayerMapping, kept: Kept) -> Short | None:
-    """None where the layer is short enough as it is, or nothing of it can be left out."""
+    """None where the layer is short enough as it is."""
     blocks = _blocks(arch, layer, mapping)
     if blocks <= kept.most_blocks:
         return None
@@ -73,8 +77,6 @@ def shorten(arch: Arch, layer: LayerSpec, mapping: LayerMapping, kept: Kept) -> 
         kept = _as_many_as(kept, arch, layer, mapping, blocks)
     pixels, geometry = _shorter_pixels(layer.geometry, mapping, kept)
     units, geometry = _shorter_units(arch, layer, geometry, mapping, kept)
-    if not pixels.left_out and not units.left_out:
-        return None
     return Short(replace(layer, layer=replace(layer.layer, geometry=geometry)), pixels, units, kept)
 
 

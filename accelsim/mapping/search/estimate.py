@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 # Room for events of the model at once; doubled where it does not do.
 _EVENTS = 4096
-# What is kept of a long layer, of the two short ones that the model is run on: so little that takes no time,
-# so much that a first transient is behind.
-_KEPT = Kept(pixel_periods=12, unit_periods=12, blocks=16_000), Kept(blocks=8_000)
+# What is kept of a layer of more blocks than these, of the two short ones that the model is run on: so little
+# that takes no time, so much that a first transient is behind.
+_LONG = 30_000
+_KEPT = Kept(_LONG, 12, 12, 16_000), Kept(_LONG, 6, 6, 8_000)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def estimate(
     are drawn out in a straight line.
     """
     short, shorter = (shorten(arch, layer, mapping, own) for own in _KEPT)
-    if short is not None and shorter is not None:
+    if short is not None and shorter is not None and short.leaves_out:
         return _drawn_out(arch, layer, mapping, residency, lead, short, shorter)
     ran = _run(arch, layer, layer, mapping, residency, lead, int(limit_cycles))
     return _estimate(mapping, ran)

@@ -34,6 +34,8 @@ _GROWTH = 3
 
 # Of a window so great a part has to be over before the run goes back in it.
 _PARTS = 4
+# After n looks the state is written down again after n / so many more.
+_MORE_SELDOM = 8
 # So few periods before the end of a window nothing is looked for any more, if it is laid out whole.
 _WORTH = 3
 
@@ -44,15 +46,28 @@ class TooShort(Exception):
 
 @dataclass(frozen=True)
 class Seen:
-    """places: where everybody is in the program, each with all that are there for it; at, back: iterations
-    from the first, of both loops, and of those the ones gone back."""
+    """places: where everybody is in the program, each with all that are there for it; others: all else that
+    matters, in cycles from then; at, back: iterations from the first, of both loops, and of those the ones
+    gone back."""
 
     at: tuple[int, int]
     back: tuple[int, int]
     cycle: int
     places: list[tuple[Of, Place]]
+    others: object
     streamed: int
     tally: dict[object, int]
+
+
+class _Looks:
+    """Of one loop. seen: what has been written down, by a part of it; next: from so many looks on again."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        self.count, self.next = 0, 1
+        self.seen: dict[object, list[Seen]] = {}
 
 
 class Periods:
@@ -73,7 +88,7 @@ class Periods:
         self._inner_missing = [self.loops[_INNER].left_out] * len(self._rows)
         self._back = [0, 0]  # iterations gone back in each loop, less those gone on
         self._found = [False, False]
-        self._seen: tuple[dict[object, list[Seen]], dict[object, list[Seen]]] = {}, {}
+        self._looks = _Looks(), _Looks()
         self._at = (-1, -1)
         self._o = 0
         self.too_short: int | None = None  # which loop
@@ -130,29 +145,59 @@ class Periods:
 
     def _begin(self, o: int) -> None:
         self._o, self._back[_INNER], self._found[_INNER] = o, 0, False
-        self._seen[_INNER].clear()
+        self._looks[_INNER].begin()
 
     def _seek(self, level: int, at: tuple[int, int]) -> None:
         """Look for a period of a loop, and go on by what need not be run, or back by what is missing."""
-        o, window, missing = at[0], self._window(level, at[0]), self._missing(level, at[0])
-        going = Going(self.array, self.run, self.iterations, window)
-        if not self._found[level]:
-            seen, others = self._see(at)
-            for before in self._seen[level].get(others, []):
-                step = seen.at[level] - before.at[level]
-                times = (missing + going.most(on=True)) // step if step else 0
-                if times > 0 and self._repeats(before, seen, window):
+        o, missing = at[0], self._missing(level, at[0])
+        window = self._window(level, o)
+        if not self._found[level] and self._repeated(level, at, window, missing):
+            return
+        # Where a good part of a window is over, it comes once more.
+        least = max(window.period, (window.stop - window.first) // _PARTS)
+        if missing and at[level] - window.first >= min(missing, least):
+            going = self._going(window)
+            back = min(missing, going.most(on=False))
+            if back >= min(missing, least):
+                self._go(level, o, going, missing - back, back)
+
+    def _going(self, window: Window) -> Going:
+        return Going(self.array, self.run, self.iterations, window)
+
+    def _repeated(self, level: int, at: tuple[int, int], window: Window, missing: int) -> bool:
+        """Whether it is now as it was when it was written down, and what is left out has been counted.
+
+        It is written down less and less often, and looked at whole only where a part of it is as it was.
+        """
+        looks = self._looks[level]
+        looks.count += 1
+        part = self._part()
+        like = looks.seen.setdefault(part, [])
+        if not like and looks.count < looks.next:
+            return False
+        seen = self._see(at)
+        for before in like:
+            step = seen.at[level] - before.at[level]
+            if step > 0 and before.others == seen.others and self._repeats(before, seen, window):
+                going = self._going(window)
+                times = (missing + going.most(on=True)) // step
+                if times:
                     # Where nobody can go on yet, more of what is laid out may not have to be run later.
                     self._found[level] = missing < times * step
-                    self._seen[level].clear()
+                    looks.begin()
                     self._count(before, seen, times)
-                    self._go(level, o, going, missing - times * step)
-                    return
-            self._seen[level].setdefault(others, []).append(seen)
-        # Where a good part of a window is over, it comes once more.
-        back = min(missing, going.most(on=False))
-        if back and back >= min(missing, max(window.period, (window.stop - window.first) // _PARTS)):
-            self._go(level, o, going, missing - back, back)
+                    self._go(level, at[0], going, missing - times * step)
+                    return True
+        if looks.count >= looks.next:
+            looks.next = looks.count + 1 + looks.count // _MORE_SELDOM
+            like.append(seen)
+        return False
+
+    def _part(self) -> object:
+        """Some of all that `_state` holds."""
+        array = self.array
+        now, (busy, space, waiting) = array.clock.cycle, array.fabric.dram.state(array.clock.cycle)
+        return busy, space, len(waiting), array.pes[0].issue_end - now
 
     def _go(self, level: int, o: int, going: Going, missing: int, back: int = 0) -> None:
         """missing: iterations that then are; below 0: so many that are laid out are not run."""
@@ -174,14 +219,14 @@ class Periods:
         self.too_short = level
         return TooShort()
 
-    def _see(self, at: tuple[int, int]) -> tuple[Seen, object]:
+    def _see(self, at: tuple[int, int]) -> Seen:
         places, others = _state(self.array, self.run, self.iterations)
         cycle = self.array.clock.cycle
         streamed, pending = self.run.streaming.look(cycle)
         outer, inner = self._back
         tally = self.run.tally()
-        seen = Seen((at[0] + outer, at[1] + inner), (outer, inner), cycle, places, streamed, tally)
-        return seen, (others, repr(pending))
+        there = at[0] + outer, at[1] + inner
+        return Seen(there, (outer, inner), cycle, places, (others, pending), streamed, tally)
 
     def _repeats(self, a: Seen, b: Seen, window: Window) -> bool:
         """Whether b is a, a whole number of periods later, all in iterations that are like those left out."""

@@ -9,7 +9,7 @@ out, and those of them that need not be run are not (docs/timing.md, Long layers
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from accelsim.mapping.layout.iterations import Iterations, Place
 from accelsim.sim.array import Array
@@ -28,14 +28,19 @@ class Window:
     first: int
     stop: int
     period: int
+    # By whose places; they stay as long as the layer's iterations do.
+    _parts: dict[int, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
 
     def bound(self, iteration: int) -> Place:
         return (self.o, iteration, 0) if self.level else (iteration, 0, 0)
 
     def part(self, places: list[Place]) -> tuple[int, int]:
         """Of somebody's places those in it: [first, stop)."""
-        first = bisect_left(places, self.bound(self.first))
-        return first, bisect_left(places, self.bound(self.stop), first)
+        found = self._parts.get(id(places))
+        if found is None:
+            first = bisect_left(places, self.bound(self.first))
+            found = self._parts[id(places)] = first, bisect_left(places, self.bound(self.stop), first)
+        return found
 
     def works_on(self, places: list[Place], reads: list[Place], at: Place) -> bool:
         """Whether somebody who stays at a place would have to move if more of this were run.

@@ -12,7 +12,7 @@ pyproject.toml names the version they belong to; no other file uses any (tests/t
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from heapq import heappush
+from heapq import heappop, heappush
 from typing import Any, cast
 
 import simpy
@@ -50,6 +50,24 @@ class Clock(simpy.Environment):
         """The current cycle."""
         return self._now
 
+    def run(self, until: Any = None) -> Any:
+        """As SimPy's, in a loop of its own where it runs until an event: a step takes half the time."""
+        if not isinstance(until, Event):
+            return super().run(until)
+        queue = self._queue
+        while until.callbacks is not None and queue:
+            cycle, _, _, event = heappop(queue)
+            self._now = cycle  # type: ignore[assignment]
+            if type(event) is _Call:
+                event.action()
+                continue
+            callbacks, event.callbacks = event.callbacks, cast(Any, None)
+            for callback in callbacks:
+                callback(event)
+            if not event._ok and not hasattr(event, "_defused"):
+                raise cast(BaseException, event._value)
+        return super().run(until)
+
     def due(self) -> list[tuple[float, int]]:
         """(cycles from now, SimPy's priority) of all that is scheduled, sorted."""
         return sorted((entry[0] - self._now, entry[1]) for entry in self._queue if entry[0] < float("inf"))
@@ -80,7 +98,8 @@ class Clock(simpy.Environment):
     def sleep(self, cycle: int) -> Event:
         """An event that fires in `cycle`, which must not be past."""
         event = Event(self)
-        self.fire(event, cycle)
+        event._ok, event._value = True, None
+        heappush(self._queue, (cycle, NORMAL, next(self._eid), event))
         return event
 
     def at(self, cycle: int, action: Callable[[], None]) -> None:
@@ -110,4 +129,6 @@ class Signal:
     def notify(self) -> None:
         if self._event is not None:
             event, self._event = self._event, None
-            event.succeed()
+            event._ok, event._value = True, None
+            clock = self._clock
+            heappush(clock._queue, (clock._now, NORMAL, next(clock._eid), event))

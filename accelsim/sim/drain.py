@@ -148,7 +148,9 @@ class Drain:
         """Of a layer's tiles [first, stop) so many come again, or below 0 do not come (sim/rewind.py)."""
         own = self.tiles[run.index]
         before = sum(len(tiles) for tiles in self.tiles[: run.index])
-        again = [self._psum_tile(run, tile.block, 0) for tile in own[stop - count : stop]] if count > 0 else []
+        again = (
+            [self._psum_tile(run, tile.block, 0) for tile in own[stop - count : stop]] if count > 0 else []
+        )
         over = own[stop + count : stop] if count < 0 else []
         for tile in over:
             tile.issued = tile.left = tile.last_read = 0

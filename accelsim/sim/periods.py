@@ -212,7 +212,9 @@ class Periods:
         self._inner_missing[o:] = [self.loops[_INNER].left_out] * (len(self._rows) - o)
         if back:
             first, stop = sorted((o, o - back))
-            self._inner_missing[first:stop] = [self.loops[_INNER].left_out if back > 0 else 0] * (stop - first)
+            self._inner_missing[first:stop] = [self.loops[_INNER].left_out if back > 0 else 0] * (
+                stop - first
+            )
             self._begin(o - back)
 
     def _fails(self, level: int) -> TooShort:

@@ -44,6 +44,10 @@ class Kept:
     blocks: int = 0
 
 
+KEPT = Kept(blocks=3_000)
+"""What is laid out of a long layer that is to be timed."""
+
+
 @dataclass(frozen=True)
 class Short:
     """layer: the one that is laid out in the place of the whole one."""

@@ -10,7 +10,7 @@ from accelsim.machine import actions
 from accelsim.machine.arch import Arch
 from accelsim.mapping.bounds import Bound, layer_bound
 from accelsim.mapping.layout.program import LayerProgram, build_program
-from accelsim.mapping.layout.shorten import Kept
+from accelsim.mapping.layout.shorten import KEPT
 from accelsim.mapping.plan import LayerMapping, check_mapping
 from accelsim.mapping.residency import Residency
 from accelsim.mapping.search.agenda import BATCH, Agenda
@@ -103,7 +103,7 @@ class Mapper:
         """The layer laid out by the best mapping of its choice."""
         key = id(choice)
         if key not in self._laid_out:
-            self._laid_out[key] = build_program(self._arch, layer, choice.best.mapping, residency, Kept())
+            self._laid_out[key] = build_program(self._arch, layer, choice.best.mapping, residency, KEPT)
         return replace(self._laid_out[key], layer=layer)
 
     def choose(self, layer: LayerSpec, residency: Residency, lead: Lead = NO_LEAD) -> Choice:
@@ -172,7 +172,7 @@ class Mapper:
         """What laying the layer out says of the first candidate."""
         for mapping in found:
             try:
-                build_program(self._arch, layer, mapping, residency, Kept())
+                build_program(self._arch, layer, mapping, residency, KEPT)
             except AccelsimError as error:
                 return error
         return AccelsimError(

@@ -171,6 +171,45 @@ def test_chains_of_a_layer_that_dram_binds_repeat() -> None:
     assert_same(timing, time_layers(TimeRequest(arch, [whole]))[0], "")
 
 
+def test_a_loop_that_is_laid_out_in_part_runs_until_it_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DRAM has 101 bits a cycle, which divide no tile: 101 times the bits of an iteration end with a cycle.
+
+    What comes after that is left out, of what is laid out too, and nothing is laid out a second time.
+    """
+    arch = load_arch("magnet16", ["pes=4", "dram_bits_per_cycle=101", "dram_efficiency=1"])
+    layer = layer_of(Geometry(1, 256, 1, 16, 16 * 4 * 350))
+    mapping = LayerMapping(4, 1, "KP", 16, 1, 99)
+    residency = decide_residency(arch, [layer])[0]
+    moved: list[int] = []
+    go = periods.Going.go
+    monkeypatch.setattr(periods.Going, "go", lambda self, back: (moved.append(back), go(self, back))[1])
+    program = build_program(arch, layer, mapping, residency, Kept(50))
+    assert program.short is not None and program.short.units.left_out > 300
+    timings, longer = sim_run._time_repeats(TimeRequest(arch, [program]), lambda _: None, None)
+    assert not longer
+    back = sum(by for by in moved if by > 0)
+    assert 90 < back < 250
+    whole = build_program(arch, layer, mapping, residency)
+    assert_same(timings[0], time_layers(TimeRequest(arch, [whole]))[0], "")
+
+
+def test_what_repeats_of_a_layer_laid_out_whole_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    arch = load_arch("magnet16", ["pes=4"])
+    layer = layer_of(Geometry(1, 64, 1, 4000, 64))
+    mapping = LayerMapping(2, 2, "KP", 16, 1, 99)
+    residency = decide_residency(arch, [layer])[0]
+    program = build_program(arch, layer, mapping, residency, Kept(50, blocks=10**6))
+    assert program.short is not None and not program.short.leaves_out
+    moved: list[int] = []
+    go = periods.Going.go
+    monkeypatch.setattr(periods.Going, "go", lambda self, back: (moved.append(back), go(self, back))[1])
+    timing = time_layers(TimeRequest(arch, [program]))[0]
+    assert sum(-by for by in moved if by < 0) > 100
+    assert_same(
+        timing, time_layers(TimeRequest(arch, [build_program(arch, layer, mapping, residency)]))[0], ""
+    )
+
+
 def test_long_layers_of_a_run_are_each_timed_by_what_repeats() -> None:
     """With weights of the next layer on their way while the one before runs."""
     arch = load_arch("magnet16", ["pes=4"])

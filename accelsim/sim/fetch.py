@@ -126,7 +126,7 @@ class StreamRun:
                 run.weight_fetch_asked()
 
     def _halves_free(self, index: int) -> int:
-        """The cycle from which the halves that a fetch fills are free; UNKNOWN until `_unknown` tells more."""
+        """From when the halves that a fetch fills are free; UNKNOWN until `_unknown` tells more."""
         cycle, layer = 0, self.run.index
         for pe, position in self.stream.fetches[index].destinations:
             buffer = self._buffers[pe]

@@ -4,8 +4,8 @@ A long layer is laid out with periods left out of both loops over tiles (mapping
 runs, all that can still change what happens is written down whenever the first PE comes to a new tile: cycles
 count from then, places in the program from that tile. Where the same is found again, and every iteration on
 the way is like those left out, what happened in between would have happened again as often as periods are
-left out, and is added so many times (docs/timing.md, Long layers). Until then, and where what is left out is no
-whole number of the periods found, the run goes back in its program (sim/rewind.py).
+left out, and is added so many times (docs/timing.md, Long layers). Until then, and where what is left out is
+no whole number of the periods found, the run goes back in its program (sim/rewind.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from accelsim.mapping.layout.iterations import Iterations, Place
-from accelsim.mapping.layout.shorten import Kept, Loop
+from accelsim.mapping.layout.shorten import Kept
 from accelsim.sim.array import Array
 from accelsim.sim.drain import Drain, PsumTile
 from accelsim.sim.layer_run import LayerRun

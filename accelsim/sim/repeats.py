@@ -13,8 +13,8 @@ _LEAST_RUN = 2
 
 @dataclass(frozen=True)
 class Repeat:
-    """From layer `first` on, `period` layers come `times` times. Of the repetitions the first ones and the last
-    are run, `run` in all, as the end of the last already looks on to what comes after.
+    """From layer `first` on, `period` layers come `times` times. Of the repetitions the first ones and the
+    last are run, `run` in all, as the end of the last already looks on to what comes after.
 
     starts: first layers of the last two repetitions that are run; states at both must be equal.
     """

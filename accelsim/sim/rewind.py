@@ -20,8 +20,8 @@ from accelsim.sim.pe import Pe
 
 @dataclass(frozen=True)
 class Window:
-    """Iterations [first, stop) of one loop that are alike from period to period; in the inner one (level 1) of
-    outer iteration o."""
+    """Iterations [first, stop) of one loop that are alike from period to period; in the inner one (level 1)
+    of outer iteration o."""
 
     level: int
     o: int
@@ -58,7 +58,8 @@ class Window:
 class Going:
     """Who goes back or on in a window.
 
-    back, on: how many iterations they can at most; what is not over yet, and what has begun, stays in the window.
+    back, on: how many iterations they can at most; what is not over yet, and what has begun, stays in the
+    window.
     """
 
     def __init__(self, array: Array, run: LayerRun, iterations: Iterations, window: Window) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
@@ -109,13 +110,20 @@ def _time_repeats(
     repeats = [] if recorder else find_repeats([program.signature for program in programs])
     for repeat in repeats:
         kept = [program for index, program in enumerate(programs) if index not in repeat.left_out]
-        timings, states, longer = _time(replace(request, programs=kept), None, None, repeat.starts)
+        # Told as they end are those before what is left out; the others when it is known what that takes.
+        tell = partial(_tell_before, repeat.left_out.start, on_layer)
+        timings, states, longer = _time(replace(request, programs=kept), tell, None, repeat.starts)
         if longer:
             return timings, longer
         if states[0] == states[1] and _looks_no_further(states[1], repeat):
             return _fill_in(programs, timings, repeat, on_layer), longer
     timings, _, longer = _time(request, on_layer, recorder, ())
     return timings, longer
+
+
+def _tell_before(stop: int, on_layer: Callable[[int], None], index: int) -> None:
+    if index < stop:
+        on_layer(index)
 
 
 def _looks_no_further(state: ArrayState, repeat: Repeat) -> bool:

@@ -51,7 +51,7 @@ class StreamingWork:
         return len(self._stretches), [(cycle - now, values) for cycle, values in self._arrivals]
 
     def repeat(self, marks: tuple[int, int], times: int, cycles: int) -> None:
-        """What came between two marks, the last of them now, comes so many times more, so many cycles apart."""
+        """What came between two marks, the last of them now, comes so many times more, `cycles` apart."""
         self._left_out_cycles += times * cycles
         between = self._stretches[slice(*marks)]
         if not between or not times:
@@ -63,7 +63,7 @@ class StreamingWork:
         self._stretches.append(one.later(apart).repeated(times, apart))
 
     def done(self) -> int:
-        """The cycle, without those of what was left out, in which all of it is done; 0 where there is none."""
+        """The cycle in which all of it is done, without those of what was left out; 0 where there is none."""
         self._take_in(self._arrivals)
         if not self._stretches:
             return 0

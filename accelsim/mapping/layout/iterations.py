@@ -28,8 +28,8 @@ _BLOCK = (
 class Iterations:
     """Places, in order, and which iterations are alike.
 
-    blocks, tiles, weight_positions, input_positions: of each PE, of its blocks, psum tiles and stays of tiles,
-    these where they begin; fetches: of each stream, weights first; reads:
+    blocks, tiles, weight_positions, input_positions: of each PE, of its blocks, psum tiles and stays of
+    tiles, these where they begin; fetches: of each stream, weights first; reads:
     those of them for which DRAM is read; begins: the blocks of each PE that begin an iteration, with that;
     alike: equal numbers for iterations in which all PEs and streams do the same.
     """

@@ -172,7 +172,7 @@ class Periods:
         looks = self._looks[level]
         looks.count += 1
         part = self._part()
-        like = looks.seen.setdefault(part, [])
+        like = looks.seen.get(part, [])
         if not like and looks.count < looks.next:
             return False
         seen = self._see(at)
@@ -190,7 +190,7 @@ class Periods:
                     return True
         if looks.count >= looks.next:
             looks.next = looks.count + 1 + looks.count // _MORE_SELDOM
-            like.append(seen)
+            looks.seen.setdefault(part, []).append(seen)
         return False
 
     def _part(self) -> object:

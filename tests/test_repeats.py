@@ -15,7 +15,7 @@ from accelsim.mapping.residency import decide_residency
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.sim import run as sim_run
 from accelsim.sim.array import ArrayState
-from accelsim.sim.repeats import Repeat, find_repeat, find_repeats
+from accelsim.sim.repeats import Repeat, find_repeat
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import Layer, LayerSpec, NodeWork, OutputFormat
 
@@ -119,13 +119,6 @@ def test_the_last_repetition_is_run() -> None:
     """Its end looks on to another layer than that of a middle one does."""
     repeat = find_repeat("xabababababy")
     assert repeat is not None and repeat.starts == (3, 5) and list(repeat.left_out) == [5, 6, 7, 8]
-
-
-def test_the_first_repetition_is_left_out_where_something_comes_before() -> None:
-    assert find_repeats("xabababababy") == [Repeat(1, 2, 5, run=2), Repeat(1, 2, 5, run=3)]
-    assert find_repeats("abababababy") == [Repeat(0, 2, 5, run=3)] and find_repeats("abc") == []
-    assert Repeat(1, 2, 5, run=2).starts == (1, 3)
-    assert list(Repeat(1, 2, 5, run=2).left_out) == [3, 4, 5, 6, 7, 8]
 
 
 def test_weights_asked_beyond_the_last_repetition_are_noticed() -> None:

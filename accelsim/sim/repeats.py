@@ -3,43 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-# Repetitions that are run: one to settle, one to go by, and one whose end looks on to what comes after. Where
-# something comes before them, after which the array may be settled, it is tried without the first.
+# Repetitions that are run: one to settle, one to go by, and one whose end looks on to what comes after.
 _RUN = 3
-_LEAST_RUN = 2
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """From layer `first` on, `period` layers come `times` times. Of the repetitions the first ones and the
-    last are run, `run` in all, as the end of the last already looks on to what comes after.
+    """From layer `first` on, `period` layers come `times` times; all but the first two and the last are left
+    out, as the end of the last already looks on to what comes after.
 
-    starts: first layers of the last two repetitions that are run; states at both must be equal.
+    starts: first layers of the second and third repetition that is run; states at both must be equal.
     """
 
     first: int
     period: int
     times: int
-    run: int = _RUN
 
     @property
     def starts(self) -> tuple[int, int]:
-        last = self.first + (self.run - 1) * self.period
-        return last - self.period, last
+        return self.first + self.period, self.first + 2 * self.period
 
     @property
     def left_out(self) -> range:
-        return range(self.first + (self.run - 1) * self.period, self.first + (self.times - 1) * self.period)
-
-
-def find_repeats(signatures: Sequence[Hashable]) -> list[Repeat]:
-    """Which repetitions to try, those of which least is run first."""
-    repeat = find_repeat(signatures)
-    if repeat is None:
-        return []
-    return [replace(repeat, run=run) for run in range(_LEAST_RUN if repeat.first else _RUN, _RUN + 1)]
+        return range(self.first + (_RUN - 1) * self.period, self.first + (self.times - 1) * self.period)
 
 
 def find_repeat(signatures: Sequence[Hashable]) -> Repeat | None:

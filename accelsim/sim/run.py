@@ -23,7 +23,7 @@ from accelsim.sim.clock import Clock
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.periods import Periods, TooShort
 from accelsim.sim.recorder import Recorder
-from accelsim.sim.repeats import Repeat, find_repeats
+from accelsim.sim.repeats import Repeat, find_repeat
 from accelsim.workload.layer import LayerSpec
 
 Longer = dict[Hashable, Kept]
@@ -107,8 +107,8 @@ def _time_repeats(
     request: TimeRequest, on_layer: Callable[[int], None], recorder: Recorder | None
 ) -> tuple[list[LayerTiming], Longer]:
     programs = request.programs
-    repeats = [] if recorder else find_repeats([program.signature for program in programs])
-    for repeat in repeats:
+    repeat = None if recorder else find_repeat([program.signature for program in programs])
+    if repeat is not None:
         kept = [program for index, program in enumerate(programs) if index not in repeat.left_out]
         # Told as they end are those before what is left out; the others when it is known what that takes.
         tell = partial(_tell_before, repeat.left_out.start, on_layer)

@@ -5,8 +5,9 @@ Every case is small and exact; a bound that is weaker by a little gives another 
 
 import numpy as np
 import pytest
-from accelsim_kernels import AlignSpec, LaneSpec, Scales
-from test_kernels_accumulate import assert_same
+from accelsim_kernels import SATURATE, WRAP, AlignSpec, LaneSpec, Scales, accumulate, pack_weights
+from accelsim_kernels.reference import accumulate_reference
+from test_kernels_accumulate import PATHS, assert_same
 from test_kernels_aligned import check
 
 
@@ -76,20 +77,19 @@ def test_psums_on_the_edge_and_one_more(bits: int, lsb: int, end: int) -> None:
         assert np.sum(counts) == (2 if start == edge else 1)
 
 
-@pytest.mark.parametrize("least", [0, -1])
+@pytest.mark.parametrize("least", [None, 0, -1])
 @pytest.mark.parametrize("dots", [(2048, 2047), (2048, 2048), (4096,), (2049, 2048), (4097,)])
 @pytest.mark.parametrize("bits", [31, 32, 33, 48])
-def test_terms_and_sums_on_and_beyond_32_bits(bits: int, dots: tuple[int, ...], least: int) -> None:
-    """Multiples of 2^18 and 2^19 up to 2^31 and beyond, from zero and from both ends of the accumulator; with
-    a block of one bit below the lsb or none."""
+def test_terms_and_sums_on_and_beyond_32_bits(bits: int, dots: tuple[int, ...], least: int | None) -> None:
+    """Multiples of 2^18 and 2^19 up to 2^31 and beyond, from zero and from both ends of the accumulator;
+    alone, with a 1 and with a half."""
     high = (1 << (bits - 1)) - 1
-    weights = [[127] * (dot // 127) + [dot % 127] + [0] * (32 - dot // 127) for dot in dots] + [
-        [1] + [0] * 32
-    ]
+    weights = [[127] * (dot // 127) + [dot % 127] + [0] * (32 - dot // 127) for dot in dots]
+    weights += [[1] + [0] * 32] * (least is not None)
     for exponent in (18, 19):
         for initial in (None, [high, -high - 1], [-high - 1, high]):
-            exponents = [exponent] * len(dots) + [least]
-            codes = [[1] * 33] * (len(dots) + 1)
+            exponents = [exponent] * len(dots) + ([] if least is None else [least])
+            codes = [[1] * 33] * len(weights)
             check(blocks_of(weights, [0] * len(weights), codes, exponents, AlignSpec(bits, 0, True), initial))
 
 
@@ -97,7 +97,7 @@ def test_terms_and_sums_on_and_beyond_32_bits(bits: int, dots: tuple[int, ...], 
 @pytest.mark.parametrize("blocks", [3, 4])
 def test_terms_of_a_step_on_and_beyond_32_bits(blocks: int, least: int) -> None:
     """Four times almost 2^29."""
-    weights = [[127] * 32 + [31]] * (blocks - 1) + [[127] * 32 + [31]]
+    weights = [[127] * 32 + [31]] * blocks
     initial = [(1 << 28) - 1, -(1 << 28)]
     case = blocks_of(weights + [[1] + [0] * 32] * blocks, [0] * 2 * blocks, [[1] * 33] * 2 * blocks,
                      [17] * blocks + [least] * blocks, AlignSpec(29, 0, True), initial)  # fmt: skip
@@ -130,3 +130,44 @@ def test_what_is_rounded_down_adds_up(vectors: int, nearest: bool) -> None:
         [[0, 0 if nearest else max(-vectors, -4)]],
         [[0, 0 if nearest else max(vectors - 4, 0)]],
     )
+
+
+@pytest.mark.parametrize("size", [668, 669, 2052])
+@pytest.mark.parametrize("overflow", [SATURATE, WRAP])
+@pytest.mark.parametrize(
+    "widths",
+    [
+        (4, 4, 4, 4, 0),  # 49 * 669 is the first dot product of more than 16 bits
+        (2, 2, 6, 10, 0),  # 63 * 1023 is a factor of as many
+        (2, 2, 10, 10, 13),  # 1023 * 1023 * 2052 is just within 32 bits, with half a unit too
+        (2, 2, 10, 10, 14),  # and here no more
+    ],
+)
+@pytest.mark.parametrize("bits", [20, 28])
+def test_products_on_and_beyond_16_and_32_bits(bits: int, widths, overflow: int, size: int) -> None:
+    *codes, ws, as_, shift = widths
+    spec = LaneSpec(*codes, ws, as_, 0, 0, shift, bits, overflow)
+    weights = np.full((2, 3, size), (1 << (codes[0] - 1)) - 1, np.int8)
+    weights[1] *= -1
+    words = np.full((1, size), (1 << (codes[1] - 1)) - 1, np.int8)
+    scales = np.full((2, 3), (1 << ws) - 1, np.uint16), np.full(1, (1 << as_) - 1, np.uint16)
+    assert_same((weights, scales[0], words, scales[1], np.zeros((1, 3), np.int32), spec, None))
+
+
+@pytest.mark.parametrize("blocks", [3, 4, 5])
+@pytest.mark.parametrize("overflow", [SATURATE, WRAP])
+@pytest.mark.parametrize("shift", [0, 1])
+def test_products_of_a_step_on_and_beyond_32_bits(shift: int, overflow: int, blocks: int) -> None:
+    """Four times almost 2^29, and twice that before they are shifted."""
+    size = 16 << shift
+    spec = LaneSpec(8, 8, 10, 0, 0, 0, shift, 28, overflow)
+    weights = np.full((2, 2 * blocks, size), 127, np.int8)
+    weights[1] *= -1
+    own, words = np.full((2, 2 * blocks), 1023, np.uint16), np.full((1, size), 255, np.uint8)
+    taps = np.zeros((1, 2 * blocks), np.int32)
+    initial = np.array([[(1 << 27) - 1, -(1 << 27)]], np.int64)
+    wanted = accumulate_reference(weights, own, words, None, taps, spec, initial, blocks)
+    for path in PATHS:
+        packed = pack_weights(weights, own, spec, path=path, blocks=blocks)
+        for found, one in zip(accumulate(packed, words, None, taps, spec, initial), wanted, strict=True):
+            assert np.array_equal(found, one), path

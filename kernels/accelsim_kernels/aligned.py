@@ -221,26 +221,27 @@ def _in_floats(weights: AlignedWeights, own: _Activations, started: int) -> _Way
     factors = float_scales(own.scales, own.live, shift)
     largest = own.ranges.largest * float(factors.max(initial=0))
     term, total = packed.heaviest_term * largest, packed.heaviest * largest + weights.vectors + started
-    mode = _mode(spec, weights.blocks, 2 * term, 2 * total)
+    clip_doubles = spec.nearest and not tiles.rounds_down(tiles.ALIGN32, weights.path == "vnni")
+    mode = _mode(spec, weights.blocks, 2 * term, 2 * total, clip_doubles)
     doubled = int(spec.nearest and not tiles.rounds_down(mode, weights.path == "vnni"))
     if doubled:
         factors *= 2
     return packed, factors, _plan(spec, mode, doubled)
 
 
-def _mode(spec: AlignSpec, blocks: int, term: float, total: float) -> int:
+def _mode(spec: AlignSpec, blocks: int, term: float, total: float, clip_doubles: bool) -> int:
     """The fastest tile for terms of at most half this magnitude, and sums of half of `total`, of terms that
     are rounded up. A tile may double either.
 
     Added one by one, terms beyond 2^accumulator_bits saturate an accumulator whether they are limited or not.
-    A limited term of twice 2^accumulator_bits has to fit a lane as well.
+    clip_doubles: terms are doubled before they are limited, and twice 2^accumulator_bits has to fit a lane.
     """
     _, high = accumulator_range(spec)
     if total <= min(2 * high, _INT32):
         return tiles.FREE_ALIGN
     if blocks == 1 and high + 1 + term + 1 <= _INT32:
         return tiles.ALIGN
-    narrow = high + 1 + (max(blocks, 2) << spec.accumulator_bits) <= _INT32
+    narrow = high + 1 + (max(blocks, 1 + clip_doubles) << spec.accumulator_bits) <= _INT32
     return tiles.ALIGN32 if narrow else tiles.ALIGN64
 
 

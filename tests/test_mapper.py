@@ -14,7 +14,7 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.residency import decide_residency
-from accelsim.mapping.search import events
+from accelsim.mapping.search import events, sizes
 from accelsim.mapping.search.agenda import Agenda
 from accelsim.mapping.search.candidates import least
 from accelsim.mapping.search.estimate import estimate
@@ -179,3 +179,18 @@ def test_no_mapping_is_tried_twice_where_none_fits() -> None:
     while batch := agenda.next([]):
         handed += batch
     assert len(handed) == len(set(handed)) == len(smallest)
+
+
+def test_positions_under_a_long_run_are_those_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not counted one by one is no less than what is, and no more than two rows above it."""
+    draw = np.random.default_rng(0)
+    for _ in range(200):
+        kernel, stride = (int(n) for n in draw.integers(1, 4, 2))
+        height, width = (int(n) for n in draw.integers([40, 4], [90, 20]))
+        g = Geometry(N=1, C=1, H=height, W=width, K=1, R=kernel, S=kernel, stride=min(stride, kernel))
+        pixels = int(draw.integers(1, g.pixels + 1))
+        counted = sizes._counted(g, pixels, kernel**2)
+        with monkeypatch.context() as patched:
+            patched.setattr(sizes, "_COUNTED_TAPS", 0)
+            found = sizes._positions.__wrapped__(g, pixels, kernel**2)
+        assert counted <= found <= counted + 2 * kernel * width

@@ -12,6 +12,9 @@ from accelsim.machine.dataflows import DataflowName
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import LayerSpec
 
+# Taps of a run of pixels that are looked at one by one.
+_COUNTED_TAPS = 1 << 20
+
 
 class Sizes:
     """units: of all groups, units_per_group of one; lane_groups: of a unit; parts: into how many the
@@ -83,11 +86,27 @@ class Sizes:
 def _positions(geometry: Geometry, tile_pixels: int, taps: int) -> int:
     """Input positions under `taps` of the taps of a run of pixels: the most of a few runs."""
     pixels = min(tile_pixels, geometry.pixels)
+    if pixels * taps <= _COUNTED_TAPS:
+        return _counted(geometry, pixels, taps)
+    # More than any buffer holds: the whole rows that such a run touches.
+    g = geometry
+    if g.R * g.S == 1:
+        return pixels
+    rows, columns = min(g.N * g.P, -(-pixels // g.Q) + 1), min(g.Q, pixels)
+    seen_rows = min(rows * g.R, (rows - 1) * g.stride[0] + g.dilation[0] * (g.R - 1) + 1)
+    seen_columns = min(columns * g.S, (columns - 1) * g.stride[1] + g.dilation[1] * (g.S - 1) + 1)
+    return min(seen_rows * seen_columns, g.N * g.H * g.W)
+
+
+def _counted(geometry: Geometry, pixels: int, taps: int) -> int:
     first_tap = (geometry.R * geometry.S - taps) // 2
     runs = -(-geometry.pixels // pixels)
     most = 0
     for run in {0, runs // 2, max(0, runs // 2 - 1)}:
         every = geometry.tap_positions(run * pixels, min((run + 1) * pixels, geometry.pixels))
         under = every[:, first_tap : first_tap + taps]
-        most = max(most, len(np.unique(under[under >= 0])))
+        first = int(under.min())
+        seen = np.zeros(int(under.max()) - first + 1, bool)
+        seen[under - first] = True
+        most = max(most, int(seen.sum()) - (first < 0))
     return most

@@ -118,10 +118,15 @@ def test_what_cannot_be_checked_is_said() -> None:
 
 
 def test_errors_of_the_package_s_tables() -> None:
-    """What docs/costs.md says of them, at the median."""
+    """What docs/costs.md says of them, at the median: of all rows together, and of what lanes are made of."""
     lines = check_costs().set_index(["law", "quantity"])
     datapath = lines.loc["all of datapath.csv", "median_error_percent"]
-    assert datapath["area"] < 1.5 and datapath["energy"] < 5
+    assert datapath["area"] < 1.7 and datapath["energy"] < 5
+    for law, most in (
+        ("dot_product widths, V = 16", 0.3), ("scale_multiply", 0.7), ("scale_product", 2.2),
+        ("accumulator", 2.8), ("block_sum", 5.3), ("block_accumulator", 3.3),
+    ):  # fmt: skip
+        assert lines.loc[(law, "area_um2"), "median_error_percent"] < most, law
     for device in ("itrs-lstp", "itrs-lop", "itrs-hp"):
         assert lines.loc[(f"all of sram_cacti22.csv, {device}", "energy"), "median_error_percent"] < 15
 

@@ -245,23 +245,15 @@ def build(arch: Arch, scheme: Scheme, output: OutputFormat, vectors: list[Vector
     write_modules(arch, scheme, output, folder)
     write_testbench(arch, scheme, output, vectors, folder)
     sources = sorted(file.name for file in folder.glob("*.sv"))
-    # A PE runs for less than a second and compiles for many: a lane's module is compiled once, not inlined
-    # as often as there are lanes, and not optimised.
-    run = [
-        "verilator",
-        "--cc",
-        "--exe",
-        "--main",
-        "--timing",
-        "-O3",
-        "-fno-inline",
-        "-Wno-fatal",
-        "-Wno-WIDTH",
-    ]
+    # A small PE runs for less than a second and compiles for many: a lane's module is compiled once, not
+    # inlined as often as there are lanes, and not optimised. A large one can then run for ten minutes.
+    small = arch.vector_size * arch.lanes <= _SMALL_MULTIPLIERS
+    run = ["verilator", "--cc", "--exe", "--main", "--timing", "-O3", "-Wno-fatal", "-Wno-WIDTH"]
+    run += ["-fno-inline"] if small else []
     run += ["--top-module", TESTBENCH, "-Mdir", "obj_dir", "-o", TESTBENCH, *sources]
     _call(run, folder)
-    # One compilation: of a large PE there are two hundred small files, each with all of Verilator's headers.
-    flags = ["OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1", "VM_PARALLEL_BUILDS=0"]
+    flags = [f"OPT_FAST=-O{0 if small else 1}", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"]
+    flags += ["VM_PARALLEL_BUILDS=0"] if small else []
     for kept in _runtime.glob("verilated*.o"):
         # As new: make compiles again what is older than the makefile just written.
         shutil.copy(kept, folder / "obj_dir")
@@ -272,6 +264,7 @@ def build(arch: Arch, scheme: Scheme, output: OutputFormat, vectors: list[Vector
     return folder / "obj_dir" / TESTBENCH
 
 
+_SMALL_MULTIPLIERS = 64  # of a PE that is compiled without being optimised
 _runtime_folder = tempfile.TemporaryDirectory()
 _runtime = Path(_runtime_folder.name)
 

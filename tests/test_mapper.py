@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+from dataclasses import replace
 
+import all_mappings
 import numpy as np
 import pytest
 from all_mappings import every_mapping, fastest
@@ -13,7 +15,9 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.program import build_program
+from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import decide_residency
+from accelsim.mapping.search import estimate as estimates
 from accelsim.mapping.search import events, sizes
 from accelsim.mapping.search.agenda import Agenda
 from accelsim.mapping.search.candidates import least
@@ -23,7 +27,7 @@ from accelsim.mapping.search.roofline import Roofline
 from accelsim.mapping.search.sizes import Sizes
 from accelsim.sim.run import TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
-from accelsim.workload.layer import Layer, LayerSpec, OutputFormat
+from accelsim.workload.layer import Layer, LayerSpec, NodeWork, OutputFormat
 
 SEEDS = 150
 
@@ -194,3 +198,20 @@ def test_positions_under_a_long_run_are_those_of_its_rows(monkeypatch: pytest.Mo
             patched.setattr(sizes, "_COUNTED_TAPS", 0)
             found = sizes._positions.__wrapped__(g, pixels, kernel**2)
         assert counted <= found <= counted + 2 * kernel * width
+
+
+@pytest.mark.parametrize(("op", "drawn_out"), [("add", False), ("softmax", True), (None, True)])
+def test_long_layers_with_streaming_work_are_run_whole(
+    op: str | None, drawn_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A straight line from short ones misled the search by a fifth (docs/mapping.md)."""
+    arch, scheme = load_arch("magnet16"), Scheme.parse("8/8/-/-")
+    layer = all_mappings.layer_of(Geometry(N=1, C=64, H=1, W=8192, K=2048), scheme, arch)
+    if op is not None:
+        layer = replace(layer, global_pe=(NodeWork(op, 1 << 24, 1 << 24, 1 << 24),))
+    mapping = LayerMapping(1, 1, "KP", 16, 1, layer.G)
+    seen: list[bool] = []
+    monkeypatch.setattr(estimates, "_drawn_out", lambda *_: seen.append(True))
+    monkeypatch.setattr(estimates, "_run", lambda *_: seen.append(False))
+    estimate(arch, layer, mapping, decide_residency(arch, [layer])[0])
+    assert seen == [drawn_out]

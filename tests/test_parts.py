@@ -9,10 +9,16 @@ import numpy as np
 import pytest
 
 import accelsim
+import accelsim.network
 from accelsim.compute.lanes import ZeroCounts, accumulate_layer, count_zeros
+from accelsim.compute.toggles import StepToggles, mean_toggles
+from accelsim.compute.values import values_depend_on
 from accelsim.errors import AccelsimError
+from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch_file import load_arch
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import in_stored_formats
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.synthetic import parts
 from accelsim.synthetic.distributions import KINDS, Distribution, Stream, generator
@@ -93,6 +99,11 @@ def test_parts_are_the_whole(name, scheme, small_parts):
     if scheme != "mxint8":  # whose scales need nothing known of the whole tensor
         passes["scales of one"] = next(of for what, _, of in told if what == "scales of one")
     assert {what for what, _, _ in told} == set(passes)
+    if whole.bias is not None:  # each part has that of its channels
+        for layer in words:
+            at = [i for i, own in enumerate(whole.weight_words) if (own == layer.weight_words[0]).all()]
+            first = at[0]
+            assert (layer.bias == whole.bias[first : first + layer.geometry.K]).all()
     for what, count in passes.items():
         assert [own for own in told if own[0] == what] == [(what, n + 1, count) for n in range(count)]
     for c_split in range(1, min(2, whole.spec.pieces) + 1):
@@ -145,6 +156,37 @@ def test_run_in_parts(small_parts, monkeypatch):
     assert mine.by_part == pytest.approx(theirs.by_part, rel=0.1)
     assert mine.of == theirs.of == other.lane_steps
     assert found.summary["energy_pj"] == pytest.approx(kept.summary["energy_pj"], rel=0.01)
+
+
+def test_toggles_of_parts_are_means_by_steps():
+    parts_of = [
+        StepToggles({"dot_product": 4.0}, 0.5, 10, 100),
+        StepToggles({"dot_product": 8.0}, 1.0, 20, 300),
+    ]
+    assert mean_toggles(parts_of) == StepToggles({"dot_product": 7.0}, 0.875, 30, 400)
+
+
+@pytest.mark.parametrize("other", [
+    {"c_split": 2}, {"dataflow": "ws"}, {"tile_pixels": 5},
+])  # fmt: skip
+def test_what_values_depend_on(other):
+    """Psums on how a chain cuts the reduction, what switches also on which operand is held, how long."""
+    mapping = LayerMapping(1, 1, "KP", 4, 1, 1)
+    assert values_depend_on(replace(mapping, **other)) != values_depend_on(mapping)
+    assert values_depend_on(replace(mapping, order="PK", k_split=2)) == values_depend_on(mapping)
+
+
+def test_the_same_tensors_written_in_another_format_are_computed_anew(monkeypatch):
+    def stored(arch, outlines, wiring):
+        *others, last = in_stored_formats(arch, outlines, wiring)
+        return (*others, replace(last, stored=(integer_operand(8),)))
+
+    monkeypatch.setattr(accelsim.network, "in_stored_formats", stored)
+    found = accelsim.run(SyntheticWorkload(shared(), Path("three")), scheme="4/4/4/6")
+    assert found.summary["layers_computed"] == 3
+    _, second, third = found.activities
+    np.testing.assert_array_equal(third.psums, second.psums)
+    assert third.computed.values.output_scales is None and second.computed.values.output_scales is not None
 
 
 def shared(**changes):

@@ -15,6 +15,7 @@ from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.machine.arch_file import load_arch
+from accelsim.machine.timing import INPUT
 from accelsim.mapping.layout.program import LayerProgram, build_program
 from accelsim.mapping.layout.shorten import Kept, shorten
 from accelsim.mapping.plan import LayerMapping
@@ -23,6 +24,8 @@ from accelsim.mapping.search.estimate import estimate
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.sim import periods
 from accelsim.sim import run as sim_run
+from accelsim.sim.fetch import StreamRun
+from accelsim.sim.ports import OPERANDS, Dram, Granted, Key
 from accelsim.sim.run import LayerTiming, TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import Layer, LayerSpec, OutputFormat
@@ -159,6 +162,37 @@ def test_a_state_that_leaves_something_out_is_noticed(monkeypatch: pytest.Monkey
         except AssertionError:
             wrong += 1
     assert wrong > 2
+
+
+def test_fetches_that_come_again_are_asked_under_numbers_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DRAM serves what waits in the order of keys, so a stream's go on rising where the run goes back."""
+    asked: dict[tuple[Dram, int, int, int], list[int]] = {}
+    request, went_back = Dram.request, 0
+
+    def watched(self: Dram, key: Key, bits: int, granted: Granted) -> None:
+        asked.setdefault((self, *key[:3]), []).append(key[3])
+        request(self, key, bits, granted)
+
+    def back(self: StreamRun, first: int, stop: int, count: int, asks: bool) -> None:
+        nonlocal went_back
+        went_back += asks and count > 0
+        go_back(self, first, stop, count, asks)
+
+    go_back = StreamRun.go_back
+    monkeypatch.setattr(Dram, "request", watched)
+    monkeypatch.setattr(StreamRun, "go_back", back)
+    for seed in QUICK:
+        arch, layer, mapping, kept = random_long_layer(seed)
+        layer, residency = with_nodes(seed, layer, decide_residency(arch, [layer])[0])
+        asked.clear()
+        time_short(arch, build_program(arch, layer, mapping, residency, kept))
+        for key, numbers in asked.items():
+            if key[1] == INPUT:
+                own = [number for number in numbers if number < OPERANDS]
+                assert own == sorted(set(own)), (seed, key[1:])
+    assert went_back > 0
 
 
 def test_chains_of_a_layer_that_dram_binds_repeat() -> None:

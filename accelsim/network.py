@@ -246,9 +246,9 @@ def measure_network(
 
     widths: accumulator widths to try. Raises AccelsimError on input that does not fit the machine.
     """
-    arch, scheme, count = request.arch, request.scheme, len(request.workload.layers)
-
     from accelsim.compute.bits import measure_bits
+
+    arch, scheme, count = request.arch, request.scheme, len(request.workload.layers)
 
     def measured_layer(index: int, name: str, c_split: int) -> LayerBits:
         options = request.quantize_options

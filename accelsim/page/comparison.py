@@ -64,10 +64,7 @@ def comparison_section(folder: Path) -> Section:
     if all((own / "components.csv").is_file() for own in folders):
         blocks += _breakdowns(folders, schemes)
     if files.has("sensitivity.csv"):
-        about = "sensitivity.csv: energy saved as priced, and at the ends of each price (docs/costs.md)."
-        blocks.append(
-            Grid("Sensitivity to prices", about, files.table("sensitivity.csv", texts=("knob", "scheme")))
-        )
+        blocks += _sensitivity(files, schemes)
     blocks.append(files_grid(files.hashes))
     runs = [replace(run_section(own), title=scheme) for own, scheme in zip(folders, schemes, strict=True)]
     facts = [
@@ -142,6 +139,40 @@ def _published_saving(row: Published, baseline: str, first: dict[str, Any]) -> f
     if row.quantity not in ("area", "energy"):
         return None
     return {"percent saved": row.value, "ratio": 100 * (1 - row.value)}.get(row.unit)
+
+
+def _sensitivity(files: Files, schemes: list[str]) -> list[Chart | Grid]:
+    texts, numbers = ("knob", "of", "scheme", "scope", "why"), ("low_is", "high_is", *_ENDS.values())
+    table = files.table("sensitivity.csv", texts=texts, numbers=numbers)
+    about = (
+        f"Energy saved against {schemes[0]}, percent, with one uncertain price at its low and its high end and "
+        "the others as they are: a bar a price, the one that moves most on top; the line is the saving as "
+        "priced. sensitivity.csv, the table below, whose filter chooses bars; docs/costs.md says why prices "
+        "have these ends."
+    )
+    data = {
+        "role": "sensitivity",
+        "by": ["scheme", "scope"],
+        "first": {"scope": "system"},
+        "name": "knob",
+        "of": "of",
+        "low_is": "low_is",
+        "high_is": "high_is",
+        **_ENDS,
+        "why": "why",
+        "unit": f"energy saved against {schemes[0]}, %",
+        "short_unit": "% saved",
+        "points": "points",
+        "set": "as priced",
+    }
+    shown = "sensitivity.csv: energy saved as priced, and at the ends of each price (docs/costs.md)."
+    return [
+        Chart("tornado", "Sensitivity to prices", about, data),
+        Grid("Savings at the ends of prices", shown, table, role="sensitivity"),
+    ]
+
+
+_ENDS = {"as_set": "saved_percent_as_priced", "low": "saved_percent_low", "high": "saved_percent_high"}
 
 
 def _breakdowns(folders: list[Path], schemes: list[str]) -> list[Chart]:

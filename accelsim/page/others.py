@@ -63,7 +63,8 @@ def sweep_section(path: Path) -> Section:
         about = (
             "A point a row of the table below that passes its filter and has no error; the line joins those "
             "that no other shown point is better than in one of the two figures and as good in the other. "
-            "Two figures at a time: points that only a third one favours are not on it."
+            "Two figures at a time: points that only a third one favours are not on it. Energy and time of one "
+            "network say nothing of another's, so that each network has a front of its own."
         )
         data = {"figures": figures, "x": x, "y": y, "more": more}
         blocks.append(Chart("pareto", "Pareto front", about, data))
@@ -116,13 +117,71 @@ def validation_section(folder: Path) -> Section:
     for name, title, said in (
         ("errors", "Errors by family", "of what is predicted; percent"),
         ("free_parameters", "Free parameters", "what publications leave open, what it is set to, and why"),
-        ("tornado", "What free parameters move", "figures as set and with each parameter at its ends"),
     ):
         if files.has(f"{name}.csv"):
             blocks.append(Grid(title, f"{name}.csv: {said}.", files.table(f"{name}.csv")))
+    if files.has("tornado.csv"):
+        blocks += _tornado(files)
     blocks.append(files_grid(files.hashes))
     families = list(dict.fromkeys(rows["family"]))
     return Section("Published figures", [("families", ", ".join(families))], tiles, blocks)
+
+
+def _tornado(files: Files) -> list[Chart | Grid]:
+    numbers = ("as_set", "at_low", "at_high")
+    table = files.table("tornado.csv", numbers=numbers, texts=("figure", "parameter", "low", "high"))
+    about = (
+        "A figure with one free parameter at its low and its high end and the others as they are set: a bar a "
+        "parameter, the one that moves most on top; the line is the figure as set. tornado.csv, the table "
+        "below, whose filter chooses bars; docs/validate.md says what the parameters are."
+    )
+    data = {
+        "role": "tornado",
+        "by": ["figure"],
+        "first": {},
+        "name": "parameter",
+        "of": "parameter",
+        "low_is": "low",
+        "high_is": "high",
+        "as_set": "as_set",
+        "low": "at_low",
+        "high": "at_high",
+        "short_unit": "",
+        "points": "",
+        "set": "as set",
+    }
+    shown = "tornado.csv: figures as set and with each parameter at its ends."
+    return [
+        Chart("tornado", "What free parameters move", about, data),
+        Grid("Figures at the ends of parameters", shown, table, role="tornado"),
+    ]
+
+
+# What histograms.csv counts, and along which axis (docs/bits.md).
+_QUANTITIES = {
+    "dot_product": ("dot products", "bits of the magnitude, 0 of a zero"),
+    "scale_product": ("scale products", "bits of the magnitude, 0 of a zero"),
+    "partial_sum": ("partial sums, after each step", "bits of the magnitude, 0 of a zero"),
+    "psum": ("final partial sums", "bits of the magnitude, 0 of a zero"),
+    "output_bits": ("outputs, by the width that their partial sums need", "bits in two's complement"),
+}
+_NEEDED = "output_bits"  # which the accumulator can be compared with
+_MOST_BITS = 128
+
+
+def _bits_chart(table: Table, accumulator_bits: int, where: str) -> Chart:
+    if not all(isinstance(bits, int) and 0 <= bits <= _MOST_BITS for bits in table["bits"]):
+        raise AccelsimError(f"{where}: column bits: expected whole numbers of 0 to {_MOST_BITS}")
+    if min(table["count"]) < 0:
+        raise AccelsimError(f"{where}: column count: expected numbers of at least 0")
+    about = (
+        "How many bits values take on this trace's data, a row a layer: the darker, the larger the share of the "
+        "layer's values. Colours are decades of the share, since a few values decide a width. histograms.csv, "
+        "the table below, whose filter chooses layers; docs/bits.md defines the quantities. The line is the "
+        "machine's accumulator, which outputs that need more bits overflow."
+    )
+    data = {"quantity": _NEEDED, "accumulator_bits": accumulator_bits, "said": _QUANTITIES}
+    return Chart("bits", "Bits of values", about, data)
 
 
 def bits_section(folder: Path) -> Section:
@@ -141,13 +200,26 @@ def bits_section(folder: Path) -> Section:
         Tile(key.replace("_", " "), str(found.get(key))[:20], f"bits.json: {key}")
         for key in ("accumulator_bits", "overflows", "partial_sum_bits", "psum_bits", "lossless_bits")
     ]
+    accumulator_bits = found.get("accumulator_bits")
+    if type(accumulator_bits) is not int or not 0 < accumulator_bits <= _MOST_BITS:
+        said = ascii(accumulator_bits)[:40]
+        raise AccelsimError(
+            f"report {folder / 'bits.json'}: accumulator_bits is {said}, expected 1 to {_MOST_BITS}"
+        )
     titles = ("Layers", "Widths", "Histograms", "Codes")
     grids: list[Chart | Grid] = []
     for name, title in zip(BITS_TABLES, titles, strict=True):
-        table: Table = files.table(f"{name}.csv", texts=("layer",))
-        grids.append(
-            Grid(title, f"{name}.csv; docs/bits.md defines its columns.", table, folded=len(table) > 100)
+        counted = name == "histograms"
+        table: Table = files.table(
+            f"{name}.csv",
+            texts=("layer", "quantity") if counted else ("layer",),
+            numbers=("bits", "count") if counted else (),
         )
+        about = f"{name}.csv; docs/bits.md defines its columns."
+        grids.append(Grid(title, about, table, role=name if counted else "", folded=len(table) > 100))
+        if counted:
+            where = f"report {folder / f'{name}.csv'}"
+            grids.insert(0, _bits_chart(table, accumulator_bits, where))
     grids.append(files_grid(files.hashes))
     title = f"{found['trace']} at {found['scheme']} on {found['arch']}: bits"
     return Section(title, facts, tiles, grids)

@@ -15,6 +15,7 @@ from accelsim.page.timeline import timeline_chart
 from accelsim.report.inventory import SCOPES
 from accelsim.sim.layer_run import STALL_REASONS
 
+_NAMED = {"pe": "PE", "system": "system"}
 _MOST_LAYERS = 5_000
 _MOST_CHARACTERS = 500
 _PJ_PER_UJ = 1e6
@@ -149,7 +150,7 @@ def _tiles(summary: dict[str, Any], arch: Arch) -> list[Tile]:
         for scope in ("pe", "system"):
             rows = ("prices", "scope:" + "|".join(SCOPES[: SCOPES.index(scope) + 1]))
             value = f"{energy[scope] / _PJ_PER_UJ:,.4g} µJ"
-            tiles.append(tile(f"energy, {scope}", value, f"energy_pj.{scope}", rows))
+            tiles.append(tile(f"energy, {_NAMED[scope]}", value, f"energy_pj.{scope}", rows))
         fj = summary.get("fj_per_op")
         if fj is not None:
             tiles.append(tile("energy an operation, system", f"{fj['system']:.4g} fJ", "fj_per_op.system"))
@@ -184,8 +185,8 @@ def _roofline(layers: Table, arch: Arch) -> Chart:
     about = (
         "Operations a cycle over operations a DRAM byte, a point a layer; one MAC is two operations. Layers "
         "without DRAM traffic stand at the right edge. From macs, cycles, dram_read_bits and dram_write_bits "
-        "of layers.csv, peak and port of the machine. Weights fetched during the layer before may lift a "
-        "point above the roof."
+        f"of layers.csv; the roof is the machine's peak of {peak:,} operations a cycle and its DRAM port of "
+        f"{byte_rate:g} bytes a cycle. Weights fetched during the layer before may lift a point above it."
     )
     data = {"peak": peak, "bytes_per_cycle": short(byte_rate), "points": points}
     return Chart("roofline", "Roofline", about, data)
@@ -208,7 +209,7 @@ def _stalls(layers: Table) -> Chart:
         "Cycles of a layer, mean over the PEs, by what they go to: layers.csv, cycles times ..._share. "
         "docs/timing.md defines the reasons; stalls.csv has every PE."
     )
-    data = stack(layers["layer"], series, "cycles", link="layer")
+    data = stack(layers["layer"], series, "cycles", link="layer", states=True)
     return Chart("bars", "Stalls by layer", about, data)
 
 

@@ -20,7 +20,7 @@ from accelsim.system.whole import whole_file, writing
 from accelsim.version import __version__
 
 _STATIC = Path(__file__).parent / "static"
-_SCRIPTS = ("echarts/echarts.min.js", "timeline.js", "charts.js", "page.js")
+_SCRIPTS = ("echarts/echarts.min.js", "timeline.js", "chosen.js", "charts.js", "page.js")
 _KINDS = {
     "summary.json": run_section,
     "comparison.csv": comparison_section,
@@ -125,7 +125,7 @@ def _tile(tile: Tile) -> str:
     button = ""
     if tile.rows:
         role, terms = (escape(part) for part in tile.rows)
-        button = f'<button type="button" data-role="{role}" data-filter="{terms}">prices</button>'
+        button = f'<button type="button" data-role="{role}" data-filter="{terms}">{role}</button>'
     return (
         f'<li><span class="label">{escape(tile.label)}</span><span class="value">{escape(tile.value)}</span>'
         f'<span class="from">{escape(tile.source)} {button}</span></li>'

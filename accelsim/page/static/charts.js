@@ -1,8 +1,10 @@
 "use strict";
-// One function a kind of chart: from the data of a block to an option of ECharts.
+// One function a kind of chart: from the data of a block to an option of ECharts; others are in chosen.js.
 // Colours of Okabe and Ito (2008), which most kinds of colour blindness tell apart; grey is for the rest.
 const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#8c8c8c"];
 const INK = "#333";
+// What cycles go to looks the same in every chart.
+const STATE_COLOURS = { compute: COLOURS[0], bubble: COLOURS[4], "output wait": COLOURS[2], "weight wait": COLOURS[1], "input wait": COLOURS[5], drain: COLOURS[3], idle: "#c9c9c9" };
 
 const narrow = () => window.innerWidth < 600;
 
@@ -28,7 +30,20 @@ function base(extra) {
   };
 }
 
-const legend = (more) => ({ type: "scroll", top: 0, left: 0, right: 0, itemWidth: 16, itemHeight: 11, ...more });
+// A legend in as many lines as its names take, and its height in pixels; of very many names one line to scroll.
+function legendOver(place, names) {
+  const widest = Math.max(120, place.clientWidth - 10);
+  let [lines, reached] = [1, 0];
+  for (const name of names) {
+    const width = 16 + 5 + widthOf([cut(name, 40)], 12) - 4;
+    if (reached && reached + width > widest) [lines, reached] = [lines + 1, 0];
+    reached += width;
+  }
+  const scroll = lines > (narrow() ? 7 : 4);
+  const legend = { data: names, formatter: (name) => cut(name, 40), type: scroll ? "scroll" : "plain", show: names.length > 1, top: 0, left: 0, right: 0, itemWidth: 16, itemHeight: 11, itemGap: 10 };
+  return { legend, height: names.length > 1 ? (scroll ? 1 : lines) * 22 + 8 : 0 };
+}
+
 const axisText = { color: INK, hideOverlap: true };
 // Names of layers differ at their ends, those of components and families at their beginnings.
 const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
@@ -56,7 +71,7 @@ function bars(data, place) {
       ...axisText,
       hideOverlap: false,
       interval: across ? 0 : Math.ceil(many / few) - 1,
-      rotate: across || (many <= 8 && !narrow()) ? 0 : 60,
+      rotate: across || data.names.reduce((sum, name) => sum + widthOf([label(name)], 12), 0) < place.clientWidth - 60 ? 0 : 60,
       fontSize: narrow() || many > 20 ? 10.5 : 12,
       formatter: label,
     },
@@ -66,8 +81,10 @@ function bars(data, place) {
     name: data.unit,
     nameLocation: across ? "middle" : "end",
     nameGap: across ? 28 : 10,
+    splitNumber: across && narrow() ? 3 : 5,
     nameTextStyle: { align: across ? "center" : "left", color: INK },
-    axisLabel: { ...axisText, formatter: compact },
+    // No second prefix on a unit that has one.
+    axisLabel: { ...axisText, formatter: data.unit === "cycles" ? compact : shown },
   };
   if (across) place.style.height = `${90 + 21 * many}px`;
   else if (many > 20) place.style.height = "440px";
@@ -80,8 +97,9 @@ function bars(data, place) {
     stack: data.side_by_side ? undefined : "all",
     barMaxWidth: 46,
     barGap: "0%",
-    itemStyle: { color: own.name === "smaller parts" ? COLOURS[7] : COLOURS[n % COLOURS.length] },
+    itemStyle: { color: (data.states && STATE_COLOURS[own.name]) || (own.name === "smaller parts" ? COLOURS[7] : COLOURS[n % COLOURS.length]) },
     cursor: data.link ? "pointer" : "default",
+    label: across ? { show: true, position: "right", color: INK, fontSize: 11, formatter: (item) => (item.value ? shown(item.value) : "") } : undefined,
   }));
   if (data.totals)
     series.push({
@@ -105,12 +123,13 @@ function bars(data, place) {
         renderItem: diamondAt(data.series.indexOf(own), data.series.length),
         z: 5,
       });
+  const top = legendOver(place, data.series.map((own) => own.name));
   return base({
-    legend: legend({ data: data.series.map((own) => own.name), show: data.series.length > 1 }),
+    legend: top.legend,
     grid: {
       left: across ? widthOf(data.names.map(label), 12) : 8,
-      right: across ? 26 : 14,
-      top: across ? 34 : data.series.length > 1 ? 58 : 34,
+      right: across ? widthOf(["0.0000"], 11) : 14, // room for the longest bar's value
+      top: top.height + (across ? 4 : 28),
       bottom: across ? 48 : many > 20 ? 40 : 10,
       containLabel: !across,
     },
@@ -171,9 +190,11 @@ function roofline(data, place) {
   const power = (value) => 10 ** Math.floor(Math.log10(value));
   const whole = (value) => Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-9;
   const log = { type: "log", axisLabel: { ...axisText, formatter: (value) => (whole(value) ? compact(value) : "") }, nameTextStyle: { color: INK }, minorSplitLine: { show: false } };
+  const words = (bound) => `bound by ${bound === "dram" ? "DRAM" : bound.replaceAll("_", " ")}`;
+  const top = legendOver(place, bounds.map(words));
   return base({
-    legend: legend({ data: bounds.map((bound) => `bound by ${bound.replaceAll("_", " ")}`) }),
-    grid: { left: 8, right: 24, top: 58, bottom: 30, containLabel: true },
+    legend: { ...top.legend, show: true },
+    grid: { left: 8, right: 24, top: Math.max(30, top.height) + 28, bottom: 30, containLabel: true },
     tooltip: {
       trigger: "item",
       formatter: (item) => {
@@ -184,7 +205,7 @@ function roofline(data, place) {
           name,
           `${shown(achieved)} operations a cycle, ${shown((100 * achieved) / roof)} % of its roof`,
           intensity === null ? "no DRAM traffic" : `${shown(intensity)} operations a DRAM byte`,
-          `bound by ${bound}`,
+          words(bound),
           "press for its prices",
         );
       },
@@ -208,7 +229,7 @@ function roofline(data, place) {
       },
       ...bounds.map((bound, n) => ({
         type: "scatter",
-        name: `bound by ${bound.replaceAll("_", " ")}`,
+        name: words(bound),
         symbol: symbols[n % symbols.length],
         symbolSize: 10,
         itemStyle: { color: COLOURS[n % COLOURS.length], borderColor: "#fff", borderWidth: 1, opacity: 0.9 },
@@ -232,13 +253,14 @@ function ratios(data, place) {
     tooltip: { trigger: "item", formatter: (item) => tip(`${item.data.said[1]}: ${shown(item.data.said[2])}`, ...item.data.said.slice(3)) },
     xAxis: {
       type: "log",
-      min: Math.min(0.2, ...values) * 0.9,
-      max: Math.max(5, ...values) * 1.1,
+      logBase: 2,
+      min: 2 ** Math.floor(Math.log2(Math.min(0.2, ...values))),
+      max: 2 ** Math.ceil(Math.log2(Math.max(5, ...values))),
       name: "modelled over published",
       nameLocation: "middle",
       nameGap: 28,
       nameTextStyle: { color: INK },
-      axisLabel: { ...axisText, formatter: (value) => String(+value.toPrecision(2)) },
+      axisLabel: { ...axisText, formatter: (value) => String(+value.toPrecision(3)) },
     },
     yAxis: { type: "category", data: families, inverse: true, axisTick: { show: false }, splitLine: { show: true }, axisLabel: { ...axisText, formatter: label } },
     series: [
@@ -255,86 +277,7 @@ function ratios(data, place) {
   });
 }
 
-// Indices of points that no other is better than in one figure and at least as good in the other.
-function frontOf(points) {
-  const order = [...points.keys()].sort((a, b) => points[a][0] - points[b][0] || points[a][1] - points[b][1]);
-  const found = [];
-  let best = Infinity;
-  let last = null;
-  for (const n of order) {
-    const [x, y] = points[n];
-    if (y < best || (last && x === last[0] && y === last[1])) {
-      found.push(n);
-      best = Math.min(best, y);
-      last = points[n];
-    }
-  }
-  return found;
-}
-
-function pareto(data, place, draw) {
-  const grid = grids.get(place.closest(".results").querySelector('.grid[data-role="points"]'));
-  const column = (name) => grid.columns.find((own) => own.name === name);
-  const choices = element("div", { class: "controls" });
-  const chosen = {};
-  const redraw = () => draw(option());
-  for (const axis of ["x", "y"]) {
-    const select = element("select", { "aria-label": `Figure along ${axis}` });
-    for (const name of data.figures) select.append(element("option", {}, name));
-    select.value = data[axis];
-    const more = element("input", { type: "checkbox" });
-    more.checked = data.more.includes(select.value);
-    select.addEventListener("change", () => {
-      more.checked = data.more.includes(select.value);
-      redraw();
-    });
-    more.addEventListener("change", redraw);
-    chosen[axis] = { select, more };
-    choices.append(element("label", {}, `${axis}: `, select), element("label", {}, more, " more is better"));
-  }
-  place.before(choices);
-  let rows = grid.rows();
-  grid.listeners.push((found) => {
-    rows = found;
-    redraw();
-  });
-
-  function option() {
-    const [x, y] = ["x", "y"].map((axis) => column(chosen[axis].select.value));
-    const sign = (axis) => (chosen[axis].more.checked ? -1 : 1);
-    const errors = column("error").values;
-    const known = rows.filter((n) => !errors[n] && x.values[n] !== null && y.values[n] !== null);
-    const best = frontOf(known.map((n) => [sign("x") * x.values[n], sign("y") * y.values[n]])).map((n) => known[n]);
-    const schemes = [...new Set(column("scheme").values)];
-    const texts = grid.columns.filter((own) => own.shown && own.name !== "error");
-    const axis = (own) => ({ type: "value", scale: true, name: own.name, nameTextStyle: { color: INK, align: "left" }, axisLabel: { ...axisText, formatter: compact } });
-    const symbols = ["circle", "diamond", "triangle", "rect"];
-    return base({
-      legend: legend({ data: schemes.slice(0, 60) }),
-      grid: { left: 8, right: 24, top: 62, bottom: 34, containLabel: true },
-      tooltip: {
-        trigger: "item",
-        formatter: (item) => (item.data.row === undefined ? "" : tip(best.includes(item.data.row) ? "on the front" : "not on the front", ...texts.map((own) => `${own.name}: ${shown(own.values[item.data.row])}`))),
-      },
-      xAxis: { ...axis(x), nameLocation: "middle", nameGap: 28 },
-      yAxis: axis(y),
-      series: [
-        { type: "line", name: "front", step: "end", symbol: "none", silent: true, lineStyle: { color: INK, width: 1.5 }, data: best.map((n) => [x.values[n], y.values[n]]) },
-        ...schemes.map((scheme, n) => ({
-          type: "scatter",
-          name: scheme,
-          symbol: symbols[Math.floor(n / 7) % 4],
-          symbolSize: 10,
-          itemStyle: { color: COLOURS[n % 7], borderColor: "#555", borderWidth: 0.5, opacity: 0.9 },
-          data: known.filter((row) => column("scheme").values[row] === scheme).map((row) => ({ value: [x.values[row], y.values[row]], row })),
-        })),
-      ],
-    });
-  }
-  return option();
-}
-
-const KINDS = { bars, roofline, timeline, ratios, pareto };
+const KINDS = { bars, roofline, timeline, ratios, pareto, bits, tornado };
 
 function drawChart(place) {
   const { kind, data, title } = blocks[place.dataset.block];
@@ -345,6 +288,7 @@ function drawChart(place) {
     press = option.onPress;
     delete option.onPress;
     chart.setOption(option, true);
+    if (chart.getHeight() !== place.clientHeight) chart.resize(); // as many rows as it now has
   };
   const first = KINDS[kind](data, place, draw);
   draw(first);
@@ -354,6 +298,8 @@ function drawChart(place) {
   new ResizeObserver(() => {
     if (place.clientWidth === width || !place.clientWidth) return;
     width = place.clientWidth;
+    if (place.redraw) place.redraw();
+    else draw(KINDS[kind](data, place, draw));
     chart.resize();
   }).observe(place);
 }

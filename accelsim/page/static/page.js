@@ -16,7 +16,7 @@ function shown(value) {
   if (Number.isInteger(value)) return value.toLocaleString("en-US");
   const size = Math.abs(value);
   if (size >= 1e4 && size < 1e15) return Math.round(value).toLocaleString("en-US");
-  if (size >= 1e-4 && size < 1e4) return String(+value.toPrecision(4));
+  if (size >= 1e-4 && size < 1e4) return (+value.toPrecision(4)).toLocaleString("en-US", { maximumSignificantDigits: 4 });
   return value.toExponential(3);
 }
 
@@ -202,13 +202,22 @@ function show(from, role, { layer, component, terms }) {
   if (!grid) return;
   if (grid.layers) grid.chooseLayer(layer === undefined ? -1 : grid.layers.names.indexOf(layer));
   grid.filter(terms !== undefined ? terms : component ? `component:"${component}"` : "");
-  place.closest(".block").scrollIntoView({ behavior: "auto", block: "start" });
+  const block = place.closest(".block");
+  if (block.tagName === "DETAILS") block.open = true;
+  block.scrollIntoView({ behavior: "auto", block: "start" });
   grid.search.focus({ preventScroll: true });
 }
 
 for (const place of document.querySelectorAll(".grid")) grids.set(place, new Grid(place, blocks[place.dataset.block]));
 for (const button of document.querySelectorAll(".tiles button"))
   button.addEventListener("click", () => show(button, button.dataset.role, { terms: button.dataset.filter }));
+
+// A link to a part that is folded opens it.
+for (const link of document.querySelectorAll(".contents a"))
+  link.addEventListener("click", () => {
+    const block = document.querySelector(link.getAttribute("href"));
+    if (block.tagName === "DETAILS") block.open = true;
+  });
 
 // Charts are drawn when they come near the screen, which those in a closed part do not.
 const near = new IntersectionObserver(

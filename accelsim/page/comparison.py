@@ -145,10 +145,10 @@ def _sensitivity(files: Files, schemes: list[str]) -> list[Chart | Grid]:
     texts, numbers = ("knob", "of", "scheme", "scope", "why"), ("low_is", "high_is", *_ENDS.values())
     table = files.table("sensitivity.csv", texts=texts, numbers=numbers)
     about = (
-        f"Energy saved against {schemes[0]}, percent, with one uncertain price at its low and its high end and "
-        "the others as they are: a bar a price, the one that moves most on top; the line is the saving as "
-        "priced. sensitivity.csv, the table below, whose filter chooses bars; docs/costs.md says why prices "
-        "have these ends."
+        f"Energy saved against {schemes[0]}, percent, with one uncertain price at its low and its high end "
+        "and the others as they are: a bar a price, the one that moves most on top; the line is the saving "
+        "as priced. sensitivity.csv, the table below, whose filter chooses bars; column why and "
+        "docs/costs.md say where the ends are from."
     )
     data = {
         "role": "sensitivity",

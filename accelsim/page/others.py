@@ -63,8 +63,8 @@ def sweep_section(path: Path) -> Section:
         about = (
             "A point a row of the table below that passes its filter and has no error; the line joins those "
             "that no other shown point is better than in one of the two figures and as good in the other. "
-            "Two figures at a time: points that only a third one favours are not on it. Energy and time of one "
-            "network say nothing of another's, so that each network has a front of its own."
+            "Two figures at a time: points that only a third one favours are not on it. Energy and time of "
+            "one network say nothing of another's, so that each network has a front of its own."
         )
         data = {"figures": figures, "x": x, "y": y, "more": more}
         blocks.append(Chart("pareto", "Pareto front", about, data))
@@ -131,8 +131,8 @@ def _tornado(files: Files) -> list[Chart | Grid]:
     numbers = ("as_set", "at_low", "at_high")
     table = files.table("tornado.csv", numbers=numbers, texts=("figure", "parameter", "low", "high"))
     about = (
-        "A figure with one free parameter at its low and its high end and the others as they are set: a bar a "
-        "parameter, the one that moves most on top; the line is the figure as set. tornado.csv, the table "
+        "A figure with one free parameter at its low and its high end and the others as they are set: a bar "
+        "a parameter, the one that moves most on top; the line is the figure as set. tornado.csv, the table "
         "below, whose filter chooses bars; docs/validate.md says what the parameters are."
     )
     data = {
@@ -175,10 +175,10 @@ def _bits_chart(table: Table, accumulator_bits: int, where: str) -> Chart:
     if min(table["count"]) < 0:
         raise AccelsimError(f"{where}: column count: expected numbers of at least 0")
     about = (
-        "How many bits values take on this trace's data, a row a layer: the darker, the larger the share of the "
-        "layer's values. Colours are decades of the share, since a few values decide a width. histograms.csv, "
-        "the table below, whose filter chooses layers; docs/bits.md defines the quantities. The line is the "
-        "machine's accumulator, which outputs that need more bits overflow."
+        "How many bits values take on this trace's data, a row a layer: the darker, the larger the share of "
+        "the layer's values. Colours are decades of the share, since a few values decide a width. "
+        "histograms.csv, the table below, whose filter chooses layers; docs/bits.md defines the quantities. "
+        "The line is the machine's accumulator, which outputs that need more bits overflow."
     )
     data = {"quantity": _NEEDED, "accumulator_bits": accumulator_bits, "said": _QUANTITIES}
     return Chart("bits", "Bits of values", about, data)

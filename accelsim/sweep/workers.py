@@ -7,12 +7,15 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for_pipes
+from multiprocessing.context import SpawnProcess
 from typing import Any, Protocol
 
 from accelsim.errors import AccelsimError, one_line
@@ -56,66 +59,125 @@ def local_workers(count: int) -> Iterator[Workers]:
         own.close()
 
 
+@dataclass
+class _Worker:
+    """A process, this side of its pipe, and what it is at work on."""
+
+    process: SpawnProcess
+    pipe: Connection
+    task: Task | None = None
+
+    def end(self) -> None:
+        """At once if it waits for a task, else after the one that it is at work on."""
+        self.pipe.close()
+        self.process.join()
+
+
 class _Local:
+    """A pipe to each worker, and not a queue of the standard library's for all: a queue has semaphores with
+    names, and of those of a command that is killed Python warns on the terminal. It also says whose worker
+    has ended."""
+
     def __init__(self, count: int) -> None:
         self.count = count
-        self._pool = self._started()
-        self._running: dict[Future[Outcome], Task] = {}
-        self._suspects: deque[Task] = deque()
+        self._workers: list[_Worker] = []
+        self._waiting: deque[Task] = deque()
+        self._suspects: deque[Task] = deque()  # their worker has ended; they are done again, each alone
         self._warned: set[int] = set()  # tasks that were alone when their worker ended
 
-    def _started(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self.count, context, initializer=_begin, initargs=(os.getpid(),))
+    def _running(self) -> list[_Worker]:
+        return [own for own in self._workers if own.task is not None]
 
     def room(self) -> int:
-        return 0 if self._suspects else max(0, _QUEUED * self.count - len(self._running))
+        known = len(self._waiting) + len(self._running())
+        return 0 if self._suspects else max(0, _QUEUED * self.count - known)
 
     def busy(self) -> bool:
-        return bool(self._running or self._suspects)
+        return bool(self._waiting or self._suspects or self._running())
 
     def submit(self, task: Task) -> None:
-        try:
-            self._running[self._pool.submit(evaluate, task)] = task
-        except BrokenProcessPool:
-            self._suspects.append(task)
-            self._restart()
+        self._waiting.append(task)
+        self._hand_out()
 
     def wait(self, timeout_s: float) -> list[Ended]:
-        if self._suspects and not self._running:
-            self.submit(self._suspects.popleft())
-        wait(self._running, timeout_s, FIRST_COMPLETED)
-        ended, broken = self._collect()
-        if broken:
-            self._restart()
-            late, others = self._collect()
-            ended += late
-            broken += [*others, *self._running.values()]
-            self._running.clear()
-            if len(broken) == 1 and id(broken[0]) in self._warned:
-                return [*ended, Ended(broken[0], None, "its worker process was ended twice; out of memory?")]
-            if len(broken) == 1:
-                self._warned.add(id(broken[0]))
-            self._suspects.extend(broken)
+        running = {own.pipe: own for own in self._running()}
+        ended = []
+        for pipe in wait_for_pipes(list(running), timeout_s) if running else ():
+            assert isinstance(pipe, Connection)
+            try:
+                outcome, error = pipe.recv()
+            except (EOFError, OSError):
+                ended += self._lost(running[pipe], alone=len(running) == 1)
+                continue
+            task, running[pipe].task = running[pipe].task, None
+            if error is not None:
+                raise error
+            assert task is not None
+            self._warned.discard(id(task))
+            ended.append(Ended(task, outcome))
+        self._hand_out()
         return ended
 
-    def _collect(self) -> tuple[list[Ended], list[Task]]:
-        """Those that have ended, and those whose worker has."""
-        ended, broken = [], []
-        for future in [own for own in self._running if own.done()]:
-            task = self._running.pop(future)
-            try:
-                ended.append(Ended(task, future.result()))
-            except BrokenProcessPool:
-                broken.append(task)
-        return ended, broken
+    def _lost(self, worker: _Worker, alone: bool) -> list[Ended]:
+        """What becomes of the task of a worker that has ended."""
+        self._workers.remove(worker)
+        worker.end()
+        task = worker.task
+        assert task is not None
+        if alone and id(task) in self._warned:
+            self._warned.discard(id(task))
+            return [Ended(task, None, "its worker process was ended twice; out of memory?")]
+        if alone:
+            self._warned.add(id(task))
+        self._suspects.append(task)
+        return []
 
-    def _restart(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._pool = self._started()
+    def _hand_out(self) -> None:
+        if self._suspects:
+            if not self._running():
+                self._give(self._suspects.popleft())
+            return
+        while self._waiting and len(self._running()) < self.count:
+            self._give(self._waiting.popleft())
+
+    def _give(self, task: Task) -> None:
+        for own in [own for own in self._workers if own.task is None and not own.process.is_alive()]:
+            self._workers.remove(own)
+            own.end()
+        worker = next((own for own in self._workers if own.task is None), None) or self._started()
+        worker.task = task
+        with suppress(OSError):  # it has just ended, which reading from it says
+            worker.pipe.send((evaluate, task))
+
+    def _started(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        pipe, other = context.Pipe()
+        process = context.Process(target=_serve, args=(os.getpid(), other))
+        process.start()
+        other.close()  # or its end would not be seen
+        self._workers.append(_Worker(process, pipe))
+        return self._workers[-1]
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for own in self._workers:
+            own.pipe.close()
+        for own in self._workers:
+            own.process.join()
+
+
+def _serve(parent: int, pipe: Connection) -> None:
+    """In a new process: does tasks until the pipe is closed. What a task raises is raised by the parent."""
+    _begin(parent)
+    with suppress(EOFError, OSError):
+        while True:
+            function, task = pipe.recv()
+            answer: tuple[Outcome | None, Exception | None]
+            try:
+                answer = function(task), None
+            except Exception as error:
+                error.add_note(traceback.format_exc())
+                answer = None, error
+            pipe.send(answer)
 
 
 def _begin(parent: int) -> None:

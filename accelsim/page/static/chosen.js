@@ -323,6 +323,8 @@ function tornado(data, place, draw) {
               style: { text: short(said(bar.n, end)), x: to + 5 * side, y, align: side < 0 ? "right" : "left", verticalAlign: "middle", fill: INK, fontSize: 11, fontFamily: "system-ui, sans-serif" },
               silent: true,
             });
+          // Of two ends on one side the nearer lies on top.
+          for (const own of children) own.z2 = Math.abs(bar[end] - bar.set) < Math.abs(bar[other(end)] - bar.set) ? 2 : 1;
           return { type: "group", children };
         },
         markLine:
@@ -340,8 +342,10 @@ function tornado(data, place, draw) {
 
 // Where a bar's end is written: left or right of it, nowhere (0) if it does not move or the other end is beyond.
 function sideOf(bar, end) {
-  const other = end === "low" ? "high" : "low";
   const own = bar[end] - bar.set;
-  if (!own || (Math.sign(bar[other] - bar.set) === Math.sign(own) && Math.abs(bar[other] - bar.set) > Math.abs(own))) return 0;
-  return Math.sign(own);
+  const against = bar[other(end)] - bar.set;
+  const beyond = Math.abs(against) > Math.abs(own) || (against === own && end === "high");
+  return Math.sign(against) === Math.sign(own) && beyond ? 0 : Math.sign(own);
 }
+
+const other = (end) => (end === "low" ? "high" : "low");

@@ -262,6 +262,19 @@ def test_a_sweeps_table(tmp_path: Path) -> None:
     assert [own["name"] for own in points["columns"]][:4] == ["network", "scheme", "arch", "pes"]
 
 
+def test_units_and_what_the_roof_is_are_said(results: Path, tmp_path: Path) -> None:
+    found = parsed(write_report([results], tmp_path / "a.html"))
+    (said,) = (text for text in found.texts if "a point a layer" in text)
+    assert "peak of 8,192 operations a cycle" in said and "51.125 bytes a cycle" in said
+    for title, unit in (
+        ("Energy by component", "µJ"),
+        ("Area by component", "mm²"),
+        ("Stalls by layer", "cycles"),
+    ):
+        assert found.block(title)["unit"] == unit
+    assert found.block("Stalls by layer")["states"] is True
+
+
 VALIDATION = """id,family,claim,unit,published,modelled,ratio,scope,status,reason,source,workload,scheme
 a,one,energy,pJ,2.0,2.2,1.1,pe,predicted,,"a paper, 2020",resnet50,4/4/4/4
 b,one,area,um2,5,,,,not modelled,not stated,another,,
@@ -276,16 +289,91 @@ def test_published_figures(tmp_path: Path) -> None:
     assert point[:3] == ["one", "a", 1.1] and "a paper, 2020" in point
     assert column(found.block("Figures"), "source") == ["a paper, 2020", "another"]
     assert column(found.block("Errors by family"), "median_error_percent") == [10]
+    assert "What free parameters move" not in {own["title"] for own in found.blocks}
+    (tmp_path / "tornado.csv").write_text(TORNADO)
+    found = parsed(write_report([tmp_path]))
+    chart, table = found.block("What free parameters move"), found.block("Figures at the ends of parameters")
+    assert chart["by"] == ["figure"] and column(table, chart["high"]) == [9, 7.5, 0.75]
+    (tmp_path / "tornado.csv").write_text(TORNADO.replace("1.5", ""))
+    with pytest.raises(AccelsimError, match="column at_low: expected a number in every row"):
+        write_report([tmp_path])
 
 
 def test_bits_and_several_folders(trace: Path, results: Path, tmp_path: Path) -> None:
-    bits(trace).write(tmp_path / "bits")
+    measured = bits(trace)
+    measured.write(tmp_path / "bits")
     found = parsed(write_report([tmp_path / "bits", results], tmp_path / "both.html"))
     titles = [own["title"] for own in found.blocks]
     assert {"Widths", "Histograms", "Roofline"} <= set(titles)
+    # The chart draws the table's rows, and says of every quantity what it is, and along which axis.
+    chart = found.block("Bits of values")
+    assert chart["accumulator_bits"] == measured.summary["accumulator_bits"]
+    assert set(column(found.block("Histograms"), "quantity")) == set(chart["said"])
+    assert column(found.block("Histograms"), "count") == list(measured.histograms["count"])
+    assert {"histograms", "layers"} <= {own.get("data-role") for _, own in found.tags}
     sections = [own for tag, own in found.tags if tag == "section" and own.get("class") == "results"]
     links = {own["href"] for tag, own in found.tags if tag == "a"}
     assert {f"#{own['id']}" for own in sections} <= links and len(sections) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        ("bits.json", '"accumulator_bits"', '"other"', r"accumulator_bits is None, expected 1 to 128"),
+        ("histograms.csv", "bits", "other", r"column bits is missing"),
+        (
+            "histograms.csv",
+            ",dot_product,0,",
+            ",dot_product,0.5,",
+            r"column bits: expected whole numbers of 0",
+        ),
+        (
+            "histograms.csv",
+            ",dot_product,0,",
+            ",dot_product,999,",
+            r"column bits: expected whole numbers of 0",
+        ),
+        (
+            "histograms.csv",
+            ",dot_product,0,",
+            ",dot_product,0,-",
+            r"column count: expected numbers of at lea",
+        ),
+    ],
+)
+def test_damaged_bits(trace: Path, tmp_path: Path, name: str, old: str, new: str, said: str) -> None:
+    bits(trace).write(tmp_path / "bits")
+    path = tmp_path / "bits" / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(AccelsimError, match=said):
+        write_report([tmp_path / "bits"])
+
+
+def test_sensitivity_to_prices(comparison: Path, trace: Path, tmp_path: Path) -> None:
+    assert "Sensitivity to prices" not in {own["title"] for own in parsed(write_report([comparison])).blocks}
+    folder = Path(shutil.copytree(comparison, tmp_path / "copy"))
+    frame = compare(trace, schemes=["8/8/-/-", "4/4/4/4"], gated_fraction=0.0).sensitivity()
+    frame.to_csv(folder / "sensitivity.csv", index=False)
+    found = parsed(write_report([folder]))
+    chart, table = found.block("Sensitivity to prices"), found.block("Savings at the ends of prices")
+    assert chart["unit"] == "energy saved against 8/8/-/-, %"
+    for key in ("as_set", "low", "high"):
+        assert column(table, chart[key]) == pytest.approx(list(frame[chart[key]]))
+    names = {own["name"] for own in table["columns"]}
+    assert {chart[key] for key in ("name", "of", "low_is", "high_is", "why")} | set(chart["by"]) <= names
+    assert "sensitivity" in {own.get("data-role") for _, own in found.tags}
+    frame.drop(columns="saved_percent_low").to_csv(folder / "sensitivity.csv", index=False)
+    with pytest.raises(AccelsimError, match="column saved_percent_low is missing"):
+        write_report([folder])
+
+
+TORNADO = """figure,parameter,low,high,as_set,at_low,at_high,moves
+"median error, percent",scope,scope=datapath,scope=array,8,10,9,2
+"median error, percent",lanes,,lanes=32,8,8,7.5,0.5
+area,lanes,lanes=8,lanes=32,1,1.5,0.75,0.75
+"""
 
 
 # --- what a page is not made of -----------------------------------------------------------------------------
@@ -307,9 +395,9 @@ def test_names_are_inert(copy: Path, tmp_path: Path) -> None:
     assert HOSTILE in column(found.block("Prices"), "component")
     assert "img" not in {tag for tag, _ in found.tags}
     assert (
-        [tag for tag, _ in found.tags].count("script") == [tag for tag, _ in plain.tags].count("script") == 5
+        [tag for tag, _ in found.tags].count("script") == [tag for tag, _ in plain.tags].count("script") == 6
     )
-    assert page.read_text().count("</script") == 5
+    assert page.read_text().count("</script") == 6
 
 
 def test_a_page_asks_for_nothing(results: Path, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ function ofRows(place, grid, draw, option) {
   let rows = grid.rows();
   place.redraw = () => draw(option(rows));
   grid.listeners.push((found) => {
+    if (grid.search.value && grid.search.value === place.pressed) return; // a press on it leaves it as it is
     rows = found;
     place.redraw();
   });
@@ -229,7 +230,8 @@ function bits(data, place, draw) {
         if (!item.data || !item.data.said) return;
         const terms = [`quantity:${quantity.value}`, `bits:${item.data.said.width}`];
         if (item.data.layer !== null) terms.unshift(termOf("layer", item.data.layer));
-        show(place, "histograms", { terms: terms.join(" ").trim() });
+        place.pressed = terms.join(" ").trim();
+        show(place, "histograms", { terms: place.pressed });
       },
     });
   });
@@ -334,7 +336,8 @@ function tornado(data, place, draw) {
       })),
       onPress: (item) => {
         const terms = [termOf(data.name, own[item.dataIndex].name), ...selects.map(([name, select]) => termOf(name, select.value))];
-        show(place, data.role, { terms: terms.join(" ").trim() });
+        place.pressed = terms.join(" ").trim();
+        show(place, data.role, { terms: place.pressed });
       },
     });
   });

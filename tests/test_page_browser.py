@@ -189,10 +189,13 @@ def test_charts_of_which_one_chooses_rows(charts: Path, tmp_path: Path, width: s
             ".find((own) => own.textContent === 'Files read').click()"
         )
         assert tab.evaluate("[...document.querySelectorAll('details.block')].some((own) => own.open)")
+        tab.evaluate(_chart("Sensitivity to prices"))
+        end = tab.evaluate("option().xAxis[0].max")  # as far as texts at the ends of bars, which have pixels
         tab.call(
             "Emulation.setDeviceMetricsOverride", width=700, height=400, deviceScaleFactor=1, mobile=False
         )
         tab.until("chart().getWidth() < 700 && chart().getWidth() > 600")
+        tab.until(f"option().xAxis[0].max !== {end}")
         assert tab.evaluate(OVERLAPS) == []
         assert tab.complaints == []
 

@@ -152,7 +152,7 @@ function bits(data, place, draw) {
     const least = Math.min(...found);
     const most = Math.max(...found, marked ? data.accumulator_bits : 0);
     const names = found.length ? [...Array(most - least + 1).keys()].map((n) => String(n + least)) : [];
-    const label = (text) => cutFront(text, narrow() ? 15 : 30);
+    const label = (text) => cutFront(text, narrow() ? 19 : 30);
     const cells = lines.flatMap(([name, own], line) => {
       const total = [...own.values()].reduce((sum, count) => sum + count, 0);
       return [...own].map(([width, count]) => {
@@ -200,7 +200,7 @@ function bits(data, place, draw) {
         nameGap: 27,
         nameTextStyle: { color: INK },
         axisTick: { show: false },
-        axisLabel: axisText,
+        axisLabel: { ...axisText, hideOverlap: false },
       },
       yAxis: {
         type: "category",

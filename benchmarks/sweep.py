@@ -7,6 +7,7 @@ python benchmarks/sweep.py --scaling       80 of them with 1 worker and with 2
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from accelsim.cli.progress import duration, sweep_progress
 from accelsim.sweep import Space, Store, sweep
 from accelsim.sweep.run import Swept
+from accelsim.system.kept import ENVIRONMENT
 
 SCHEMES = [
     f"{weight}/{activation}/{scales}"
@@ -43,12 +45,14 @@ def space(schemes: Sequence[str] = SCHEMES, machines: Sequence[dict] = MACHINES)
 
 
 def timed(own: Space, workers: int | None) -> tuple[Swept, float, float]:
-    """In a new store: what was done, and mean seconds of a run and of a point.
+    """In a new store, with no mappings or timings kept from before: what was done, and mean seconds of a run and
+    of a point.
 
     CPU seconds are those of the workers and their start: divided by them they are what a machine with nothing
     else to do takes.
     """
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "store") as store:
+        os.environ[ENVIRONMENT] = str(Path(folder) / "kept")
         before_s = cpu_s()
         with sweep_progress() as progress:
             done = sweep(own, store, workers=workers, progress=progress)

@@ -83,16 +83,41 @@ def test_changed_sources_are_asked_anew(
     assert len(searches) == 2 * count
 
 
-def test_prices_that_turn_candidates_around_are_searched_anew(folder: Path, searches: list[str]) -> None:
-    usual = choices()
+@pytest.mark.parametrize("objective", ["energy", "edp"])
+def test_prices_that_turn_candidates_around_are_searched_anew(
+    folder: Path, searches: list[str], objective: str
+) -> None:
+    change = f"mapping.objective={objective}"
+    usual = choices(None, change)
     count = len(searches)
-    names = {name for own in planned().layers for name in own.choice.best.estimate.counts}
-    turned = dict.fromkeys(names, -1.0)
-    found = choices(turned)
+    turned = dict.fromkeys(_counted(), -1.0)
+    found = choices(turned, change)
     assert len(searches) > count
     folder.rename(folder.parent / "away")
-    assert choices(turned) == found != usual
-    assert choices() == usual
+    assert choices(turned, change) == found != usual
+    assert choices(None, change) == usual
+
+
+@pytest.mark.parametrize("slack", [0.0, 0.1])
+def test_by_cycles_no_prices_are_searched_anew(folder: Path, searches: list[str], slack: float) -> None:
+    """They decide between mappings that are about as fast as they would after a search of their own; where
+    they decide nothing, the first that was found is taken."""
+    change = f"mapping.slack={slack}"
+    all_prices = [dict.fromkeys(_counted(), -1.0), {}, {"noc.bit_hop": 1.0}]
+    usual = [own.choice.best.mapping for own in planned(None, change).layers]
+    first = len(searches)
+    found = [choices(prices, change) for prices in all_prices]
+    # What another choice leaves the next layer is a search of its own.
+    assert len(searches) == first if slack == 0.0 else searches.count("conv1") == 2
+    for number, (prices, own) in enumerate(zip(all_prices, found, strict=True)):
+        folder.rename(folder.parent / f"away{number}")
+        assert choices(prices, change) == own
+    taken = [[own.choice.best.mapping for own in planned(prices, change).layers] for prices in all_prices]
+    assert slack == 0.0 or all(own != usual for own in taken)
+
+
+def _counted() -> set[str]:
+    return {name for own in planned().layers for name in own.choice.best.estimate.counts}
 
 
 @pytest.mark.parametrize("damage", [b"", b"x", b"half"])

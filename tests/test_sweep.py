@@ -165,7 +165,7 @@ def test_a_record_holds_only_where_the_mapper_does_the_same(
     trace: Path, objective: str, slack: float
 ) -> None:
     """At prices from those it was made at to any, over twelve orders of magnitude."""
-    trace = BUNDLED if objective == "cycles" else trace  # of equally fast mappings it has many
+    trace = BUNDLED if objective == "cycles" else trace  # of about equally fast mappings it has many
     pins = {"mapping.objective": [objective], "mapping.slack": [slack], "pes": [4]}
     space = space_of(trace, schemes=["4/4/4/4"], set=pins)
     (record,) = simulated(space).values()
@@ -185,7 +185,8 @@ def test_a_record_holds_only_where_the_mapper_does_the_same(
         held[record.holds_at(prices)] += 1
         assert same or not record.holds_at(prices)
     assert held[True] or objective == "edp"
-    assert held[False]
+    # Prices have no say in a search by cycles, and of this network's layers each has one fastest mapping.
+    assert held[False] or (objective, slack) == ("cycles", 0.0)
 
 
 def test_the_choice_with_slack_is_held_against_each_that_is_about_as_fast() -> None:

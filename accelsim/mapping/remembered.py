@@ -2,9 +2,10 @@
 
 A file holds what one search found: its candidates in order, with what the model says of each. Its name is a
 digest of all that the search depends on but prices: the sources of the mapper, the machine, what `alike` says
-of the layer. Prices decide between candidates only by their order, at which the search also looks for where
-to go on. So the file serves at all prices that put its candidates in the order in which they stand: then the
-search, which looked at the same ones in the same order, would find them again. At others it is done anew.
+of the layer. For objective cycles prices have no say in the search, and the file serves at all of them. For
+the others they decide by the order of candidates, at which the search also looks for where to go on. So the
+file serves at all prices that put its candidates in the order in which they stand: then the search, which
+looked at the same ones in the same order, would find them again. At others it is done anew.
 """
 
 from __future__ import annotations
@@ -62,9 +63,9 @@ class RememberingMapper(Mapper):
                 for mapping, cycles, issue_cycles, counts, lead in found["ranked"]
             )
             bound = Bound(**found["bound"])
-            if not ranked or not all(_stays(*pair) for pair in pairwise(ranked)):
+            if not ranked or not (self._by_cycles or all(_stays(*pair) for pair in pairwise(ranked))):
                 return None
-            return Choice(self._chosen(ranked), found["considered"], found["tried"], bound)
+            return self._choice(ranked, found["considered"], found["tried"], bound)
         except (zlib.error, ValueError, TypeError, KeyError):
             return None
 
@@ -88,7 +89,7 @@ def _to_bytes(choice: Choice) -> bytes:
             list(own.estimate.counts.items()),
             astuple(own.estimate.lead),
         )
-        for own in sorted(choice.ranked, key=lambda own: (own.score, own.energy_pj))
+        for own in choice.searched
     ]
     facts = {
         "considered": choice.considered,

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from operator import itemgetter
 from typing import Any, Self
 
 from accelsim.compute.activity import LayerActivity
@@ -74,7 +73,7 @@ class RunRecord:
         return total
 
     def holds_at(self, prices_pj: Mapping[str, float]) -> bool:
-        """True where the mapper finds the same mappings at these prices. It looks at prices only to put
+        """True where the mapper chooses the same mappings at these prices. It looks at prices only to put
         mappings in order, so where all of them come in the same order, all that it does is the same."""
         if prices_pj == self.prices_pj:
             return True
@@ -113,18 +112,14 @@ def layer_facts(activity: LayerActivity) -> dict[str, Any]:
 
 
 def _decided_by_price(choice: Choice, goal: MappingPins) -> list[tuple[Done, Done]]:
-    """Mappings that come in an order in which prices have a say. By cycles these are the one chosen and those
-    that are about as fast, and where the search looks on, those that follow each other and are equally fast;
-    by energy all that follow each other. Two that do the same are in that order at any prices."""
+    """Mappings that come in an order in which prices have a say: for objective cycles the one chosen before
+    those about as fast, for others all that follow each other. Two that do the same stay so at any prices."""
 
     def done(own: Ranked) -> Done:
         return own.estimate.cycles, dict(own.estimate.counts)
 
     if goal.objective == "cycles":
-        # The one chosen was the first of those that are equally fast.
-        searched = sorted(map(done, choice.ranked), key=itemgetter(0))
-        pairs = [(one, two) for one, two in pairwise(searched) if one[0] == two[0]]
-        pairs += [(done(choice.best), done(own)) for own in as_fast(choice.ranked, goal.slack)]
+        pairs = [(done(choice.best), done(own)) for own in as_fast(choice.ranked, goal.slack)]
     else:
         pairs = list(pairwise(map(done, choice.ranked)))
     return [(first, second) for first, second in pairs if first != second]

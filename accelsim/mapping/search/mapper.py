@@ -28,6 +28,8 @@ _HOPELESS = 1.03
 # search will do for layers that differ in less.
 _MOST_LEAD = 4096
 _LEAD_STEP = 128
+# What moves, for who has no prices, and among equally fast mappings for where the search looks on.
+_BITS_MOVED = {actions.NOC_BIT_HOP: 1.0, actions.DRAM_READ_BIT: 8.0}
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,23 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Choice:
-    """A layer's candidates that the model was run on to the end: the one that is chosen, then by score.
+    """A layer's candidates that the model was run on to the end.
 
-    considered: how many candidates there were; tried: how many the model was run on; bound: with what
-    the layer before leaves it.
+    searched: in the order of the search; best: the one that is chosen; considered: how many candidates there
+    were; tried: how many the model was run on; bound: with what the layer before leaves it.
     """
 
-    ranked: tuple[Ranked, ...]
+    searched: tuple[Ranked, ...]
+    best: Ranked
     considered: int
     tried: int
     bound: Bound
 
     @property
-    def best(self) -> Ranked:
-        return self.ranked[0]
+    def ranked(self) -> tuple[Ranked, ...]:
+        """The one that is chosen, then by score and energy."""
+        others = sorted(self.searched, key=lambda own: (own.score, own.energy_pj))
+        return (self.best, *(own for own in others if own is not self.best))
 
     @property
     def lead(self) -> Lead:
@@ -80,14 +85,14 @@ class Mapper:
     """Chooses mappings for the layers of a run; layers that are alike are searched once.
 
     prices_pj: energy of each count that depends on the mapping and of a "cycle" of the array; without them
-    energy is the bits moved, DRAM's counted eight times.
+    energy is the bits moved, DRAM's counted eight times. For objective cycles they have no say in the search:
+    it finds the same at all prices, which then decide between the fastest of what it found.
     """
 
     def __init__(self, arch: Arch, prices_pj: Mapping[str, float] | None = None) -> None:
         self._arch = arch
-        self._prices = (
-            {actions.NOC_BIT_HOP: 1.0, actions.DRAM_READ_BIT: 8.0} if prices_pj is None else prices_pj
-        )
+        self._prices = _BITS_MOVED if prices_pj is None else prices_pj
+        self._by_cycles = arch.mapping.objective == "cycles"
         self._known: dict[object, Choice] = {}
         self._laid_out: dict[int, LayerProgram] = {}  # of each of the choices
 
@@ -129,11 +134,10 @@ class Mapper:
         agenda = Agenda(sizes, Roofline(sizes, residency), starts)
         bound = layer_bound(arch, layer, residency, lead.ask, max(lead.first_half, lead.second_half))
         ranked: list[Ranked] = []
-        by_cycles = arch.mapping.objective == "cycles"
 
         def run(mapping: LayerMapping) -> Estimate | None:
             limit = float(1 << 40)
-            if by_cycles and ranked:
+            if self._by_cycles and ranked:
                 limit = max(_HOPELESS, 1 + arch.mapping.slack) * min(own.estimate.cycles for own in ranked)
             return estimate(arch, layer, mapping, residency, lead=lead, limit_cycles=limit)
 
@@ -142,25 +146,28 @@ class Mapper:
             now, left = left[:BATCH], left[BATCH:]
             # One after another: two threads take 9 to 46 % more CPU, and are hardly sooner done.
             ranked += [self._rank(own, done) for own in now if (done := run(own)) is not None]
-            ranked.sort(key=lambda own: (own.score, own.energy_pj))
-            if by_cycles and ranked and ranked[0].estimate.cycles <= _CLOSE * bound.cycles:
+            ranked.sort(key=self._order)
+            if self._by_cycles and ranked and ranked[0].estimate.cycles <= _CLOSE * bound.cycles:
                 break
             if not left:
                 left = agenda.next([own.mapping for own in ranked])
         if not ranked:
             raise self._refusal(layer, residency, starts)
-        return Choice(self._chosen(ranked), agenda.thought_of, agenda.tried, bound)
+        return self._choice(ranked, agenda.thought_of, agenda.tried, bound)
 
-    def _chosen(self, ranked: Sequence[Ranked]) -> tuple[Ranked, ...]:
-        """What a search found in its order, with the one that is taken put first."""
-        if self._arch.mapping.objective != "cycles":
-            return tuple(ranked)
-        best = min(as_fast(ranked, self._arch.mapping.slack), key=lambda own: own.energy_pj)
-        return (best, *(own for own in ranked if own is not best))
+    def _order(self, own: Ranked) -> tuple[float, float]:
+        """In which the search goes on from what it knows."""
+        return own.score, _energy_pj(own.estimate, _BITS_MOVED) if self._by_cycles else own.energy_pj
+
+    def _choice(self, searched: Sequence[Ranked], considered: int, tried: int, bound: Bound) -> Choice:
+        """From what a search found in its order."""
+        best = searched[0]
+        if self._by_cycles:
+            best = min(as_fast(searched, self._arch.mapping.slack), key=lambda own: own.energy_pj)
+        return Choice(tuple(searched), best, considered, tried, bound)
 
     def _rank(self, mapping: LayerMapping, result: Estimate) -> Ranked:
-        energy_pj = sum(self._prices.get(name, 0.0) * count for name, count in result.counts.items())
-        energy_pj += self._prices.get("cycle", 0.0) * result.cycles
+        energy_pj = _energy_pj(result, self._prices)
         score = {
             "cycles": float(result.cycles),
             "energy": energy_pj,
@@ -179,3 +186,8 @@ class Mapper:
             f"layer {layer.name}: no mapping keeps the pinned choices {self._arch.mapping} "
             f"on {self._arch.pes} PEs"
         )
+
+
+def _energy_pj(result: Estimate, prices_pj: Mapping[str, float]) -> float:
+    own = sum(prices_pj.get(name, 0.0) * count for name, count in result.counts.items())
+    return own + prices_pj.get("cycle", 0.0) * result.cycles

@@ -45,8 +45,8 @@ def space(schemes: Sequence[str] = SCHEMES, machines: Sequence[dict] = MACHINES)
 
 
 def timed(own: Space, workers: int | None) -> tuple[Swept, float, float]:
-    """In a new store, with no mappings or timings kept from before: what was done, and mean seconds of a run and
-    of a point.
+    """In a new store, with no mappings or timings kept from before: what was done, and mean seconds of a run
+    and of a point.
 
     CPU seconds are those of the workers and their start: divided by them they are what a machine with nothing
     else to do takes.

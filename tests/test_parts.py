@@ -245,3 +245,10 @@ def test_blocks_of_a_decoder_have_the_tensors_of_the_first():
     assert own["layer31.attention.scores"] == "layer0.attention.scores"
     assert sum(tensors is None for tensors in own.values()) == 10
     assert '"version":2' in network("resnet50", Request()).text
+
+
+def test_of_encoders_only_the_large_one_has_the_tensors_of_its_first_block():
+    own = {layer.name: layer.tensors for layer in network("bert-large", Request()).layers}
+    assert own["layer0.query"] is None and own["layer23.ffn_down"] == "layer0.ffn_down"
+    assert sum(tensors is None for tensors in own.values()) == 8
+    assert all(layer.tensors is None for layer in network("bert-base", Request()).layers)

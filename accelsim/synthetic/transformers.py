@@ -61,16 +61,21 @@ class _Blocks:
         return self.linear(f"{name}.ffn_down", up, self.width, "gelu")
 
 
-def bert(batch: int, seq: int, layers: int, width: int, heads: int) -> Assembly:
-    """The encoder: no embedding look-up, no pooler, no head for a task. Norms follow the residual adds."""
+def bert(batch: int, seq: int, layers: int, width: int, heads: int, *, share: bool = False) -> Assembly:
+    """The encoder: no embedding look-up, no pooler, no head for a task. Norms follow the residual adds.
+
+    share: all blocks have the tensors of the first, so that values are computed once.
+    """
     net = Assembly()
     blocks = _Blocks(net, batch, seq, width, heads, 4 * width)
     x = net.input("hidden_states", blocks.hidden_shape)
     for index in range(layers):
-        name = f"layer{index}"
+        name, first = f"layer{index}", len(net.layers)
         for part, made in (("attention", blocks.attention), ("ffn", blocks.feed_forward)):
             x = net.node(f"{name}.{part}_add", "add", made(name, x), x)
             x = net.node(f"{name}.{part}_norm", "layer_norm", x)
+        if share and index:
+            net.share_tensors(first, "layer0.", f"{name}.")
     return net
 
 
@@ -79,7 +84,7 @@ def bert_base(batch: int, seq: int) -> Assembly:
 
 
 def bert_large(batch: int, seq: int) -> Assembly:
-    return bert(batch, seq, 24, 1024, 16)
+    return bert(batch, seq, 24, 1024, 16, share=True)
 
 
 def vit_b16(batch: int) -> Assembly:

@@ -14,18 +14,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from accelsim.arguments import check_gated, shown
 from accelsim.compute.activity import join
-from accelsim.compute.computed import Computed, assume
+from accelsim.compute.computed import Computed, assume, values_depend_on
+from accelsim.compute.remembered import KeptValues
 from accelsim.compute.widths import AccumulatorWidth
 from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
@@ -64,20 +65,29 @@ ACTIVITIES = (DATA, TABLES)
 tables for all layers alike."""
 
 Progress = Callable[[str, int, int], None]  # what, done, of
-FloatOutputs = Mapping[str, np.ndarray]
 
 
-def float_outputs(workload: Workload) -> FloatOutputs:
-    """Float output before the activation of every layer that has floats: what SQNR is measured against."""
-    floats = ((layer.name, workload.floats(layer.name)) for layer in workload.layers)
-    return {name: float_output(layer) for name, layer in floats if layer is not None}
+class FloatOutputs:
+    """Float output before the activation of every layer that has floats: what SQNR is measured against. Each
+    is made when it is first asked for."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
+        self._made: dict[str, np.ndarray | None] = {}
+
+    def of(self, name: str) -> np.ndarray | None:
+        """float64[pixels, K], or None for a layer without floats."""
+        if name not in self._made:
+            floats = self._workload.floats(name)
+            self._made[name] = None if floats is None else float_output(floats)
+        return self._made[name]
 
 
 @dataclass(frozen=True, eq=False)
 class RunRequest:
     """A workload at one scheme a layer (all equal today), on a machine, at prices.
 
-    options: how floats are quantized; references: `float_outputs`, or nothing to compare with; keep_tensors:
+    options: how floats are quantized; references: None for nothing to compare with; keep_tensors:
     without it tensors live a layer at a time; narrow: also accumulate at the published width;
     gated_fraction: compute nothing, and take this share of the lane steps outside of the padding for gated;
     timeline: record when everything happens; activity: what the energy of the lanes goes by (ACTIVITIES);
@@ -90,7 +100,7 @@ class RunRequest:
     schemes: tuple[Scheme, ...]
     library: CostLibrary | None
     options: QuantizeOptions | None = None
-    references: FloatOutputs = field(default_factory=dict)
+    references: FloatOutputs | None = None
     keep_tensors: bool = False
     narrow: bool = False
     gated_fraction: float | None = None
@@ -123,6 +133,11 @@ class RunRequest:
     def counts_toggles(self) -> bool:
         """Bits that change in the lanes, which only energy asks for."""
         return self.activity == DATA and self.library is not None
+
+    def values_depend_on(self) -> Hashable:
+        """All that is the same for every layer, but for the machine."""
+        measured = self.references is not None
+        return self.workload.sha256, self.quantize_options, measured, self.narrow, self.counts_toggles
 
     def planned(self) -> PlanRequest:
         """What the first stage needs of it. Raises AccelsimError for a scheme that the machine cannot run."""
@@ -157,15 +172,16 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
 
     # By layers that have the same tensors, and what else their values depend on.
     known: dict[Hashable, Computed] = {}
+    computes = request.gated_fraction is None
+    kept = KeptValues(arch, request.values_depend_on()) if computes and not request.keep_tensors else None
 
     def computed_layer(index: int, planned: LayerPlan) -> Computed:
-        from accelsim.compute.values import values_depend_on
-
         spec, own_scheme = planned.layer, request.schemes[index]
         tensors = request.workload.tensors_of(spec.name)
         key = tensors, own_scheme, spec.written_operands[0], values_depend_on(planned.mapping)
         if key not in known:
-            known[key] = _compute_layer(request, spec, own_scheme, planned.mapping, progress)
+            compute = partial(_compute_layer, request, spec, own_scheme, planned.mapping, progress)
+            known[key] = compute() if kept is None else kept.of(key, compute)
         tell("values", index + 1)
         return known[key].of(spec)
 
@@ -176,7 +192,7 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
     with no_cyclic_gc(), _worker() as worker:
 
         def planned(index: int, layer: LayerPlan) -> None:
-            if request.gated_fraction is None:
+            if computes:
                 jobs.append(worker.submit(computed_layer, index, layer))
 
         whole = plan(request.planned(), planned)
@@ -214,7 +230,8 @@ def _compute_layer(
     """As a whole where tensors are kept or compared, else in parts where it is too large."""
     from accelsim.compute.values import ComputeRequest, compute, join_parts
 
-    workload, reference = request.workload, request.references.get(spec.name)
+    workload = request.workload
+    reference = None if request.references is None else request.references.of(spec.name)
     own = spec.name, scheme, request.arch.vector_size, request.quantize_options
     parts: Iterable[QuantizedLayer]
     if request.keep_tensors or reference is not None:
@@ -253,7 +270,8 @@ def measure_network(
     def measured_layer(index: int, name: str, c_split: int) -> LayerBits:
         options = request.quantize_options
         layer = request.workload.quantized_layer(name, request.schemes[index], arch.vector_size, options)
-        own = measure_bits(arch, layer, c_split, widths, request.references.get(name))
+        reference = None if request.references is None else request.references.of(name)
+        own = measure_bits(arch, layer, c_split, widths, reference)
         if progress is not None:
             progress(f"{scheme} bits", index + 1, count)
         return own

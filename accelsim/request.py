@@ -14,7 +14,7 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine.accumulator import SIZED_BY_WORKLOAD
 from accelsim.machine.arch import Arch
 from accelsim.machine.arch_file import load_arch
-from accelsim.network import Progress, RunRequest, float_outputs
+from accelsim.network import FloatOutputs, Progress, RunRequest
 from accelsim.open import open_workload
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.workload import Workload
@@ -55,7 +55,7 @@ def request_of(
         (wanted,) * len(workload.layers),
         library_of(machine, costs) if prices else None,
         options,
-        float_outputs(workload) if gated_fraction is None else {},
+        FloatOutputs(workload) if gated_fraction is None else None,
         gated_fraction=gated_fraction,
         **kept,
     )

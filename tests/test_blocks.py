@@ -17,7 +17,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from accelsim import api, request
+from accelsim import api, network
 from accelsim.errors import AccelsimError
 from accelsim.formats.catalogue import ELEMENTS, INT, SCHEMES
 from accelsim.formats.operand import Operand
@@ -529,7 +529,7 @@ def test_what_cannot_be_priced_or_executed_is_refused_before_anything_is_done(
     def convolved(*_: object) -> None:
         raise AssertionError("refused too late")
 
-    monkeypatch.setattr(request, "float_outputs", convolved)
+    monkeypatch.setattr(network, "float_output", convolved)
     out = tmp_path / "out"
     rtl = (
         lambda: api.emit_rtl(out, scheme=text, trace=trace),

@@ -70,7 +70,7 @@ MAY_IMPORT = {
     "machine": {"errors", "arguments", "formats"},
     "mapping": {"errors", "system", "formats", "workload", "machine"},
     "sim": {"errors", "system", "workload", "machine", "mapping"},
-    "compute": WHEN | {"arguments", "quantize"},
+    "compute": WHEN | {"arguments", "system", "quantize"},
     "costs": {"errors"},
     "characterise": {"errors", "system", "version", "formats", "machine", "costs"},
     "inference": {"errors", "formats", "workload", "quantize", "machine", "compute"},

@@ -10,9 +10,9 @@ import pytest
 
 import accelsim
 import accelsim.network
+from accelsim.compute.computed import values_depend_on
 from accelsim.compute.lanes import ZeroCounts, accumulate_layer, count_zeros
 from accelsim.compute.toggles import StepToggles, mean_toggles
-from accelsim.compute.values import values_depend_on
 from accelsim.errors import AccelsimError
 from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme

@@ -236,7 +236,7 @@ def test_order_and_prologue_are_in_the_name(planned: Planned) -> None:
 
 def with_mapping(own: Any, mapping: Any) -> Any:
     best = dataclasses.replace(own.choice.best, mapping=mapping)
-    return dataclasses.replace(own, choice=dataclasses.replace(own.choice, ranked=(best,)))
+    return dataclasses.replace(own, choice=dataclasses.replace(own.choice, best=best))
 
 
 # Of what a layer checks.

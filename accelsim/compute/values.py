@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,11 +39,6 @@ class ComputeRequest:
     @property
     def c_split(self) -> int:
         return 1 if self.mapping is None else self.mapping.c_split
-
-
-def values_depend_on(mapping: LayerMapping) -> Hashable:
-    """Of a mapping what decides psums, zeros and toggles of a layer."""
-    return mapping.c_split, mapping.dataflow, mapping.tile_pixels
 
 
 def compute(request: ComputeRequest) -> Computed:

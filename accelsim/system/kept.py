@@ -11,6 +11,7 @@ import os
 import tempfile
 from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 ENVIRONMENT = "ACCELSIM_CACHE_DIR"
@@ -34,12 +35,18 @@ def kept_folder() -> Path | None:
 
 
 @cache
-def sources_digest(rooms: tuple[str, ...]) -> str:
-    """Of the sources in these rooms of the package: other versions of them find other files."""
+def sources_digest(rooms: tuple[str, ...], packages: tuple[str, ...] = ()) -> str:
+    """Of the sources in these rooms of the package, and of other packages, which are not imported for it:
+    other versions of them find other files."""
     root = Path(__file__).parents[1]
+    folders = [root / name for name in rooms]
+    for name in packages:
+        spec = find_spec(name)
+        folders += [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
     digest = hashlib.sha256()
-    for path in sorted(path for name in rooms for path in (root / name).rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(str(path.relative_to(folder.parent)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 

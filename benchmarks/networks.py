@@ -4,11 +4,11 @@
                                   [--scalesim-python PYTHON] [--csv FILE]
 
 Each row is `accelsim run NETWORK` in a fresh process, from its start to the written result folder without
-plots, after a run that fills the compilers' caches. Mappings and timings are found anew; with --warm they are
-those that the same run has kept before. `values`, `mapping` and `timing` are seconds within that
-run; values (tensors drawn, quantized and computed) are made on a thread beside the other two, so the three
-need not add up. Events are SimPy's. A block is what a PE issues without a break; those that the event model
-fills in from repeats count as well. NETWORK:N is its first N layers. Then tables show growth with MACs,
+plots, after a run that fills the compilers' caches. Mappings, timings and values are found anew; with
+--warm they are those that the same run has kept before. `values`, `mapping` and `timing` are seconds within
+that run; values (tensors drawn, quantized and computed) are made on a thread beside the other two, so the
+three need not add up. Events are SimPy's. A block is what a PE issues without a break; those that the event
+model fills in from repeats count as well. NETWORK:N is its first N layers. Then tables show growth with MACs,
 layers and PEs.
 
 With --scalesim-python, an interpreter that has SCALE-Sim (`pip install scalesim "numpy<2.3" "pandas<3"`; it
@@ -147,7 +147,12 @@ def workload(name: str, folder: Path) -> str:
     assert isinstance(trace, SyntheticWorkload)
     path = write_recipe(trace, folder / f"{network}_{count}.json")
     recipe = json.loads(path.read_text())
-    recipe["layers"] = recipe["layers"][: int(count)]
+    kept = [layer["name"] for layer in recipe["layers"][: int(count)]]
+    steps = recipe["graph"]["steps"]
+    others = [n for n, step in enumerate(steps) if "layer" in step and step["layer"] not in kept]
+    steps = steps[: others[0]] if others else steps  # with the nodes that follow the last
+    recipe["layers"] = recipe["layers"][: len(kept)]
+    recipe["graph"].update(steps=steps, outputs=[steps[-1].get("layer") or steps[-1]["node"]])
     path.write_text(json.dumps(recipe))
     return str(path)
 

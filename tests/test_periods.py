@@ -153,7 +153,7 @@ def test_what_repeats_is_what_would_be_run_on_many_machines(first: int) -> None:
 
 def test_a_state_that_leaves_something_out_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """With places in the program alone, periods are found that are none."""
-    monkeypatch.setattr(periods, "_state", _without_others)
+    monkeypatch.setattr(periods, "layer_state", _without_others)
     monkeypatch.setattr(periods.Periods, "_part", lambda self: None)
     wrong = 0
     for seed in QUICK[:12]:
@@ -264,7 +264,7 @@ def _without_others(*args: object) -> tuple[object, str]:
     return _STATE(*args)[0], ""
 
 
-_STATE = periods._state
+_STATE = periods.layer_state
 
 
 def test_short_layers_are_as_long_as_they_are() -> None:

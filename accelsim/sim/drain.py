@@ -81,7 +81,8 @@ class Drain:
         self._tile = self._piece = 0  # the next to be settled
         self._run: LayerRun | None = None  # its layer, and in that:
         self._sends_psums = False
-        self._made = self._values = 0  # output tiles or psum pieces; outputs in these tiles
+        self._made = self._values = 0  # output tiles or psum pieces; outputs, also of tiles that are not run
+        self._ends: list[int] = []  # outputs in and before each of the output tiles, where somebody looks
         self._requested = 0  # cycle in which the last psum piece asked for its way
         self._end = -1  # of the last drain
         self._fifo_free = arch.out_fifo_words  # from _fifo_free_at on
@@ -177,9 +178,6 @@ class Drain:
 
         tiles, at = self.tiles[run.index], self.next_tile(run.index)
         fifo = [(max(0, cycle - now), entries) for cycle, entries in self._fifo_leaving]
-        outputs = run.layer.geometry.pixels * run.layer.geometry.K
-        bits = *run.residency.spilled_bits, *run.residency.written_bits
-        made = run.outputs_before(self.index) + self._values if self._run is run else 0
         return (
             [of(tile) for tile in tiles[min(at, max(0, issued - 2)) : issued + 2]],
             self._piece,
@@ -191,8 +189,21 @@ class Drain:
                 for _, tile in self._complete
             ],
             self._slots,
-            [made * stored % outputs for stored in bits] if run.stages_outputs else [],
         )
+
+    def outputs_made(self, run: LayerRun) -> tuple[int, int]:
+        """(outputs that come before those of the next output tile, how many output tiles `tile_ends` has)."""
+        if self._run is not run:
+            return run.outputs_before(self.index), 0
+        return run.outputs_before(self.index) + self._values, len(self._ends)
+
+    def tile_ends(self, first: int, stop: int) -> list[int]:
+        """Outputs in and before each output tile that was run between two calls of `outputs_made`."""
+        return self._ends[first:stop]
+
+    def outputs_left_out(self, count: int) -> None:
+        """So many outputs are counted, but not run."""
+        self._values += count
 
     # What follows from it.
 
@@ -204,6 +215,7 @@ class Drain:
                 return
             if tile.run is not self._run:
                 self._run, self._made, self._values, self._requested = tile.run, 0, 0, 0
+                self._ends = []
                 self._sends_psums = tile.run.program.sends_psums(self.index)
             if not (self._pass_on if self._sends_psums else self._drain)(tile, summed):
                 return
@@ -247,6 +259,8 @@ class Drain:
                 first = run.outputs_before(self.index) + self._values
                 output_tile.spilled, output_tile.written = run.shares(first, shape.values)
                 self._values += shape.values
+                if run.uneven:
+                    self._ends.append(first + shape.values)
             complete = partial(self._output_complete, run, output_tile)
             self.clock.at(self._end + run.ppu_latency, complete)
             self._made += 1

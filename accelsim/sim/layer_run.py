@@ -84,6 +84,10 @@ class LayerRun:
         self.global_pe = global_pe_load(arch, layer)
         self.residency = program.residency
         self.stages_outputs = program.residency.stages_outputs
+        self.outputs = layer.geometry.pixels * layer.geometry.K
+        # Bits of tensors that have a share with each output tile, which is no whole number of bits an output.
+        own = *self.residency.spilled_bits, *self.residency.written_bits
+        self.uneven = [bits for bits in own if bits % self.outputs] if program.short else []
         self.counts: Counter[str] = Counter()  # whole once the layer has ended
         self.stall_cycles: NDArray[np.int64] = np.zeros(
             (arch.pes, len(STALL_REASONS)), dtype=np.int64
@@ -100,8 +104,8 @@ class LayerRun:
         self._fetches_to_ask = sum(len(stream.fetches) for stream in program.weight_streams)
         self.outputs_to_write = program.output_tiles
         self.last_write = 0
-        outputs, elements = layer.geometry.pixels * layer.geometry.K, self.global_pe.streaming_elements
-        self.streaming = StreamingWork(elements, outputs, arch.global_pe_elements_per_cycle)
+        elements, rate = self.global_pe.streaming_elements, arch.global_pe_elements_per_cycle
+        self.streaming = StreamingWork(elements, self.outputs, rate)
         self.issue_end = [0] * arch.pes  # end of each PE's last block
         self.output_left = [0] * arch.pes  # end of each PE's last output transfer
         self._blocks: dict[tuple[int, int, int, bool], BlockShape] = {}
@@ -155,9 +159,8 @@ class LayerRun:
 
     def shares(self, first: int, values: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """(spilled, written): what goes with `values` outputs, `first` of which come before them, in bits."""
-        outputs = self.layer.geometry.pixels * self.layer.geometry.K
         spilled, written = (
-            tuple(timing.share_bits(stored, first, values, outputs) for stored in of)
+            tuple(timing.share_bits(stored, first, values, self.outputs) for stored in of)
             for of in (self.residency.spilled_bits, self.residency.written_bits)
         )
         return spilled, written

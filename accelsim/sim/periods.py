@@ -10,7 +10,6 @@ no whole number of the periods found, the run goes back in its program (sim/rewi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,16 +17,12 @@ from typing import Any
 from accelsim.mapping.layout.iterations import Iterations, Place
 from accelsim.mapping.layout.shorten import Kept
 from accelsim.sim.array import Array
-from accelsim.sim.drain import Drain, PsumTile
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.rewind import Going, Window
-from accelsim.sim.transfers import OutputTransfer
+from accelsim.sim.shares import Made, StepShares, parts_of_bits
+from accelsim.sim.state import Of, layer_state
 
 _OUTER, _INNER = 0, 1
-_END = Iterations.end
-Of = tuple[list[Place], list[Place]]
-"""All places that somebody comes to, and those of them at which they wait for something."""
-
 # How many times as much of a loop is laid out, where it was too little to go back in.
 _GROWTH = 3
 
@@ -48,19 +43,45 @@ class TooShort(Exception):
 class Seen:
     """places: where everybody is in the program, each with all that are there for it; others: all else that
     matters, in cycles from then; at, back: iterations from the first, of both loops, and of those the ones
-    gone back."""
+    gone back; counted: those that were counted by `_steps_on` beside them; made: of each PE, the outputs that its next share comes after; tiles: how many it has made."""
 
     at: tuple[int, int]
     back: tuple[int, int]
+    counted: tuple[int, int]
     cycle: int
     places: list[tuple[Of, Place]]
     others: object
     streamed: int
     tally: dict[object, int]
+    made: Made
+    tiles: Made
+
+    @property
+    def left_out_cycles(self) -> int:
+        return self.tally["left_out_cycles"]
+
+
+@dataclass
+class _Step:
+    """From one time that a state was seen to the next, with what was left out between them not part of it."""
+
+    first: Seen
+    last: Seen
+    iterations: int
+    shares: StepShares
+
+
+@dataclass
+class _Steps:
+    """Those that begin and end with one state; last: when it was seen last."""
+
+    last: Seen
+    known: list[_Step]
 
 
 class _Looks:
-    """Of one loop. seen: what has been written down, by a part of it; next: from so many looks on again."""
+    """Of one loop. seen: what has been written down, by a part of it; next: from so many looks on again;
+    steps: of states that repeat but for parts of bits, by the one that was written down."""
 
     def __init__(self) -> None:
         self.begin()
@@ -68,6 +89,7 @@ class _Looks:
     def begin(self) -> None:
         self.count, self.next = 0, 1
         self.seen: dict[object, list[Seen]] = {}
+        self.steps: dict[int, _Steps] = {}
 
 
 class Periods:
@@ -87,6 +109,7 @@ class Periods:
         self._outer_missing = self.loops[_OUTER].left_out
         self._inner_missing = [self.loops[_INNER].left_out] * len(self._rows)
         self._back = [0, 0]  # iterations gone back in each loop, less those gone on
+        self._counted = [0, 0]  # iterations that were counted where parts of bits differ
         self._found = [False, False]
         self._looks = _Looks(), _Looks()
         self._at = (-1, -1)
@@ -176,9 +199,10 @@ class Periods:
         if not like and looks.count < looks.next:
             return False
         seen = self._see(at)
-        for before in like:
-            step = seen.at[level] - before.at[level]
-            if step > 0 and before.others == seen.others and self._repeats(before, seen, window):
+        same = [own for own in like if own.others == seen.others and self._repeats(own, seen, window)]
+        for before in same:
+            if self._parts(before) == self._parts(seen):
+                step = seen.at[level] - before.at[level] + seen.counted[level] - before.counted[level]
                 going = self._going(window)
                 times = (missing + going.most(on=True)) // step
                 if times:
@@ -188,10 +212,63 @@ class Periods:
                     self._count(before, seen, times)
                     self._go(level, at[0], going, missing - times * step)
                     return True
+        if same and self.run.uneven and self._steps_on(level, at, same[0], seen, window, missing):
+            return True
         if looks.count >= looks.next:
             looks.next = looks.count + 1 + looks.count // _MORE_SELDOM
             looks.seen.setdefault(part, []).append(seen)
         return False
+
+    def _parts(self, seen: Seen) -> list[int]:
+        return parts_of_bits(self.run.uneven, self.run.outputs, seen.made)
+
+    def _steps_on(
+        self, level: int, at: tuple[int, int], state: Seen, seen: Seen, window: Window, missing: int
+    ) -> bool:
+        """It is as it was, but for the parts of a bit that the next shares begin with.
+
+        Whether steps that were seen from this state to itself are those that come now, one after another, as
+        their shares are the same, and have been counted.
+        """
+        looks = self._looks[level]
+        steps = looks.steps.setdefault(id(state), _Steps(state, []))
+        self._learn(level, steps, seen, window)
+        going = self._going(window)
+        left = most = missing + going.most(on=True)
+        made = seen.made
+        while True:
+            for step in steps.known:
+                times = min(step.shares.times(made), left // step.iterations)
+                if times:
+                    break
+            else:
+                break
+            made = self._count(step.first, step.last, times)
+            left -= times * step.iterations
+        if left == most:
+            return False
+        missing -= most - left
+        self._counted[level] += most - left
+        self._found[level] = missing < 0
+        back = min(0, missing)
+        self._go(level, at[0], going, missing)
+        steps.last = self._see((at[0] - back, at[1]) if level == _OUTER else (at[0], at[1] - back))
+        return True
+
+    def _learn(self, level: int, steps: _Steps, seen: Seen, window: Window) -> None:
+        """One more step from a state to itself, unless it is one that is known."""
+        first, steps.last = steps.last, seen
+        if first.left_out_cycles != seen.left_out_cycles or not self._repeats(first, seen, window):
+            return
+        iterations = seen.at[level] - first.at[level]
+        if any(step.iterations == iterations and step.shares.times(first.made) for step in steps.known):
+            return
+        tiles = [
+            pe.drain.tile_ends(*between)
+            for pe, *between in zip(self.array.pes, first.tiles, seen.tiles, strict=True)
+        ]
+        shares = StepShares(self.run.uneven, self.run.outputs, first.made, tiles)
+        steps.known.append(_Step(first, seen, iterations, shares))
 
     def _part(self) -> object:
         """Some of all that `_state` holds."""
@@ -222,13 +299,15 @@ class Periods:
         return TooShort()
 
     def _see(self, at: tuple[int, int]) -> Seen:
-        places, others = _state(self.array, self.run, self.iterations)
+        places, others = layer_state(self.array, self.run, self.iterations)
         cycle = self.array.clock.cycle
         streamed, pending = self.run.streaming.look(cycle)
         outer, inner = self._back
         tally = self.run.tally()
         there = at[0] + outer, at[1] + inner
-        return Seen(there, (outer, inner), cycle, places, (others, pending), streamed, tally)
+        made, tiles = zip(*(pe.drain.outputs_made(self.run) for pe in self.array.pes), strict=True)
+        counted = self._counted[_OUTER], self._counted[_INNER]
+        return Seen(there, (outer, inner), counted, cycle, places, (others, pending), streamed, tally, made, tiles)
 
     def _repeats(self, a: Seen, b: Seen, window: Window) -> bool:
         """Whether b is a, a whole number of periods later, all in iterations that are like those left out."""
@@ -247,14 +326,19 @@ class Periods:
                 return False
         return True
 
-    def _count(self, a: Seen, b: Seen, times: int) -> None:
-        """Adds what came between the two so many times more."""
+    def _count(self, a: Seen, b: Seen, times: int) -> Made:
+        """Adds what came between the two so many times more; outputs that are made by then."""
         period = {name: n - a.tally.get(name, 0) for name, n in b.tally.items()}
         period = {name: n for name, n in period.items() if n}
         cycles = period.get("left_out_cycles", 0) + b.cycle - a.cycle
         period["left_out_cycles"] = cycles
+        began = a.cycle + a.left_out_cycles
+        later = self.array.clock.cycle + self.run.left_out_cycles - began
         self.run.add(period, times)
-        self.run.streaming.repeat((a.streamed, b.streamed), times, cycles)
+        self.run.streaming.repeat((a.streamed, b.streamed), times, cycles, later)
+        for pe, before, after in zip(self.array.pes, a.made, b.made, strict=True):
+            pe.drain.outputs_left_out(times * (after - before))
+        return tuple(pe.drain.outputs_made(self.run)[0] for pe in self.array.pes)
 
 
 def _rows(iterations: Iterations) -> list[list[int]]:
@@ -275,95 +359,3 @@ def _zone(row: list[Any], period: int) -> tuple[int, int]:
                 best = first, n
             first = max(first + 1, n - period + 1)
     return best
-
-
-def _state(array: Array, run: LayerRun, iterations: Iterations) -> tuple[list[tuple[Of, Place]], object]:
-    """Places in the program, and all else that can still change what happens, in cycles from now."""
-    now, index, fabric = array.clock.cycle, run.index, array.fabric
-    places: list[tuple[Of, Place]] = []
-    others: list[object] = []
-
-    def place(of: list[Place], number: int, reads: list[Place] | None = None) -> None:
-        places.append(((of, of if reads is None else reads), of[number] if number < len(of) else _END))
-
-    for pe, drain in zip(array.pes, _drains(array), strict=True):
-        blocks = iterations.blocks[pe.index]
-        if not blocks:
-            continue
-        number = pe.block if pe.layer == index else 0 if pe.layer < index else len(blocks)
-        place(blocks, number)
-        done = number >= len(blocks)
-        floor = now if done else pe.issue_end
-        tiles = iterations.tiles[pe.index]
-        issued = pe.psum_tile if pe.layer == index else 0 if pe.layer < index else len(tiles)
-        place(tiles, drain.next_tile(index))
-        others.append(
-            (
-                0 if done else pe.issue_end - now,
-                pe.weights.around(index, pe.weight_position, floor, now),
-                pe.inputs.around(index, pe.input_position, floor, now),
-                drain.state(run, issued, floor, now),
-            )
-        )
-    streams = [*array.weight_streams[index], *array.input_streams[index]]
-    own = {}
-    for number, stream in enumerate(streams):
-        fetches = iterations.fetches[number]
-        own[stream.kind, stream.stream.leader] = stream, fetches
-        # What is not read from DRAM is asked at once, to the last.
-        place(fetches, stream.asked, iterations.reads[number])
-        place(fetches, stream.sent)
-        others.append(stream.under_way(now))
-    busy, space, waiting = fabric.dram.state(now)
-    requests = []
-    for key, bits in waiting:
-        kind, leader, layer, number = key
-        if layer == index and (kind, leader) in own:
-            stream, fetches = own[kind, leader]
-            place(fetches, stream.number_of(key))
-            number = 0
-        requests.append((kind, leader, layer, number, bits))
-    others += [fabric.crossbar.state(now), busy, space, tuple(requests), fabric.dram.looks_in(now)]
-    for later in array.weight_streams[index + 1 :]:
-        others.append([stream.state(now) for stream in later])
-        if not any(stream.asked for stream in later):
-            break
-    if index + 1 < len(array.runs):
-        others.append([pe.weights.ahead(index + 1, now) for pe in array.pes])
-    others += [max(0, run.last_write - now), run.weights_asked.triggered]
-    due = [(cycles, priority, _what(action, now)) for cycles, priority, action in array.clock.pending()]
-    others.append(sorted(due, key=repr))
-    return places, repr(others)
-
-
-def _drains(array: Array) -> list[Drain]:
-    return [pe.drain for pe in array.pes]
-
-
-def _what(action: Callable[[], None] | None, now: int) -> object:
-    """What the clock is to do, by what it is done to."""
-    if action is None:
-        return None
-    arguments: tuple[object, ...] = ()
-    if isinstance(action, partial):
-        arguments, action = action.args, action.func
-    owner, name = getattr(action, "__self__", None), getattr(action, "__name__", "")
-    if name == "send_psums":
-        arguments = arguments[:-1]  # pieces of a PE go in order
-    return name, *(_name(item, now) for item in (owner, *arguments))
-
-
-def _name(item: object, now: int) -> object:
-    if isinstance(item, Drain):
-        return item.index
-    if isinstance(item, OutputTransfer):
-        return item.source.index, _size(item.tile), item.there - now, item.to_move
-    if isinstance(item, PsumTile):
-        return None  # the next that its PE sends
-    if isinstance(item, int):
-        return item
-    return _size(item) if hasattr(item, "entries") else type(item).__name__
-
-
-def _size(tile: Any) -> object:
-    return tile.values, tile.bits, tile.entries, tile.spilled, tile.written

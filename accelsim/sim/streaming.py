@@ -50,17 +50,16 @@ class StreamingWork:
         self._arrivals = sorted(own for own in self._arrivals if own[0] >= now)
         return len(self._stretches), [(cycle - now, values) for cycle, values in self._arrivals]
 
-    def repeat(self, marks: tuple[int, int], times: int, cycles: int) -> None:
-        """What came between two marks, the last of them now, comes so many times more, `cycles` apart."""
+    def repeat(self, marks: tuple[int, int], times: int, cycles: int, later: int) -> None:
+        """What came between two marks comes so many times more, `cycles` apart, first `later` after it."""
         self._left_out_cycles += times * cycles
         between = self._stretches[slice(*marks)]
         if not between or not times:
             return
-        apart = cycles * self._rate
         one = between[0]
         for own in between[1:]:
             one = one.then(own)
-        self._stretches.append(one.later(apart).repeated(times, apart))
+        self._stretches.append(one.later(later * self._rate).repeated(times, cycles * self._rate))
 
     def done(self) -> int:
         """The cycle in which all of it is done, without those of what was left out; 0 where there is none."""

@@ -253,7 +253,14 @@ def positions_seen(layer: LayerSpec) -> int:
 
     def along(size: int, out: int, taps: int, axis: int) -> int:
         start, step, reach = -g.padding[axis], g.stride[axis], g.dilation[axis]
-        places = {start + pixel * step + tap * reach for pixel in range(out) for tap in range(taps)}
-        return sum(0 <= place < size for place in places)
+        # Under one tap lies every step-th place; under those of one phase a later tap reaches further.
+        seen, ends = 0, dict[int, int]()
+        for tap in range(taps):
+            first, phase = divmod(start + tap * reach, step)
+            stop = min(first + out, -((phase - size) // step))
+            end = ends.get(phase, 0)
+            seen += max(0, stop - max(first, end))
+            ends[phase] = max(stop, end)
+        return seen
 
     return g.N * along(g.H, g.P, g.R, 0) * along(g.W, g.Q, g.S, 1)

@@ -188,10 +188,15 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
     def timed(index: int) -> None:
         tell("cycles", index + 1)
 
+    def timed_in_part(index: int, done: int, of: int) -> None:
+        if progress is not None:
+            progress(f"{scheme} cycles of {request.workload.layers[index].name}", done, of)
+
     jobs: list[Future[Computed]] = []
     with no_cyclic_gc(), _worker() as worker:
 
         def planned(index: int, layer: LayerPlan) -> None:
+            tell("mappings", index + 1)
             if computes:
                 jobs.append(worker.submit(computed_layer, index, layer))
 
@@ -201,9 +206,9 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
             # It shows every tile.
             programs = tuple(own.program.whole(arch) for own in whole.layers)
             recorder = Timeline(arch, programs, title=f"{request.workload.name} {scheme} {arch.name}")
-            times = time_layers(TimeRequest(arch, programs, whole.prologue), timed, recorder)
+            times = time_layers(TimeRequest(arch, programs, whole.prologue), timed, recorder, timed_in_part)
         else:
-            times = time_plan(arch, whole, timed)
+            times = time_plan(arch, whole, timed, timed_in_part)
         if request.gated_fraction is None:
             computed = [job.result() for job in jobs]
         else:

@@ -116,10 +116,10 @@ def test_progress_counts_layers(trace: Path) -> None:
     heard: list[tuple[str, int, int]] = []
     compare(trace, schemes=["8/8/-/-", "4/4/4/4"], progress=lambda *step: heard.append(step))
     layers = len(GEOMETRIES)
-    # Values are computed beside the rest, so the two kinds of step may come in any order.
-    for what in (f"{s} {kind}" for s in ("8/8/-/-", "4/4/4/4") for kind in ("values", "cycles")):
+    # Values are computed beside the rest, so the kinds of step may come in any order.
+    for what in (f"{s} {kind}" for s in ("8/8/-/-", "4/4/4/4") for kind in ("mappings", "values", "cycles")):
         assert [step for step in heard if step[0] == what] == [(what, i + 1, layers) for i in range(layers)]
-    assert len(heard) == 4 * layers
+    assert len(heard) == 6 * layers
 
 
 def test_quantize_options() -> None:

@@ -14,7 +14,7 @@ from accelsim.machine.arch import Arch
 from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.program import LayerProgram
 from accelsim.mapping.plan import LayerMapping
-from accelsim.mapping.residency import Residency, decide_residency, output_bits
+from accelsim.mapping.residency import Residency, decide_residency, output_bits, positions_seen
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import Layer, LayerSpec, OutputFormat
@@ -194,3 +194,18 @@ def test_tight_machines_have_a_mapping(machine: str) -> None:
 @pytest.mark.parametrize("machine", TIGHT)
 def test_the_mapping_of_a_tight_machine_is_found(machine: str) -> None:
     pinned({}, *machine.split())
+
+
+def test_positions_that_taps_see_are_counted_one_by_one() -> None:
+    rng = np.random.default_rng(16)
+    counted = 0
+    while counted < 300:
+        stride, padding, dilation = ((int(n), int(m)) for n, m in rng.integers((1, 0, 1), 6, (2, 3)).T)
+        sizes = [int(n) for n in rng.integers(1, (3, 2, 20, 20, 2, 5, 5))]
+        try:
+            geometry = Geometry(*sizes, stride=stride, padding=padding, dilation=dilation)
+        except AccelsimError:
+            continue
+        counted += 1
+        under = geometry.tap_positions()
+        assert positions_seen(geometry) == len(np.unique(under[under >= 0])), geometry

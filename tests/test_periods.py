@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -137,7 +138,7 @@ def check_seeds(first: int, last: int) -> int:
 
 
 # Of the first thousand those that are timed by what repeats in no time: both orders, all kinds of layers.
-QUICK = (11, 33, 40, 49, 57, 59, 64, 68, 112, 131, 299, 321, 435, 507, 569, 624, 697, 837)
+QUICK = (11, 33, 40, 49, 57, 59, 64, 68, 111, 112, 123, 131, 299, 321, 435, 507, 569, 624, 697, 837)
 
 
 @pytest.mark.parametrize("seed", QUICK)
@@ -304,3 +305,42 @@ def test_the_model_draws_a_long_layer_out_close_to_what_it_is(monkeypatch: pytes
     assert drawn.cycles == pytest.approx(whole.cycles, rel=0.005)
     for name, count in whole.counts.items():
         assert drawn.counts[name] == pytest.approx(count, rel=0.005), name
+
+
+@pytest.mark.parametrize("order", ["KP", "PK"])
+def test_shares_of_a_bit_more_now_and_then_are_counted_as_they_come(
+    order: Literal["KP", "PK"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An output brings 4 bits and 1/15: a tile's share is now and then a bit more than the others'."""
+    arch = load_arch("magnet16", ["pes=4"])
+    layer = layer_of(Geometry(1, 64, 1, 4096, 1003))
+    mapping = LayerMapping(1, 4, order, 16, 1, 99)
+    own = decide_residency(arch, [layer])[0]
+    outputs = layer.geometry.pixels * layer.geometry.K
+    residency = replace(own, written_bits=(outputs * 4 + outputs // 15,))
+    ran: list[int] = []
+    look = periods.Periods._look
+    monkeypatch.setattr(periods.Periods, "_look", lambda self, at: (ran.append(1), look(self, at))[1])
+    program = build_program(arch, layer, mapping, residency, Kept(50))
+    timing, used = time_short(arch, program)
+    assert used.short is not None
+    assert len(ran) < 0.6 * 64 * 63
+    whole = build_program(arch, layer, mapping, residency)
+    assert_same(timing, time_layers(TimeRequest(arch, [whole]))[0], "")
+
+
+def test_how_much_of_a_long_layer_is_over_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that repeats and of one that is run whole, from the beginning to near the end, never back."""
+    monkeypatch.setattr(sim_run, "_TELL_S", 0.0)
+    monkeypatch.setattr(sim_run, "_TOLD_BLOCKS", 10)
+    arch = load_arch("magnet16", ["pes=4", "dram_bits_per_cycle=37", "dram_efficiency=1"])
+    layer = layer_of(Geometry(1, 256, 1, 16, 16 * 4 * 350))
+    mapping = LayerMapping(4, 1, "KP", 16, 1, 99)
+    residency = decide_residency(arch, [layer])[0]
+    for kept in (Kept(50, unit_periods=40), None):
+        told: list[tuple[int, int, int]] = []
+        program = build_program(arch, layer, mapping, residency, kept)
+        time_layers(TimeRequest(arch, [program]), on_share=lambda *own, told=told: told.append(own))
+        done = [own[1] for own in told]
+        assert {own[0] for own in told} == {0} and {own[2] for own in told} == {350}
+        assert done == sorted(done) and done[0] < 35 and 250 < done[-1] < 350 and len(done) > 20

@@ -42,12 +42,18 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         transient=True,
     )
     tasks: dict[str, object] = {}
+    part = [""]
     waiting = bar.add_task("preparing", total=None)
 
     def progress(what: str, done: int, of: int) -> None:
         bar.update(waiting, visible=False)
         if what not in tasks:
             tasks[what] = bar.add_task(what, total=of)
+        # One layer's bar goes when the next begins: there may be hundreds.
+        if " of " in what and what != part[0]:
+            if part[0] in tasks:
+                bar.update(tasks[part[0]], visible=False)  # type: ignore[arg-type]
+            part[0] = what
         bar.update(tasks[what], completed=done)  # type: ignore[arg-type]
 
     show = Timer(_PATIENCE_S, bar.start)

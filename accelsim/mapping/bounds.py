@@ -159,4 +159,4 @@ def _flows(arch: Arch, layer: LayerSpec, residency: Residency) -> dict[str, _Flo
 def _input_bits_seen(layer: LayerSpec) -> int:
     """Of the input positions that some tap sees."""
     geometry = layer.geometry
-    return input_bits(layer) * positions_seen(layer) // (geometry.N * geometry.H * geometry.W)
+    return input_bits(layer) * positions_seen(geometry) // (geometry.N * geometry.H * geometry.W)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from accelsim.formats.operand import Operand
 from accelsim.machine.arch import Arch
 from accelsim.mapping.placement import Mode, Passage, Placed, StepNeeds, best_placement
+from accelsim.workload.geometry import Geometry
 from accelsim.workload.graph import Graph
 from accelsim.workload.layer import LayerSpec, NodeWork
 from accelsim.workload.storage import formats_of
@@ -235,7 +236,7 @@ class _Sizes:
             input=next(i for i, own in enumerate(tensors) if number in own.input_of),
             input_bits=input_bits(layer),
             input_passes=1 if weight_bits(layer) <= held else 2,
-            may_stay=positions_seen(layer) == g.N * g.H * g.W,
+            may_stay=positions_seen(g) == g.N * g.H * g.W,
             weights=next((i for i, own in enumerate(tensors) if number in own.weights_of), None),
             weight_bits=weight_bits(layer),
             operands=operands,
@@ -247,9 +248,8 @@ class _Sizes:
         )
 
 
-def positions_seen(layer: LayerSpec) -> int:
+def positions_seen(g: Geometry) -> int:
     """Input positions under at least one tap of one pixel: strides can leap over some."""
-    g = layer.geometry
 
     def along(size: int, out: int, taps: int, axis: int) -> int:
         start, step, reach = -g.padding[axis], g.stride[axis], g.dilation[axis]

@@ -10,6 +10,7 @@ no whole number of the periods found, the run goes back in its program (sim/rewi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -43,7 +44,8 @@ class TooShort(Exception):
 class Seen:
     """places: where everybody is in the program, each with all that are there for it; others: all else that
     matters, in cycles from then; at, back: iterations from the first, of both loops, and of those the ones
-    gone back; counted: those that were counted by `_steps_on` beside them; made: of each PE, the outputs that its next share comes after; tiles: how many it has made."""
+    gone back; counted: those that `_steps_on` counted beside them; made: of each PE, outputs that its next
+    share comes after; tiles: how many output tiles it has made."""
 
     at: tuple[int, int]
     back: tuple[int, int]
@@ -95,10 +97,14 @@ class _Looks:
 class Periods:
     """Watches a long layer of an array, and adds to its counts what was left out."""
 
-    def __init__(self, array: Array, run: LayerRun) -> None:
+    def __init__(
+        self, array: Array, run: LayerRun, on_share: Callable[[int, int], None] | None = None
+    ) -> None:
+        """on_share(done, of): called now and then with iterations of the layer, first PE."""
         short, iterations = run.program.short, run.program.iterations
         assert short is not None and iterations is not None
         self.array, self.run, self.short, self.iterations = array, run, short, iterations
+        self._on_share = on_share
         self.loops = short.loops(run.program.mapping.order)
         self._rows = _rows(iterations)
         zones = [_zone(row, self.loops[_INNER].period) for row in self._rows]
@@ -138,8 +144,18 @@ class Periods:
         if at is None or not self.run.started.triggered:
             return
         self._at = at
+        if self._on_share is not None:
+            self._on_share(*self._share(at))
         if at[0] != self._o or self._seeks(_INNER, at) or self._seeks(_OUTER, at):
             self.array.clock.after_cycle(partial(self._look, at))
+
+    def _share(self, at: tuple[int, int]) -> tuple[int, int]:
+        """(iterations that are over, of how many of the whole layer)."""
+        o, i = at
+        inner, own = len(self._rows[o]) + self.loops[_INNER].left_out, len(self._rows[o])
+        left = own - i + self._inner_missing[o] + inner * (len(self._rows) - 1 - o + self._outer_missing)
+        of = inner * (len(self._rows) + self.loops[_OUTER].left_out)
+        return min(of, max(0, of - left)), of
 
     def _missing(self, level: int, o: int) -> int:
         return self._inner_missing[o] if level else self._outer_missing
@@ -307,7 +323,9 @@ class Periods:
         there = at[0] + outer, at[1] + inner
         made, tiles = zip(*(pe.drain.outputs_made(self.run) for pe in self.array.pes), strict=True)
         counted = self._counted[_OUTER], self._counted[_INNER]
-        return Seen(there, (outer, inner), counted, cycle, places, (others, pending), streamed, tally, made, tiles)
+        return Seen(
+            there, (outer, inner), counted, cycle, places, (others, pending), streamed, tally, made, tiles
+        )
 
     def _repeats(self, a: Seen, b: Seen, window: Window) -> bool:
         """Whether b is a, a whole number of periods later, all in iterations that are like those left out."""

@@ -23,7 +23,7 @@ import numpy as np
 from accelsim.machine.arch import PRICE_KEYS, Arch
 from accelsim.mapping.planning import Plan
 from accelsim.sim.layer_run import STALL_REASONS
-from accelsim.sim.run import LayerTiming, TimeRequest, time_layers
+from accelsim.sim.run import LayerTiming, OnShare, TimeRequest, time_layers
 from accelsim.system.kept import Kept, sources_digest
 
 KIND = "timings"
@@ -31,7 +31,12 @@ SOURCES = ("formats", "machine", "mapping", "sim", "workload")
 _STALLS = "<i8"
 
 
-def time_plan(arch: Arch, whole: Plan, on_layer: Callable[[int], None] | None = None) -> list[LayerTiming]:
+def time_plan(
+    arch: Arch,
+    whole: Plan,
+    on_layer: Callable[[int], None] | None = None,
+    on_share: OnShare | None = None,
+) -> list[LayerTiming]:
     """`time_layers` of a plan. Who wants to record when what happens has to call that."""
     kept = Kept(KIND)
     name = name_of(arch, whole)
@@ -39,7 +44,7 @@ def time_plan(arch: Arch, whole: Plan, on_layer: Callable[[int], None] | None = 
     timings = None if data is None else _from_bytes(data, arch, whole)
     if timings is None:
         programs = [own.program for own in whole.layers]
-        timings = time_layers(TimeRequest(arch, programs, whole.prologue), on_layer)
+        timings = time_layers(TimeRequest(arch, programs, whole.prologue), on_layer, on_share=on_share)
         kept.write(name, _to_bytes(timings))
     elif on_layer is not None:
         for index in range(len(timings)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,14 @@ from accelsim.sim.periods import Periods, TooShort
 from accelsim.sim.recorder import Recorder
 from accelsim.sim.repeats import Repeat, find_repeat
 from accelsim.workload.layer import LayerSpec
+
+# Who is told how much of a layer is over is told again after so many seconds.
+_TELL_S = 0.25
+# Blocks of a PE in a layer of which that is told, where its iterations are not known.
+_TOLD_BLOCKS = 1000
+
+OnShare = Callable[[int, int, int], None]
+"""Called now and then while a long layer runs: (layer, how much is over, of how much)."""
 
 Longer = dict[Hashable, Kept]
 """By the signature of a layer of which too little was laid out, what to keep of it."""
@@ -60,10 +69,12 @@ def time_layers(
     request: TimeRequest,
     on_layer: Callable[[int], None] | None = None,
     recorder: Recorder | None = None,
+    on_share: OnShare | None = None,
 ) -> list[LayerTiming]:
     """Time, the third stage of a run.
 
-    `on_layer(index)` is called as each layer ends; `recorder` sees everything.
+    `on_layer(index)` is called as each layer ends, `on_share` while a long one runs; `recorder` sees
+    everything.
 
     Where the same sequence of layers comes again and again, as the blocks of a transformer do, and the array
     is in the same state each time, what happens once happens every time, and only a few are run.
@@ -76,7 +87,7 @@ def time_layers(
             on_layer(index)
 
     while True:
-        timings, longer = _time_repeats(request, tell, recorder)
+        timings, longer = _time_repeats(request, tell, recorder, on_share)
         if not longer:
             return timings
         request = _with_more(request, longer)
@@ -104,7 +115,10 @@ def _with_more(request: TimeRequest, longer: Longer) -> TimeRequest:
 
 
 def _time_repeats(
-    request: TimeRequest, on_layer: Callable[[int], None], recorder: Recorder | None
+    request: TimeRequest,
+    on_layer: Callable[[int], None],
+    recorder: Recorder | None,
+    on_share: OnShare | None = None,
 ) -> tuple[list[LayerTiming], Longer]:
     programs = request.programs
     repeat = None if recorder else find_repeat([program.signature for program in programs])
@@ -112,18 +126,24 @@ def _time_repeats(
         kept = [program for index, program in enumerate(programs) if index not in repeat.left_out]
         # Told as they end are those before what is left out; the others when it is known what that takes.
         tell = partial(_tell_before, repeat.left_out.start, on_layer)
-        timings, states, longer = _time(replace(request, programs=kept), tell, None, repeat.starts)
+        places = [index for index in range(len(programs)) if index not in repeat.left_out]
+        share = None if on_share is None else partial(_share_of, places, on_share)
+        timings, states, longer = _time(replace(request, programs=kept), tell, None, repeat.starts, share)
         if longer:
             return timings, longer
         if states[0] == states[1] and _looks_no_further(states[1], repeat):
             return _fill_in(programs, timings, repeat, on_layer), longer
-    timings, _, longer = _time(request, on_layer, recorder, ())
+    timings, _, longer = _time(request, on_layer, recorder, (), on_share)
     return timings, longer
 
 
 def _tell_before(stop: int, on_layer: Callable[[int], None], index: int) -> None:
     if index < stop:
         on_layer(index)
+
+
+def _share_of(places: Sequence[int], on_share: OnShare, index: int, done: int, of: int) -> None:
+    on_share(places[index], done, of)
 
 
 def _looks_no_further(state: ArrayState, repeat: Repeat) -> bool:
@@ -154,6 +174,7 @@ def _time(
     on_layer: Callable[[int], None] | None,
     recorder: Recorder | None,
     observed: Sequence[int],
+    on_share: OnShare | None = None,
 ) -> tuple[list[LayerTiming], list[ArrayState], Longer]:
     """Timings, the array's states at the start of the layers in `observed`, and what to keep of layers of
     which too little was kept.
@@ -162,7 +183,9 @@ def _time(
     with no_cyclic_gc():
         runs = [LayerRun(clock, arch, index, program) for index, program in enumerate(request.programs)]
         array = Array(clock, arch, runs, on_layer, recorder, observed, request.prologue)
-        watched = [Periods(array, run) for run in runs if run.program.short]
+        watched = [Periods(array, run, _now_and_then(on_share, run)) for run in runs if run.program.short]
+        if on_share is not None:
+            _tell_blocks(array, on_share)
         try:
             clock.run(until=array.done)
         except TooShort:
@@ -181,6 +204,40 @@ def _time(
         for run, end in zip(runs, ends, strict=True)
     ]
     return timings, [array.states[index] for index in observed], _longer(watched)
+
+
+def _now_and_then(on_share: OnShare | None, run: LayerRun) -> Callable[[int, int], None] | None:
+    """What tells of one layer, and not again at once: nothing of one that is soon over."""
+    if on_share is None:
+        return None
+    told_s: float | None = None
+
+    def tell(done: int, of: int) -> None:
+        nonlocal told_s
+        now_s = time.monotonic()
+        if told_s is None:
+            told_s = now_s
+        elif now_s - told_s >= _TELL_S:
+            on_share(run.index, done, of)
+            told_s = now_s
+
+    return tell
+
+
+def _tell_blocks(array: Array, on_share: OnShare) -> None:
+    """Tell of long layers that are run whole by the blocks of the first PE."""
+    watch = array.pes[0].watch
+    for run in array.runs:
+        of = len(run.program.pes[0].blocks)
+        if run.index not in watch and of >= _TOLD_BLOCKS:
+            tell = _now_and_then(on_share, run)
+            assert tell is not None
+            watch[run.index] = partial(_tell_block, tell, of)
+
+
+def _tell_block(tell: Callable[[int, int], None], of: int, block: int) -> None:
+    if not block % _TOLD_BLOCKS:
+        tell(block, of)
 
 
 def _longer(watched: Sequence[Periods]) -> Longer:

@@ -35,13 +35,20 @@ class Loop:
 class Kept:
     """What is kept of a layer of more than `most_blocks` blocks.
 
-    So many periods of each loop, and more of them where about `blocks` blocks allow for that.
+    So many periods of each loop, and more of them where about `blocks` blocks allow for that; `fewest` where
+    so many would be more than `crowded` blocks, as where rows are long that tiles of pixels do not divide.
+    whole_periods: without it only about `blocks` blocks are kept then, of parts of periods of pixels, and
+    what PEs lose may differ by a tile; `pixel_iterations` are kept then.
     """
 
     most_blocks: int = MOST_BLOCKS
     pixel_periods: int = 10
     unit_periods: int = 10
     blocks: int = 0
+    fewest: int = 3
+    crowded: int = 30_000
+    whole_periods: bool = True
+    pixel_iterations: int = 0
 
 
 KEPT = Kept(blocks=3_000)
@@ -90,7 +97,16 @@ def _as_many_as(kept: Kept, arch: Arch, layer: LayerSpec, mapping: LayerMapping,
     pixels, _ = _shorter_pixels(layer.geometry, mapping, replace(once, pixel_periods=1))
     units, _ = _shorter_units(arch, layer, layer.geometry, mapping, replace(once, unit_periods=1))
     all_pixels, all_units = pixels.left_out + pixels.period, units.left_out + units.period
-    room = kept.blocks * all_pixels * all_units / blocks  # iterations, of all of them
+    per_iteration = blocks / (all_pixels * all_units)
+    least = min(all_pixels, kept.pixel_periods * pixels.period) * min(
+        all_units, kept.unit_periods * units.period
+    )
+    if least * per_iteration > kept.crowded:
+        kept = replace(kept, pixel_periods=kept.fewest, unit_periods=kept.fewest)
+        if not kept.whole_periods and pixels.period > 1:
+            own = kept.blocks / per_iteration / min(all_units, kept.unit_periods * units.period)
+            return replace(kept, blocks=0, pixel_iterations=max(kept.fewest, int(own)))
+    room = kept.blocks / per_iteration  # iterations, of all of them
     own_units = min(all_units, max(kept.unit_periods * units.period, room**0.5))
     own_pixels = min(all_pixels, max(kept.pixel_periods * pixels.period, room / own_units))
     own_units = min(all_units, max(own_units, room / own_pixels))
@@ -129,6 +145,8 @@ def _shorter_pixels(g: Geometry, mapping: LayerMapping, kept: Kept) -> tuple[Loo
     # Rows that see the padding above or below are unlike the others.
     edge = 2 + (2 * -(-(g.R * g.dilation[0]) * g.Q // tile) if g.N == 1 else 0)
     loop = _loop(iterations, run // gcd(run, tile), kept.pixel_periods, edge)
+    if kept.pixel_iterations:
+        loop = replace(loop, left_out=max(0, iterations - kept.pixel_iterations - edge))
     runs = parts * tile * loop.left_out // run
     if not runs:
         return loop, g

@@ -29,7 +29,10 @@ _EVENTS = 4096
 # that takes no time, so much that a first transient is behind. Layers whose outputs a node takes as they come
 # are run whole for longer: in a Llama block a straight line said 18 % too little of some of their mappings.
 _LONG, _LONG_STREAMING = 30_000, 1_000_000
-_KEPT = Kept(_LONG, 12, 12, 16_000), Kept(_LONG, 6, 6, 8_000)
+_KEPT = (
+    Kept(_LONG, 12, 12, 16_000, fewest=4, crowded=50_000, whole_periods=False),
+    Kept(_LONG, 6, 6, 8_000, fewest=2, crowded=25_000, whole_periods=False),
+)
 
 
 @dataclass(frozen=True)
@@ -97,11 +100,14 @@ def _drawn_out(
         laid_out = pixels.with_units_of(units)
         return _estimate(mapping, _run(arch, laid_out, layer, mapping, residency, lead, 1 << 40))
 
-    def share(left_out: int, more: int) -> float:
+    def share(left_out: float, more: float) -> float:
         """Weight of the difference to the shorter one."""
         return left_out / (more - left_out) if more > left_out else 0.0
 
-    p = share(short.pixels.left_out, shorter.pixels.left_out)
+    # Iterations, of which a tile may be left out in part.
+    pixels, tile = layer.geometry.pixels, min(mapping.tile_pixels, layer.geometry.pixels)
+    fewer = [(pixels - own.layer.geometry.pixels) / (mapping.pixel_split * tile) for own in (short, shorter)]
+    p = share(*fewer)
     u = share(short.units.left_out, shorter.units.left_out)
     weights = {(0, 0): (1 + p) * (1 + u), (1, 0): -p * (1 + u), (0, 1): -(1 + p) * u, (1, 1): p * u}
     cycles, issued, counts = 0.0, 0.0, dict[str, float]()

@@ -51,7 +51,13 @@ def test_repeated_arrivals_are_done_when_all_of_them_would_be(seed: int) -> None
         run(inner, cycles)
         after = work.look(now)
         assert before[1] == after[1]  # else it would be no period
-        work.repeat((before[0], after[0]), times, cycles)
+        work.repeat((before[0], after[0]), times, cycles, cycles)
+        for repetition in range(1, times + 1):
+            shift = left_out + repetition * cycles
+            all_arrivals += [(now - cycles + shift + own, values) for own, values in inner]
+        left_out += times * cycles
+        # The same once more, by what came between the same marks.
+        work.repeat((before[0], after[0]), times, cycles, (1 + times) * cycles)
         for repetition in range(1, times + 1):
             shift = left_out + repetition * cycles
             all_arrivals += [(now - cycles + shift + own, values) for own, values in inner]
@@ -61,7 +67,7 @@ def test_repeated_arrivals_are_done_when_all_of_them_would_be(seed: int) -> None
         if number == 1:
             span, mark = now + left_out - began, work.look(now)
             assert mark[1] == before_outer[1]
-            work.repeat((before_outer[0], mark[0]), outer_times, span)
+            work.repeat((before_outer[0], mark[0]), outer_times, span, span)
             again = [(at, values) for at, values in all_arrivals if began <= at < began + span]
             for repetition in range(1, outer_times + 1):
                 all_arrivals += [(at + repetition * span, values) for at, values in again]

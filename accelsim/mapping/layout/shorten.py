@@ -46,7 +46,7 @@ class Kept:
     unit_periods: int = 10
     blocks: int = 0
     fewest: int = 3
-    crowded: int = 30_000
+    crowded: int = 200_000
     whole_periods: bool = True
     pixel_iterations: int = 0
 

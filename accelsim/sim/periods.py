@@ -36,10 +36,6 @@ _MORE_SELDOM = 8
 _WORTH = 3
 
 
-class TooShort(Exception):
-    """Too little of a long layer is laid out for all who work on it to be where its iterations are alike."""
-
-
 @dataclass(frozen=True)
 class Seen:
     """places: where everybody is in the program, each with all that are there for it; others: all else that
@@ -120,7 +116,9 @@ class Periods:
         self._looks = _Looks(), _Looks()
         self._at = (-1, -1)
         self._o = 0
-        self.too_short: int | None = None  # which loop
+        # Which loop is laid out too little for all who work on it to be where its iterations are alike. The
+        # run goes on without what is missing, so that other such layers are found by it too.
+        self.too_short: int | None = None
         array.pes[0].watch[run.index] = self.block_is_next
 
     @property
@@ -141,7 +139,7 @@ class Periods:
     def block_is_next(self, block: int) -> None:
         """The first PE comes to a block of this layer."""
         at = self.iterations.begins[0].get(block)
-        if at is None or not self.run.started.triggered:
+        if at is None or not self.run.started.triggered or self.too_short is not None:
             return
         self._at = at
         if self._on_share is not None:
@@ -176,7 +174,8 @@ class Periods:
         o = at[0]
         if o != self._o:
             if any(self._inner_missing[self._o : o]):
-                raise self._fails(_INNER)
+                self.too_short = _INNER
+                return
             self._begin(o)
         for level in (_INNER, _OUTER):
             if self._seeks(level, at):
@@ -309,10 +308,6 @@ class Periods:
                 stop - first
             )
             self._begin(o - back)
-
-    def _fails(self, level: int) -> TooShort:
-        self.too_short = level
-        return TooShort()
 
     def _see(self, at: tuple[int, int]) -> Seen:
         places, others = layer_state(self.array, self.run, self.iterations)

@@ -22,7 +22,7 @@ from accelsim.mapping.residency import PrologueStep, Residency
 from accelsim.sim.array import Array, ArrayState
 from accelsim.sim.clock import Clock
 from accelsim.sim.layer_run import LayerRun
-from accelsim.sim.periods import Periods, TooShort
+from accelsim.sim.periods import Periods
 from accelsim.sim.recorder import Recorder
 from accelsim.sim.repeats import Repeat, find_repeat
 from accelsim.workload.layer import LayerSpec
@@ -182,14 +182,21 @@ def _time(
     clock, arch = Clock(), request.arch
     with no_cyclic_gc():
         runs = [LayerRun(clock, arch, index, program) for index, program in enumerate(request.programs)]
-        array = Array(clock, arch, runs, on_layer, recorder, observed, request.prologue)
-        watched = [Periods(array, run, _now_and_then(on_share, run)) for run in runs if run.program.short]
+        watched: list[Periods] = []
+
+        def tell(index: int) -> None:
+            # Once too little of a layer was laid out the run counts for nothing.
+            if on_layer is not None and all(own.too_short is None for own in watched):
+                on_layer(index)
+
+        array = Array(clock, arch, runs, tell, recorder, observed, request.prologue)
+        watched += [Periods(array, run, _now_and_then(on_share, run)) for run in runs if run.program.short]
         if on_share is not None:
             _tell_blocks(array, on_share)
-        try:
-            clock.run(until=array.done)
-        except TooShort:
-            return [], [], _longer([own for own in watched if own.too_short is not None])
+        clock.run(until=array.done)
+    longer = _longer(watched)
+    if longer:
+        return [], [], longer
     ends = accumulate(run.cycles for run in runs)
     timings = [
         LayerTiming(
@@ -203,7 +210,7 @@ def _time(
         )
         for run, end in zip(runs, ends, strict=True)
     ]
-    return timings, [array.states[index] for index in observed], _longer(watched)
+    return timings, [array.states[index] for index in observed], longer
 
 
 def _now_and_then(on_share: OnShare | None, run: LayerRun) -> Callable[[int, int], None] | None:

@@ -43,9 +43,9 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     time_layers, program = remembered.time_layers, Mapper.program
 
-    def simulated(*arguments: Any) -> Any:
+    def simulated(*arguments: Any, **named: Any) -> Any:
         names.append("a run")
-        return time_layers(*arguments)
+        return time_layers(*arguments, **named)
 
     def laid_out(self: Mapper, choice: Any, layer: Any, residency: Any) -> Any:
         names.append(layer.name)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import contents
 from test_layout import imports, room
@@ -27,9 +28,13 @@ from accelsim.machine.arch import PRICE_KEYS, Arch
 from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.planning import plan
 from accelsim.network import RunRequest
+from accelsim.open import open_workload
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.request import request_of
 from accelsim.system.kept import ENVIRONMENT
+from accelsim.trace.write import write_trace
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import FloatLayer, Layer
 
 
 @pytest.fixture
@@ -125,6 +130,23 @@ DAMAGE = (
     zlib.compress(b'{"toggles":{"a":1},"zeros":[1,2,3,4]}'),
     zlib.compress(b'{"toggles":null,"zeros":[1,2,3,4],"other":1}'),
 )  # fmt: skip
+
+
+def test_a_trace_whose_file_is_another_since_it_was_opened(folder: Path, tmp_path: Path) -> None:
+    """Its values are kept under what was opened, not under what bears its name by now."""
+    path, layer = tmp_path / "own.safetensors", Layer("fc", "linear", Geometry(1, 32, 1, 4, 16))
+
+    def write(seed: int) -> Path:
+        draw = np.random.default_rng(seed).standard_normal
+        weight, image = (draw(shape).astype(np.float32) for shape in ((16, 32, 1, 1), (1, 32, 1, 4)))
+        return write_trace(path, "own", [FloatLayer(layer, weight, image)], {})
+
+    first = open_workload(write(1))
+    second = open_workload(write(2))
+    before = run(first, keep_tensors=False)
+    after = run(second, keep_tensors=False)
+    assert before.summary["trace_sha256"] != after.summary["trace_sha256"]
+    assert after.layers.equals(run(second).layers) and not after.layers.equals(before.layers)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -254,4 +276,4 @@ def test_sources_of_the_kernels_are_in_the_name(tmp_path: Path, monkeypatch: pyt
         lambda name: type("Spec", (), {"submodule_search_locations": [str(tmp_path / name)]}),
     )
     digests.add(sources_digest.__wrapped__(("compute",), ("accelsim_kernels",)))
-    assert len(digests) == 3
+    assert len(digests) == 4

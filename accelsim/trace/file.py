@@ -53,6 +53,8 @@ class Trace:
 
     path: Path
     manifest: Manifest
+    sha256: str
+    """Hex digest of the whole file as it was opened, whatever bears its name since."""
     _file: Any
 
     @classmethod
@@ -60,9 +62,10 @@ class Trace:
         """Open and check every byte, tensor by tensor. Raises AccelsimError: file, layer, found, expected."""
         path = path_of(path, "trace")
         try:
-            header, manifest = _read_header(path)
+            header, manifest, sha256 = _read_header(path)
             _check_header(header, manifest)
-            trace = cls(path, manifest, safe_open(path, framework="numpy"))
+            # Of a file that takes its place in between, tensors have other hashes than the manifest says.
+            trace = cls(path, manifest, sha256, safe_open(path, framework="numpy"))
             for layer in manifest.layers:
                 trace._check_values(layer)
         except AccelsimError as error:
@@ -118,12 +121,6 @@ class Trace:
     def variants(self) -> tuple[str, ...]:
         """Stored variants ("4/4/4/4@16") that every layer has, sorted."""
         return tuple(sorted(set.intersection(*(set(info.quantized) for info in self.manifest.layers))))
-
-    @cached_property
-    def sha256(self) -> str:
-        """Hex digest of the whole file."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
 
     @property
     def size_bytes(self) -> int:
@@ -311,8 +308,9 @@ def _check_codes(where: str, spec: TensorSpec, values: NDArray[Any]) -> None:
             fail(f"{where} holds {int(padding[padding != 0][0])} in the padding of a vector, expected 0")
 
 
-def _read_header(path: Path) -> tuple[dict[str, Any], Manifest]:
-    """The tensor table and the manifest; sizes are checked against the file before anything is allocated."""
+def _read_header(path: Path) -> tuple[dict[str, Any], Manifest, str]:
+    """The tensor table, the manifest and the SHA-256 of the whole file, of one and the same file; sizes are
+    checked against it before anything is allocated."""
     if "\0" in str(path) or not path.exists():
         fail("no such file")
     if not path.is_file():
@@ -330,6 +328,13 @@ def _read_header(path: Path) -> tuple[dict[str, Any], Manifest]:
             text = file.read(length).decode("utf-8")
         except UnicodeDecodeError:
             fail("header is not UTF-8: not a safetensors file")
+        header, manifest = _parse_header(text, file_bytes - 8 - length)
+        file.seek(0)
+        return header, manifest, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parse_header(text: str, tensor_bytes: int) -> tuple[dict[str, Any], Manifest]:
+    """The tensor table and the manifest. tensor_bytes: what the file holds after its header."""
     header = load_json(text, "header")
     if not isinstance(header, dict):
         fail(f"header is {show(header)}, expected an object")
@@ -344,9 +349,9 @@ def _read_header(path: Path) -> tuple[dict[str, Any], Manifest]:
         if not (well_formed and _sizes(entry["shape"]) and _sizes(entry["data_offsets"], 2)):
             fail(f"header: tensor {show(name)} is {show(entry)}, expected dtype, shape and data_offsets")
         end = max(end, entry["data_offsets"][1])
-    if end != file_bytes - 8 - length:
-        reason = "file is truncated" if end > file_bytes - 8 - length else "file has trailing bytes"
-        fail(f"tensors take {end} bytes, the file holds {file_bytes - 8 - length}: {reason}")
+    if end != tensor_bytes:
+        reason = "file is truncated" if end > tensor_bytes else "file has trailing bytes"
+        fail(f"tensors take {end} bytes, the file holds {tensor_bytes}: {reason}")
     return header, parse_manifest(metadata[METADATA_KEY])
 
 

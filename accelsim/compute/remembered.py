@@ -23,7 +23,7 @@ from accelsim.machine.arch import PRICE_KEYS, Arch
 from accelsim.system.kept import Kept, sources_digest
 
 KIND = "values"
-SOURCES = ("compute", "formats", "machine", "quantize", "synthetic", "trace", "workload")
+SOURCES = ("compute", "formats", "machine", "network.py", "quantize", "synthetic", "trace", "workload")
 WHERE_AND_WHEN = PRICE_KEYS | {
     "accumulate_latency", "accumulation_buffer_words", "accumulation_collector_depth", "dataflows",
     "dot_stages", "dram_bits_per_cycle", "dram_efficiency", "dram_latency_cycles", "gb_bank_bits", "gb_banks",

@@ -36,8 +36,8 @@ def kept_folder() -> Path | None:
 
 @cache
 def sources_digest(rooms: tuple[str, ...], packages: tuple[str, ...] = ()) -> str:
-    """Of the sources in these rooms of the package, and of other packages, which are not imported for it:
-    other versions of them find other files."""
+    """Of the sources in these rooms and files of the package, and of other packages, which are not imported
+    for it: other versions of them find other files."""
     root = Path(__file__).parents[1]
     folders = [root / name for name in rooms]
     for name in packages:
@@ -45,7 +45,7 @@ def sources_digest(rooms: tuple[str, ...], packages: tuple[str, ...] = ()) -> st
         folders += [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
     digest = hashlib.sha256()
     for folder in folders:
-        for path in sorted(folder.rglob("*.py")):
+        for path in [folder] if folder.is_file() else sorted(folder.rglob("*.py")):
             digest.update(str(path.relative_to(folder.parent)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 ENVIRONMENT = "ACCELSIM_CACHE_DIR"
 MAX_BYTES = 64 << 20
+_BLOCK = 4096  # what a file takes on disk is a multiple of it
 _ROUND = 256  # files that a process writes between two looks at the size
 
 
@@ -51,7 +52,7 @@ def sources_digest(rooms: tuple[str, ...], packages: tuple[str, ...] = ()) -> st
 
 
 class Kept:
-    """Files of one kind by name. max_bytes: of all of them; the oldest go where there are more."""
+    """Files of one kind by name. max_bytes: of all of them on disk; the oldest go where there are more."""
 
     def __init__(self, kind: str, max_bytes: int = MAX_BYTES) -> None:
         folder = kept_folder()
@@ -102,7 +103,8 @@ class Kept:
             for entry in entries:
                 with suppress(OSError):  # another process was faster
                     status = entry.stat(follow_symlinks=False)
-                    found.append((status.st_mtime_ns, status.st_size, entry.path))
+                    size = -(-status.st_size // _BLOCK) * _BLOCK
+                    found.append((status.st_mtime_ns, size, entry.path))
         held = sum(size for _, size, _ in found)
         if held <= self._max_bytes:
             return

@@ -19,6 +19,9 @@ _BEST_SPLITS = 3
 _STARTS = 24
 # Then neighbours of the best, as long as the model has taken less work than this, in blocks.
 _WORK = 60_000
+# What the model takes for a mapping by itself, in blocks, and what share of its blocks where it gives it up.
+_EACH = 250
+_GIVEN_UP = 0.25
 BATCH = 2
 
 
@@ -36,7 +39,8 @@ class Agenda:
         self._exhausted: set[LayerMapping] = set()  # whose neighbours are all handed out
         self._handed: set[LayerMapping] = set()
         self._centres: list[tuple[float, int, LayerMapping]] = []  # what was handed out, a heap
-        self._work = 0
+        self._work = 0.0
+        self._running: list[LayerMapping] = []  # handed out, and not yet paid for
         self.thought_of = len(starts)
 
     @property
@@ -55,6 +59,7 @@ class Agenda:
 
     def next(self, ranked: Sequence[LayerMapping]) -> list[LayerMapping]:
         """A batch, or nothing where it is enough. ranked: those that fit, the best first."""
+        self._pay(ranked)
         if not ranked:
             return self._hand_out(self._best_starts(self._starts) or self._smallest())
         batch: list[LayerMapping] = []
@@ -63,6 +68,14 @@ class Agenda:
         if not batch and self._work < _WORK:
             batch = self._near(ranked)
         return self._hand_out(batch)
+
+    def _pay(self, ranked: Sequence[LayerMapping]) -> None:
+        """Adds the work of what was handed out last."""
+        finished = set(ranked)
+        for mapping in self._running:
+            share = 1.0 if mapping in finished else _GIVEN_UP
+            self._work += _EACH + share * self._roofline.blocks(mapping)
+        self._running = []
 
     def _best_starts(self, splits: Iterable[Split]) -> list[LayerMapping]:
         left = [mapping for split in splits for mapping in self._starts.get(split, [])[:BATCH]]
@@ -104,7 +117,7 @@ class Agenda:
         for mapping in batch:
             self._handed.add(mapping)
             heappush(self._centres, (self._roofline.cycles(mapping), len(self._handed), mapping))
-            self._work += self._roofline.work(mapping)
+            self._running.append(mapping)
             own = self._starts.get(_split(mapping), [])
             if mapping in own:
                 own.remove(mapping)

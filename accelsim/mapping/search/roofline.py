@@ -8,9 +8,6 @@ from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import Residency, output_bits
 from accelsim.mapping.search.sizes import Sizes
 
-# What the model takes for a mapping by itself, in blocks.
-_EACH_IN_BLOCKS = 200
-
 
 class Roofline:
     """Of one layer, wherever its operands live. It knows no waiting but for DRAM's latency."""
@@ -38,15 +35,15 @@ class Roofline:
             self._slots[key] = block_slots(self._passes[dataflow], pixels, vectors).slots
         return self._slots[key]
 
-    def work(self, mapping: LayerMapping) -> int:
-        """About what running the model on it takes, in blocks."""
+    def blocks(self, mapping: LayerMapping) -> int:
+        """About how many there are for the model to run."""
         sizes = self._sizes
         pixels = -(-sizes.pixels // mapping.pixel_split)
         d_tiles = -(-pixels // min(self._depth[mapping.dataflow], mapping.tile_pixels))
         vectors = sizes.part_vectors(mapping.c_split)
         chunks = 1 if mapping.units_per_tile else -(-vectors // min(mapping.chunk_vectors, vectors))
         chains = mapping.pixel_split * mapping.c_split
-        return _EACH_IN_BLOCKS + sizes.units * sizes.lane_groups * d_tiles * chunks * chains
+        return sizes.units * sizes.lane_groups * d_tiles * chunks * chains
 
     def cycles(self, mapping: LayerMapping) -> float:
         sizes = self._sizes

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from heapq import heappop, heappush
 
 from accelsim.mapping.plan import LayerMapping
-from accelsim.mapping.search.candidates import least
-from accelsim.mapping.search.neighbours import Split, neighbours
+from accelsim.mapping.search.candidates import Split, least
+from accelsim.mapping.search.neighbours import neighbours
 from accelsim.mapping.search.roofline import Roofline
 from accelsim.mapping.search.sizes import Sizes
 
@@ -39,6 +39,7 @@ class Agenda:
         self._exhausted: set[LayerMapping] = set()  # whose neighbours are all handed out
         self._handed: set[LayerMapping] = set()
         self._centres: list[tuple[float, int, LayerMapping]] = []  # what was handed out, a heap
+        self._first: list[Split] = []  # of the first starts
         self._work = 0.0
         self._running: list[LayerMapping] = []  # handed out, and not yet paid for
         self.thought_of = len(starts)
@@ -50,6 +51,7 @@ class Agenda:
     def first(self) -> list[LayerMapping]:
         """More than a batch, of all kinds."""
         best = [own[0] for own in list(self._starts.values())[:_SPLITS]]
+        self._first = [_split(mapping) for mapping in best]
         kinds = {_kind(mapping) for mapping in best}
         for mapping in (mapping for own in self._starts.values() for mapping in own):
             if _kind(mapping) not in kinds:
@@ -57,9 +59,14 @@ class Agenda:
                 best.append(mapping)
         return self._hand_out(best)
 
-    def next(self, ranked: Sequence[LayerMapping]) -> list[LayerMapping]:
-        """A batch, or nothing where it is enough. ranked: those that fit, the best first."""
-        self._pay(ranked)
+    def next(
+        self, ranked: Sequence[LayerMapping], refused: Collection[LayerMapping] = ()
+    ) -> list[LayerMapping]:
+        """A batch, or nothing where it is enough. ranked: those that were run to their end, the best first;
+        refused: those that do not fit."""
+        self._pay(ranked, refused)
+        if instead := self._instead(refused):
+            return self._hand_out(instead)
         if not ranked:
             return self._hand_out(self._best_starts(self._starts) or self._smallest())
         batch: list[LayerMapping] = []
@@ -69,11 +76,17 @@ class Agenda:
             batch = self._near(ranked)
         return self._hand_out(batch)
 
-    def _pay(self, ranked: Sequence[LayerMapping]) -> None:
+    def _instead(self, refused: Collection[LayerMapping]) -> list[LayerMapping]:
+        """The next start of each of the first splits none of whose starts has been found to fit."""
+        fit = {_split(mapping) for mapping in self._handed if mapping not in refused}
+        self._first = [split for split in self._first if split not in fit and self._starts[split]]
+        return [self._starts[split][0] for split in self._first]
+
+    def _pay(self, ranked: Sequence[LayerMapping], refused: Collection[LayerMapping]) -> None:
         """Adds the work of what was handed out last."""
         finished = set(ranked)
         for mapping in self._running:
-            share = 1.0 if mapping in finished else _GIVEN_UP
+            share = 1.0 if mapping in finished else 0.0 if mapping in refused else _GIVEN_UP
             self._work += _EACH + share * self._roofline.blocks(mapping)
         self._running = []
 

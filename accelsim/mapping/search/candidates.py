@@ -12,6 +12,8 @@ from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import Residency, output_staging_bits
 from accelsim.mapping.search.sizes import Sizes
 
+Split = tuple[int, int, int]  # k_split, c_split, pixel_split
+
 
 def candidates(sizes: Sizes, residency: Residency) -> Iterator[LayerMapping]:
     """What is pinned is kept.
@@ -33,8 +35,8 @@ def candidates(sizes: Sizes, residency: Residency) -> Iterator[LayerMapping]:
         )
     tiles = _PixelTiles(sizes, residency)
     for dataflow in arch.dataflows if pins.dataflow is None else (pins.dataflow,):
-        for k_split, c_split, pixel_split in splits(sizes):
-            streams = c_split * pixel_split * (1 if sizes.groups == 1 else k_split)
+        for k_split, c_split, pixel_split in tiles.with_fewer_streams(splits(sizes)):
+            streams = _streams(sizes, k_split, c_split, pixel_split)
             for units, chunk, chunk_inputs in _weight_tiles(sizes, k_split, c_split):
                 vectors = min(chunk, sizes.part_vectors(c_split)) if chunk_inputs else None
                 for tile_pixels in tiles.of(dataflow, c_split, pixel_split, streams, vectors):
@@ -73,8 +75,8 @@ def least(sizes: Sizes) -> Iterator[LayerMapping]:
             )
 
 
-def splits(sizes: Sizes) -> list[tuple[int, int, int]]:
-    """(k_split, c_split, pixel_split) that use as many PEs as the layer allows, at least half of them."""
+def splits(sizes: Sizes) -> list[Split]:
+    """Those that use as many PEs as the layer allows, at least half of them."""
     pes, pins = sizes.arch.pes, sizes.arch.mapping
     found = []
     for k in [pins.k_split] if pins.k_split else range(1, min(pes, sizes.units) + 1):
@@ -87,7 +89,7 @@ def splits(sizes: Sizes) -> list[tuple[int, int, int]]:
     return sorted({split for split in fit if 2 * split[0] * split[1] * split[2] > busiest}) or found[:1]
 
 
-def _all_splits(sizes: Sizes) -> Iterator[tuple[int, int, int]]:
+def _all_splits(sizes: Sizes) -> Iterator[Split]:
     """All that fit the PEs, the finest first."""
     pes, pins = sizes.arch.pes, sizes.arch.mapping
     found = []
@@ -136,6 +138,11 @@ def _weight_tiles(sizes: Sizes, k_split: int, c_split: int) -> Iterator[tuple[in
             yield 0, size, inputs
 
 
+def _streams(sizes: Sizes, k_split: int, c_split: int, pixel_split: int) -> int:
+    """Of inputs."""
+    return c_split * pixel_split * (1 if sizes.groups == 1 else k_split)
+
+
 class _PixelTiles:
     """Sizes of runs of pixels; what is streamed also has to find its staging in the global buffer."""
 
@@ -146,6 +153,21 @@ class _PixelTiles:
         self._room = arch.activation_region_bits - residency.kept_bits
         self._found: dict[tuple[int, int, int, int, int | None], list[int]] = {}
         self._output_staging: dict[int, int] = {}
+
+    def with_fewer_streams(self, found: list[Split]) -> list[Split]:
+        """Where staging leaves shorter runs than input buffers would hold, also over fewer runs of pixels:
+        fewer PEs, whose longer runs send less of their input again."""
+        pins = self._sizes.arch.mapping
+        if self._residency.input != "streamed" or pins.pixel_split or pins.tile_pixels:
+            return found
+        fewer = []
+        for k, c, p in found:
+            run = -(-self._sizes.pixels // p)
+            while run > 1 and not self._fits_half(run, c, None):
+                run = -(-run // 2)
+            if not self._fit(run, c, _streams(self._sizes, k, c, p), None):
+                fewer += [(k, c, n) for n in (-(-3 * p // 4), -(-p // 2), -(-p // 4), 1)]
+        return list(dict.fromkeys(found + fewer))
 
     def of(
         self, dataflow: DataflowName, c_split: int, pixel_split: int, streams: int, vectors: int | None
@@ -178,7 +200,13 @@ class _PixelTiles:
             fits = [small] if self._fit(small, c_split, streams, vectors) else []
         return sorted(fits)[-4:] or [1]
 
+    def _fits_half(self, size: int, c_split: int, vectors: int | None) -> bool:
+        words = self._sizes.input_words(c_split, size, vectors or self._sizes.vectors)
+        return words <= 1.1 * self._half
+
     def _fit(self, size: int, c_split: int, streams: int, vectors: int | None) -> bool:
+        if not self._fits_half(size, c_split, vectors):
+            return False
         sizes, staging = self._sizes, 0
         words = sizes.input_words(c_split, size, vectors or sizes.vectors)
         if self._residency.input == "streamed":
@@ -189,7 +217,7 @@ class _PixelTiles:
                     sizes.arch, sizes.layer, self._residency, size
                 )
             staging += self._output_staging[size]
-        return words <= 1.1 * self._half and staging <= self._room
+        return staging <= self._room
 
 
 def one_order(sizes: Sizes, mapping: LayerMapping) -> bool:

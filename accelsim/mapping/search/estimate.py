@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,6 +63,13 @@ class Estimate:
     lead: Lead
 
 
+class NoEstimate(Enum):
+    """Why there is none: a tile does not fit its buffer, or limit_cycles do not do."""
+
+    DOES_NOT_FIT = "does not fit"
+    TAKES_LONGER = "takes longer"
+
+
 def estimate(
     arch: Arch,
     layer: LayerSpec,
@@ -71,7 +79,21 @@ def estimate(
     lead: Lead = NO_LEAD,
     limit_cycles: float = 1 << 40,
 ) -> Estimate | None:
-    """Run the model on one layer; None where a tile does not fit its buffer or limit_cycles do not do.
+    """What `attempt` finds; None where it finds nothing."""
+    found = attempt(arch, layer, mapping, residency, lead=lead, limit_cycles=limit_cycles)
+    return found if isinstance(found, Estimate) else None
+
+
+def attempt(
+    arch: Arch,
+    layer: LayerSpec,
+    mapping: LayerMapping,
+    residency: Residency,
+    *,
+    lead: Lead = NO_LEAD,
+    limit_cycles: float = 1 << 40,
+) -> Estimate | NoEstimate:
+    """Run the model on one layer.
 
     lead: of the layer before. Of a long layer the model is run on short ones, from which cycles and counts
     are drawn out in a straight line.
@@ -93,10 +115,10 @@ def _drawn_out(
     lead: Lead,
     short: Short,
     shorter: Short,
-) -> Estimate | None:
+) -> Estimate | NoEstimate:
     """In each loop over tiles linear in the iterations, and so bilinear in both."""
 
-    def run(pixels: Short, units: Short) -> Estimate | None:
+    def run(pixels: Short, units: Short) -> Estimate | NoEstimate:
         laid_out = pixels.with_units_of(units)
         return _estimate(mapping, _run(arch, laid_out, layer, mapping, residency, lead, 1 << 40))
 
@@ -116,8 +138,8 @@ def _drawn_out(
         if not weight:
             continue
         own = run(shorter if fewer_pixels else short, shorter if fewer_units else short)
-        if own is None:
-            return None
+        if isinstance(own, NoEstimate):
+            return own
         found = found or own
         cycles += weight * own.cycles
         issued += weight * own.issue_cycles
@@ -128,9 +150,11 @@ def _drawn_out(
     return Estimate(round(cycles), round(issued), drawn, found.lead)
 
 
-def _estimate(mapping: LayerMapping, ran: tuple[Outcome, NDArray[np.int64]] | None) -> Estimate | None:
-    if ran is None or ran[0].end < 0:
-        return None
+def _estimate(mapping: LayerMapping, ran: tuple[Outcome, NDArray[np.int64]] | None) -> Estimate | NoEstimate:
+    if ran is None:
+        return NoEstimate.DOES_NOT_FIT
+    if ran[0].end < 0:
+        return NoEstimate.TAKES_LONGER
     outcome, counts = ran
     names = parameters.count_names(DATAFLOWS[mapping.dataflow])
     named = {name: int(n) for name, n in zip(names, counts, strict=True) if n}

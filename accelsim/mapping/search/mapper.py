@@ -15,7 +15,7 @@ from accelsim.mapping.plan import LayerMapping, check_mapping
 from accelsim.mapping.residency import Residency
 from accelsim.mapping.search.agenda import BATCH, Agenda
 from accelsim.mapping.search.candidates import candidates
-from accelsim.mapping.search.estimate import NO_LEAD, Estimate, Lead, estimate
+from accelsim.mapping.search.estimate import NO_LEAD, Estimate, Lead, NoEstimate, attempt
 from accelsim.mapping.search.roofline import Roofline
 from accelsim.mapping.search.sizes import Sizes
 from accelsim.workload.layer import LayerSpec
@@ -134,12 +134,17 @@ class Mapper:
         agenda = Agenda(sizes, Roofline(sizes, residency), starts)
         bound = layer_bound(arch, layer, residency, lead.ask, max(lead.first_half, lead.second_half))
         ranked: list[Ranked] = []
+        refused: set[LayerMapping] = set()
 
         def run(mapping: LayerMapping) -> Estimate | None:
+            """None where it does not fit, or is given up."""
             limit = float(1 << 40)
             if self._by_cycles and ranked:
                 limit = max(_HOPELESS, 1 + arch.mapping.slack) * min(own.estimate.cycles for own in ranked)
-            return estimate(arch, layer, mapping, residency, lead=lead, limit_cycles=limit)
+            found = attempt(arch, layer, mapping, residency, lead=lead, limit_cycles=limit)
+            if found is NoEstimate.DOES_NOT_FIT:
+                refused.add(mapping)
+            return found if isinstance(found, Estimate) else None
 
         left = agenda.first()
         while left:
@@ -150,7 +155,7 @@ class Mapper:
             if self._by_cycles and ranked and ranked[0].estimate.cycles <= _CLOSE * bound.cycles:
                 break
             if not left:
-                left = agenda.next([own.mapping for own in ranked])
+                left = agenda.next([own.mapping for own in ranked], refused)
         if not ranked:
             raise self._refusal(layer, residency, starts)
         return self._choice(ranked, agenda.thought_of, agenda.tried, bound)

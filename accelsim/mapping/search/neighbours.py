@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from accelsim.mapping.plan import LayerMapping
-from accelsim.mapping.search.candidates import one_order
+from accelsim.mapping.search.candidates import Split, one_order
 from accelsim.mapping.search.sizes import Sizes
-
-Split = tuple[int, int, int]  # k_split, c_split, pixel_split
 
 
 def neighbours(sizes: Sizes, mapping: LayerMapping) -> list[LayerMapping]:
@@ -34,7 +32,8 @@ def _one_choice_away(sizes: Sizes, mapping: LayerMapping) -> Iterator[LayerMappi
     yield replace(mapping, order="PK" if mapping.order == "KP" else "KP")
     for dataflow in sizes.arch.dataflows:
         yield replace(mapping, dataflow=dataflow)
-    for size in _runs(own_pixels, mapping.tile_pixels, sizes.whole_step(mapping.dataflow)):
+    step = sizes.whole_step(mapping.dataflow)
+    for size in sorted({*_runs(own_pixels, mapping.tile_pixels, step), min(2, own_pixels)}):
         yield replace(mapping, tile_pixels=size)
     if mapping.units_per_tile:
         for size in _runs(sizes.most_units(mapping.k_split), mapping.units_per_tile):

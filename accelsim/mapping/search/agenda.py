@@ -21,6 +21,7 @@ _STARTS = 24
 _WORK = 60_000
 # What the model takes for a mapping by itself, in blocks, and what share of its blocks where it gives it up.
 _EACH = 250
+_STUCK = 24
 _GIVEN_UP = 0.25
 BATCH = 2
 
@@ -40,6 +41,8 @@ class Agenda:
         self._handed: set[LayerMapping] = set()
         self._centres: list[tuple[float, int, LayerMapping]] = []  # what was handed out, a heap
         self._first: list[Split] = []  # of the first starts
+        self._best: LayerMapping | None = None
+        self._best_at = self._turn = 0
         self._work = 0.0
         self._running: list[LayerMapping] = []  # handed out, and not yet paid for
         self.thought_of = len(starts)
@@ -102,7 +105,17 @@ class Agenda:
         return batch
 
     def _near(self, ranked: Sequence[LayerMapping]) -> list[LayerMapping]:
-        """Neighbours of the best; where those of all that fit are done, of what did not or took too long."""
+        """Neighbours of the best; in turn with those of the best of other splits where they have not led to a
+        better one for a while; where those of all that fit are done, of what did not or took too long."""
+        if ranked[0] != self._best:
+            self._best, self._best_at = ranked[0], self.tried
+        self._turn += self.tried - self._best_at > _STUCK
+        if self._turn % 2:
+            others = {_split(own): own for own in reversed(ranked)}
+            others.pop(_split(self._best))
+            for mapping in list(others.values())[::-1][:_BEST_SPLITS]:
+                if batch := self._around(mapping):
+                    return batch
         for mapping in ranked:
             if mapping not in self._exhausted and (batch := self._around(mapping)):
                 return batch

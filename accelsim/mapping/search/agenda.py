@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.search.candidates import Split, least
+from accelsim.mapping.search.estimate import NoEstimate
 from accelsim.mapping.search.neighbours import neighbours
 from accelsim.mapping.search.roofline import Roofline
 from accelsim.mapping.search.sizes import Sizes
@@ -18,11 +19,12 @@ _SPLITS = 8
 _BEST_SPLITS = 3
 _STARTS = 24
 # Then neighbours of the best, as long as the model has taken less work than this, in blocks.
-_WORK = 60_000
-# What the model takes for a mapping by itself, in blocks, and what share of its blocks where it gives it up.
+_WORK = 50_000
+# What the model takes for a mapping by itself, in blocks, and what share of its blocks it runs.
 _EACH = 250
-_STUCK = 24
-_GIVEN_UP = 0.25
+_SHARE = {None: 1.0, NoEstimate.TAKES_LONGER: 0.25, NoEstimate.DOES_NOT_FIT: 0.0}
+# After so many that were not better than the best, those around others have their turn.
+_STUCK = 16
 BATCH = 2
 
 
@@ -63,12 +65,12 @@ class Agenda:
         return self._hand_out(best)
 
     def next(
-        self, ranked: Sequence[LayerMapping], refused: Collection[LayerMapping] = ()
+        self, ranked: Sequence[LayerMapping], failed: Mapping[LayerMapping, NoEstimate]
     ) -> list[LayerMapping]:
         """A batch, or nothing where it is enough. ranked: those that were run to their end, the best first;
-        refused: those that do not fit."""
-        self._pay(ranked, refused)
-        if instead := self._instead(refused):
+        failed: those that were not."""
+        self._pay(failed)
+        if instead := self._instead(failed):
             return self._hand_out(instead)
         if not ranked:
             return self._hand_out(self._best_starts(self._starts) or self._smallest())
@@ -79,18 +81,19 @@ class Agenda:
             batch = self._near(ranked)
         return self._hand_out(batch)
 
-    def _instead(self, refused: Collection[LayerMapping]) -> list[LayerMapping]:
+    def _instead(self, failed: Mapping[LayerMapping, NoEstimate]) -> list[LayerMapping]:
         """The next start of each of the first splits none of whose starts has been found to fit."""
-        fit = {_split(mapping) for mapping in self._handed if mapping not in refused}
+        if not self._first:
+            return []
+        unfit = NoEstimate.DOES_NOT_FIT
+        fit = {_split(mapping) for mapping in self._handed if failed.get(mapping) is not unfit}
         self._first = [split for split in self._first if split not in fit and self._starts[split]]
         return [self._starts[split][0] for split in self._first]
 
-    def _pay(self, ranked: Sequence[LayerMapping], refused: Collection[LayerMapping]) -> None:
+    def _pay(self, failed: Mapping[LayerMapping, NoEstimate]) -> None:
         """Adds the work of what was handed out last."""
-        finished = set(ranked)
         for mapping in self._running:
-            share = 1.0 if mapping in finished else 0.0 if mapping in refused else _GIVEN_UP
-            self._work += _EACH + share * self._roofline.blocks(mapping)
+            self._work += _EACH + _SHARE[failed.get(mapping)] * self._roofline.blocks(mapping)
         self._running = []
 
     def _best_starts(self, splits: Iterable[Split]) -> list[LayerMapping]:

@@ -134,7 +134,7 @@ class Mapper:
         agenda = Agenda(sizes, Roofline(sizes, residency), starts)
         bound = layer_bound(arch, layer, residency, lead.ask, max(lead.first_half, lead.second_half))
         ranked: list[Ranked] = []
-        refused: set[LayerMapping] = set()
+        failed: dict[LayerMapping, NoEstimate] = {}
 
         def run(mapping: LayerMapping) -> Estimate | None:
             """None where it does not fit, or is given up."""
@@ -142,9 +142,10 @@ class Mapper:
             if self._by_cycles and ranked:
                 limit = max(_HOPELESS, 1 + arch.mapping.slack) * min(own.estimate.cycles for own in ranked)
             found = attempt(arch, layer, mapping, residency, lead=lead, limit_cycles=limit)
-            if found is NoEstimate.DOES_NOT_FIT:
-                refused.add(mapping)
-            return found if isinstance(found, Estimate) else None
+            if isinstance(found, Estimate):
+                return found
+            failed[mapping] = found
+            return None
 
         left = agenda.first()
         while left:
@@ -155,7 +156,7 @@ class Mapper:
             if self._by_cycles and ranked and ranked[0].estimate.cycles <= _CLOSE * bound.cycles:
                 break
             if not left:
-                left = agenda.next([own.mapping for own in ranked], refused)
+                left = agenda.next([own.mapping for own in ranked], failed)
         if not ranked:
             raise self._refusal(layer, residency, starts)
         return self._choice(ranked, agenda.thought_of, agenda.tried, bound)

@@ -1,11 +1,13 @@
 """How close the mapper comes to the best of all mappings, and what a better machine costs it.
 
-    python benchmarks/mapper.py [--cases 2000] [--most-mappings 15000] [--named] [--sweep] [--csv FILE]
+    python benchmarks/mapper.py [--cases 2000] [--most-mappings 15000] [--seeds 1962 ...] [--named] [--sweep]
+                                [--csv FILE]
 
 Draws small layers and machines by seed (tests/all_mappings.py), runs the mapper's model on every mapping that
 the plan format has of each, without the mapper's own candidates, times the best one and the chosen one with
 the event model too, and prints the distribution of chosen / best. Draws with more than --most-mappings are
-left out. --named takes layers of odd shapes on magnet16 instead, with some 100,000 mappings each: minutes.
+left out; --seeds takes these draws alone. --named takes layers of odd shapes on magnet16 instead, with some
+100,000 mappings each: minutes.
 --sweep makes one parameter of magnet16 after another larger, over a few layers, and prints where cycles rise.
 """
 
@@ -15,8 +17,8 @@ import argparse
 import csv
 import sys
 import time
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -53,16 +55,13 @@ def named_cases() -> Iterator[tuple[str, Case]]:
             yield f"{name} {scheme}", Case("named", arch, layer, decide_residency(arch, [layer])[0])
 
 
-def drawn_cases(count: int, most_mappings: int) -> Iterator[tuple[str, Case]]:
+def drawn_cases(seeds: Iterable[int], most_mappings: int) -> Iterator[tuple[str, Case]]:
     machines.MOST_STEPS, machines.MOST_BITS = all_mappings.MOST_STEPS, all_mappings.MOST_BITS
-    seed = taken = 0
-    while taken < count:
+    for seed in seeds:
         case = draw(seed)
         size = sum(1 for _ in islice(every_mapping(case.arch, case.layer), most_mappings + 1))
         if size <= most_mappings:
-            taken += 1
             yield f"seed {seed}", case
-        seed += 1
 
 
 def compare(cases: Iterator[tuple[str, Case]], csv_file: str | None) -> None:
@@ -124,14 +123,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--most-mappings", type=int, default=15_000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[])
     parser.add_argument("--named", action="store_true")
     parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--csv")
     own = parser.parse_args()
     if own.sweep:
         sweep()
+    elif own.named:
+        compare(named_cases(), own.csv)
     else:
-        compare(named_cases() if own.named else drawn_cases(own.cases, own.most_mappings), own.csv)
+        drawn = drawn_cases(own.seeds or count(), own.most_mappings)
+        compare(islice(drawn, own.cases), own.csv)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from accelsim.mapping.search import estimate as estimates
 from accelsim.mapping.search import events, sizes
 from accelsim.mapping.search.agenda import Agenda
 from accelsim.mapping.search.candidates import least
-from accelsim.mapping.search.estimate import estimate
+from accelsim.mapping.search.estimate import NoEstimate, attempt, estimate
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.mapping.search.roofline import Roofline
 from accelsim.mapping.search.sizes import Sizes
@@ -83,7 +83,11 @@ def test_a_limit_only_cuts_off() -> None:
     whole = estimate(arch, layer, mapping, residency)
     assert whole is not None
     assert estimate(arch, layer, mapping, residency, limit_cycles=whole.cycles) == whole
-    assert estimate(arch, layer, mapping, residency, limit_cycles=whole.cycles // 2) is None
+    half = whole.cycles // 2
+    assert estimate(arch, layer, mapping, residency, limit_cycles=half) is None
+    assert attempt(arch, layer, mapping, residency, limit_cycles=half) is NoEstimate.TAKES_LONGER
+    small = arch.model_copy(update={"input_buffer_words": 4, "weight_buffer_words": 4})
+    assert attempt(small, layer, mapping, residency) is NoEstimate.DOES_NOT_FIT
 
 
 def test_room_for_events_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from all_mappings import (
     BEST_CYCLES,
+    HARD_DRAWS,
     MOST_BITS,
     MOST_STEPS,
     NAMED,
+    SWEPT,
     draw,
     every_mapping,
     fastest,
@@ -258,6 +260,16 @@ def test_choices_against_all_mappings(seeds: range, monkeypatch: pytest.MonkeyPa
     print(f"cycles over the best of all, {len(ratios)} layers, {tried:,} mappings: {text}, {refused} refused")
     assert len(ratios) > 0.3 * len(seeds)
     assert np.median(ratios) <= 1.005 and max(ratios) <= 1.15, text
+
+
+@pytest.mark.parametrize("seed", HARD_DRAWS)
+def test_draws_that_were_far_from_the_best_of_all(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("machines.MOST_STEPS", MOST_STEPS)
+    monkeypatch.setattr("machines.MOST_BITS", MOST_BITS)
+    case = draw(seed)
+    best = HARD_DRAWS[seed]
+    chosen = Mapper(case.arch).choose(case.layer, case.residency).best.estimate.cycles
+    assert best <= chosen <= 1.15 * best, chosen
 
 
 def test_slack_is_given_for_energy() -> None:

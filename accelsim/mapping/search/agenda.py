@@ -19,9 +19,9 @@ _SPLITS = 8
 _BEST_SPLITS = 3
 _STARTS = 24
 # Then neighbours of the best, as long as the model has taken less work than this, in blocks.
-_WORK = 50_000
+_WORK = 55_000
 # What the model takes for a mapping by itself, in blocks, and what share of its blocks it runs.
-_EACH = 250
+_EACH = 200
 _SHARE = {None: 1.0, NoEstimate.TAKES_LONGER: 0.25, NoEstimate.DOES_NOT_FIT: 0.0}
 # After so many that were not better than the best, those around others have their turn.
 _STUCK = 16
@@ -44,7 +44,8 @@ class Agenda:
         self._centres: list[tuple[float, int, LayerMapping]] = []  # what was handed out, a heap
         self._first: list[Split] = []  # of the first starts
         self._best: LayerMapping | None = None
-        self._best_at = self._turn = 0
+        self._best_at = 0
+        self._others = False
         self._work = 0.0
         self._running: list[LayerMapping] = []  # handed out, and not yet paid for
         self.thought_of = len(starts)
@@ -112,11 +113,12 @@ class Agenda:
         better one for a while; where those of all that fit are done, of what did not or took too long."""
         if ranked[0] != self._best:
             self._best, self._best_at = ranked[0], self.tried
-        self._turn += self.tried - self._best_at > _STUCK
-        if self._turn % 2:
-            others = {_split(own): own for own in reversed(ranked)}
-            others.pop(_split(self._best))
-            for mapping in list(others.values())[::-1][:_BEST_SPLITS]:
+        self._others = self.tried - self._best_at > _STUCK and not self._others
+        if self._others:
+            of_splits: dict[Split, LayerMapping] = {}
+            for mapping in ranked:
+                of_splits.setdefault(_split(mapping), mapping)
+            for mapping in list(of_splits.values())[1 : 1 + _BEST_SPLITS]:
                 if batch := self._around(mapping):
                     return batch
         for mapping in ranked:

@@ -19,9 +19,9 @@ _SPLITS = 8
 _BEST_SPLITS = 3
 _STARTS = 24
 # Then neighbours of the best, as long as the model has taken less work than this, in blocks.
-_WORK = 55_000
+_WORK = 48_000
 # What the model takes for a mapping by itself, in blocks, and what share of its blocks it runs.
-_EACH = 200
+_EACH = 150
 _SHARE = {None: 1.0, NoEstimate.TAKES_LONGER: 0.25, NoEstimate.DOES_NOT_FIT: 0.0}
 # After so many that were not better than the best, those around others have their turn.
 _STUCK = 16

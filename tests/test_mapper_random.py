@@ -14,7 +14,6 @@ from all_mappings import (
     MOST_BITS,
     MOST_STEPS,
     NAMED,
-    SWEPT,
     draw,
     every_mapping,
     fastest,

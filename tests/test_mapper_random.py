@@ -14,6 +14,7 @@ from all_mappings import (
     MOST_BITS,
     MOST_STEPS,
     NAMED,
+    SWEPT_LAYERS,
     draw,
     every_mapping,
     fastest,
@@ -312,15 +313,35 @@ def test_a_larger_machine_costs_nothing() -> None:
     assert len(steps) > 60 and worst.rise <= 0.03, worst
 
 
+@pytest.mark.parametrize(
+    ("layer", "scheme", "parameter", "values"),
+    [
+        ("20 rows", "4/4/4/4", "psum_port_bits", (32, 64)),
+        ("20 rows", "4/4/4/4", "out_fifo_words", (16, 48)),
+        ("20 rows", "8/8/-/-", "accumulation_collector_depth", (8, 12, 24, 32)),
+        ("1x1", "4/4/4/4", "pes", (12, 13)),
+        ("1x1", "4/4/4/4", "pes", (16, 17)),
+    ],
+)
+def test_steps_of_a_larger_machine_that_once_cost_most(
+    layer: str, scheme: str, parameter: str, values: tuple[int, ...]
+) -> None:
+    steps = list(sweep(scheme, {layer: SWEPT_LAYERS[layer]}, {parameter: values}))
+    assert len(steps) == len(values) - 1
+    assert max(step.rise for step in steps) <= 0.03, steps
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["4/4/4/4", "8/8/-/-"])
 def test_a_larger_machine_seldom_costs_more(scheme: str) -> None:
-    """Over eight layers. The goal is 3 % everywhere; measured: above it 9 (8/8/-/-: 13) of 624 steps."""
+    """Over eight layers. The goal is 3 % everywhere; measured: above it 3 (8/8/-/-: 7) of 624 steps, of them
+    1 (6) that a deeper collector makes."""
     steps = list(sweep(scheme))
     above = [step for step in steps if step.rise > 0.03]
     worst = max(steps, key=lambda step: step.rise)
     print(f"{scheme}: {len(steps)} steps, above 3 % {len(above)}, worst {worst}")
-    assert len(steps) > 600 and len(above) < 0.04 * len(steps) and worst.rise <= 0.12, worst
+    assert len(steps) > 600 and len(above) <= 10 and worst.rise <= 0.1, worst
+    assert sum(step.parameter != "accumulation_collector_depth" for step in above) <= 4, above
 
 
 def specs_of(network: str, scheme: str, arch: Arch, most: int | None = None) -> list[LayerSpec]:

@@ -110,11 +110,12 @@ def test_timings_are_the_same(folder: Path, timed: list[str]) -> None:
 
 
 def test_prices_and_names_change_no_timing(folder: Path, timed: list[str]) -> None:
-    run("digits", gated_fraction=0.0)
-    run("digits", gated_fraction=0.5, overrides=["name=other", "voltage_v=0.7", "clock_ghz=0.2"])
-    run("digits", prices=False)
+    pes = "pes=8"  # where prices choose the same of the equally fast mappings
+    run("digits", gated_fraction=0.0, overrides=[pes])
+    run("digits", gated_fraction=0.5, overrides=[pes, "name=other", "voltage_v=0.7", "clock_ghz=0.2"])
+    run("digits", prices=False, overrides=[pes])
     assert timed.count("a run") == 1
-    run("digits", gated_fraction=0.0, overrides=["dram_latency_cycles=77"])
+    run("digits", gated_fraction=0.0, overrides=[pes, "dram_latency_cycles=77"])
     assert timed.count("a run") == 2
 
 

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from accelsim import __version__
 from accelsim.api import DEFAULT_SCHEMES
+from accelsim.cli.progress import progress_bar
 
 Cli = Callable[..., Said]
 TABLES = {"summary.json", "layers.csv", "components.csv", "area.csv", "stalls.csv"}
@@ -179,3 +180,26 @@ def test_the_same_bytes_twice(trace: Path, tmp_path: Path) -> None:
         found.append(files)
     assert {Path(path).suffix for path in found[0]} == {"", ".json", ".csv", ".png", ".svg", ".safetensors"}
     assert found[0] == found[1]
+
+
+def test_the_bar_of_a_layer_goes_when_it_has_ended_or_another_begins(monkeypatch):
+    from rich.progress import Progress
+
+    bars, create = [], Progress.__init__
+
+    def kept(self, *columns, **options):
+        create(self, *columns, **options)
+        bars.append(self)
+
+    monkeypatch.setattr(Progress, "__init__", kept)
+    with progress_bar() as tell:
+        for what, done, of, seen in (
+            ("cycles of a", 1, 9, ["cycles of a"]),
+            ("cycles of b", 1, 9, ["cycles of b"]),
+            ("scales of a", 1, 2, ["cycles of b", "scales of a"]),
+            ("cycles", 1, 3, ["scales of a", "cycles"]),
+            ("scales of a", 2, 2, ["cycles"]),
+            ("cycles of c", 3, 9, ["cycles", "cycles of c"]),
+        ):
+            tell(what, done, of)
+            assert [task.description for task in bars[0].tasks if task.visible] == seen, what

@@ -41,20 +41,25 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         console=console,
         transient=True,
     )
-    tasks: dict[str, object] = {}
-    part = [""]
-    waiting = bar.add_task("preparing", total=None)
+    tasks = {"": bar.add_task("preparing", total=None)}
+    parts: dict[str, str] = {}  # of "cycles" the bar of the layer that is under way, "cycles of conv1"
+
+    def hide(what: str) -> None:
+        if what in tasks:
+            bar.update(tasks[what], visible=False)
 
     def progress(what: str, done: int, of: int) -> None:
-        bar.update(waiting, visible=False)
+        hide("")
         if what not in tasks:
             tasks[what] = bar.add_task(what, total=of)
-        # One layer's bar goes when the next begins: there may be hundreds.
-        if " of " in what and what != part[0]:
-            if part[0] in tasks:
-                bar.update(tasks[part[0]], visible=False)  # type: ignore[arg-type]
-            part[0] = what
-        bar.update(tasks[what], completed=done)  # type: ignore[arg-type]
+        bar.update(tasks[what], completed=done)
+        # One layer's bar goes when it has ended, or another begins: there may be hundreds.
+        whole, is_part, _ = what.partition(" of ")
+        if parts.get(whole) != what:
+            hide(parts.pop(whole, ""))
+        if is_part:
+            parts[whole] = what
+            bar.update(tasks[what], visible=done < of)
 
     show = Timer(_PATIENCE_S, bar.start)
     show.daemon = True

@@ -17,7 +17,7 @@ from accelsim.machine.arch import Arch
 from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import Residency, decide_residency
-from accelsim.mapping.search.estimate import estimate
+from accelsim.mapping.search.estimate import Estimate, estimate
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import Layer, LayerSpec, OutputFormat
@@ -50,7 +50,7 @@ def fastest(arch: Arch, layer: LayerSpec, residency: Residency) -> tuple[int, La
     for mapping in every_mapping(arch, layer):
         limit = 1 << 40 if best is None else best[0] - 1
         found = estimate(arch, layer, mapping, residency, limit_cycles=limit)
-        if found is not None and found.cycles <= limit:
+        if isinstance(found, Estimate) and found.cycles <= limit:
             best = found.cycles, mapping
     return best
 

@@ -21,7 +21,7 @@ from accelsim.mapping.search import estimate as estimates
 from accelsim.mapping.search import events, sizes
 from accelsim.mapping.search.agenda import Agenda
 from accelsim.mapping.search.candidates import least
-from accelsim.mapping.search.estimate import NoEstimate, attempt, estimate
+from accelsim.mapping.search.estimate import Estimate, NoEstimate, estimate
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.mapping.search.roofline import Roofline
 from accelsim.mapping.search.sizes import Sizes
@@ -53,7 +53,7 @@ def test_the_model_is_the_event_model_for_one_layer(features: str) -> None:
         timing = time_layers(TimeRequest(arch, [build_program(arch, layer, mapping, residency)]))[0]
         found = estimate(arch, layer, mapping, residency)
         text = f"seed {seed}\n{describe(arch, layers[:1], mappings[:1])}"
-        assert found is not None, text
+        assert isinstance(found, Estimate), text
         assert found.cycles == timing.cycles, text
         assert {name: timing.counts[name] for name in found.counts} == dict(found.counts), text
 
@@ -69,10 +69,10 @@ def test_the_model_refuses_what_cannot_be_laid_out() -> None:
         try:
             build_program(small, layer, mapping, residency)
         except AccelsimError:
-            assert found is None, seed
+            assert found is NoEstimate.DOES_NOT_FIT, seed
             refused += 1
         else:
-            assert found is not None, seed
+            assert isinstance(found, Estimate), seed
     assert 30 < refused < SEEDS
 
 
@@ -81,13 +81,12 @@ def test_a_limit_only_cuts_off() -> None:
     residency = decide_residency(arch, [layer])[0]
     mapping = Mapper(arch).choose(layer, residency).best.mapping
     whole = estimate(arch, layer, mapping, residency)
-    assert whole is not None
+    assert isinstance(whole, Estimate)
     assert estimate(arch, layer, mapping, residency, limit_cycles=whole.cycles) == whole
     half = whole.cycles // 2
-    assert estimate(arch, layer, mapping, residency, limit_cycles=half) is None
-    assert attempt(arch, layer, mapping, residency, limit_cycles=half) is NoEstimate.TAKES_LONGER
+    assert estimate(arch, layer, mapping, residency, limit_cycles=half) is NoEstimate.TAKES_LONGER
     small = arch.model_copy(update={"input_buffer_words": 4, "weight_buffer_words": 4})
-    assert attempt(small, layer, mapping, residency) is NoEstimate.DOES_NOT_FIT
+    assert estimate(small, layer, mapping, residency) is NoEstimate.DOES_NOT_FIT
 
 
 def test_room_for_events_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

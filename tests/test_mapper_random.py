@@ -33,7 +33,7 @@ from accelsim.mapping.bounds import Bound, RunLayer, layer_bound, run_bounds
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import Residency, decide_residency, output_bits
-from accelsim.mapping.search.estimate import NO_LEAD, Lead, estimate
+from accelsim.mapping.search.estimate import NO_LEAD, Estimate, Lead, NoEstimate, estimate
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.mapping.search.parameters import count_names
 from accelsim.open import open_workload
@@ -68,8 +68,8 @@ def differences(arch: Arch, layer: LayerSpec, mapping: LayerMapping, residency: 
     try:
         timing = timed(arch, layer, mapping, residency)
     except AccelsimError as error:
-        return [] if result is None else [f"the model takes what is refused: {error}"]
-    if result is None:
+        return [] if result is NoEstimate.DOES_NOT_FIT else [f"the model takes what is refused: {error}"]
+    if not isinstance(result, Estimate):
         return ["the model refuses what is laid out"]
     found = []
     if result.cycles != timing.cycles:
@@ -110,8 +110,9 @@ def test_the_model_refuses_what_layout_refuses() -> None:
         residency = streamed(layer) if rng.random() < 0.5 else decide_residency(arch, [layer])[0]
         found = differences(arch, layer, mapping, residency)
         assert not found, "\n".join([f"seed {seed} {features} {mapping} {residency}", *found])
-        refused += estimate(arch, layer, mapping, residency) is None
-        built += estimate(arch, layer, mapping, residency) is not None
+        fits = estimate(arch, layer, mapping, residency) is not NoEstimate.DOES_NOT_FIT
+        refused += not fits
+        built += fits
     assert refused > 30 and built > 100
 
 
@@ -122,12 +123,12 @@ def test_a_limit_stops_the_model_or_changes_nothing() -> None:
         layer, mapping = layers[0].spec, mappings[0]
         residency = decide_residency(arch, [layer])[0]
         free = estimate(arch, layer, mapping, residency, lead=lead)
-        assert free is not None
+        assert isinstance(free, Estimate)
         for limit in (free.cycles, free.cycles // 2):
             within = estimate(arch, layer, mapping, residency, lead=lead, limit_cycles=limit)
             # Work of the global PE is added at the end: a limit need not see it.
-            assert within == free or (within is None and limit < free.cycles), seed
-            stopped += within is None
+            assert within == free or (within is NoEstimate.TAKES_LONGER and limit < free.cycles), seed
+            stopped += within is NoEstimate.TAKES_LONGER
     assert stopped > 60
 
 
@@ -148,10 +149,10 @@ def test_a_lead_hides_the_first_weights() -> None:
         own = list(zip(specs, mappings, decide_residency(arch, specs), strict=False))
         timing = time_layers(TimeRequest(arch, [build_program(arch, *parts) for parts in own]))[1]
         before = estimate(arch, *own[0])
-        assert before is not None
+        assert isinstance(before, Estimate)
         found = estimate(arch, *own[1], lead=before.lead)
         late, early = (estimate(arch, *own[1], lead=lead) for lead in (NO_LEAD, Lead(4096, 4096, 4096)))
-        assert found is not None and late is not None and early is not None
+        assert isinstance(found, Estimate) and isinstance(late, Estimate) and isinstance(early, Estimate)
         # Weights do not cross two layers ahead.
         assert max(early.lead.first_half, early.lead.second_half) <= early.cycles, seed
         bound = layer_bound(arch, timing.layer, timing.residency, 4096, 4096)
@@ -374,16 +375,21 @@ def test_objectives(objective: str) -> None:
     assert gained > 0
 
 
-RUNS = [("resnet18", None), ("bert-base", 32)]
+# How far off the model may be at most, in the 99th percentile of layers.
+RUNS = [
+    ("resnet18", None, "8/8/-/-", 0.3),
+    ("resnet18", None, "4/4/4/4", 0.4),
+    ("bert-base", 32, "8/8/-/-", 0.02),
+    ("bert-base", 32, "4/4/4/4", 0.02),
+]
 
 
-@pytest.mark.parametrize("scheme", ["8/8/-/-", "4/4/4/4"])
-@pytest.mark.parametrize(("network", "layers"), RUNS, ids=["resnet18", "4 layers of bert-base"])
-def test_the_model_in_a_network(network: str, layers: int | None, scheme: str) -> None:
+@pytest.mark.parametrize(("network", "layers", "scheme", "most"), RUNS)
+def test_the_model_in_a_network(network: str, layers: int | None, scheme: str, most: float) -> None:
     """The mapper sees one layer and the lead that the one before leaves it; in a run its neighbours use DRAM
     and banks as well. Measured: medians of 0.00 to 0.11 %; the whole run 1.0 % too short at most. The
     99th percentile is the worst layer here: 27 and 41 % for ResNet-18, in 1x1 convolutions of 2,200 to 2,800
-    cycles, for which the next layer's first weights keep ports busy.
+    cycles, for which the next layer's first weights keep the ports of small input tiles busy.
     """
     arch = load_arch("magnet16")
     specs = specs_of(network, scheme, arch, layers)
@@ -399,6 +405,6 @@ def test_the_model_in_a_network(network: str, layers: int | None, scheme: str) -
     whole = modelled.sum() / cycles.sum() - 1
     text = f"median {median:.2%}, 99 % {high:.2%}, whole run {whole:+.2%}"
     print(f"{network} {scheme}: {text}")
-    assert median < 0.002 and high < 0.4 and abs(whole) < 0.015, text
+    assert median < 0.002 and high < most and abs(whole) < 0.015, text
 
     check_bounds(arch, timings, network)

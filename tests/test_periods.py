@@ -21,7 +21,7 @@ from accelsim.mapping.layout.program import LayerProgram, build_program
 from accelsim.mapping.layout.shorten import Kept, shorten
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import Residency, decide_residency
-from accelsim.mapping.search.estimate import estimate
+from accelsim.mapping.search.estimate import Estimate, estimate
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.sim import periods
 from accelsim.sim import run as sim_run
@@ -301,7 +301,7 @@ def test_the_model_draws_a_long_layer_out_close_to_what_it_is(monkeypatch: pytes
     drawn = estimate(arch, layer, mapping, residency)
     monkeypatch.setattr("accelsim.mapping.search.estimate.shorten", lambda *_: None)
     whole = estimate(arch, layer, mapping, residency)
-    assert drawn is not None and whole is not None
+    assert isinstance(drawn, Estimate) and isinstance(whole, Estimate)
     assert drawn.cycles == pytest.approx(whole.cycles, rel=0.005)
     for name, count in whole.counts.items():
         assert drawn.counts[name] == pytest.approx(count, rel=0.005), name

@@ -78,20 +78,6 @@ def estimate(
     *,
     lead: Lead = NO_LEAD,
     limit_cycles: float = 1 << 40,
-) -> Estimate | None:
-    """What `attempt` finds; None where it finds nothing."""
-    found = attempt(arch, layer, mapping, residency, lead=lead, limit_cycles=limit_cycles)
-    return found if isinstance(found, Estimate) else None
-
-
-def attempt(
-    arch: Arch,
-    layer: LayerSpec,
-    mapping: LayerMapping,
-    residency: Residency,
-    *,
-    lead: Lead = NO_LEAD,
-    limit_cycles: float = 1 << 40,
 ) -> Estimate | NoEstimate:
     """Run the model on one layer.
 

@@ -15,7 +15,7 @@ from accelsim.mapping.plan import LayerMapping, check_mapping
 from accelsim.mapping.residency import Residency
 from accelsim.mapping.search.agenda import BATCH, Agenda
 from accelsim.mapping.search.candidates import candidates
-from accelsim.mapping.search.estimate import NO_LEAD, Estimate, Lead, NoEstimate, attempt
+from accelsim.mapping.search.estimate import NO_LEAD, Estimate, Lead, NoEstimate, estimate
 from accelsim.mapping.search.roofline import Roofline
 from accelsim.mapping.search.sizes import Sizes
 from accelsim.workload.layer import LayerSpec
@@ -141,7 +141,7 @@ class Mapper:
             limit = float(1 << 40)
             if self._by_cycles and ranked:
                 limit = max(_HOPELESS, 1 + arch.mapping.slack) * min(own.estimate.cycles for own in ranked)
-            found = attempt(arch, layer, mapping, residency, lead=lead, limit_cycles=limit)
+            found = estimate(arch, layer, mapping, residency, lead=lead, limit_cycles=limit)
             if isinstance(found, Estimate):
                 return found
             failed[mapping] = found
@@ -163,7 +163,7 @@ class Mapper:
 
     def _order(self, own: Ranked) -> tuple[float, float]:
         """In which the search goes on from what it knows."""
-        return own.score, _energy_pj(own.estimate, _BITS_MOVED) if self._by_cycles else own.energy_pj
+        return own.score, _weighed(own.estimate, _BITS_MOVED) if self._by_cycles else own.energy_pj
 
     def _choice(self, searched: Sequence[Ranked], considered: int, tried: int, bound: Bound) -> Choice:
         """From what a search found in its order."""
@@ -173,7 +173,7 @@ class Mapper:
         return Choice(tuple(searched), best, considered, tried, bound)
 
     def _rank(self, mapping: LayerMapping, result: Estimate) -> Ranked:
-        energy_pj = _energy_pj(result, self._prices)
+        energy_pj = _weighed(result, self._prices)
         score = {
             "cycles": float(result.cycles),
             "energy": energy_pj,
@@ -194,6 +194,7 @@ class Mapper:
         )
 
 
-def _energy_pj(result: Estimate, prices_pj: Mapping[str, float]) -> float:
-    own = sum(prices_pj.get(name, 0.0) * count for name, count in result.counts.items())
-    return own + prices_pj.get("cycle", 0.0) * result.cycles
+def _weighed(result: Estimate, weights: Mapping[str, float]) -> float:
+    """Counts and cycles by prices, in pJ, or by what they move, in bits."""
+    own = sum(weights.get(name, 0.0) * count for name, count in result.counts.items())
+    return own + weights.get("cycle", 0.0) * result.cycles

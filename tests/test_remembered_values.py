@@ -88,6 +88,7 @@ def test_results_are_the_same_to_the_byte(
 def test_narrow_sums_and_layers_alike(folder: Path, computed: list[str]) -> None:
     first = compare("minilm_layer0", schemes=["4/4/4/4", "4/8/6/10"], keep_tensors=False)
     count = len(computed)
+    assert computed.count("floats") == len(first.runs[0].activities)  # once for both schemes
     again = compare("minilm_layer0", schemes=["4/4/4/4", "4/8/6/10"], keep_tensors=False)
     assert len(computed) == count and again.table.equals(first.table)
     assert first.runs[0].narrow == again.runs[0].narrow

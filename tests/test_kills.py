@@ -156,6 +156,44 @@ def test_tools_end_with_the_program(tmp_path: Path) -> None:
         time.sleep(0.01)
 
 
+SLOW_START = """
+import os, signal, subprocess, sys, threading, time
+from pathlib import Path
+from accelsim.cli.interrupt import end_on_signals
+from accelsim.system import tools
+
+end_on_signals()
+own = subprocess.Popen
+
+def slowly(*arguments, **options):
+    process = own(*arguments, **options)
+    Path("pid").write_text(str(process.pid))
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.5)  # it runs, and nobody has been told
+    return process
+
+subprocess.Popen = slowly
+run = lambda: tools.run_tool(["sleep", "300"], Path.cwd(), 300, "sleep")
+if sys.argv[1] == "thread":
+    threading.Thread(target=run).start()
+    time.sleep(300)
+run()
+"""
+
+
+@pytest.mark.parametrize("where", ["main", "thread"])
+def test_a_tool_that_is_just_being_started_ends_too(where: str, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_START, where],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals,
+    )  # fmt: skip
+    assert process.communicate(timeout=100)[1] == "interrupted\n" and process.returncode == 130
+    until = time.monotonic() + AT_ONCE_S
+    while running((tmp_path / "pid").read_text()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def running(pid: str) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 STATUS = 130
@@ -38,12 +39,20 @@ def _wait(heard: int) -> None:
 
 
 def _end(*_: object) -> None:
+    starts_tool = _of_system("tools", "starts_tool")
+    if starts_tool is not None and starts_tool():
+        return  # interrupted with a tool half started: the thread that waits ends both
     _ending.acquire()  # and never released: who is second waits for the end
-    # Nothing is imported here, which may be in the middle of an import: what is not there has made nothing.
-    for module, name in (("tools", "end_tools"), ("whole", "remove_scratch")):
-        undo = getattr(sys.modules.get(f"accelsim.system.{module}"), name, None)
+    for module, name in (("tools", "end_tools_for_good"), ("whole", "remove_scratch")):
+        undo = _of_system(module, name)
         if undo is not None:
             undo()
     with suppress(OSError):
         os.write(2, (_ERASE_LINE_SHOW_CURSOR if os.isatty(2) else b"") + b"interrupted\n")
     os._exit(STATUS)
+
+
+def _of_system(module: str, name: str) -> Callable[[], object] | None:
+    """A function of accelsim.system, or None where that is not there. Nothing is imported here, which may be
+    in the middle of an import: what is not there has made nothing."""
+    return getattr(sys.modules.get(f"accelsim.system.{module}"), name, None)

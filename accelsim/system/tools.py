@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,9 @@ from pathlib import Path
 from accelsim.errors import AccelsimError
 
 _running: set[subprocess.Popen] = set()
+_starting = threading.Lock()
+"""Held while a tool is there that `_running` does not hold yet."""
+_starters: set[int] = set()  # threads that hold it to start a tool, or are about to
 
 
 def find_tool(name: str, package: str) -> str:
@@ -28,13 +32,7 @@ def find_tool(name: str, package: str) -> str:
 def run_tool(command: Sequence[str], folder: Path, timeout_s: float, what: str) -> str:
     """What the command says, run in `folder`. Raises AccelsimError, which names `what`, where it fails or
     takes longer than `timeout_s`; it and whatever it has started have then ended."""
-    # A session of its own, so that a tool and what it starts can be ended together.
-    process = subprocess.Popen(
-        command, cwd=folder, env={**os.environ, "TMPDIR": str(folder.resolve())},
-        text=True, errors="replace", start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    _running.add(process)
+    process = _start(command, folder)
     try:
         said, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
@@ -51,8 +49,42 @@ def run_tool(command: Sequence[str], folder: Path, timeout_s: float, what: str) 
     return said
 
 
+def _start(command: Sequence[str], folder: Path) -> subprocess.Popen:
+    """A tool of which whoever ends all of them knows from its first moment on."""
+    own = threading.get_ident()
+    _starters.add(own)
+    try:
+        with _starting:
+            # A session of its own, so that a tool and what it starts can be ended together.
+            process = subprocess.Popen(
+                command, cwd=folder, env={**os.environ, "TMPDIR": str(folder.resolve())},
+                text=True, errors="replace", start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            _running.add(process)
+    finally:
+        _starters.discard(own)
+    return process
+
+
+def starts_tool() -> bool:
+    """Whether this thread is just starting a tool: then it must not end them, but let another."""
+    return threading.get_ident() in _starters
+
+
 def end_tools() -> None:
     """End all that are running; the calls that wait for them raise AccelsimError."""
+    with _starting:
+        _end_all()
+
+
+def end_tools_for_good() -> None:
+    """The same, and no other is started: a thread that wants to waits for the end of the process."""
+    _starting.acquire()
+    _end_all()
+
+
+def _end_all() -> None:
     for process in list(_running):
         _end(process)
 

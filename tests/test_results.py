@@ -234,6 +234,22 @@ def test_a_full_disk_leaves_things_as_they_were(
     assert contents(tmp_path) == before
 
 
+def no_such_folder(*arguments: Any, **options: Any) -> None:
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+def test_a_file_system_without_new_folders_is_found_before_the_run(
+    trace: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As /proc, whose permissions allow what it refuses, with the reason of a folder that is gone."""
+    monkeypatch.setattr(Path, "mkdir", no_such_folder)
+    monkeypatch.setattr("accelsim.api.run", None)
+    said = cli("run", trace, "--out", "out")
+    assert (said.status, said.out) == (2, "")
+    assert said.err.strip() == "error: results out: cannot be written: No such file or directory"
+    assert contents(tmp_path) == {}
+
+
 def test_the_earlier_result_comes_back(
     result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from accelsim.arguments import path_of
 from accelsim.errors import AccelsimError
-from accelsim.system.whole import whole_folder, writing
+from accelsim.system.whole import scratch_folder, whole_folder, writing
 
 TABLES = ("layers", "components", "area", "stalls")
 UNPRICED_TABLES = ("layers", "stalls")  # of a run without prices
@@ -60,6 +60,10 @@ def check_target(out: Path) -> None:
                 raise AccelsimError(f"results {out}: holds other files, expected a new or a result folder")
         if len(os.fsencode(out.name)) > _MAX_NAME_BYTES:
             raise AccelsimError(f"results {out.name[:40]}...: name is longer than {_MAX_NAME_BYTES} bytes")
+        # What permissions allow a file system may still refuse, as /proc does, or one that is full.
+        beside = existing.parent if existing == out else existing
+        with scratch_folder(beside / out.name):
+            pass
     except (OSError, ValueError) as error:
         if isinstance(error, AccelsimError):
             raise

@@ -125,7 +125,7 @@ def _swap(one: Path, other: Path) -> bool:
 
 
 def _locked_folder(target: Path) -> tuple[Path, int]:
-    while True:
+    for attempt in range(_ATTEMPTS):
         folder = target.parent / f".{target.name[:_MOST_CHARACTERS]}.{os.urandom(4).hex()}{SUFFIX}"
         _live.add(folder)
         try:
@@ -139,8 +139,11 @@ def _locked_folder(target: Path) -> tuple[Path, int]:
             _live.discard(folder)
         except OSError as error:
             _live.discard(folder)
-            if not isinstance(error, FileExistsError | FileNotFoundError) or not target.parent.is_dir():
+            others = isinstance(error, FileExistsError | FileNotFoundError) and target.parent.is_dir()
+            # Some file systems, /proc for one, say at every attempt that there is no such folder.
+            if not others or attempt + 1 == _ATTEMPTS:
                 raise
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
 
 def _lock(folder: int, *, wait: bool) -> bool:

@@ -7,13 +7,20 @@ from pathlib import Path
 from accelsim.arguments import path_of
 from accelsim.errors import AccelsimError
 from accelsim.synthetic.networks import NETWORKS, Request, network, split_name
-from accelsim.synthetic.recipe import Recipe, is_recipe
+from accelsim.synthetic.recipe import Recipe, looks_like_recipe
 from accelsim.synthetic.scalesim import Depthwise, read_topology
 from accelsim.synthetic.workload import SyntheticWorkload
-from accelsim.trace.file import Trace
-from accelsim.trace.find import find_trace
+from accelsim.trace.file import SUFFIX, Trace
+from accelsim.trace.find import find_trace, has_manifest
 
 _TOPOLOGIES = (".csv", ".txt", ".tsv")
+_MODELS = {
+    ".onnx": "an ONNX model, expected a trace of it: `accelsim export` makes one",
+    ".pt2": "a PyTorch model, expected a trace of it: `accelsim export` makes one",
+    ".py": "a Python script, expected a trace of its model: `accelsim export` makes one",
+    ".pt": "a PyTorch checkpoint, expected a trace of the model: accelsim.torch.export makes one",
+    ".pth": "a PyTorch checkpoint, expected a trace of the model: accelsim.torch.export makes one",
+}
 
 
 def open_workload(
@@ -58,7 +65,20 @@ def open_workload(
         raise AccelsimError(
             f"trace {name_or_path}: {', '.join(given)} given, expected none: the file says what it holds"
         )
-    return SyntheticWorkload(Recipe.open(found), found) if is_recipe(found) else Trace.open(found)
+    if looks_like_recipe(found):
+        return SyntheticWorkload(Recipe.open(found), found)
+    if found.suffix.lower() != SUFFIX and not has_manifest(found, if_damaged=False):
+        raise AccelsimError(f"trace {name_or_path}: is {_what_else(found)}")
+    return Trace.open(found)
+
+
+def _what_else(file: Path) -> str:
+    """Of a file that is no workload: what it is, and what was expected."""
+    known = ", ".join(_TOPOLOGIES)
+    other = (
+        f"no trace ({SUFFIX}), no recipe (.json) and no SCALE-Sim topology ({known}), expected one of them"
+    )
+    return _MODELS.get(file.suffix.lower(), other)
 
 
 def _is_network(name_or_path: str | Path) -> bool:

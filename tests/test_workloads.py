@@ -463,9 +463,40 @@ def test_a_cut_recipe_and_other_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b'{"a":"\xff"}  ')
     with pytest.raises(AccelsimError, match="is not UTF-8"):
         open_workload(path)
-    path.write_text("hello, I am no trace")
-    with pytest.raises(AccelsimError, match="not a trace"):
+    path.write_text("hello, I am no recipe")
+    with pytest.raises(AccelsimError, match="recipe: is not valid JSON"):
         open_workload(path)
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("net.onnx", "is an ONNX model, expected a trace of it: `accelsim export` makes one"),
+        ("net.PT2", "is a PyTorch model, expected"),
+        ("net.pth", "is a PyTorch checkpoint, expected"),
+        ("net.py", "is a Python script, expected"),
+        ("problem.yaml", r"is no trace \(.safetensors\), no recipe \(.json\) and no SCALE-Sim topology"),
+        ("net.m", "is no trace"),
+        ("net.safetensors", "not a trace"),
+        ("folder", "is a folder, expected a file"),
+    ],
+)
+def test_other_files_are_refused_by_what_they_are(name: str, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    else:
+        path.write_text("problem:\n  shape: {name: CNN-Layer}\n")
+    with pytest.raises(AccelsimError, match=f"{name}'?: .*{expected}"):
+        open_workload(path)
+
+
+def test_a_trace_and_a_recipe_may_bear_any_name(trace: Path, tmp_path: Path) -> None:
+    (tmp_path / "net.bin").write_bytes(trace.read_bytes())
+    assert open_workload(tmp_path / "net.bin").model == Trace.open(trace).model
+    for name, before in (("edited.json", "\ufeff\n "), ("edited.recipe", "\n ")):
+        (tmp_path / name).write_text(before + synthetic("resnet18").recipe.text, "utf-8")
+        assert open_workload(tmp_path / name).model == "resnet18"
 
 
 def test_tensors_make_an_ordinary_trace(tmp_path: Path) -> None:
@@ -526,11 +557,12 @@ def test_synth_writes_a_recipe_that_info_reads_and_marks(cli: Callable[..., Said
 
 
 def test_other_files_are_not_written_over(cli: Callable[..., Said], tmp_path: Path) -> None:
-    mine = tmp_path / "notes.txt"
-    mine.write_text("mine")
-    said = cli("trace", "synth", "resnet18", "--out", mine)
-    assert said.status == 2 and "is a file but not a trace" in said.err
-    assert mine.read_text() == "mine"
+    for name, text in (("notes.txt", "mine"), ("package.json", '{"name": "mine"}')):
+        mine = tmp_path / name
+        mine.write_text(text)
+        said = cli("trace", "synth", "resnet18", "--out", mine)
+        assert said.status == 2 and "is a file but not a trace" in said.err
+        assert mine.read_text() == text
     recipe = tmp_path / "r.json"
     for seed in (1, 2):
         assert cli("trace", "synth", "resnet18", "--seed", seed, "--out", recipe).status == 0

@@ -122,7 +122,7 @@ class Recipe:
         try:
             if path.stat().st_size > MAX_RECIPE_BYTES:
                 fail(f"is a recipe of {path.stat().st_size} bytes, expected at most {MAX_RECIPE_BYTES}")
-            return cls.from_json(path.read_text("utf-8"))
+            return cls.from_json(path.read_text("utf-8-sig"))
         except AccelsimError as error:
             raise AccelsimError(f"trace {path}: {error}") from None
         except UnicodeDecodeError:
@@ -131,14 +131,28 @@ class Recipe:
             raise AccelsimError(f"trace {path}: cannot be read ({error.strerror or error})") from None
 
 
-def is_recipe(path: Path) -> bool:
-    """True for a JSON file. (A safetensors file may also start with '{', but it has NUL bytes soon after.)"""
+def looks_like_recipe(path: Path) -> bool:
+    """True for what is to be read as one: a .json, or any file whose text begins as an object does. (A
+    safetensors file may also start with '{', but it has NUL bytes soon after.)"""
+    if path.suffix.lower() == ".json":
+        return True
     try:
         with path.open("rb") as file:
             start = file.read(8)
     except OSError:
         return False
-    return start.startswith(b"{") and b"\0" not in start
+    return start.lstrip().startswith(b"{") and b"\0" not in start
+
+
+def says_recipe(path: Path) -> bool:
+    """True for a file that says of itself to be one, as what may be written over."""
+    try:
+        if path.stat().st_size > MAX_RECIPE_BYTES:
+            return False
+        raw = load_json(path.read_text("utf-8-sig"), "recipe")
+    except (AccelsimError, OSError, UnicodeDecodeError):
+        return False
+    return isinstance(raw, dict) and raw.get("format") == FORMAT
 
 
 def _compact(value: object) -> str:

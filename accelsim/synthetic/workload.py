@@ -21,7 +21,7 @@ from accelsim.quantize.layers import keep_24_bits, output_format, quantize_layer
 from accelsim.quantize.workload import Tell
 from accelsim.synthetic.distributions import Stream, generator
 from accelsim.synthetic.parts import calibrated, is_large, quantized_parts
-from accelsim.synthetic.recipe import Recipe, RecipeLayer, is_recipe
+from accelsim.synthetic.recipe import Recipe, RecipeLayer, says_recipe
 from accelsim.system.whole import whole_file
 from accelsim.trace.find import has_manifest
 from accelsim.trace.json_fields import show
@@ -293,5 +293,5 @@ def _weight_unit(layer: RecipeLayer) -> float:
 
 
 def _check_target(path: Path) -> None:
-    if path.is_file() and not is_recipe(path) and not has_manifest(path, if_damaged=False):
+    if path.is_file() and not says_recipe(path) and not has_manifest(path, if_damaged=False):
         raise AccelsimError(f"trace {path}: is a file but not a trace, expected a new file or an older trace")

@@ -42,13 +42,17 @@ def has_manifest(path: Path, *, if_damaged: bool) -> bool:
 def find_trace(name_or_path: str | Path) -> Path:
     """Path of a trace given as a file or as the name of a bundled one. Raises AccelsimError listing names."""
     text = str(name_or_path)
+    is_folder = False
     try:
         if Path(text).is_file():
             return Path(text)
+        is_folder = Path(text).is_dir()
     except (OSError, ValueError):  # too long a name, an embedded NUL byte
         pass
     bundled = bundled_traces()
     if text in bundled:
         return bundled[text]
+    if is_folder:
+        raise AccelsimError(f"trace {show(text)}: is a folder, expected a file or a bundled trace's name")
     names = ", ".join(sorted(bundled)) or "none found"
     raise AccelsimError(f"trace {show(text)}: no such file or bundled trace; bundled: {names}")

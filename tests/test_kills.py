@@ -297,6 +297,7 @@ def test_a_narrow_terminal_cuts_no_number(trace: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_without_a_home_or_a_writable_package(tmp_path: Path) -> None:
     """Numba then has nowhere to keep compiled code: it compiles anew, and no one is told."""
     for package in ("accelsim", "kernels", "traces"):

@@ -231,7 +231,9 @@ def test_a_layer_that_computes_hides_as_many_weights_as_there_is_room_for() -> N
 
 
 @pytest.mark.parametrize(
-    "seeds", [range(40), pytest.param(range(40, 440), marks=pytest.mark.slow)], ids=["some", "many"]
+    "seeds",
+    [range(40), pytest.param(range(40, 440), marks=[pytest.mark.slow, pytest.mark.long])],
+    ids=["some", "many"],
 )
 def test_choices_against_all_mappings(seeds: range, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chosen by what the model says, compared with the best of all by the same model, and both with the event
@@ -333,6 +335,7 @@ def test_steps_of_a_larger_machine_that_once_cost_most(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["4/4/4/4", "8/8/-/-"])
 def test_a_larger_machine_seldom_costs_more(scheme: str) -> None:
     """Over eight layers. The goal is 3 % everywhere; measured: above it 3 (8/8/-/-: 7) of 624 steps, of them

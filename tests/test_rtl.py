@@ -88,8 +88,11 @@ def test_cosimulation_of_real_sizes(configuration: Configuration) -> None:
     assert result.tiles == 48
 
 
+REAL = [pytest.param(own, marks=pytest.mark.slow) for own in CONFIGURATIONS]
+
+
 @needs_verilator
-@pytest.mark.parametrize("configuration", [*QUICK, *CONFIGURATIONS], ids=str)
+@pytest.mark.parametrize("configuration", [*QUICK, *REAL], ids=str)
 def test_lint(configuration: Configuration, tmp_path: Path) -> None:
     emit(configuration.arch, Scheme.parse(configuration.scheme), None, tmp_path)
     sources = sorted(path.name for path in tmp_path.glob("*.sv"))

@@ -19,7 +19,7 @@ from accelsim.characterise.recipe import load_recipe
 from accelsim.characterise.roles import find_roles
 from accelsim.characterise.synthesis import Synthesiser
 from accelsim.characterise.verilog import is_identifier
-from accelsim.errors import AccelsimError, one_line
+from accelsim.errors import AccelsimError, listed, one_line
 from accelsim.machine.arch_file import load_arch
 from accelsim.open import open_workload
 from accelsim.system.tools import run_tool
@@ -88,8 +88,22 @@ def test_a_terminal_obeys_nothing(tmp_path: Path, cli: Cli) -> None:
     name = "\x1b[31mred\nerror: \u202e\x07.safetensors"
     (tmp_path / name).write_text("x")
     assert "\\x1b[31mred" in refused(cli("run", name))
-    line = one_line("a" * 5000 + " expected b")
-    assert len(line) == 2000 and line.endswith("expected b")
+    line = refused(cli("run", "a" * 150))
+    assert len(line) <= 300 and "no such file or bundled trace" in line and "resnet18" in line
+
+
+def test_long_messages_keep_both_ends() -> None:
+    line = one_line("arch " + "a" * 5000 + " expected b")
+    assert len(line) == 290 and line.startswith("arch a") and line.endswith("expected b")
+    assert listed(["a", "b"]) == "a, b"
+    names = [f"name_{number}" for number in range(1000)]
+    assert listed(names, "nam_777").startswith("name_777, name_77, ") and len(listed(names)) <= 110
+    assert listed(names).endswith(", ... (1,000 in all)")
+
+
+def test_an_unknown_parameter_is_answered_with_those_like_it() -> None:
+    with pytest.raises(AccelsimError, match=r"unknown key 'gb_bank'; known keys are gb_banks, .*in all"):
+        load_arch("magnet16", ["gb_bank=16"])
 
 
 @pytest.mark.parametrize("text", ["pes: " + "[" * 3000, "pes: " + "{" * 3000, "- " * 3000])

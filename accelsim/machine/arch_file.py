@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from accelsim.arguments import expect, texts_of
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 from accelsim.machine.arch import Arch, MappingPins, PpuLatency
 from accelsim.machine.plain_yaml import load_yaml, shown_value
 
@@ -118,7 +118,7 @@ def _first_problem(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         nested: dict[str, type[BaseModel]] = {"mapping": MappingPins, "ppu_latency_cycles": PpuLatency}
         owner: type[BaseModel] = nested.get(where.partition(".")[0], Arch)
-        return f"unknown key '{where[:60]}'; known keys are {', '.join(owner.model_fields)}"
+        return f"unknown key '{where[:60]}'; known keys are {listed(owner.model_fields, where)}"
     if problem["type"] == "missing":
         return f"key '{where}' is missing"
     message = problem["msg"].removeprefix("Value error, ")

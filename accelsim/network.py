@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accelsim.arguments import check_gated, shown
+from accelsim.arguments import check_gated, expect, shown
 from accelsim.compute.activity import join
 from accelsim.compute.computed import Computed, assume, values_depend_on
 from accelsim.compute.remembered import KeptValues
@@ -110,6 +110,8 @@ class RunRequest:
 
     def __post_init__(self) -> None:
         check_gated(self.gated_fraction)
+        for flag in ("keep_tensors", "timeline"):
+            expect(getattr(self, flag), bool, flag, "True or False")
         if not isinstance(self.activity, str) or self.activity not in ACTIVITIES:
             raise AccelsimError(f"activity is {shown(self.activity)}, expected {' or '.join(ACTIVITIES)}")
 

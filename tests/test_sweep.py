@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 import random
 import sqlite3
 import threading
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -498,6 +501,37 @@ def test_refusals(
     found = cli("sweep", *arguments)
     assert found.status == 2 and said in found.err and found.err.count("\n") == 1
     assert not Path("results").exists()
+
+
+@pytest.mark.parametrize("seconds", [1.5, "x", 1e308])
+def test_what_is_damaged_in_a_store_is_evaluated_anew(tmp_path: Path, trace: Path, seconds: object) -> None:
+    space = Space.of({"networks": [str(trace)], "schemes": ["4/4/4/4"], "set": {"clock_ghz": [0.5, 1.0]}})
+    first = sweep(space, tmp_path / "s", workers=1).to_frame()
+
+    def changed(change: str, *values: object) -> running.Counts:
+        with closing(sqlite3.connect(tmp_path / "s/store.sqlite")) as db:
+            db.execute(change, values)
+            db.commit()
+        assert outlook(space, tmp_path / "s").seconds != math.inf
+        done = sweep(space, tmp_path / "s", workers=1)
+        assert done.to_frame().equals(first)
+        return done.counts
+
+    wrong = json.dumps({"macs": "many"})
+    assert changed("update points set figures = ?, seconds = ?", wrong, seconds).computed == 2
+    assert changed("update points set error = ?", b"\xff").computed == 2
+    bad = zlib.compress(b"{}")
+    assert changed("update records set data = ?, seconds = ?", bad, seconds).computed == 0
+    with Store(tmp_path / "s") as store:
+        (key,) = store._db.execute("select run_key from records").fetchone()
+        with pytest.raises(AccelsimError, match="no record of a run"):
+            store.layers(key)
+    assert changed("update points set figures = '[]'").simulated == 1
+    with closing(sqlite3.connect(tmp_path / "s/store.sqlite")) as db:
+        db.execute("update points set figures = null, error = ?", ("a\nb\x1b[31m" + "c" * 1000,))
+        db.commit()
+    errors = sweep(space, tmp_path / "s", workers=1).to_frame()["error"]
+    assert all(own.isprintable() and len(own) <= 300 for own in errors)
 
 
 MIXED = """networks: [digits]

@@ -313,6 +313,29 @@ def test_without_a_home_or_a_writable_package(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_figures_need_neither_a_window_nor_a_home(trace: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    environment = {
+        "MPLBACKEND": "no_such",
+        "MPLCONFIGDIR": str(tmp_path / "home"),
+        "XDG_CACHE_HOME": "/proc/no",
+    }
+    done = python_m("run", trace, "--out", "o", cwd=tmp_path, **environment)
+    assert (done.returncode, done.stderr) == (0, "") and (tmp_path / "o/energy.png").is_file()
+
+
+def test_the_jit_of_numba_is_for_others(trace: Path, tmp_path: Path) -> None:
+    """The same bytes: what is compiled has no other form."""
+    found = []
+    for name in "0", "1":
+        done = python_m("run", trace, "--out", name, "--no-plots", cwd=tmp_path, NUMBA_DISABLE_JIT=name)
+        assert (done.returncode, done.stderr) == (0, "")
+        found.append(
+            {file: text for file, text in contents(tmp_path / name).items() if file != "summary.json"}
+        )
+    assert found[0] == found[1] and len(found[0]) > 3
+
+
 def test_rtl_knows_not_where_its_input_lies(trace: Path, tmp_path: Path, cli: Callable[..., Said]) -> None:
     found = []
     for name in "here", "there":

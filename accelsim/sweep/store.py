@@ -201,7 +201,7 @@ class Store:
     def _plainly(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite's own words quote damaged bytes
             said = str(error)
             if said.startswith(("unable to open", "attempt to write a readonly")):
                 said += ", expected a folder that can be written"

@@ -12,11 +12,12 @@ import zlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import small_layers
-from fuzzing import WORDS, Door, check_door, mutated, write
+from fuzzing import VALUES, WORDS, Door, check_door, mutated, write
 
 from accelsim import api
 from accelsim.characterise.library import read_library
@@ -29,6 +30,7 @@ from accelsim.page import write_report
 from accelsim.quantize.options import quantize_options
 from accelsim.report.results import RunResult
 from accelsim.sweep import Space, Store, outlook, sweep
+from accelsim.sweep.pe import pe_points
 from accelsim.sweep.run import Counts, Swept
 from accelsim.system.kept import ENVIRONMENT
 from accelsim.trace.write import write_trace
@@ -282,6 +284,60 @@ def texts(draw: random.Random, folder: Path) -> Callable[[], object]:
         "component": lambda: api.cost_table(new),
         "layer": lambda: api.explain_mapping(folder / "t.safetensors", new, overrides=["pes=2"]),
     }[kind]
+
+
+@door
+def python(draw: random.Random, folder: Path) -> Callable[[], object]:
+    """Public names beyond those of test_fuzz.py with a wrong argument."""
+    value = draw.choice(VALUES)
+
+    def one(call: Callable[..., object], given: dict[str, Any]) -> Callable[[], object]:
+        key = draw.choice(list(given))
+        return lambda: call(**{**given, key: value})
+
+    trace = folder / "t.safetensors"
+    swept = Space.of({"networks": [str(trace)], "schemes": ["4/4/4/4"]})
+    sides: dict[str, Any] = {
+        "networks": ["digits"], "schemes": ["4/4/4/4"], "archs": ["magnet16"], "machines": [{}], "set": {"pes": [4]},
+        "prices": [{}], "gated_fraction": 0.0, "accuracy": {}, "tune": None,
+    }  # fmt: skip
+    return draw.choice(
+        [
+            one(lambda **given: Space.of(given), sides),
+            one(lambda **given: Space.read(**given), {"path": folder / "space.yaml"}),
+            one(lambda **given: Store(**given).close(), {"folder": folder / "x-store"}),
+            one(sweep, {"space": swept, "store": folder / "store", "workers": 1, "progress": None}),
+            one(outlook, {"space": swept, "store": folder / "store"}),
+            one(swept.with_accuracy, {"measure": lambda network, scheme: {"top1": 1.0}}),
+            lambda: swept.with_accuracy(lambda network, scheme: value),
+            one(write_report, {"sources": [folder / "run"], "out": folder / "x.html"}),
+            one(
+                api.emit_rtl,
+                {
+                    "out": folder / "rtl",
+                    "arch": "magnet16",
+                    "scheme": "4/4/4/4",
+                    "trace": trace,
+                    "layer": None,
+                    "overrides": (),
+                },
+            ),
+            one(api.clock_table, {"arch": "magnet16", "scheme": "4/4/4/4", "overrides": (), "costs": None}),
+            one(
+                api.accelergy_tables,
+                {"arch": "magnet16", "scheme": "4/4/4/4", "overrides": (), "costs": None},
+            ),
+            one(api.check_costs, {"costs": None}),
+            one(
+                pe_points,
+                {"schemes": ["4/4/4/4"], "vector_sizes": [16], "arch": "magnet16", "progress": None},
+            ),
+            one(
+                lambda **given: api.characterise_costs(**given, pattern="^none$"),
+                {"liberty": [LIBERTY], "out": folder / "costs", "node_nm": 7.0, "recipe": None},
+            ),
+        ]
+    )
 
 
 @door

@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import get_args
 
+from accelsim.arguments import path_of
 from accelsim.errors import AccelsimError
 from accelsim.formats.catalogue import E2M1
 from accelsim.formats.scheme import Scheme
@@ -44,7 +45,7 @@ def emit(
     Returns `out`. The tile is the start of what PE `pe` does in the layer's default mapping: whole output
     tiles, up to `max_steps` steps but at least one. Raises AccelsimError where the machine cannot run it.
     """
-    out = Path(out)
+    out = path_of(out, "rtl")
     check_target(out)
     if layer is None:
         with writing("rtl", out), whole_folder(out) as folder:

@@ -127,6 +127,7 @@ def sweep(
 
 def outlook(space: Space, store: str | Path | Store, *, retry_failed: bool = False) -> Outlook:
     """How many points there are, how many are known, and how long the others take. Raises as `sweep`."""
+    expect(space, Space, "space", "a Space")
     space.check_size()
     own = store if isinstance(store, Store) else Store(store)
     points = known = refused = runs = 0

@@ -30,6 +30,7 @@ from accelsim.page import write_report
 from accelsim.quantize.options import quantize_options
 from accelsim.report.results import RunResult
 from accelsim.sweep import Space, Store, outlook, sweep
+from accelsim.sweep.identity import resolve
 from accelsim.sweep.pe import pe_points
 from accelsim.sweep.run import Counts, Swept
 from accelsim.system.kept import ENVIRONMENT
@@ -167,9 +168,8 @@ def swept(folder: Path) -> None:
     found = Space.read(folder / "space.yaml")
     with Store(folder / "x-store") as own:
         outlook(found, own)
-        keys = [key for (key,) in own._db.execute("select run_key from records")]
-        for key in keys:
-            own.layers(key)
+        for point in resolve(found.points()):
+            own.layers(point.run_key)
         Swept(found, own, Counts(found.size), 0.0).to_frame()
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
-from numba.core import config
+from numba.core import config as _config
 
+config: Any = _config  # its variables are not in its source
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

@@ -128,3 +128,11 @@ def test_tools_have_no_shell_and_a_limit(tmp_path: Path) -> None:
         run_tool([sys.executable, "-c", "print('x'); print('ERROR: no'); exit(1)"], tmp_path, 60, "tool")
     for path in (Path(__file__).resolve().parents[1] / "accelsim").rglob("*.py"):
         assert not any(word in path.read_text("utf-8") for word in ("shell=", "os.system", "popen("))
+
+
+def test_a_delay_of_a_cell_without_timing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.lib").write_text(TINY.replace("related_pin", "related_pinn"))
+    library = read_library([tmp_path / "x.lib"])
+    cell = next(own for own in library.cells.values() if own.outputs and not own.arcs)
+    with pytest.raises(AccelsimError, match="no timing, expected an arc"):
+        cell.delay_ps(1.0)

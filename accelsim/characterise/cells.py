@@ -207,7 +207,10 @@ class Cell:
         return max(found)
 
     def delay_ps(self, load_ff: float) -> float:
-        """Through the first arc, mean of both edges, at the grid's typical slew."""
+        """Through the first arc, mean of both edges, at the grid's typical slew. Raises AccelsimError for a
+        cell without one."""
+        if not self.arcs:
+            raise AccelsimError(f"liberty {self.file.name}, cell {self.name}: no timing, expected an arc")
         rise, fall = next(iter(self.arcs.values()))[:2, self.grid.typical]
         return float(np.interp(load_ff, self.grid.loads_ff, 0.5 * (rise + fall)))
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Said, refused
 
@@ -136,3 +137,8 @@ def test_a_delay_of_a_cell_without_timing_is_refused(tmp_path: Path) -> None:
     cell = next(own for own in library.cells.values() if own.outputs and not own.arcs)
     with pytest.raises(AccelsimError, match="no timing, expected an arc"):
         cell.delay_ps(1.0)
+
+
+def test_overrides_that_are_an_array_are_refused() -> None:
+    with pytest.raises(AccelsimError, match="overrides: one is"):
+        load_arch("magnet16", np.zeros(3))  # type: ignore[arg-type]

@@ -33,7 +33,7 @@ def load_arch(name: str | Path, overrides: list[str] | None = None) -> Arch:
     expect(name, (str, Path), "arch", "the name of a preset, or a path")
     where = f"arch {str(name)[:_MAX_NAME]}"
     data = _read(name, where, depth=0)
-    for item in texts_of(overrides or [], "overrides", "KEY=VALUE"):
+    for item in texts_of([] if overrides is None else overrides, "overrides", "KEY=VALUE"):
         _override(data, item)
     return _checked(data, where)
 

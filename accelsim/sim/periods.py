@@ -22,6 +22,7 @@ from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.rewind import Going, Window
 from accelsim.sim.shares import Made, StepShares, parts_of_bits
 from accelsim.sim.state import Of, layer_state
+from accelsim.sim.stretches import Stretches
 
 _OUTER, _INNER = 0, 1
 # How many times as much of a loop is laid out, where it was too little to go back in.
@@ -34,18 +35,21 @@ _PARTS = 4
 _MORE_SELDOM = 8
 # So few periods before the end of a window nothing is looked for any more, if it is laid out whole.
 _WORTH = 3
+# So few iterations that come before a period is over need not be left out: to go on takes as long.
+_FEW = 4
+# So many of the times that it was like this are tried, those first from which most can be left out.
+_TRIED = 3
 
 
 @dataclass(frozen=True)
 class Seen:
     """places: where everybody is in the program, each with all that are there for it; others: all else that
-    matters, in cycles from then; at, back: iterations from the first, of both loops, and of those the ones
-    gone back; counted: those that `_steps_on` counted beside them; made: of each PE, outputs that its next
-    share comes after; tiles: how many output tiles it has made."""
+    matters, in cycles from then; at, beside: iterations from the first, of both loops, and those of them that
+    are not laid out; made: of each PE, outputs that its next share comes after; tiles: how many output tiles
+    it has made."""
 
     at: tuple[int, int]
-    back: tuple[int, int]
-    counted: tuple[int, int]
+    beside: tuple[int, int]
     cycle: int
     places: list[tuple[Of, Place]]
     others: object
@@ -85,7 +89,7 @@ class _Looks:
         self.begin()
 
     def begin(self) -> None:
-        self.count, self.next = 0, 1
+        self.count, self.next, self.went_on = 0, 1, 0
         self.seen: dict[object, list[Seen]] = {}
         self.steps: dict[int, _Steps] = {}
 
@@ -110,9 +114,8 @@ class Periods:
         # Iterations that are yet to be run or counted beside those that are laid out.
         self._outer_missing = self.loops[_OUTER].left_out
         self._inner_missing = [self.loops[_INNER].left_out] * len(self._rows)
-        self._back = [0, 0]  # iterations gone back in each loop, less those gone on
-        self._counted = [0, 0]  # iterations that were counted where parts of bits differ
         self._found = [False, False]
+        self._stretches = Stretches(self._rows)
         self._looks = _Looks(), _Looks()
         self._at = (-1, -1)
         self._o = 0
@@ -165,8 +168,11 @@ class Periods:
         if not level and at[1]:
             return False
         window = self._window(level, at[0])
-        ends = at[level] + _WORTH * window.period >= window.stop
-        return self._missing(level, at[0]) > 0 or not (self._found[level] or ends)
+        if self._missing(level, at[0]) > 0:
+            return True
+        if not self._found[level] and at[level] + _WORTH * window.period < window.stop:
+            return True
+        return window.period > 1 and self._stretches.left(level, at) > 2 * _FEW
 
     def _look(self, at: tuple[int, int]) -> None:
         if at != self._at or self.array.pes[0].layer != self.run.index:
@@ -182,14 +188,14 @@ class Periods:
                 self._seek(level, at)
 
     def _begin(self, o: int) -> None:
-        self._o, self._back[_INNER], self._found[_INNER] = o, 0, False
+        self._o, self._found[_INNER] = o, False
         self._looks[_INNER].begin()
 
     def _seek(self, level: int, at: tuple[int, int]) -> None:
         """Look for a period of a loop, and go on by what need not be run, or back by what is missing."""
         o, missing = at[0], self._missing(level, at[0])
         window = self._window(level, o)
-        if not self._found[level] and self._repeated(level, at, window, missing):
+        if (not self._found[level] or window.period > 1) and self._repeated(level, at, window, missing):
             return
         # Where a good part of a window is over, it comes once more.
         least = max(window.period, (window.stop - window.first) // _PARTS)
@@ -214,10 +220,13 @@ class Periods:
         if not like and looks.count < looks.next:
             return False
         seen = self._see(at)
-        same = [own for own in like if own.others == seen.others and self._repeats(own, seen, window)]
+        as_now = [own for own in like if own.others == seen.others]
+        same = []
+        if not self._found[level]:
+            same = [own for own in as_now if self._repeats(own, seen, window)]
         for before in same:
             if self._parts(before) == self._parts(seen):
-                step = seen.at[level] - before.at[level] + seen.counted[level] - before.counted[level]
+                step = seen.at[level] - before.at[level]
                 going = self._going(window)
                 times = (missing + going.most(on=True)) // step
                 if times:
@@ -230,8 +239,34 @@ class Periods:
         if same and self.run.uneven and self._steps_on(level, at, same[0], seen, window, missing):
             return True
         if looks.count >= looks.next:
-            looks.next = looks.count + 1 + looks.count // _MORE_SELDOM
+            looks.next = looks.count + 1 + (looks.count - looks.went_on) // _MORE_SELDOM
             looks.seen.setdefault(part, []).append(seen)
+        return window.period > 1 and self._goes_on(level, at, as_now, seen, missing)
+
+    def _goes_on(self, level: int, at: tuple[int, int], before: list[Seen], seen: Seen, missing: int) -> bool:
+        """Whether what comes has been counted, as far as iterations are like those since one of these times.
+
+        That may be long before a period of the layout is over: most tiles of a row are alike, and most rows.
+        """
+        found = []
+        for own in before:
+            step = seen.at[level] - own.at[level]
+            if step > 0 and own.beside == seen.beside:
+                first, stop = self._stretches.around(level, at, step)
+                gain = (stop - 1 - at[level]) // step * step
+                if gain >= _FEW:
+                    found.append((gain, -step, Window(level, at[0], first, stop, step), own))
+        found.sort(key=lambda own: own[:2], reverse=True)
+        for _, _, stretch, own in found[:_TRIED]:
+            if self._repeats(own, seen, stretch) and self._parts(own) == self._parts(seen):
+                going = self._going(stretch)
+                on = going.most(on=True)
+                if on >= _FEW:
+                    self._count(own, seen, on // stretch.period)
+                    self._go(level, at[0], going, missing, -on)
+                    looks = self._looks[level]
+                    looks.went_on, looks.next = looks.count, looks.count + 1
+                    return True
         return False
 
     def _parts(self, seen: Seen) -> list[int]:
@@ -263,7 +298,6 @@ class Periods:
         if left == most:
             return False
         missing -= most - left
-        self._counted[level] += most - left
         self._found[level] = missing < 0
         back = min(0, missing)
         self._go(level, at[0], going, missing)
@@ -295,7 +329,6 @@ class Periods:
         """missing: iterations that then are; below 0: so many that are laid out are not run."""
         back += min(0, missing)
         going.go(back)
-        self._back[level] += back
         if level == _INNER:
             self._inner_missing[o] = max(0, missing)
             return
@@ -313,19 +346,16 @@ class Periods:
         places, others = layer_state(self.array, self.run, self.iterations)
         cycle = self.array.clock.cycle
         streamed, pending = self.run.streaming.look(cycle)
-        outer, inner = self._back
         tally = self.run.tally()
+        outer, inner = (loop.left_out - self._missing(n, at[0]) for n, loop in enumerate(self.loops))
         there = at[0] + outer, at[1] + inner
         made, tiles = zip(*(pe.drain.outputs_made(self.run) for pe in self.array.pes), strict=True)
-        counted = self._counted[_OUTER], self._counted[_INNER]
-        return Seen(
-            there, (outer, inner), counted, cycle, places, (others, pending), streamed, tally, made, tiles
-        )
+        return Seen(there, (outer, inner), cycle, places, (others, pending), streamed, tally, made, tiles)
 
     def _repeats(self, a: Seen, b: Seen, window: Window) -> bool:
         """Whether b is a, a whole number of periods later, all in iterations that are like those left out."""
         level = window.level
-        shift, back = b.at[level] - a.at[level], b.back[level] - a.back[level]
+        shift, back = b.at[level] - a.at[level], b.beside[level] - a.beside[level]
         if shift <= 0 or shift % window.period:
             return False
         first, stop = window.bound(window.first), window.bound(window.stop)

@@ -11,18 +11,17 @@ no whole number of the periods found, the run goes back in its program (sim/rewi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
-from accelsim.mapping.layout.iterations import Iterations, Place
 from accelsim.mapping.layout.shorten import Kept
 from accelsim.sim.array import Array
 from accelsim.sim.layer_run import LayerRun
+from accelsim.sim.looks import MORE_SELDOM, Looks, Seen, Step, Steps
 from accelsim.sim.rewind import Going, Window
 from accelsim.sim.shares import Made, StepShares, parts_of_bits
-from accelsim.sim.state import Of, layer_state
-from accelsim.sim.stretches import Stretches
+from accelsim.sim.state import layer_state
+from accelsim.sim.stretches import Stretches, longest_stretch
 
 _OUTER, _INNER = 0, 1
 # How many times as much of a loop is laid out, where it was too little to go back in.
@@ -31,67 +30,12 @@ _GROWTH = 3
 
 # Of a window so great a part has to be over before the run goes back in it.
 _PARTS = 4
-# After n looks the state is written down again after n / so many more.
-_MORE_SELDOM = 8
 # So few periods before the end of a window nothing is looked for any more, if it is laid out whole.
 _WORTH = 3
 # So few iterations that come before a period is over need not be left out: to go on takes as long.
 _FEW = 4
 # So many of the times that it was like this are tried, those first from which most can be left out.
 _TRIED = 3
-
-
-@dataclass(frozen=True)
-class Seen:
-    """places: where everybody is in the program, each with all that are there for it; others: all else that
-    matters, in cycles from then; at, beside: iterations from the first, of both loops, and those of them that
-    are not laid out; made: of each PE, outputs that its next share comes after; tiles: how many output tiles
-    it has made."""
-
-    at: tuple[int, int]
-    beside: tuple[int, int]
-    cycle: int
-    places: list[tuple[Of, Place]]
-    others: object
-    streamed: int
-    tally: dict[object, int]
-    made: Made
-    tiles: Made
-
-    @property
-    def left_out_cycles(self) -> int:
-        return self.tally["left_out_cycles"]
-
-
-@dataclass
-class _Step:
-    """From one time that a state was seen to the next, with what was left out between them not part of it."""
-
-    first: Seen
-    last: Seen
-    iterations: int
-    shares: StepShares
-
-
-@dataclass
-class _Steps:
-    """Those that begin and end with one state; last: when it was seen last."""
-
-    last: Seen
-    known: list[_Step]
-
-
-class _Looks:
-    """Of one loop. seen: what has been written down, by a part of it; next: from so many looks on again;
-    steps: of states that repeat but for parts of bits, by the one that was written down."""
-
-    def __init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
-        self.count, self.next, self.went_on = 0, 1, 0
-        self.seen: dict[object, list[Seen]] = {}
-        self.steps: dict[int, _Steps] = {}
 
 
 class Periods:
@@ -106,17 +50,17 @@ class Periods:
         self.array, self.run, self.short, self.iterations = array, run, short, iterations
         self._on_share = on_share
         self.loops = short.loops(run.program.mapping.order)
-        self._rows = _rows(iterations)
-        zones = [_zone(row, self.loops[_INNER].period) for row in self._rows]
+        self._rows = iterations.rows
+        zones = [longest_stretch(row, self.loops[_INNER].period) for row in self._rows]
         self._inner = [Window(_INNER, o, *zone, self.loops[_INNER].period) for o, zone in enumerate(zones)]
-        outer = _zone([tuple(row) for row in self._rows], self.loops[_OUTER].period)
+        outer = longest_stretch([tuple(row) for row in self._rows], self.loops[_OUTER].period)
         self._outer = Window(_OUTER, 0, *outer, self.loops[_OUTER].period)
         # Iterations that are yet to be run or counted beside those that are laid out.
         self._outer_missing = self.loops[_OUTER].left_out
         self._inner_missing = [self.loops[_INNER].left_out] * len(self._rows)
         self._found = [False, False]
         self._stretches = Stretches(self._rows)
-        self._looks = _Looks(), _Looks()
+        self._looks = Looks(), Looks()
         self._at = (-1, -1)
         self._o = 0
         # Which loop is laid out too little for all who work on it to be where its iterations are alike. The
@@ -141,7 +85,7 @@ class Periods:
 
     def block_is_next(self, block: int) -> None:
         """The first PE comes to a block of this layer."""
-        at = self.iterations.begins[0].get(block)
+        at = self.iterations.begins.get(block)
         if at is None or not self.run.started.triggered or self.too_short is not None:
             return
         self._at = at
@@ -239,7 +183,7 @@ class Periods:
         if same and self.run.uneven and self._steps_on(level, at, same[0], seen, window, missing):
             return True
         if looks.count >= looks.next:
-            looks.next = looks.count + 1 + (looks.count - looks.went_on) // _MORE_SELDOM
+            looks.next = looks.count + 1 + (looks.count - looks.went_on) // MORE_SELDOM
             looks.seen.setdefault(part, []).append(seen)
         return window.period > 1 and self._goes_on(level, at, as_now, seen, missing)
 
@@ -281,7 +225,7 @@ class Periods:
         their shares are the same, and have been counted.
         """
         looks = self._looks[level]
-        steps = looks.steps.setdefault(id(state), _Steps(state, []))
+        steps = looks.steps.setdefault(id(state), Steps(state, []))
         self._learn(level, steps, seen, window)
         going = self._going(window)
         left = most = missing + going.most(on=True)
@@ -304,7 +248,7 @@ class Periods:
         steps.last = self._see((at[0] - back, at[1]) if level == _OUTER else (at[0], at[1] - back))
         return True
 
-    def _learn(self, level: int, steps: _Steps, seen: Seen, window: Window) -> None:
+    def _learn(self, level: int, steps: Steps, seen: Seen, window: Window) -> None:
         """One more step from a state to itself, unless it is one that is known."""
         first, steps.last = steps.last, seen
         if first.left_out_cycles != seen.left_out_cycles or not self._repeats(first, seen, window):
@@ -317,7 +261,7 @@ class Periods:
             for pe, *between in zip(self.array.pes, first.tiles, seen.tiles, strict=True)
         ]
         shares = StepShares(self.run.uneven, self.run.outputs, first.made, tiles)
-        steps.known.append(_Step(first, seen, iterations, shares))
+        steps.known.append(Step(first, seen, iterations, shares))
 
     def _part(self) -> object:
         """Some of all that `_state` holds."""
@@ -382,23 +326,3 @@ class Periods:
         for pe, before, after in zip(self.array.pes, a.made, b.made, strict=True):
             pe.drain.outputs_left_out(times * (after - before))
         return tuple(pe.drain.outputs_made(self.run)[0] for pe in self.array.pes)
-
-
-def _rows(iterations: Iterations) -> list[list[int]]:
-    """What each inner iteration is like, outer by outer."""
-    alike = iterations.alike
-    inners = [0] * (1 + max(o for o, _ in alike))
-    for o, i in alike:
-        inners[o] = max(inners[o], i + 1)
-    return [[alike[o, i] for i in range(count)] for o, count in enumerate(inners)]
-
-
-def _zone(row: list[Any], period: int) -> tuple[int, int]:
-    """The longest stretch [first, stop) of iterations that are alike from period to period."""
-    best, first = (0, 0), 0
-    for n in range(len(row) + 1):
-        if n == len(row) or (n - first >= period and row[n] != row[n - period]):
-            if n - first > best[1] - best[0]:
-                best = first, n
-            first = max(first + 1, n - period + 1)
-    return best

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,3 +35,14 @@ class Stretches:
 
     def _of(self, level: int, at: tuple[int, int]) -> NDArray[np.int64]:
         return self._like[self._number[at[0]]] if level else self._outer
+
+
+def longest_stretch(row: list[Any], period: int) -> tuple[int, int]:
+    """The longest stretch [first, stop) of iterations that are alike from period to period."""
+    best, first = (0, 0), 0
+    for n in range(len(row) + 1):
+        if n == len(row) or (n - first >= period and row[n] != row[n - period]):
+            if n - first > best[1] - best[0]:
+                best = first, n
+            first = max(first + 1, n - period + 1)
+    return best

@@ -32,10 +32,16 @@ _GROWTH = 3
 _PARTS = 4
 # So few periods before the end of a window nothing is looked for any more, if it is laid out whole.
 _WORTH = 3
+# Of a layer of more blocks than this the rest is not run, where too little of it is laid out.
+_MANY_BLOCKS = 20_000
 # So few iterations that come before a period is over need not be left out: to go on takes as long.
 _FEW = 4
 # So many of the times that it was like this are tried, those first from which most can be left out.
 _TRIED = 3
+
+
+class TooShort(Exception):
+    """Ends a run that counts for nothing."""
 
 
 class Periods:
@@ -64,14 +70,19 @@ class Periods:
         self._at = (-1, -1)
         self._o = 0
         # Which loop is laid out too little for all who work on it to be where its iterations are alike. The
-        # run goes on without what is missing, so that other such layers are found by it too.
+        # run goes on without what is missing, so that other such layers are found by it too, unless that is
+        # much.
         self.too_short: int | None = None
+        blocks = sum(len(pe.blocks) for pe in run.program.pes)
+        self._stops = len(array.runs) == 1 or blocks > _MANY_BLOCKS
         array.pes[0].watch[run.index] = self.block_is_next
 
     @property
     def longer(self) -> Kept | None:
         """What to keep instead, where too little was laid out, or None."""
         level = self.too_short
+        if level is None and not self.run.ended.triggered:
+            return None  # another layer has stopped the run
         if level is None and any(self._inner_missing):
             level = _INNER
         if level is None and self._outer_missing:
@@ -125,6 +136,8 @@ class Periods:
         if o != self._o:
             if any(self._inner_missing[self._o : o]):
                 self.too_short = _INNER
+                if self._stops:
+                    raise TooShort
                 return
             self._begin(o)
         for level in (_INNER, _OUTER):

@@ -39,8 +39,8 @@ class Kept:
 
     So many periods of each loop, and more of them where about `blocks` blocks allow for that; `fewest` where
     so many would be more than `crowded` blocks, as where rows are long that tiles of pixels do not divide.
-    pixels_first: then all `unit_periods` are kept nevertheless, as long as twenty times as many blocks allow for
-    that. whole_periods: without it only about `blocks` blocks are kept then, of parts of periods of pixels,
+    pixels_first: then all `unit_periods` are kept nevertheless, as long as twenty times as many blocks allow
+    it. whole_periods: without it only about `blocks` blocks are kept then, of parts of periods of pixels,
     and what PEs lose may differ by a tile; `pixel_iterations` are kept then. worth: of a loop nothing is left
     out unless it is so many times what is kept.
     """

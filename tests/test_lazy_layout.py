@@ -10,7 +10,7 @@ from test_periods import random_long_layer, random_rows
 
 from accelsim.errors import AccelsimError
 from accelsim.mapping.layout.iterations import Iterations, Places
-from accelsim.mapping.layout.lazy import Lazy
+from accelsim.mapping.layout.lazy import Lazy, made_late
 from accelsim.mapping.layout.numbers import of_groups, of_rows
 from accelsim.mapping.layout.program import LayerProgram, build_program
 from accelsim.mapping.residency import decide_residency
@@ -81,7 +81,8 @@ def test_objects_are_made_once_and_when_they_are_come_to() -> None:
     for outside in (300, -301):
         with pytest.raises(IndexError):
             own[outside]
-    assert list(Lazy(0, make)) == []
+    assert list(Lazy(0, make)) == [] == made_late(0, make)
+    assert made_late(5, make) == ["0", "1", "2", "3", "4"] and isinstance(made_late(5000, make), Lazy)
 
 
 def content_of(program: LayerProgram, iterations: Iterations) -> list[list[list[object]]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.iterations import Iterations, find_iterations
-from accelsim.mapping.layout.lazy import Lazy
+from accelsim.mapping.layout.lazy import made_late
 from accelsim.mapping.layout.records import NO_READ, Layout, Rows, Shape
 from accelsim.mapping.layout.rows import Block, InputTile, WeightTile
 from accelsim.mapping.layout.shape import shape_of, taps_of, tiling_of
@@ -183,17 +183,19 @@ def build_program(
     )
 
 
-def _weight_tiles(shape: Shape, layout: Layout) -> Lazy[WeightTile]:
+def _weight_tiles(shape: Shape, layout: Layout) -> Sequence[WeightTile]:
     def make(first: int, stop: int) -> list[WeightTile]:
         return [
             WeightTile(k0, k1, g0, g1, words, half_words, words // shape.run * shape.weight_bits)
             for k0, k1, g0, g1, words, half_words in layout.weight_tiles[first:stop].tolist()
         ]
 
-    return Lazy(len(layout.weight_tiles), make)
+    return made_late(len(layout.weight_tiles), make)
 
 
-def _input_tiles(layer: LayerSpec, mapping: LayerMapping, shape: Shape, layout: Layout) -> Lazy[InputTile]:
+def _input_tiles(
+    layer: LayerSpec, mapping: LayerMapping, shape: Shape, layout: Layout
+) -> Sequence[InputTile]:
     """Of all groups, in the order of a block's `input_tile`."""
     parts, rows = layer.parts(mapping.c_split), layout.input_tiles
 
@@ -205,7 +207,7 @@ def _input_tiles(layer: LayerSpec, mapping: LayerMapping, shape: Shape, layout: 
             for group, (part, p0, p1, g0, g1, words, *_) in zip(groups.tolist(), own.tolist(), strict=True)
         ]
 
-    return Lazy(shape.groups * len(rows), make)
+    return made_late(shape.groups * len(rows), make)
 
 
 def _columns(rows: Rows, *names: str) -> list[list[int]]:
@@ -215,8 +217,8 @@ def _columns(rows: Rows, *names: str) -> list[list[int]]:
 def _pe_programs(
     shape: Shape,
     layout: Layout,
-    weights: Lazy[WeightTile],
-    inputs: Lazy[InputTile],
+    weights: Sequence[WeightTile],
+    inputs: Sequence[InputTile],
     reads: NDArray[np.int64],
 ) -> list[PeProgram]:
     def blocks(begin: int, first: int, stop: int) -> list[Block]:
@@ -241,7 +243,7 @@ def _pe_programs(
         ]
 
     def positions(
-        tiles: Lazy[WeightTile] | Lazy[InputTile], begin: int, first_block: int, first: int, stop: int
+        tiles: Sequence[WeightTile] | Sequence[InputTile], begin: int, first_block: int, first: int, stop: int
     ) -> list[Position]:
         own = layout.positions[begin + first : begin + stop]
         return [
@@ -261,13 +263,13 @@ def _pe_programs(
         held, fetched = [], []
         for operand, tiles in (("weight_position", weights), ("input_position", inputs)):
             first, stop = int(own[operand]), int(after[operand])
-            held.append(Lazy(stop - first, partial(positions, tiles, first, begin)))
+            held.append(made_late(stop - first, partial(positions, tiles, first, begin)))
             fetched.append(layout.positions["fetched"][first:stop] > 0)
         ends = layout.psum_tiles["last"][own["psum_tile"] : after["psum_tile"]]
         outputs = -(-layout.blocks["pixels"][ends] // shape.piece) * (layout.blocks["fifo_entries"][ends] > 0)
         programs.append(
             PeProgram(
-                Lazy(count, partial(blocks, begin)),
+                made_late(count, partial(blocks, begin)),
                 weight_positions=held[0],
                 input_positions=held[1],
                 tile_ends=ends - begin,
@@ -280,11 +282,13 @@ def _pe_programs(
 
 
 def _streams(
-    layout: Layout, weights: Lazy[WeightTile], inputs: Lazy[InputTile]
+    layout: Layout, weights: Sequence[WeightTile], inputs: Sequence[InputTile]
 ) -> tuple[list[Stream], list[Stream]]:
     """Those of weights and of inputs that have a fetch."""
 
-    def fetches(tiles: Lazy[WeightTile] | Lazy[InputTile], begin: int, first: int, stop: int) -> list[Fetch]:
+    def fetches(
+        tiles: Sequence[WeightTile] | Sequence[InputTile], begin: int, first: int, stop: int
+    ) -> list[Fetch]:
         rows = layout.fetches[begin + first : begin + stop]
         at, end = int(rows[0]["first"]), int(rows[-1]["stop"])
         held = layout.positions[layout.destinations[at:end]]
@@ -300,7 +304,7 @@ def _streams(
     for row, (number, leader, bank, first, stop) in enumerate(layout.streams.tolist()):
         if first < stop:
             of_inputs = row >= layout.weight_streams
-            own = Lazy(stop - first, partial(fetches, inputs if of_inputs else weights, first))
+            own = made_late(stop - first, partial(fetches, inputs if of_inputs else weights, first))
             found[of_inputs].append(Stream(number, leader, bank, own))
     return found
 

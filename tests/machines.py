@@ -290,6 +290,9 @@ def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement:
     units = layer.geometry.groups * ceil_div(layer.geometry.outputs_per_group, channels)
     most_parts = min(arch.pes, layer.spec.pieces)
     plain = not arch.psum_chain and arch.dataflows == ("os-lws",)
+    # Of its own stream: what else is drawn stays as it was without.
+    of_d_tiles = rng.spawn(1)[0]
+    dtile_pixels = pick(of_d_tiles, 0, int(of_d_tiles.integers(1, 9)))
     for attempt in range(60):
         # Later attempts draw smaller tiles.
         shrink = 1 + attempt // 6
@@ -318,6 +321,7 @@ def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement:
             chunk_inputs=chunked and rng.random() < 0.5,
             c_split=c_split,
             dataflow=dataflow,
+            dtile_pixels=dtile_pixels,
         )
         if refusal(arch, layer, mapping, placement) is None:
             return mapping

@@ -49,6 +49,7 @@ def check(arch: Arch, layer: LayerSpec, program: LayerProgram) -> None:
         for block in pe.blocks:
             where = np.s_[block.p0 : block.p1, block.k0 : block.k1]
             assert block.p0 < block.p1 and block.k0 < block.k1 and block.g0 < block.g1
+            assert block.p1 - block.p0 <= (program.mapping.dtile_pixels or arch.accumulation_collector_depth)
             assert block.p1 - block.p0 <= arch.accumulation_collector_depth
             assert block.k1 - block.k0 <= arch.lanes
             assert block.k0 // per_group == (block.k1 - 1) // per_group == block.input_tile.group
@@ -136,6 +137,7 @@ def test_layers_that_write_other_blocks_are_mapped_apart() -> None:
 PINS = [
     {"k_split": 2}, {"k_split": 9}, {"k_split": 16}, {"pixel_split": 1}, {"pixel_split": 7}, {"order": "PK"},
     {"order": "KP"}, {"tile_pixels": 1}, {"tile_pixels": 13}, {"tile_pixels": 10**6}, {"units_per_tile": 0},
+    {"dtile_pixels": 0}, {"dtile_pixels": 5}, {"dtile_pixels": 10**6}, {"dtile_pixels": 4, "tile_pixels": 6},
     {"units_per_tile": 1}, {"units_per_tile": 3}, {"chunk_vectors": 1}, {"chunk_vectors": 5},
     {"units_per_tile": 0, "chunk_inputs": True}, {"chunk_inputs": False},
     {"k_split": 3, "pixel_split": 5, "order": "PK", "tile_pixels": 4, "units_per_tile": 2},

@@ -87,6 +87,7 @@ def random_long_layer(seed: int) -> tuple[Arch, LayerSpec, LayerMapping, Kept]:
         units_per_tile=pick(rng, 0, 1, 2, 3),
         chunk_vectors=int(rng.integers(1, 6)),
         dataflow=arch.dataflows[0],
+        dtile_pixels=pick(rng.spawn(1)[0], 0, 0, 1, 2, 3),
     )
     return arch, layer, mapping, Kept(50, int(rng.integers(2, 9)), int(rng.integers(2, 9)))
 

@@ -107,4 +107,4 @@ def assume(layer: LayerSpec, gated_fraction: float, c_split: int = 1) -> Compute
 
 def values_depend_on(mapping: LayerMapping) -> Hashable:
     """Of a mapping what decides psums, zeros and toggles of a layer."""
-    return mapping.c_split, mapping.dataflow, mapping.tile_pixels
+    return mapping.c_split, mapping.dataflow, mapping.held_pixels

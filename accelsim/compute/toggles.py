@@ -48,7 +48,7 @@ def sample_toggles(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping) -> 
     """
     held = DATAFLOWS[mapping.dataflow].weight_operand_held
     geometry = layer.geometry
-    pixels = min(mapping.tile_pixels, geometry.pixels)
+    pixels = min(mapping.held_pixels, geometry.pixels)
     parts = layer.spec.parts(mapping.c_split)
     vectors = min(RUN_VECTORS, *(len(part) for part in parts))
     runs_of_group = _runs_of_group(layer, pixels, vectors, len(parts))

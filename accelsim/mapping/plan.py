@@ -18,7 +18,7 @@ class LayerMapping:
 
     units_per_tile = 0 means chunked weights: a weight tile is one lane group x `chunk_vectors` vectors;
     otherwise a weight tile holds that many whole units and chunk_vectors is G. `chunk_inputs` cuts the
-    input tile along g as well.
+    input tile along g as well. dtile_pixels: most pixels of a d-tile; 0: as many as psums have room for.
     """
 
     k_split: int
@@ -30,6 +30,18 @@ class LayerMapping:
     chunk_inputs: bool = False
     c_split: int = 1
     dataflow: DataflowName = "os-lws"
+    dtile_pixels: int = 0
+
+    @property
+    def held_pixels(self) -> int:
+        """Most pixels that a lane goes through before its next word: as far as the mapping says it."""
+        return min(self.tile_pixels, self.dtile_pixels or self.tile_pixels)
+
+
+def d_tile_pixels(arch: Arch, mapping: LayerMapping, written_block: int) -> int:
+    """Dt: most pixels of a d-tile, what there is room for or as many as the mapping says."""
+    room = timing.tile_pixels(arch, mapping.dataflow, written_block)
+    return min(room, mapping.dtile_pixels or room)
 
 
 def check_mapping(arch: Arch, layer: LayerSpec, mapping: LayerMapping) -> None:

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import gcd
 
-from accelsim.machine import timing
 from accelsim.machine.arch import Arch
-from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.plan import LayerMapping, d_tile_pixels
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import LayerSpec
 
@@ -132,7 +131,7 @@ def _as_many_as(kept: Kept, arch: Arch, layer: LayerSpec, mapping: LayerMapping,
 def _blocks(arch: Arch, layer: LayerSpec, mapping: LayerMapping) -> int:
     """About how many blocks all PEs run."""
     geometry = layer.geometry
-    depth = timing.tile_pixels(arch, mapping.dataflow, layer.written_block)
+    depth = d_tile_pixels(arch, mapping, layer.written_block)
     d_tiles = -(-geometry.pixels // min(depth, mapping.tile_pixels))
     lane_groups = geometry.groups * -(-geometry.outputs_per_group // arch.lanes)
     chunks = 1 if mapping.units_per_tile else -(-layer.G // min(mapping.chunk_vectors, layer.G))

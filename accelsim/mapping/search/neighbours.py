@@ -21,6 +21,8 @@ def neighbours(sizes: Sizes, mapping: LayerMapping) -> list[LayerMapping]:
     for own in _one_choice_away(sizes, mapping):
         if "order" not in pins and own.order == "PK" and one_order(sizes, own):
             own = replace(own, order="KP")
+        if "dtile_pixels" not in pins and own.dtile_pixels >= _longest_d_tile(sizes, own):
+            own = replace(own, dtile_pixels=0)
         if own != mapping and all(getattr(own, name) == value for name, value in pins.items()):
             found[own] = None
     return list(found)
@@ -32,7 +34,11 @@ def _one_choice_away(sizes: Sizes, mapping: LayerMapping) -> Iterator[LayerMappi
     yield replace(mapping, order="PK" if mapping.order == "KP" else "KP")
     for dataflow in sizes.arch.dataflows:
         yield replace(mapping, dataflow=dataflow)
-    step = sizes.whole_step(mapping.dataflow)
+    longest = _longest_d_tile(sizes, mapping)
+    d_tile = mapping.dtile_pixels or longest
+    for size in (-(-d_tile // 2), 2 * d_tile, longest):
+        yield replace(mapping, dtile_pixels=size)
+    step = sizes.whole_step(mapping.dataflow, mapping.dtile_pixels)
     for size in sorted({*_runs(own_pixels, mapping.tile_pixels, step), min(2, own_pixels)}):
         yield replace(mapping, tile_pixels=size)
     if mapping.units_per_tile:
@@ -49,6 +55,11 @@ def _one_choice_away(sizes: Sizes, mapping: LayerMapping) -> Iterator[LayerMappi
     split = mapping.k_split, mapping.c_split, mapping.pixel_split
     for other in _other_splits(sizes, split):
         yield _with_split(sizes, mapping, other)
+
+
+def _longest_d_tile(sizes: Sizes, mapping: LayerMapping) -> int:
+    own_pixels = -(-sizes.pixels // mapping.pixel_split)
+    return min(sizes.whole_step(mapping.dataflow), mapping.tile_pixels, own_pixels)
 
 
 def _runs(whole: int, size: int, step: int = 1) -> list[int]:

@@ -20,6 +20,7 @@ _BEST_SPLITS = 3
 _STARTS = 24
 # Then neighbours of the best, as long as the model has taken less work than this, in blocks.
 _WORK = 48_000
+_WORK_FAR = 192_000
 # What the model takes for a mapping by itself, in blocks, and what share of its blocks it runs.
 _EACH = 150
 _SHARE = {None: 1.0, NoEstimate.TAKES_LONGER: 0.25, NoEstimate.DOES_NOT_FIT: 0.0}
@@ -66,10 +67,10 @@ class Agenda:
         return self._hand_out(best)
 
     def next(
-        self, ranked: Sequence[LayerMapping], failed: Mapping[LayerMapping, NoEstimate]
+        self, ranked: Sequence[LayerMapping], failed: Mapping[LayerMapping, NoEstimate], far: bool
     ) -> list[LayerMapping]:
         """A batch, or nothing where it is enough. ranked: those that were run to their end, the best first;
-        failed: those that were not."""
+        failed: those that were not; far: whether the best is far from what the layer takes at least."""
         self._pay(failed)
         if instead := self._instead(failed):
             return self._hand_out(instead)
@@ -78,7 +79,7 @@ class Agenda:
         batch: list[LayerMapping] = []
         if self.tried < _STARTS:
             batch = self._best_starts(list(dict.fromkeys(map(_split, ranked)))[:_BEST_SPLITS])
-        if not batch and self._work < _WORK:
+        if not batch and self._work < (_WORK_FAR if far else _WORK):
             batch = self._near(ranked)
         return self._hand_out(batch)
 

@@ -22,6 +22,8 @@ from accelsim.workload.layer import LayerSpec
 
 # No more candidates after one that comes as close to the bound.
 _CLOSE = 1.01
+# A layer is far from its bound above so many times that, and is then searched for longer.
+_FAR = 1.05
 # Those that take longer than this times the best so far are not run to their end.
 _HOPELESS = 1.03
 # The lead that a layer leaves the next is taken for no more than so many cycles, and in steps of so many: one
@@ -156,7 +158,8 @@ class Mapper:
             if self._by_cycles and ranked and ranked[0].estimate.cycles <= _CLOSE * bound.cycles:
                 break
             if not left:
-                left = agenda.next([own.mapping for own in ranked], failed)
+                far = self._by_cycles and bool(ranked) and ranked[0].estimate.cycles > _FAR * bound.cycles
+                left = agenda.next([own.mapping for own in ranked], failed, far)
         if not ranked:
             raise self._refusal(layer, residency, starts)
         return self._choice(ranked, agenda.thought_of, agenda.tried, bound)

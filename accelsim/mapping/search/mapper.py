@@ -22,10 +22,13 @@ from accelsim.workload.layer import LayerSpec
 
 # No more candidates after one that comes as close to the bound.
 _CLOSE = 1.01
-# A layer is far from its bound above so many times that, and is then searched for longer.
-_FAR = 1.05
-# Those that take longer than this times the best so far are not run to their end.
-_HOPELESS = 1.03
+# A layer whose bound is no more cycles than these is searched for longer where it stays above so many times
+# that: there first tiles in and last ones out decide, and the best may be far from what is found first.
+_SHORT = 10_000
+_FAR = 1.03
+# Those that take longer than this times the best so far are not run to their end; than the other, in the
+# longer search, to which they are new places to begin.
+_HOPELESS, _HOPELESS_FAR = 1.03, 1.1
 # The lead that a layer leaves the next is taken for no more than so many cycles, and in steps of so many: one
 # search will do for layers that differ in less.
 _MOST_LEAD = 4096
@@ -142,7 +145,8 @@ class Mapper:
             """None where it does not fit, or is given up."""
             limit = float(1 << 40)
             if self._by_cycles and ranked:
-                limit = max(_HOPELESS, 1 + arch.mapping.slack) * min(own.estimate.cycles for own in ranked)
+                most = max(_HOPELESS_FAR if agenda.goes_on else _HOPELESS, 1 + arch.mapping.slack)
+                limit = most * min(own.estimate.cycles for own in ranked)
             found = estimate(arch, layer, mapping, residency, lead=lead, limit_cycles=limit)
             if isinstance(found, Estimate):
                 return found
@@ -158,7 +162,8 @@ class Mapper:
             if self._by_cycles and ranked and ranked[0].estimate.cycles <= _CLOSE * bound.cycles:
                 break
             if not left:
-                far = self._by_cycles and bool(ranked) and ranked[0].estimate.cycles > _FAR * bound.cycles
+                short = self._by_cycles and bound.cycles <= _SHORT
+                far = short and bool(ranked) and ranked[0].estimate.cycles > _FAR * bound.cycles
                 left = agenda.next([own.mapping for own in ranked], failed, far)
         if not ranked:
             raise self._refusal(layer, residency, starts)

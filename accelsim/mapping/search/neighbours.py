@@ -12,13 +12,28 @@ from accelsim.mapping.search.sizes import Sizes
 
 def neighbours(sizes: Sizes, mapping: LayerMapping) -> list[LayerMapping]:
     """Each once, but for those that pins rule out; the other choices follow along where they have to."""
+    return _allowed(sizes, mapping, _one_choice_away(sizes, mapping))
+
+
+def in_chunks(sizes: Sizes, mapping: LayerMapping) -> list[LayerMapping]:
+    """The same with weights in chunks of a quarter of a part's vectors, and of as few as can be: they come
+    sooner than whole units. For every d-tile they come again: tiles of pixels are one, all about as long."""
+    vectors, own_pixels = sizes.part_vectors(mapping.c_split), -(-sizes.pixels // mapping.pixel_split)
+    d_tiles = -(-own_pixels // sizes.whole_step(mapping.dataflow, mapping.dtile_pixels))
+    own = replace(mapping, tile_pixels=-(-own_pixels // d_tiles), units_per_tile=0, chunk_inputs=False)
+    chunks = (sizes.whole_runs(-(-vectors // n)) for n in (4, vectors))
+    return _allowed(sizes, mapping, (replace(own, chunk_vectors=size) for size in chunks))
+
+
+def _allowed(sizes: Sizes, mapping: LayerMapping, others: Iterator[LayerMapping]) -> list[LayerMapping]:
+    """Other ones than a mapping, each once, that pins admit."""
     pins = {
         name: value
         for name, value in sizes.arch.mapping.model_dump().items()
         if value is not None and name not in ("objective", "slack")
     }
     found: dict[LayerMapping, None] = {}
-    for own in _one_choice_away(sizes, mapping):
+    for own in others:
         if "order" not in pins and own.order == "PK" and one_order(sizes, own):
             own = replace(own, order="KP")
         if "dtile_pixels" not in pins and own.dtile_pixels >= _longest_d_tile(sizes, own):
@@ -58,6 +73,7 @@ def _one_choice_away(sizes: Sizes, mapping: LayerMapping) -> Iterator[LayerMappi
 
 
 def _longest_d_tile(sizes: Sizes, mapping: LayerMapping) -> int:
+    """Pixels of the longest that the other choices leave."""
     own_pixels = -(-sizes.pixels // mapping.pixel_split)
     return min(sizes.whole_step(mapping.dataflow), mapping.tile_pixels, own_pixels)
 

@@ -240,7 +240,7 @@ def test_choices_against_all_mappings(seeds: range, monkeypatch: pytest.MonkeyPa
     model. Whatever some mapping fits is mapped. benchmarks/mapper.py does the same for 2,000 of them."""
     monkeypatch.setattr("machines.MOST_STEPS", MOST_STEPS)
     monkeypatch.setattr("machines.MOST_BITS", MOST_BITS)
-    most = 2000 if len(seeds) < 100 else 15_000
+    most = 5000 if len(seeds) < 100 else 15_000
     ratios, tried, refused = [], 0, 0
     for seed in seeds:
         case = draw(seed)
@@ -305,8 +305,10 @@ def test_layers_of_odd_shapes_are_close_to_the_best_of_all_their_mappings() -> N
     arch = load_arch("magnet16")
     for (name, scheme), best in BEST_CYCLES.items():
         layer = layer_of(NAMED[name], Scheme.parse(scheme), arch)
-        chosen = Mapper(arch).choose(layer, decide_residency(arch, [layer])[0]).best.estimate.cycles
-        assert best <= chosen <= 1.03 * best, (name, scheme, chosen)
+        chosen = Mapper(arch).choose(layer, decide_residency(arch, [layer])[0]).best
+        assert chosen.estimate.cycles <= 1.03 * best, (name, scheme, chosen)
+        # The best is of those with d-tiles as long as can be.
+        assert best <= chosen.estimate.cycles or chosen.mapping.dtile_pixels, (name, scheme, chosen)
 
 
 def test_a_larger_machine_costs_nothing() -> None:
@@ -324,6 +326,14 @@ def test_a_larger_machine_costs_nothing() -> None:
         ("20 rows", "8/8/-/-", "accumulation_collector_depth", (8, 12, 24, 32)),
         ("1x1", "4/4/4/4", "pes", (12, 13)),
         ("1x1", "4/4/4/4", "pes", (16, 17)),
+        # Weights in chunks on splits whose units fit whole.
+        ("20 rows", "4/4/4/4", "pes", (16, 24)),
+        ("20 rows", "4/4/4/4", "out_fifo_words", (64, 128)),
+        ("1x1", "8/8/-/-", "input_buffer_words", (128, 1024, 2048)),
+        # Shorter d-tiles than a deeper collector has room for.
+        ("3x3", "8/8/-/-", "accumulation_collector_depth", (16, 24)),
+        ("3x3", "4/4/4/4", "accumulation_collector_depth", (16, 24)),
+        ("matmul", "8/8/-/-", "accumulation_collector_depth", (2, 4, 16)),
     ],
 )
 def test_steps_of_a_larger_machine_that_once_cost_most(
@@ -337,15 +347,12 @@ def test_steps_of_a_larger_machine_that_once_cost_most(
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("scheme", ["4/4/4/4", "8/8/-/-"])
-def test_a_larger_machine_seldom_costs_more(scheme: str) -> None:
-    """Over eight layers. The goal is 3 % everywhere; measured: above it 3 (8/8/-/-: 7) of 624 steps, of them
-    1 (6) that a deeper collector makes."""
+def test_a_larger_machine_never_costs_more_than_three_percent(scheme: str) -> None:
+    """Over eight layers, 624 steps."""
     steps = list(sweep(scheme))
-    above = [step for step in steps if step.rise > 0.03]
     worst = max(steps, key=lambda step: step.rise)
-    print(f"{scheme}: {len(steps)} steps, above 3 % {len(above)}, worst {worst}")
-    assert len(steps) > 600 and len(above) <= 10 and worst.rise <= 0.1, worst
-    assert sum(step.parameter != "accumulation_collector_depth" for step in above) <= 4, above
+    print(f"{scheme}: {len(steps)} steps, worst {worst}")
+    assert len(steps) > 600 and worst.rise <= 0.03, worst
 
 
 def specs_of(network: str, scheme: str, arch: Arch, most: int | None = None) -> list[LayerSpec]:

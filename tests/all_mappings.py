@@ -108,7 +108,7 @@ def _magnet_in_small(rng: Generator) -> Arch:
 
 
 # Layers of odd shapes: a prime number of filters, a GEMM of few rows, a first convolution; and the cycles of
-# the best of all their mappings on magnet16 with d-tiles as long as psums have room for, 81,396 to 965,682 each
+# the best of their mappings on magnet16 with d-tiles as long as psums have room for, 81,396 to 965,682 each
 # (benchmarks/mapper.py --named).
 NAMED = {
     "37 filters": Geometry(N=1, C=40, H=9, W=9, K=37, R=3, S=3),

@@ -348,7 +348,7 @@ def test_steps_of_a_larger_machine_that_once_cost_most(
 @pytest.mark.long
 @pytest.mark.parametrize(("scheme", "most"), [("4/4/4/4", 0), ("8/8/-/-", 2)])
 def test_a_larger_machine_seldom_costs_more_than_three_percent(scheme: str, most: int) -> None:
-    """Over eight layers, 624 steps. The goal is none; more PEs still cost a 1x1 convolution 5.6 % at 8/8/-/-."""
+    """Over eight layers, 624 steps. The goal is none; more PEs cost a 1x1 convolution 5.6 % at 8/8/-/-."""
     steps = list(sweep(scheme))
     worst = max(steps, key=lambda step: step.rise)
     print(f"{scheme}: {len(steps)} steps, worst {worst}")

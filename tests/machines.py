@@ -27,7 +27,7 @@ from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import build_program
-from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.plan import LayerMapping, step_order
 from accelsim.mapping.residency import chain_of, decide_run, in_stored_formats
 from accelsim.sim.run import TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
@@ -471,7 +471,7 @@ def simulate(
     placed = decide_run(arch, specs, wiring)
     programs = [build_program(arch, *own) for own in zip(specs, mappings, placed.layers, strict=True)]
     computed = [
-        compute(ComputeRequest(arch, layer, mapping, keep_tensors=True))
+        compute(ComputeRequest(arch, layer, step_order(arch, layer.spec, mapping), keep_tensors=True))
         for layer, mapping in zip(layers, mappings, strict=True)
     ]
     timings = time_layers(TimeRequest(arch, programs, placed.prologue))

@@ -13,7 +13,7 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.program import LayerProgram
-from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.plan import LayerMapping, StepOrder, step_order
 from accelsim.mapping.residency import Residency, decide_residency, output_bits, positions_seen
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.workload.geometry import Geometry
@@ -157,6 +157,34 @@ def pinned(pins: dict[str, object], *more: str) -> LayerMapping:
 def test_pins_are_kept(pins: dict[str, object]) -> None:
     mapping = pinned(pins)
     assert {key: getattr(mapping, key) for key in pins} == pins
+
+
+@pytest.mark.parametrize(
+    ("pins", "pixels"),
+    [
+        ({"tile_pixels": 4}, 4),
+        ({"tile_pixels": 4, "order": "PK", "k_split": 2}, 4),
+        ({"tile_pixels": 36}, 12),  # 16, 16 and 4
+        ({"tile_pixels": 36, "pixel_split": 3}, 12),
+        ({"tile_pixels": 13, "dtile_pixels": 5}, 5),  # 5, 5 and 3
+        ({"tile_pixels": 6, "dtile_pixels": 4}, 3),
+    ],
+    ids=str,
+)
+def test_a_weight_is_held_for_the_pixels_of_a_d_tile(pins: dict[str, object], pixels: int) -> None:
+    """Values depend on that, on the dataflow and on the cut of the reduction, and on nothing else."""
+    pins = {"pixel_split": 1, "c_split": 1, "dtile_pixels": 0, **pins}
+    arch = load_arch("magnet16", [f"mapping.{key}={value}" for key, value in pins.items()])
+    layer = zero_layer(arch, Geometry(1, 64, 6, 6, 70, 3, 3, (1, 1), (1, 1)))
+    program = mapped(arch, layer, decide_residency(arch, [layer])[0])
+    blocks = program.pes[0].blocks
+    first = [block for block in blocks if block.input_tile is blocks[0].input_tile and block.g0 == 0]
+    runs = [block.p1 - block.p0 for block in first if block.k0 == blocks[0].k0]
+    assert -(-sum(runs) // len(runs)) == pixels
+    order = step_order(arch, layer, program.mapping)
+    assert order == StepOrder(program.mapping.c_split, "os-lws", pixels)
+    other = replace(program.mapping, c_split=2, dataflow="ws", dtile_pixels=1)
+    assert step_order(arch, layer, other) == StepOrder(2, "ws", 1)
 
 
 @pytest.mark.parametrize(

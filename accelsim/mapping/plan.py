@@ -32,16 +32,31 @@ class LayerMapping:
     dataflow: DataflowName = "os-lws"
     dtile_pixels: int = 0
 
-    @property
-    def held_pixels(self) -> int:
-        """Most pixels that a lane goes through before its next word: as far as the mapping says it."""
-        return min(self.tile_pixels, self.dtile_pixels or self.tile_pixels)
+
+@dataclass(frozen=True)
+class StepOrder:
+    """In what order a lane takes its steps: of a layer's mapping all that psums, zeros and toggles depend on.
+
+    pixels: of a d-tile, the steps in a row between two words of the operand that a dataflow holds; where
+    pixel tiles are no whole number of d-tiles the mean, rounded up.
+    """
+
+    c_split: int
+    dataflow: DataflowName
+    pixels: int
 
 
 def d_tile_pixels(arch: Arch, mapping: LayerMapping, written_block: int) -> int:
     """Dt: most pixels of a d-tile, what there is room for or as many as the mapping says."""
     room = timing.tile_pixels(arch, mapping.dataflow, written_block)
     return min(room, mapping.dtile_pixels or room)
+
+
+def step_order(arch: Arch, layer: LayerSpec, mapping: LayerMapping) -> StepOrder:
+    """Of a layer at a mapping."""
+    tile = min(mapping.tile_pixels, -(-layer.geometry.pixels // mapping.pixel_split))
+    d_tiles = -(-tile // d_tile_pixels(arch, mapping, layer.written_block))
+    return StepOrder(mapping.c_split, mapping.dataflow, -(-tile // d_tiles))
 
 
 def check_mapping(arch: Arch, layer: LayerSpec, mapping: LayerMapping) -> None:

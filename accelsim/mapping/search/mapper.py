@@ -29,6 +29,9 @@ _FAR = 1.03
 # Those that take longer than this times the best so far are not run to their end; than the other, in the
 # longer search, to which they are new places to begin.
 _HOPELESS, _HOPELESS_FAR = 1.03, 1.1
+# With shorter d-tiles than psums have room for weights are read more often: for objective cycles only what is so
+# much faster is worth it.
+_D_TILE_WORTH = 1.01
 # The lead that a layer leaves the next is taken for no more than so many cycles, and in steps of so many: one
 # search will do for layers that differ in less.
 _MOST_LEAD = 4096
@@ -75,9 +78,9 @@ class Choice:
 
 
 def as_fast(ranked: Sequence[Ranked], slack: float) -> tuple[Ranked, ...]:
-    """Those of the least cycles, or of no more than this share of them more."""
-    least = min(own.estimate.cycles for own in ranked)
-    return tuple(own for own in ranked if own.estimate.cycles <= (1 + slack) * least)
+    """For objective cycles, those of the least score, or of no more than this share of it more."""
+    least = min(own.score for own in ranked)
+    return tuple(own for own in ranked if own.score <= (1 + slack) * least)
 
 
 def alike(layer: LayerSpec, residency: Residency, lead: Lead) -> tuple[object, ...]:
@@ -183,7 +186,7 @@ class Mapper:
     def _rank(self, mapping: LayerMapping, result: Estimate) -> Ranked:
         energy_pj = _weighed(result, self._prices)
         score = {
-            "cycles": float(result.cycles),
+            "cycles": result.cycles * (_D_TILE_WORTH if mapping.dtile_pixels else 1.0),
             "energy": energy_pj,
             "edp": energy_pj * result.cycles,
         }[self._arch.mapping.objective]

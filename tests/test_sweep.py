@@ -201,9 +201,9 @@ def test_the_choice_with_slack_is_held_against_each_that_is_about_as_fast() -> N
     for choice in (layer.choice for layer in plan(planned).layers):
         done = [(one.estimate.cycles, dict(one.estimate.counts)) for one in choice.ranked]
         decided = _decided_by_price(choice, own.arch.mapping)
-        most = 1.1 * min(cycles for cycles, _ in done)
-        for other in done[1:]:
-            if other[0] <= most and other != done[0]:
+        most = 1.1 * min(one.score for one in choice.ranked)
+        for one, other in zip(choice.ranked[1:], done[1:], strict=True):
+            if one.score <= most and other != done[0]:
                 assert (done[0], other) in decided
                 tried += other[0] != done[0][0]
     assert tried > 10

@@ -29,8 +29,8 @@ _FAR = 1.03
 # Those that take longer than this times the best so far are not run to their end; than the other, in the
 # longer search, to which they are new places to begin.
 _HOPELESS, _HOPELESS_FAR = 1.03, 1.1
-# With shorter d-tiles than psums have room for, weights are read more often: for objective cycles they have to
-# save more than that share.
+# With shorter d-tiles than psums have room for, weights are read more often: for objective cycles they have
+# to save more than that share.
 _D_TILE_WORTH = 1.01
 # The lead that a layer leaves the next is taken for no more than so many cycles, and in steps of so many: one
 # search will do for layers that differ in less.

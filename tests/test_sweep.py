@@ -6,6 +6,7 @@ import json
 import math
 import random
 import sqlite3
+import sys
 import threading
 import zlib
 from collections import Counter, deque
@@ -24,7 +25,7 @@ from accelsim.machine.arch import PRICE_KEYS
 from accelsim.machine.plain_yaml import load_yaml
 from accelsim.mapping.planning import plan
 from accelsim.request import request_of
-from accelsim.sweep import Space, Store, outlook, sweep
+from accelsim.sweep import Space, Store, outlook, sweep, workers
 from accelsim.sweep import evaluate as evaluation
 from accelsim.sweep import run as running
 from accelsim.sweep.evaluate import Task, evaluate
@@ -438,6 +439,24 @@ def test_two_sweeps_on_one_store_share_the_work(trace: Path, tmp_path: Path) -> 
     assert sum(own.computed for own in done) == 18
     assert sum(own.simulated for own in done) == 6
     assert Store(tmp_path / "store")._db.execute("select count(*) from records").fetchone() == (6,)
+
+
+def test_sweeps_of_several_threads_put_the_script_back() -> None:
+    main, inside, leave = sys.modules["__main__"], threading.Event(), threading.Event()
+
+    def other() -> None:
+        with workers._without_main():
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with workers._without_main():
+        thread.start()
+        assert not inside.wait(0.2)
+        assert sys.modules["__main__"] is not main
+    leave.set()
+    thread.join()
+    assert inside.is_set() and sys.modules["__main__"] is main
 
 
 def test_many_prices_of_a_run_are_several_tasks(

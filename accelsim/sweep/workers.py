@@ -25,6 +25,7 @@ from accelsim.sweep.evaluate import Outcome, Task, evaluate
 
 _QUEUED = 2  # tasks a worker, so that none waits for the next
 _LOOK_S = 0.5
+_starting = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -172,11 +173,12 @@ class _Local:
 def _without_main() -> Iterator[None]:
     """A process that is started here is not told which script this one runs. It would run it again, and where
     that does not ask for its `__name__`, sweep the same space and wait for what this process has claimed."""
-    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    with _starting:  # sweeps may run in several threads, and each puts back what it has found
+        main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def _serve(parent: int, pipe: Connection) -> None:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow-test lint lowest package docs notebooks check-notebooks benchmarks traces-extra torch-extra onnx-extra sweep-extra clean
+.PHONY: demo test slow-test lint lowest dist package docs notebooks check-notebooks benchmarks traces-extra torch-extra onnx-extra sweep-extra clean
 
 demo: $(VENV)/.installed
 	$(BIN)/accelsim compare digits --scheme 8/8/-/- --scheme 4/4/4/4 --scheme 4/4/4/6 --scheme 4/8/6/10 --out results/digits
@@ -12,12 +12,15 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-# Whoever is done takes tests from the other: some take minutes, and the last must not run alone.
+# Whoever is done takes tests from the other, and those that take minutes come first: the last must not run alone.
 slow-test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal --durations=15
 
 # The demo, and tests through all of the package, with the lowest versions that pyproject.toml allows.
 LOWEST := .venv-lowest
+# Numba of two versions would take each other's files, and nothing kept by the newer versions may help.
+lowest: export NUMBA_CACHE_DIR := $(abspath $(LOWEST))/numba
+lowest: export ACCELSIM_CACHE_DIR := $(abspath $(LOWEST))/accelsim
 lowest:
 	rm -rf $(LOWEST)
 	$(PYTHON) -m venv $(LOWEST)
@@ -29,11 +32,15 @@ lowest:
 		tests/test_cli.py tests/test_kernels_accumulate.py tests/test_report.py tests/test_results.py \
 		tests/test_shown.py tests/test_trace.py
 
-# An sdist, a wheel made from it, and the demo with that wheel, from a folder that holds nothing else: the same table.
-PACKAGE := $(abspath .venv-package)
-package: demo $(VENV)/.installed-build
-	rm -rf $(PACKAGE) dist
+# An sdist and a wheel made from it.
+dist: $(VENV)/.installed-build
+	rm -rf dist
 	$(BIN)/python -m build --outdir dist
+
+# The demo with that wheel, from a folder that holds nothing else: the same table.
+PACKAGE := $(abspath .venv-package)
+package: demo dist
+	rm -rf $(PACKAGE)
 	$(PYTHON) -m venv $(PACKAGE)
 	$(PACKAGE)/bin/python -m pip install --quiet dist/*.whl
 	mkdir $(PACKAGE)/empty

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,11 +22,14 @@ def path_of(value: Any, what: str) -> Path:
     expect(value, (str, os.PathLike), what, "a path")
     path = Path(value)
     try:
-        fits = b"\0" not in os.fsencode(path)
-    except UnicodeEncodeError:
-        fits = False
-    if not fits:
-        raise AccelsimError(f"{what} is {shown(str(path))}, expected a path without NUL bytes and surrogates")
+        os.lstat(path)
+    except ValueError:  # NUL bytes, surrogates
+        raise AccelsimError(
+            f"{what} is {shown(str(path))}, expected a path without NUL bytes and surrogates"
+        ) from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise AccelsimError(f"{what} is {shown(str(path))}...: {error.strerror}") from None
     return path
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-_MOST = 2000
-_END = 100  # of a message that is too long: what was expected stands there
+import difflib
+from collections.abc import Iterable
+
+_MOST = 290  # with "error: " or "warning: " before it a line of at most 300
+_END = 145  # of a message that is too long: what was expected stands there
+_LISTED = 110
 
 
 class AccelsimError(ValueError):
@@ -17,9 +21,28 @@ class AccelsimError(ValueError):
 
 
 def one_line(text: str) -> str:
-    """At most 2,000 printable characters: a terminal obeys nothing in it, however odd the names in it are."""
+    """At most 290 printable characters: a terminal obeys nothing in it, however odd the names in it are."""
     line = printable(" ".join(text[: 100 * _MOST].split()))
     return line if len(line) <= _MOST else f"{line[: _MOST - _END - 5]} ... {line[-_END:]}"
+
+
+def listed(names: Iterable[object], asked: object = "") -> str:
+    """Names as a message lists them: all of them where they are few, else first those most like `asked`, and
+    how many there are."""
+    own = [str(name) for name in names]
+    text = ", ".join(own)
+    if len(text) <= _LISTED:
+        return text
+    # Whoever asked for a name means one like it; the start and the end of a long one say nothing else.
+    first = difflib.get_close_matches(str(asked)[:60], own, n=3, cutoff=0.5)
+    end = f", ... ({len(own):,} in all)"
+    shown = ""
+    for name in (*first, *(name for name in own if name not in first)):
+        longer = f"{shown}, {name}" if shown else name
+        if len(longer) + len(end) > _LISTED:
+            break
+        shown = longer
+    return (shown or own[0][: _LISTED // 2]) + end
 
 
 def printable(text: object) -> str:

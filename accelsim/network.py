@@ -23,16 +23,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accelsim.arguments import check_gated, shown
+from accelsim.arguments import check_gated, expect, shown
 from accelsim.compute.activity import join
-from accelsim.compute.computed import Computed, assume, values_depend_on
+from accelsim.compute.computed import Computed, assume
 from accelsim.compute.remembered import KeptValues
 from accelsim.compute.widths import AccumulatorWidth
 from accelsim.costs import CostLibrary
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
-from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.plan import StepOrder, step_order
 from accelsim.mapping.planning import LayerPlan, PlanRequest, choice_of, plan
 from accelsim.mapping.residency import Residency, in_stored_formats
 from accelsim.mapping.search.mapper import Choice
@@ -110,6 +110,8 @@ class RunRequest:
 
     def __post_init__(self) -> None:
         check_gated(self.gated_fraction)
+        for flag in ("keep_tensors", "timeline"):
+            expect(getattr(self, flag), bool, flag, "True or False")
         if not isinstance(self.activity, str) or self.activity not in ACTIVITIES:
             raise AccelsimError(f"activity is {shown(self.activity)}, expected {' or '.join(ACTIVITIES)}")
 
@@ -178,9 +180,10 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
     def computed_layer(index: int, planned: LayerPlan) -> Computed:
         spec, own_scheme = planned.layer, request.schemes[index]
         tensors = request.workload.tensors_of(spec.name)
-        key = tensors, own_scheme, spec.written_operands[0], values_depend_on(planned.mapping)
+        order = step_order(arch, spec, planned.mapping)
+        key = tensors, own_scheme, spec.written_operands[0], order
         if key not in known:
-            compute = partial(_compute_layer, request, spec, own_scheme, planned.mapping, progress)
+            compute = partial(_compute_layer, request, spec, own_scheme, order, progress)
             known[key] = compute() if kept is None else kept.of(key, compute)
         tell("values", index + 1)
         return known[key].of(spec)
@@ -230,7 +233,7 @@ def run_network(request: RunRequest, progress: Progress | None = None) -> RunRes
 
 
 def _compute_layer(
-    request: RunRequest, spec: LayerSpec, scheme: Scheme, mapping: LayerMapping, progress: Progress | None
+    request: RunRequest, spec: LayerSpec, scheme: Scheme, order: StepOrder, progress: Progress | None
 ) -> Computed:
     """As a whole where tensors are kept or compared, else in parts where it is too large."""
     from accelsim.compute.values import ComputeRequest, compute, join_parts
@@ -249,7 +252,7 @@ def _compute_layer(
             ComputeRequest(
                 request.arch,
                 with_output(layer, spec.written_operands[0]),
-                mapping,
+                order,
                 reference,
                 request.keep_tensors,
                 narrow=request.narrow,

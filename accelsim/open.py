@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from accelsim.arguments import path_of
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 from accelsim.synthetic.networks import NETWORKS, Request, network, split_name
 from accelsim.synthetic.recipe import Recipe, looks_like_recipe
 from accelsim.synthetic.scalesim import Depthwise, read_topology
@@ -60,7 +60,7 @@ def open_workload(
     try:
         found = find_trace(name_or_path)
     except AccelsimError as error:
-        raise AccelsimError(f"{error}; networks: {', '.join(NETWORKS)}") from None
+        raise AccelsimError(f"{error}; networks: {listed(NETWORKS, name_or_path)}") from None
     if given := request.given():
         raise AccelsimError(
             f"trace {name_or_path}: {', '.join(given)} given, expected none: the file says what it holds"

@@ -7,7 +7,7 @@ Draws small layers and machines by seed (tests/all_mappings.py), runs the mapper
 the plan format has of each, without the mapper's own candidates, times the best one and the chosen one with
 the event model too, and prints the distribution of chosen / best. Draws with more than --most-mappings are
 left out; --seeds takes these draws alone. --named takes layers of odd shapes on magnet16 instead, with some
-100,000 mappings each: minutes.
+100,000 mappings each whose d-tiles are as long as psums have room for: minutes.
 --sweep makes one parameter of magnet16 after another larger, over a few layers, and prints where cycles rise.
 """
 
@@ -64,11 +64,11 @@ def drawn_cases(seeds: Iterable[int], most_mappings: int) -> Iterator[tuple[str,
             yield f"seed {seed}", case
 
 
-def compare(cases: Iterator[tuple[str, Case]], csv_file: str | None) -> None:
+def compare(cases: Iterator[tuple[str, Case]], csv_file: str | None, *, d_tiles: bool = True) -> None:
     rows, start, search_s = [], time.perf_counter(), 0.0
     refused = 0
     for name, case in cases:
-        best = fastest(case.arch, case.layer, case.residency)
+        best = fastest(case.arch, case.layer, case.residency, d_tiles=d_tiles)
         began = time.perf_counter()
         try:
             choice = Mapper(case.arch).choose(case.layer, case.residency)
@@ -131,7 +131,7 @@ def main() -> None:
     if own.sweep:
         sweep()
     elif own.named:
-        compare(named_cases(), own.csv)
+        compare(named_cases(), own.csv, d_tiles=False)
     else:
         drawn = drawn_cases(own.seeds or count(), own.most_mappings)
         compare(islice(drawn, own.cases), own.csv)

@@ -13,6 +13,7 @@ from pick import pick
 
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
+from accelsim.machine import timing
 from accelsim.machine.arch import Arch
 from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.plan import LayerMapping
@@ -25,8 +26,11 @@ from accelsim.workload.layer import Layer, LayerSpec, OutputFormat
 MOST_STEPS, MOST_BITS = 8000, 300_000  # of a layer that `draw` draws; see `machines`
 
 
-def every_mapping(arch: Arch, layer: LayerSpec) -> Iterator[LayerMapping]:
-    """All of them: splits, orders, tiles and chunks, also those that leave PEs idle or do not fit."""
+def every_mapping(arch: Arch, layer: LayerSpec, *, d_tiles: bool = True) -> Iterator[LayerMapping]:
+    """All of them: splits, orders, tiles and chunks, also those that leave PEs idle or do not fit.
+
+    d_tiles: of all lengths; otherwise as long as psums have room for.
+    """
     geometry = layer.geometry
     per_group = -(-geometry.outputs_per_group // arch.unit_channels(layer.written_block))
     units, pixels = geometry.groups * per_group, geometry.pixels
@@ -41,13 +45,17 @@ def every_mapping(arch: Arch, layer: LayerSpec) -> Iterator[LayerMapping]:
             for dataflow, order, tile, (own, chunk, cut) in product(
                 arch.dataflows, ("KP", "PK"), tiles, weights
             ):
-                yield LayerMapping(k, p, order, tile, own, chunk, cut, c, dataflow)  # type: ignore[arg-type]
+                most = min(tile, timing.tile_pixels(arch, dataflow, layer.written_block))
+                for length in (0, *range(1, most)) if d_tiles else (0,):
+                    yield LayerMapping(k, p, order, tile, own, chunk, cut, c, dataflow, length)  # type: ignore[arg-type]
 
 
-def fastest(arch: Arch, layer: LayerSpec, residency: Residency) -> tuple[int, LayerMapping] | None:
+def fastest(
+    arch: Arch, layer: LayerSpec, residency: Residency, *, d_tiles: bool = True
+) -> tuple[int, LayerMapping] | None:
     """Cycles of the fastest of all mappings and which it is; None where none fits."""
     best: tuple[int, LayerMapping] | None = None
-    for mapping in every_mapping(arch, layer):
+    for mapping in every_mapping(arch, layer, d_tiles=d_tiles):
         limit = 1 << 40 if best is None else best[0] - 1
         found = estimate(arch, layer, mapping, residency, limit_cycles=limit)
         if isinstance(found, Estimate) and found.cycles <= limit:
@@ -100,7 +108,8 @@ def _magnet_in_small(rng: Generator) -> Arch:
 
 
 # Layers of odd shapes: a prime number of filters, a GEMM of few rows, a first convolution; and the cycles of
-# the best of all their mappings on magnet16, 81,396 to 965,682 each (benchmarks/mapper.py --named).
+# the best of their mappings on magnet16 with d-tiles as long as psums have room for, 81,396 to 965,682 each
+# (benchmarks/mapper.py --named).
 NAMED = {
     "37 filters": Geometry(N=1, C=40, H=9, W=9, K=37, R=3, S=3),
     "20 rows": Geometry(N=20, C=384, H=1, W=1, K=384),
@@ -114,7 +123,7 @@ BEST_CYCLES = {
 # Draws that the search once took 1.15 to 1.9 times the best of all mappings for, and the cycles of the best:
 # two with inputs whose staging leaves room for longer runs on fewer PEs; one where a split's first start does
 # not fit; one PE whose outputs fill a word of a bank two by two; and two small ones with some 220 tries.
-HARD_DRAWS = {1962: 1679, 1230: 3542, 2106: 1392, 2163: 968, 553: 221, 1829: 325}
+HARD_DRAWS = {1962: 1679, 1230: 3542, 2106: 1392, 2163: 927, 553: 221, 1829: 325}
 # What the sweep makes larger, from smallest to largest; the others as in magnet16.
 SWEPT: dict[str, tuple[int, ...]] = {
     "pes": (4, 6, 8, 12, 13, 16, 17, 24, 32),

@@ -63,6 +63,11 @@ def small_layers() -> list[FloatLayer]:
     return layers
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first: workers take short ones from each other at the end, and no long one runs alone."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(autouse=True)
 def _no_choices_of_other_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests change the mapper beneath its own sources, by which what it keeps goes."""

@@ -27,7 +27,7 @@ from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.program import build_program
-from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.plan import LayerMapping, step_order
 from accelsim.mapping.residency import chain_of, decide_run, in_stored_formats
 from accelsim.sim.run import TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
@@ -290,6 +290,9 @@ def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement:
     units = layer.geometry.groups * ceil_div(layer.geometry.outputs_per_group, channels)
     most_parts = min(arch.pes, layer.spec.pieces)
     plain = not arch.psum_chain and arch.dataflows == ("os-lws",)
+    # Of its own stream: what else is drawn stays as it was without.
+    of_d_tiles = rng.spawn(1)[0]
+    dtile_pixels = pick(of_d_tiles, 0, int(of_d_tiles.integers(1, 9)))
     for attempt in range(60):
         # Later attempts draw smaller tiles.
         shrink = 1 + attempt // 6
@@ -318,6 +321,7 @@ def random_mapping(rng: Generator, arch: Arch, layer: QuantizedLayer, placement:
             chunk_inputs=chunked and rng.random() < 0.5,
             c_split=c_split,
             dataflow=dataflow,
+            dtile_pixels=dtile_pixels,
         )
         if refusal(arch, layer, mapping, placement) is None:
             return mapping
@@ -467,7 +471,7 @@ def simulate(
     placed = decide_run(arch, specs, wiring)
     programs = [build_program(arch, *own) for own in zip(specs, mappings, placed.layers, strict=True)]
     computed = [
-        compute(ComputeRequest(arch, layer, mapping, keep_tensors=True))
+        compute(ComputeRequest(arch, layer, step_order(arch, layer.spec, mapping), keep_tensors=True))
         for layer, mapping in zip(layers, mappings, strict=True)
     ]
     timings = time_layers(TimeRequest(arch, programs, placed.prologue))

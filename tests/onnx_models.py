@@ -53,6 +53,24 @@ def model(
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
+def small_model() -> tuple[Any, dict[str, np.ndarray]]:
+    x = {"x": floats(2, 3, 9, 9)}
+    stored = {
+        "conv.weight": floats(8, 3, 3, 3), "conv.bias": floats(8), "q.weight": floats(8, 8),
+        "k.weight": floats(8, 8, seed=1), "head.weight": floats(5, 8), "head.bias": floats(5),
+        "to": np.array([2, 8, 16]), "first": np.array(0),
+    }  # fmt: skip
+    steps = [
+        node("Conv", "x conv.weight conv.bias", "c", pads=[1] * 4), node("Relu", "c", "r"),
+        node("MaxPool", "r", "m", kernel_shape=[2, 2], strides=[2, 2]), node("Reshape", "m to", "f"),
+        node("Transpose", "f", "t", perm=[0, 2, 1]), node("MatMul", "t q.weight", "q"),
+        node("MatMul", "t k.weight", "k"), node("Transpose", "k", "kt", perm=[0, 2, 1]),
+        node("MatMul", "q kt", "s"), node("Softmax", "s", "p"), node("MatMul", "p t", "o"),
+        node("Gather", "o first", "g", axis=1), node("Gemm", "g head.weight head.bias", "y", transB=1),
+    ]  # fmt: skip
+    return model(steps, x, stored, dims={"x": ["batch", 3, 9, 9]}), x
+
+
 def run(made: onnx.ModelProto, inputs: Arrays, names: list[str] | None = None) -> list[np.ndarray]:
     """onnxruntime's own outputs, or others of the model's tensors."""
     changed = onnx.ModelProto()

@@ -645,6 +645,7 @@ def test_own_tables_price_a_run(cli: Cli, trace: Path) -> None:
 
 @needs_yosys
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_full_run_is_a_folder_of_cost_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Every block, on fewer operations than are measured: simulating those would be most of the time.
     monkeypatch.setattr(stimuli, "VECTORS", stimuli.VECTORS // 8)

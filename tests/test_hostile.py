@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Said, refused
 
@@ -19,7 +20,7 @@ from accelsim.characterise.recipe import load_recipe
 from accelsim.characterise.roles import find_roles
 from accelsim.characterise.synthesis import Synthesiser
 from accelsim.characterise.verilog import is_identifier
-from accelsim.errors import AccelsimError, one_line
+from accelsim.errors import AccelsimError, listed, one_line
 from accelsim.machine.arch_file import load_arch
 from accelsim.open import open_workload
 from accelsim.system.tools import run_tool
@@ -88,8 +89,22 @@ def test_a_terminal_obeys_nothing(tmp_path: Path, cli: Cli) -> None:
     name = "\x1b[31mred\nerror: \u202e\x07.safetensors"
     (tmp_path / name).write_text("x")
     assert "\\x1b[31mred" in refused(cli("run", name))
-    line = one_line("a" * 5000 + " expected b")
-    assert len(line) == 2000 and line.endswith("expected b")
+    line = refused(cli("run", "a" * 150))
+    assert len(line) <= 300 and "no such file or bundled trace" in line and "resnet18" in line
+
+
+def test_long_messages_keep_both_ends() -> None:
+    line = one_line("arch " + "a" * 5000 + " expected b")
+    assert len(line) == 290 and line.startswith("arch a") and line.endswith("expected b")
+    assert listed(["a", "b"]) == "a, b"
+    names = [f"name_{number}" for number in range(1000)]
+    assert listed(names, "nam_777").startswith("name_777, name_77, ") and len(listed(names)) <= 110
+    assert listed(names).endswith(", ... (1,000 in all)")
+
+
+def test_an_unknown_parameter_is_answered_with_those_like_it() -> None:
+    with pytest.raises(AccelsimError, match=r"unknown key 'gb_bank'; known keys are gb_banks, .*in all"):
+        load_arch("magnet16", ["gb_bank=16"])
 
 
 @pytest.mark.parametrize("text", ["pes: " + "[" * 3000, "pes: " + "{" * 3000, "- " * 3000])
@@ -114,3 +129,16 @@ def test_tools_have_no_shell_and_a_limit(tmp_path: Path) -> None:
         run_tool([sys.executable, "-c", "print('x'); print('ERROR: no'); exit(1)"], tmp_path, 60, "tool")
     for path in (Path(__file__).resolve().parents[1] / "accelsim").rglob("*.py"):
         assert not any(word in path.read_text("utf-8") for word in ("shell=", "os.system", "popen("))
+
+
+def test_a_delay_of_a_cell_without_timing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.lib").write_text(TINY.replace("related_pin", "related_pinn"))
+    library = read_library([tmp_path / "x.lib"])
+    cell = next(own for own in library.cells.values() if own.outputs and not own.arcs)
+    with pytest.raises(AccelsimError, match="no timing, expected an arc"):
+        cell.delay_ps(1.0)
+
+
+def test_overrides_that_are_an_array_are_refused() -> None:
+    with pytest.raises(AccelsimError, match="overrides: one is"):
+        load_arch("magnet16", np.zeros(3))  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Said, contents, python_m
+from conftest import Said, contents, python_m, small_layers
 
 from accelsim.report.folder import result_folder
 from accelsim.system import whole
@@ -284,7 +284,11 @@ def test_a_narrow_terminal_cuts_no_number(trace: Path, tmp_path: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(tmp_path)
-        os.execv(sys.executable, [sys.executable, "-m", "accelsim", "run", str(trace), "--no-plots"])
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # bars may be cut
+        # Python's readline puts COLUMNS=80 into the environment.
+        environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+        run = [sys.executable, "-m", "accelsim", "run", str(trace), "--no-plots"]
+        os.execve(sys.executable, run, environment)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 20, 0, 0))
     said = b""
     try:
@@ -294,9 +298,12 @@ def test_a_narrow_terminal_cuts_no_number(trace: Path, tmp_path: Path) -> None:
         pass
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert "…" not in said.decode() and "results in" in said.decode()
+    # What has no column wide enough for a character is not shown at all.
+    assert all(own.layer.name in said.decode() for own in small_layers())
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_without_a_home_or_a_writable_package(tmp_path: Path) -> None:
     """Numba then has nowhere to keep compiled code: it compiles anew, and no one is told."""
     for package in ("accelsim", "kernels", "traces"):
@@ -310,6 +317,29 @@ def test_without_a_home_or_a_writable_package(tmp_path: Path) -> None:
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home"), "PYTHONPATH": f"{tmp_path}/kernels"},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_figures_need_neither_a_window_nor_a_home(trace: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    environment = {
+        "MPLBACKEND": "no_such",
+        "MPLCONFIGDIR": str(tmp_path / "home"),
+        "XDG_CACHE_HOME": "/proc/no",
+    }
+    done = python_m("run", trace, "--out", "o", cwd=tmp_path, **environment)
+    assert (done.returncode, done.stderr) == (0, "") and (tmp_path / "o/energy.png").is_file()
+
+
+def test_the_jit_of_numba_is_for_others(trace: Path, tmp_path: Path) -> None:
+    """The same bytes: what is compiled has no other form."""
+    found = []
+    for name in "0", "1":
+        done = python_m("run", trace, "--out", name, "--no-plots", cwd=tmp_path, NUMBA_DISABLE_JIT=name)
+        assert (done.returncode, done.stderr) == (0, "")
+        found.append(
+            {file: text for file, text in contents(tmp_path / name).items() if file != "summary.json"}
+        )
+    assert found[0] == found[1] and len(found[0]) > 3
 
 
 def test_rtl_knows_not_where_its_input_lies(trace: Path, tmp_path: Path, cli: Callable[..., Said]) -> None:

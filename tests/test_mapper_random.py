@@ -231,14 +231,16 @@ def test_a_layer_that_computes_hides_as_many_weights_as_there_is_room_for() -> N
 
 
 @pytest.mark.parametrize(
-    "seeds", [range(40), pytest.param(range(40, 440), marks=pytest.mark.slow)], ids=["some", "many"]
+    "seeds",
+    [range(40), pytest.param(range(40, 440), marks=[pytest.mark.slow, pytest.mark.long])],
+    ids=["some", "many"],
 )
 def test_choices_against_all_mappings(seeds: range, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chosen by what the model says, compared with the best of all by the same model, and both with the event
     model. Whatever some mapping fits is mapped. benchmarks/mapper.py does the same for 2,000 of them."""
     monkeypatch.setattr("machines.MOST_STEPS", MOST_STEPS)
     monkeypatch.setattr("machines.MOST_BITS", MOST_BITS)
-    most = 2000 if len(seeds) < 100 else 15_000
+    most = 5000 if len(seeds) < 100 else 15_000
     ratios, tried, refused = [], 0, 0
     for seed in seeds:
         case = draw(seed)
@@ -252,7 +254,7 @@ def test_choices_against_all_mappings(seeds: range, monkeypatch: pytest.MonkeyPa
             continue
         choice = Mapper(case.arch).choose(case.layer, case.residency)
         assert choice.best.estimate.cycles >= best[0] >= choice.bound.cycles, seed
-        assert choice.best.score == min(own.estimate.cycles for own in choice.ranked), seed
+        assert choice.best.score == min(own.score for own in choice.ranked), seed
         for cycles, mapping in (best, (choice.best.estimate.cycles, choice.best.mapping)):
             assert timed(case.arch, case.layer, mapping, case.residency).cycles == cycles, seed
         ratios.append(choice.best.estimate.cycles / best[0])
@@ -273,6 +275,27 @@ def test_draws_that_were_far_from_the_best_of_all(seed: int, monkeypatch: pytest
     assert best <= chosen <= 1.15 * best, chosen
 
 
+def test_shorter_d_tiles_win_where_they_save_more_than_a_hundredth() -> None:
+    """They read weights more often."""
+    short = 0
+    for seed in range(40):
+        case = draw(seed)
+        try:
+            choice = Mapper(case.arch).choose(case.layer, case.residency)
+        except AccelsimError:
+            continue
+        by_length = {True: 1 << 40, False: 1 << 40}
+        for own in choice.ranked:
+            is_short = own.mapping.dtile_pixels > 0
+            assert own.score == own.estimate.cycles * (1.01 if is_short else 1)
+            by_length[is_short] = min(by_length[is_short], own.estimate.cycles)
+        is_short = choice.best.mapping.dtile_pixels > 0
+        assert choice.best.estimate.cycles == by_length[is_short]
+        assert not is_short or 1.01 * by_length[True] <= by_length[False]
+        short += is_short
+    assert short > 3
+
+
 def test_slack_is_given_for_energy() -> None:
     """The least energy of those that are hardly slower is taken, and of more of them no more energy."""
     saved = kept = 0
@@ -286,10 +309,10 @@ def test_slack_is_given_for_energy() -> None:
                 choice = Mapper(arch).choose(case.layer, case.residency)
             except AccelsimError:
                 break
-            least = min(own.estimate.cycles for own in choice.ranked)
-            near = [own.energy_pj for own in choice.ranked if own.estimate.cycles <= (1 + slack) * least]
+            least = min(own.score for own in choice.ranked)
+            near = [own.energy_pj for own in choice.ranked if own.score <= (1 + slack) * least]
             assert choice.best.energy_pj == min(near), seed
-            assert choice.best.estimate.cycles <= (1 + slack) * least, seed
+            assert choice.best.score <= (1 + slack) * least, seed
             energies.append(choice.best.energy_pj)
             ran.append(len(choice.ranked))
         assert energies == sorted(energies, reverse=True), seed
@@ -303,8 +326,10 @@ def test_layers_of_odd_shapes_are_close_to_the_best_of_all_their_mappings() -> N
     arch = load_arch("magnet16")
     for (name, scheme), best in BEST_CYCLES.items():
         layer = layer_of(NAMED[name], Scheme.parse(scheme), arch)
-        chosen = Mapper(arch).choose(layer, decide_residency(arch, [layer])[0]).best.estimate.cycles
-        assert best <= chosen <= 1.03 * best, (name, scheme, chosen)
+        chosen = Mapper(arch).choose(layer, decide_residency(arch, [layer])[0]).best
+        assert chosen.estimate.cycles <= 1.03 * best, (name, scheme, chosen)
+        # The best is of those with d-tiles as long as can be.
+        assert best <= chosen.estimate.cycles or chosen.mapping.dtile_pixels, (name, scheme, chosen)
 
 
 def test_a_larger_machine_costs_nothing() -> None:
@@ -322,6 +347,14 @@ def test_a_larger_machine_costs_nothing() -> None:
         ("20 rows", "8/8/-/-", "accumulation_collector_depth", (8, 12, 24, 32)),
         ("1x1", "4/4/4/4", "pes", (12, 13)),
         ("1x1", "4/4/4/4", "pes", (16, 17)),
+        # Weights in chunks on splits whose units fit whole.
+        ("20 rows", "4/4/4/4", "pes", (16, 24)),
+        ("20 rows", "4/4/4/4", "out_fifo_words", (64, 128)),
+        ("1x1", "8/8/-/-", "input_buffer_words", (128, 1024, 2048)),
+        # Shorter d-tiles than a deeper collector has room for.
+        ("3x3", "8/8/-/-", "accumulation_collector_depth", (16, 24)),
+        ("3x3", "4/4/4/4", "accumulation_collector_depth", (16, 24)),
+        ("matmul", "8/8/-/-", "accumulation_collector_depth", (2, 4, 16)),
     ],
 )
 def test_steps_of_a_larger_machine_that_once_cost_most(
@@ -333,16 +366,15 @@ def test_steps_of_a_larger_machine_that_once_cost_most(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["4/4/4/4", "8/8/-/-"])
-def test_a_larger_machine_seldom_costs_more(scheme: str) -> None:
-    """Over eight layers. The goal is 3 % everywhere; measured: above it 3 (8/8/-/-: 7) of 624 steps, of them
-    1 (6) that a deeper collector makes."""
+@pytest.mark.long
+@pytest.mark.parametrize(("scheme", "most"), [("4/4/4/4", 0), ("8/8/-/-", 1)])
+def test_a_larger_machine_seldom_costs_more_than_three_percent(scheme: str, most: int) -> None:
+    """Over eight layers, 624 steps. The goal is none; At 8/8/-/- 13 PEs for 12 cost a 1x1 6.3 %."""
     steps = list(sweep(scheme))
-    above = [step for step in steps if step.rise > 0.03]
     worst = max(steps, key=lambda step: step.rise)
-    print(f"{scheme}: {len(steps)} steps, above 3 % {len(above)}, worst {worst}")
-    assert len(steps) > 600 and len(above) <= 10 and worst.rise <= 0.1, worst
-    assert sum(step.parameter != "accumulation_collector_depth" for step in above) <= 4, above
+    print(f"{scheme}: {len(steps)} steps, worst {worst}")
+    assert len(steps) > 600 and worst.rise <= 0.065, worst
+    assert sum(step.rise > 0.03 for step in steps) <= most, worst
 
 
 def specs_of(network: str, scheme: str, arch: Arch, most: int | None = None) -> list[LayerSpec]:

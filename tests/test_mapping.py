@@ -13,7 +13,7 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.program import LayerProgram
-from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.plan import LayerMapping, StepOrder, step_order
 from accelsim.mapping.residency import Residency, decide_residency, output_bits, positions_seen
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.workload.geometry import Geometry
@@ -49,6 +49,7 @@ def check(arch: Arch, layer: LayerSpec, program: LayerProgram) -> None:
         for block in pe.blocks:
             where = np.s_[block.p0 : block.p1, block.k0 : block.k1]
             assert block.p0 < block.p1 and block.k0 < block.k1 and block.g0 < block.g1
+            assert block.p1 - block.p0 <= (program.mapping.dtile_pixels or arch.accumulation_collector_depth)
             assert block.p1 - block.p0 <= arch.accumulation_collector_depth
             assert block.k1 - block.k0 <= arch.lanes
             assert block.k0 // per_group == (block.k1 - 1) // per_group == block.input_tile.group
@@ -136,6 +137,7 @@ def test_layers_that_write_other_blocks_are_mapped_apart() -> None:
 PINS = [
     {"k_split": 2}, {"k_split": 9}, {"k_split": 16}, {"pixel_split": 1}, {"pixel_split": 7}, {"order": "PK"},
     {"order": "KP"}, {"tile_pixels": 1}, {"tile_pixels": 13}, {"tile_pixels": 10**6}, {"units_per_tile": 0},
+    {"dtile_pixels": 0}, {"dtile_pixels": 5}, {"dtile_pixels": 10**6}, {"dtile_pixels": 4, "tile_pixels": 6},
     {"units_per_tile": 1}, {"units_per_tile": 3}, {"chunk_vectors": 1}, {"chunk_vectors": 5},
     {"units_per_tile": 0, "chunk_inputs": True}, {"chunk_inputs": False},
     {"k_split": 3, "pixel_split": 5, "order": "PK", "tile_pixels": 4, "units_per_tile": 2},
@@ -155,6 +157,34 @@ def pinned(pins: dict[str, object], *more: str) -> LayerMapping:
 def test_pins_are_kept(pins: dict[str, object]) -> None:
     mapping = pinned(pins)
     assert {key: getattr(mapping, key) for key in pins} == pins
+
+
+@pytest.mark.parametrize(
+    ("pins", "pixels"),
+    [
+        ({"tile_pixels": 4}, 4),
+        ({"tile_pixels": 4, "order": "PK", "k_split": 2}, 4),
+        ({"tile_pixels": 36}, 12),  # 16, 16 and 4
+        ({"tile_pixels": 36, "pixel_split": 3}, 12),
+        ({"tile_pixels": 13, "dtile_pixels": 5}, 5),  # 5, 5 and 3
+        ({"tile_pixels": 6, "dtile_pixels": 4}, 3),
+    ],
+    ids=str,
+)
+def test_a_weight_is_held_for_the_pixels_of_a_d_tile(pins: dict[str, object], pixels: int) -> None:
+    """Values depend on that, on the dataflow and on the cut of the reduction, and on nothing else."""
+    pins = {"pixel_split": 1, "c_split": 1, "dtile_pixels": 0, **pins}
+    arch = load_arch("magnet16", [f"mapping.{key}={value}" for key, value in pins.items()])
+    layer = zero_layer(arch, Geometry(1, 64, 6, 6, 70, 3, 3, (1, 1), (1, 1)))
+    program = mapped(arch, layer, decide_residency(arch, [layer])[0])
+    blocks = program.pes[0].blocks
+    first = [block for block in blocks if block.input_tile is blocks[0].input_tile and block.g0 == 0]
+    runs = [block.p1 - block.p0 for block in first if block.k0 == blocks[0].k0]
+    assert -(-sum(runs) // len(runs)) == pixels
+    order = step_order(arch, layer, program.mapping)
+    assert order == StepOrder(program.mapping.c_split, "os-lws", pixels)
+    other = replace(program.mapping, c_split=2, dataflow="ws", dtile_pixels=1)
+    assert step_order(arch, layer, other) == StepOrder(2, "ws", 1)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'a
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'accelsim[onnx]'")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from onnx_models import check, floats, model, node, nodes_of, run  # noqa: E402
+from onnx_models import check, floats, model, node, nodes_of, run, small_model  # noqa: E402
 
 import accelsim  # noqa: E402
 import accelsim.onnx  # noqa: E402
@@ -27,24 +27,6 @@ from accelsim.onnx.capture import capture  # noqa: E402
 from accelsim.quantize.layers import input_vectors, weight_vectors  # noqa: E402
 
 # --- traces -------------------------------------------------------------------------------------------------
-
-
-def small_model() -> tuple[Any, dict[str, np.ndarray]]:
-    x = {"x": floats(2, 3, 9, 9)}
-    stored = {
-        "conv.weight": floats(8, 3, 3, 3), "conv.bias": floats(8), "q.weight": floats(8, 8),
-        "k.weight": floats(8, 8, seed=1), "head.weight": floats(5, 8), "head.bias": floats(5),
-        "to": np.array([2, 8, 16]), "first": np.array(0),
-    }  # fmt: skip
-    steps = [
-        node("Conv", "x conv.weight conv.bias", "c", pads=[1] * 4), node("Relu", "c", "r"),
-        node("MaxPool", "r", "m", kernel_shape=[2, 2], strides=[2, 2]), node("Reshape", "m to", "f"),
-        node("Transpose", "f", "t", perm=[0, 2, 1]), node("MatMul", "t q.weight", "q"),
-        node("MatMul", "t k.weight", "k"), node("Transpose", "k", "kt", perm=[0, 2, 1]),
-        node("MatMul", "q kt", "s"), node("Softmax", "s", "p"), node("MatMul", "p t", "o"),
-        node("Gather", "o first", "g", axis=1), node("Gemm", "g head.weight head.bias", "y", transB=1),
-    ]  # fmt: skip
-    return model(steps, x, stored, dims={"x": ["batch", 3, 9, 9]}), x
 
 
 def test_a_trace_holds_the_operands_and_runs(tmp_path: Path) -> None:

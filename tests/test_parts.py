@@ -10,14 +10,12 @@ import pytest
 
 import accelsim
 import accelsim.network
-from accelsim.compute.computed import values_depend_on
 from accelsim.compute.lanes import ZeroCounts, accumulate_layer, count_zeros
 from accelsim.compute.toggles import StepToggles, mean_toggles
 from accelsim.errors import AccelsimError
 from accelsim.formats.catalogue import integer_operand
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch_file import load_arch
-from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import in_stored_formats
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.synthetic import parts
@@ -164,16 +162,6 @@ def test_toggles_of_parts_are_means_by_steps():
         StepToggles({"dot_product": 8.0}, 1.0, 20, 300),
     ]
     assert mean_toggles(parts_of) == StepToggles({"dot_product": 7.0}, 0.875, 30, 400)
-
-
-@pytest.mark.parametrize("other", [
-    {"c_split": 2}, {"dataflow": "ws"}, {"tile_pixels": 5},
-])  # fmt: skip
-def test_what_values_depend_on(other):
-    """Psums on how a chain cuts the reduction, what switches also on which operand is held, how long."""
-    mapping = LayerMapping(1, 1, "KP", 4, 1, 1)
-    assert values_depend_on(replace(mapping, **other)) != values_depend_on(mapping)
-    assert values_depend_on(replace(mapping, order="PK", k_split=2)) == values_depend_on(mapping)
 
 
 def test_the_same_tensors_written_in_another_format_are_computed_anew(monkeypatch):

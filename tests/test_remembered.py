@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,17 @@ def test_the_oldest_files_go_where_there_are_too_many(folder: Path) -> None:
         os.utime(folder / f"{number}", (number, number))
     Kept(remembered.KIND, max_bytes=6 * 4096 + 650).write("new", bytes(100))
     assert {path.name for path in folder.iterdir()} == {"7", "8", "9", "new"}
+
+
+def test_a_file_that_is_not_as_it_was_written_is_none(folder: Path) -> None:
+    """Also one that reads as well: figures would be others, and no one would know."""
+    kept = Kept(remembered.KIND)
+    kept.write("a", zlib.compress(b"[1, 2]"))
+    whole = (folder / "a").read_bytes()
+    (folder / "b").write_bytes(whole)
+    assert kept.read("a") == zlib.compress(b"[1, 2]") and kept.read("b") is None
+    (folder / "a").write_bytes(whole[: -len(zlib.compress(b"[1, 2]"))] + zlib.compress(b"[1, 3]"))
+    assert kept.read("a") is None
 
 
 def _write(number: int) -> None:

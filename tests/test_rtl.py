@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rtl.block_tiles import random_block_layer
-from rtl.cosim import CONFIGURATIONS, Configuration, cosimulate, missing_tool
+from rtl.cosim import CONFIGURATIONS, Configuration, cosimulate, missing_tool, verilate
 from rtl.tiles import random_layer, random_program, random_run, trace_layers
 
 from accelsim.compute.lanes import accumulate_layer, lane_spec
@@ -88,14 +88,32 @@ def test_cosimulation_of_real_sizes(configuration: Configuration) -> None:
     assert result.tiles == 48
 
 
+REAL = [pytest.param(own, marks=pytest.mark.slow) for own in CONFIGURATIONS]
+
+
 @needs_verilator
-@pytest.mark.parametrize("configuration", [*QUICK, *CONFIGURATIONS], ids=str)
+@pytest.mark.parametrize("configuration", [*QUICK, *REAL], ids=str)
 def test_lint(configuration: Configuration, tmp_path: Path) -> None:
     emit(configuration.arch, Scheme.parse(configuration.scheme), None, tmp_path)
     sources = sorted(path.name for path in tmp_path.glob("*.sv"))
     command = ["verilator", "--lint-only", "-Wall", "--top-module", TOP, *sources]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@needs_verilator
+def test_lanes_are_one_piece_of_code(tmp_path: Path) -> None:
+    """What g++ gets of a lane is as long whatever the number of lanes (lanes.vlt)."""
+    sizes = []
+    for lanes in (2, 8):
+        configuration = Configuration("4/4/4/4:sp4", 8, lanes, 2, gating="multiply", stages=(3, 2))
+        arch, scheme = configuration.arch, Scheme.parse(configuration.scheme)
+        rng = np.random.default_rng(1)
+        layer = random_layer(rng, arch, scheme)
+        vectors = make_vectors(arch, random_run(rng, arch, layer, 50), layer)
+        code = verilate(arch, scheme, layer.output, [vectors], tmp_path / str(lanes))
+        sizes.append(sum(file.stat().st_size for file in code.glob("*vector_mac*.cpp")))
+    assert 0 < sizes[1] < 1.1 * sizes[0]
 
 
 @needs_icarus

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
 import random
 import sqlite3
+import sys
 import threading
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +25,7 @@ from accelsim.machine.arch import PRICE_KEYS
 from accelsim.machine.plain_yaml import load_yaml
 from accelsim.mapping.planning import plan
 from accelsim.request import request_of
-from accelsim.sweep import Space, Store, outlook, sweep
+from accelsim.sweep import Space, Store, outlook, sweep, workers
 from accelsim.sweep import evaluate as evaluation
 from accelsim.sweep import run as running
 from accelsim.sweep.evaluate import Task, evaluate
@@ -198,9 +202,9 @@ def test_the_choice_with_slack_is_held_against_each_that_is_about_as_fast() -> N
     for choice in (layer.choice for layer in plan(planned).layers):
         done = [(one.estimate.cycles, dict(one.estimate.counts)) for one in choice.ranked]
         decided = _decided_by_price(choice, own.arch.mapping)
-        most = 1.1 * min(cycles for cycles, _ in done)
-        for other in done[1:]:
-            if other[0] <= most and other != done[0]:
+        most = 1.1 * min(one.score for one in choice.ranked)
+        for one, other in zip(choice.ranked[1:], done[1:], strict=True):
+            if one.score <= most and other != done[0]:
                 assert (done[0], other) in decided
                 tried += other[0] != done[0][0]
     assert tried > 10
@@ -437,6 +441,24 @@ def test_two_sweeps_on_one_store_share_the_work(trace: Path, tmp_path: Path) -> 
     assert Store(tmp_path / "store")._db.execute("select count(*) from records").fetchone() == (6,)
 
 
+def test_sweeps_of_several_threads_put_the_script_back() -> None:
+    main, inside, leave = sys.modules["__main__"], threading.Event(), threading.Event()
+
+    def other() -> None:
+        with workers._without_main():
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with workers._without_main():
+        thread.start()
+        assert not inside.wait(0.2)
+        assert sys.modules["__main__"] is not main
+    leave.set()
+    thread.join()
+    assert inside.is_set() and sys.modules["__main__"] is main
+
+
 def test_many_prices_of_a_run_are_several_tasks(
     trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -498,6 +520,37 @@ def test_refusals(
     found = cli("sweep", *arguments)
     assert found.status == 2 and said in found.err and found.err.count("\n") == 1
     assert not Path("results").exists()
+
+
+@pytest.mark.parametrize("seconds", [1.5, "x", 1e308])
+def test_what_is_damaged_in_a_store_is_evaluated_anew(tmp_path: Path, trace: Path, seconds: object) -> None:
+    space = Space.of({"networks": [str(trace)], "schemes": ["4/4/4/4"], "set": {"clock_ghz": [0.5, 1.0]}})
+    first = sweep(space, tmp_path / "s", workers=1).to_frame()
+
+    def changed(change: str, *values: object) -> running.Counts:
+        with closing(sqlite3.connect(tmp_path / "s/store.sqlite")) as db:
+            db.execute(change, values)
+            db.commit()
+        assert outlook(space, tmp_path / "s").seconds != math.inf
+        done = sweep(space, tmp_path / "s", workers=1)
+        assert done.to_frame().equals(first)
+        return done.counts
+
+    wrong = json.dumps({"macs": "many"})
+    assert changed("update points set figures = ?, seconds = ?", wrong, seconds).computed == 2
+    assert changed("update points set error = ?", b"\xff").computed == 2
+    bad = zlib.compress(b"{}")
+    assert changed("update records set data = ?, seconds = ?", bad, seconds).computed == 0
+    with Store(tmp_path / "s") as store:
+        (key,) = store._db.execute("select run_key from records").fetchone()
+        with pytest.raises(AccelsimError, match="no record of a run"):
+            store.layers(key)
+    assert changed("update points set figures = '[]'").simulated == 1
+    with closing(sqlite3.connect(tmp_path / "s/store.sqlite")) as db:
+        db.execute("update points set figures = null, error = ?", ("a\nb\x1b[31m" + "c" * 1000,))
+        db.commit()
+    errors = sweep(space, tmp_path / "s", workers=1).to_frame()["error"]
+    assert all(own.isprintable() and len(own) <= 300 for own in errors)
 
 
 MIXED = """networks: [digits]

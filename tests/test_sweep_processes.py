@@ -242,3 +242,17 @@ def test_no_cluster(space: Path) -> None:
     said = python_m("sweep", space, "--dask", "tcp://127.0.0.1:9", cwd=space.parent)
     assert said.returncode == 2
     assert said.stderr.splitlines()[-1].startswith("error: --dask tcp://127.0.0.1:9: no scheduler answers")
+
+
+def test_a_script_that_does_not_ask_for_its_name(trace: Path, tmp_path: Path) -> None:
+    """Workers do not run it again: each would sweep what the first has claimed, and both wait."""
+    (tmp_path / "script.py").write_text(
+        "from accelsim.sweep import Space, sweep\n"
+        f"space = {{'networks': [{str(trace)!r}], 'schemes': ['4/4/4/4'], 'set': {{'pes': [2, 4]}}}}\n"
+        "frame = sweep(Space.of(space), 'store', workers=2).to_frame()\n"
+        "print(frame['error'].eq('').sum())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=150
+    )
+    assert (done.stdout, done.stderr) == ("2\n", "")

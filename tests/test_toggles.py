@@ -20,7 +20,7 @@ from accelsim.costs.tables import ACTIVITY, DATAPATH, TABLES_DIR, Row, read_tabl
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch_file import load_arch
-from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.plan import StepOrder
 from accelsim.open import open_workload
 
 ARCH = load_arch("magnet16", ["accumulator_bits=14"])
@@ -105,17 +105,17 @@ def test_runs_outside_of_the_operands_are_refused() -> None:
 
 def test_a_sample_stands_for_its_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = open_workload("digits").quantized_layer("conv5", Scheme.parse("4/4/4/4"), 16)
-    mapping = LayerMapping(1, 1, "KP", 16, 1, layer.spec.G)
-    found = sample_toggles(ARCH, layer, mapping)
-    assert found == sample_toggles(ARCH, layer, mapping)
+    order = StepOrder(1, "os-lws", 16)
+    found = sample_toggles(ARCH, layer, order)
+    assert found == sample_toggles(ARCH, layer, order)
     assert found.weight_changes == 1 / 16
     monkeypatch.setattr(sampling, "SAMPLED_STEPS", 1 << 19)
-    whole = sample_toggles(ARCH, layer, mapping)
+    whole = sample_toggles(ARCH, layer, order)
     assert found.steps < whole.steps / 4
     for part, value in whole.by_part.items():
         assert found.by_part[part] == pytest.approx(value, rel=0.03), part
     # In os the weight operand changes at every step.
-    changing = sample_toggles(ARCH, layer, LayerMapping(1, 1, "KP", 16, 1, layer.spec.G, dataflow="os"))
+    changing = sample_toggles(ARCH, layer, StepOrder(1, "os", 16))
     assert changing.weight_changes == 1
     assert changing.by_part["dot_product"] > 1.2 * whole.by_part["dot_product"]
 
@@ -251,14 +251,12 @@ def test_longer_vectors_have_as_many_more_toggles() -> None:
 
 def test_a_sample_sees_all_of_the_image() -> None:
     layer = open_workload("digits").quantized_layer("conv2", Scheme.parse("8/8/-/-"), 16)
-    mapping = LayerMapping(1, 1, "KP", 16, 1, layer.spec.G)
+    order = StepOrder(1, "os-lws", 16)
     words = layer.input_words.copy()
     words[: 7 * len(words) // 8] = 0  # something happens in the last rows alone
-    found = sample_toggles(ARCH, replace(layer, input_words=words), mapping)
+    found = sample_toggles(ARCH, replace(layer, input_words=words), order)
     assert (
-        0.03
-        < found.by_part["accumulator"] / sample_toggles(ARCH, layer, mapping).by_part["accumulator"]
-        < 0.5
+        0.03 < found.by_part["accumulator"] / sample_toggles(ARCH, layer, order).by_part["accumulator"] < 0.5
     )
 
 

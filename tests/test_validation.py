@@ -412,6 +412,7 @@ def test_figures_are_drawn_and_equal_rows_give_equal_bytes(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_all_figures(tmp_path: Path) -> None:
     result = accelsim.validate()
     known = result.rows[result.rows["status"] != "not modelled"]

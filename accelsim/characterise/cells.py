@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from accelsim.characterise.boolean import NotBooleanError, truth_table
-from accelsim.characterise.liberty import Group
+from accelsim.characterise.liberty import Group, finite
 from accelsim.errors import AccelsimError
 
 DELAY_TABLES = ("cell_rise", "cell_fall", "rise_transition", "fall_transition")
@@ -160,8 +160,16 @@ class Cell:
     def pins(self) -> dict[str, Group]:
         return {pin.argument: pin for pin in self.group.all("pin")}
 
-    def max_load_ff(self, output: str, default: float) -> float:
-        return float(self.pins[output].attributes.get("max_capacitance", default)) * self.file.ff
+    def max_load_ff(self, output: str, default: str) -> float:
+        """Raises AccelsimError for what is no number."""
+        text = self.pins[output].attributes.get("max_capacitance", default)
+        try:
+            return finite(text) * self.file.ff
+        except ValueError:
+            raise AccelsimError(
+                f"liberty {self.file.name}, cell {self.name}: max_capacitance is '{text[:40]}', expected a "
+                "number"
+            ) from None
 
     @cached_property
     def arcs(self) -> dict[tuple[int, int], np.ndarray]:
@@ -199,7 +207,10 @@ class Cell:
         return max(found)
 
     def delay_ps(self, load_ff: float) -> float:
-        """Through the first arc, mean of both edges, at the grid's typical slew."""
+        """Through the first arc, mean of both edges, at the grid's typical slew. Raises AccelsimError for a
+        cell without one."""
+        if not self.arcs:
+            raise AccelsimError(f"liberty {self.file.name}, cell {self.name}: no timing, expected an arc")
         rise, fall = next(iter(self.arcs.values()))[:2, self.grid.typical]
         return float(np.interp(load_ff, self.grid.loads_ff, 0.5 * (rise + fall)))
 

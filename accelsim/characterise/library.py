@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from accelsim.arguments import list_of, path_of
 from accelsim.characterise.boolean import NotBooleanError, names_in, truth_table
 from accelsim.characterise.cells import Cell, Grid, LibraryFile
 from accelsim.characterise.liberty import Group, finite, read_liberty
@@ -42,9 +43,10 @@ def read_library(paths: Sequence[str | Path], avoid: Sequence[str] = (), grid: G
 
     Tri-state cells, scan and asynchronously cleared or preset storage are left out: no block needs them.
     """
-    if not paths:
+    given = [path_of(path, "liberty") for path in list_of(paths, "liberty", "paths")]
+    if not given:
         raise AccelsimError("characterise: no Liberty file given, expected at least one")
-    trees = [(Path(path), read_liberty(path)) for path in paths]
+    trees = [(path, read_liberty(path)) for path in given]
     files = [_file(path, tree) for path, tree in trees]
     supplies = {file.supply_v for file in files}
     if len(supplies) > 1:

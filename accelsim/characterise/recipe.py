@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from accelsim.arguments import path_of
 from accelsim.errors import AccelsimError
 from accelsim.machine.plain_yaml import load_yaml
 
@@ -48,13 +49,14 @@ def load_recipe(name: str | Path | None) -> Recipe:
     """A shipped recipe by name, a recipe file by path, or an empty one for None."""
     if name is None:
         return Recipe()
+    path = path_of(name, "recipe")
     where = f"recipe {str(name)[:200]}"
     shipped = {file.name for file in resources.files(RECIPES).iterdir()}
     try:
         if f"{name}.yaml" in shipped:
             text = (resources.files(RECIPES) / f"{name}.yaml").read_text("utf-8")
         else:
-            text = Path(name).read_text("utf-8")
+            text = path.read_text("utf-8")
     except (OSError, ValueError) as error:
         names = ", ".join(sorted(file.removesuffix(".yaml") for file in shipped if file.endswith(".yaml")))
         reason = getattr(error, "strerror", None) or "not text"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from accelsim.arguments import check_progress, expect, path_of
 from accelsim.characterise import activity, stimuli
 from accelsim.characterise.block import Block
 from accelsim.characterise.campaign import all_blocks
@@ -67,9 +67,13 @@ def characterise(
     alone. jobs: blocks at a time. recipe: a shipped recipe's name or a file. Equal input gives equal bytes.
     Raises AccelsimError on bad input; `out` is then as it was.
     """
-    out = Path(out)
-    if not math.isfinite(node_nm) or not MIN_NODE_NM <= node_nm <= MAX_NODE_NM:
+    out = path_of(out, "characterise: out")
+    expect(node_nm, (int, float), "characterise: node_nm", "a number")
+    expect(pattern, (str, type(None)), "characterise: pattern", "a regular expression, or None")
+    expect(jobs, int, "characterise: jobs", "a whole number")
+    if not MIN_NODE_NM <= node_nm <= MAX_NODE_NM:
         raise AccelsimError(f"characterise: node_nm is {node_nm:g}, expected {MIN_NODE_NM} to {MAX_NODE_NM}")
+    check_progress(progress)
     check_target(out)
     rules = load_recipe(recipe)
     yosys = find_yosys()

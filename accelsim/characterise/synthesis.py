@@ -44,7 +44,7 @@ TARGET_INVERTERS = 40
 MAPPING_LOAD_INVERTERS = 3
 # What flip-flops and latches do; other attributes of theirs are not for the mapper.
 STORAGE_FUNCTIONS = ("next_state", "clocked_on", "data_in", "enable")
-DEFAULT_MAX_LOAD = 50  # library units
+DEFAULT_MAX_LOAD = "50"  # library units
 
 
 def find_yosys() -> str:

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from accelsim.cli.json_output import JsonOption, print_json
 from accelsim.cli.options import ArchOption, CostsOption, SetOption
-from accelsim.errors import AccelsimError, printable
+from accelsim.errors import AccelsimError, listed, printable
 from accelsim.system.whole import whole_file
 
 
@@ -87,7 +87,7 @@ def costs_command(
         if component:
             unknown = [name for name in component if name not in set(frame["component"])]
             if unknown:
-                parts = ", ".join(dict.fromkeys(frame["component"]))
+                parts = listed(dict.fromkeys(frame["component"]), unknown[0])
                 raise AccelsimError(f"costs: the machine has no '{unknown[0]}', expected one of {parts}")
             frame = frame[frame["component"].isin(component)]
     elif component:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import io
+import logging
 import os
 import sys
 import warnings
@@ -303,6 +304,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = _warn
+    # Figures are files: no window is opened, and no one need know where fonts are kept.
+    os.environ.pop("MPLBACKEND", None)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         status = app(standalone_mode=False)
     except AccelsimError as error:

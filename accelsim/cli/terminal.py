@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SCOPES = ("datapath", "pe", "array", "system")
 _PIPED_WIDTH = 240
+_LEAST_WIDTH = 10  # of a column
 # Rows of the summary, and the stall reasons whose cycles each adds up.
 _WAITS = {
     "waiting for weights": ("weight_wait",),
@@ -42,6 +43,13 @@ def _console() -> Console:
     return console if console.is_terminal else _Console(markup=False, highlight=False, width=_PIPED_WIDTH)
 
 
+def _print(table: Table) -> None:
+    """In a narrow terminal, which breaks lines, rather than in columns without a character."""
+    console = _console()
+    console.width = max(console.width, _LEAST_WIDTH * len(table.columns))
+    console.print(table)
+
+
 def print_frame(frame: pd.DataFrame) -> None:
     """One row a line, unit in the column name."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -50,7 +58,7 @@ def print_frame(frame: pd.DataFrame) -> None:
         table.add_column(printable(column), justify="right" if numeric else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(*(_text(value) for value in row))
-    _console().print(table)
+    _print(table)
 
 
 def print_explained(rows: pd.DataFrame) -> None:
@@ -88,7 +96,7 @@ def print_mapping(values: Mapping[str, Any]) -> None:
     table.add_column(overflow="fold")
     for name, value in _flat("", values):
         table.add_row(printable(name), _text(value))
-    _console().print(table)
+    _print(table)
 
 
 def summary_table(

@@ -3,14 +3,13 @@ none."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.mapping.plan import LayerMapping
 from accelsim.workload.layer import LayerSpec, QuantizedLayer
 
 
@@ -103,8 +102,3 @@ def assume(layer: LayerSpec, gated_fraction: float, c_split: int = 1) -> Compute
     held = padded - padded_firsts
     held += round(gated_fraction * (steps - firsts - held))
     return Computed(ZeroCounts(gated, gated * layer.vector_size, 0, held))
-
-
-def values_depend_on(mapping: LayerMapping) -> Hashable:
-    """Of a mapping what decides psums, zeros and toggles of a layer."""
-    return mapping.c_split, mapping.dataflow, mapping.tile_pixels

@@ -32,7 +32,7 @@ WHERE_AND_WHEN = PRICE_KEYS | {
     "output_staging_tiles", "pe_port_bits", "pes", "ppu_latency_cycles", "psum_chain", "psum_port_bits",
     "scale_stages", "weight_buffer_words", "weight_collector_depth",
 }  # fmt: skip
-"""Parameters of an arch on which values depend through the mapping alone."""
+"""Parameters of an arch on which values depend through the order of steps alone."""
 
 
 class KeptValues:

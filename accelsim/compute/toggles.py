@@ -16,7 +16,7 @@ from accelsim.compute.operands import code_values
 from accelsim.machine.accumulator import MAX_ACCUMULATOR_BITS
 from accelsim.machine.arch import Arch, Gating
 from accelsim.machine.dataflows import DATAFLOWS
-from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.plan import StepOrder
 from accelsim.workload.layer import QuantizedLayer
 
 # Of one layer. Runs are of at most so many vectors, so that a sample sees many channels and places.
@@ -41,15 +41,15 @@ def mean_toggles(parts: Sequence[StepToggles]) -> StepToggles:
     )
 
 
-def sample_toggles(arch: Arch, layer: QuantizedLayer, mapping: LayerMapping) -> StepToggles:
-    """Replay a sample of a layer's steps, in the order of its dataflow, and count the bits that change.
+def sample_toggles(arch: Arch, layer: QuantizedLayer, order: StepOrder) -> StepToggles:
+    """Replay a sample of a layer's steps, in their order, and count the bits that change.
 
-    The sample is the same for the same layer and mapping; of a layer with fewer steps it may hold some twice.
+    The sample is the same for the same layer and order; of a layer with fewer steps it may hold some twice.
     """
-    held = DATAFLOWS[mapping.dataflow].weight_operand_held
+    held = DATAFLOWS[order.dataflow].weight_operand_held
     geometry = layer.geometry
-    pixels = min(mapping.tile_pixels, geometry.pixels)
-    parts = layer.spec.parts(mapping.c_split)
+    pixels = min(order.pixels, geometry.pixels)
+    parts = layer.spec.parts(order.c_split)
     vectors = min(RUN_VECTORS, *(len(part) for part in parts))
     runs_of_group = _runs_of_group(layer, pixels, vectors, len(parts))
     found = np.zeros(len(Toggles._fields), np.int64)

@@ -13,7 +13,7 @@ from accelsim.compute.operands import psum_shift
 from accelsim.compute.toggles import mean_toggles, sample_toggles
 from accelsim.compute.widths import PUBLISHED_ACCUMULATOR_BITS
 from accelsim.machine.arch import Arch
-from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.plan import StepOrder
 from accelsim.quantize.reference import apply_activation, dequantize_output, sqnr_db
 from accelsim.workload.layer import QuantizedLayer
 
@@ -22,7 +22,7 @@ from accelsim.workload.layer import QuantizedLayer
 class ComputeRequest:
     """One layer to compute.
 
-    mapping: how it is laid on the PEs, or None for a reduction that is not cut, of which no toggles are
+    order: in which lanes take their steps, or None for a reduction that is not cut, of which no toggles are
     counted; reference: float64[pixels, K] before the activation, what error is measured against, or None;
     keep_tensors: keep operands and values in the result; narrow: also accumulate at the published width;
     toggles: count the bits that change in the lanes.
@@ -30,7 +30,7 @@ class ComputeRequest:
 
     arch: Arch
     layer: QuantizedLayer
-    mapping: LayerMapping | None = None
+    order: StepOrder | None = None
     reference: np.ndarray | None = None
     keep_tensors: bool = False
     narrow: bool = False
@@ -38,7 +38,7 @@ class ComputeRequest:
 
     @property
     def c_split(self) -> int:
-        return 1 if self.mapping is None else self.mapping.c_split
+        return 1 if self.order is None else self.order.c_split
 
 
 def compute(request: ComputeRequest) -> Computed:
@@ -72,7 +72,7 @@ def compute(request: ComputeRequest) -> Computed:
         narrow_sqnr,
         layer if request.keep_tensors else None,
         values if request.keep_tensors else None,
-        sample_toggles(arch, layer, request.mapping) if request.mapping and request.toggles else None,
+        sample_toggles(arch, layer, request.order) if request.order and request.toggles else None,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from accelsim.costs.ppu import QUICK
 from accelsim.costs.tables import Row
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 
 COLUMNS = (
     "component", "item", "quantity", "value", "unit", "node_nm", "vdd_v", "source", "status",
@@ -113,5 +113,6 @@ def list_constants(tables: Mapping[str, Sequence[Row]], component: str | None) -
         return found
     names = sorted({entry["component"] for entry in found})
     if component not in names:
-        raise AccelsimError(f"costs: component '{component}' is unknown, expected one of {', '.join(names)}")
+        known = listed(names, component)
+        raise AccelsimError(f"costs: component '{component}' is unknown, expected one of {known}")
     return [entry for entry in found if entry["component"] == component]

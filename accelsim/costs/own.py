@@ -17,7 +17,7 @@ from typing import TypeVar
 from accelsim.costs.component import ComponentCost
 from accelsim.costs.listing import COLUMNS
 from accelsim.costs.technology import Technology
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 
 UNITS: Mapping[str, Mapping[str, float]] = {
     "energy": {"pJ": 1.0, "fJ": 1e-3, "nJ": 1e3},
@@ -77,7 +77,7 @@ class OwnPrices:
             if part not in known:
                 where = next(iter(prices.values())).where
                 raise AccelsimError(
-                    f"{where}: component '{part}' is unknown, expected one of {', '.join(sorted(known))}"
+                    f"{where}: component '{part}' is unknown, expected one of {listed(sorted(known), part)}"
                 )
 
     def applied(self, part: str, cost: ComponentCost) -> ComponentCost:
@@ -92,7 +92,7 @@ class OwnPrices:
                 if price.action not in energy_pj:
                     raise AccelsimError(
                         f"{price.where}: {part} has no action '{price.action}' on this machine, expected one "
-                        f"of {', '.join(energy_pj)}"
+                        f"of {listed(energy_pj, price.action)}"
                     )
                 energy_pj[price.action] = price.value
             elif price.quantity == "area":

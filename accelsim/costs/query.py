@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from accelsim.costs.library import CostLibrary
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 
 COMPONENTS = (
     *("dot_product", "zero_detect", "scale_product", "scale_multiply", "accumulator", "register", "array"),
@@ -33,7 +33,7 @@ def price_component(library: CostLibrary, component: str, given: Sequence[str]) 
     """
     if component not in COMPONENTS:
         raise AccelsimError(
-            f"costs: {component} has no sizes to set, expected one of {', '.join(COMPONENTS)}"
+            f"costs: {component} has no sizes to set, expected one of {listed(COMPONENTS, component)}"
         )
     sizes = _sizes(component, given)
     cost = getattr(library, component)(**sizes)
@@ -70,7 +70,8 @@ def _sizes(component: str, given: Sequence[str]) -> dict[str, Any]:
         name = SHORT.get(key, key)
         if not equals or name not in parameters:
             short = [f"{name} ({own})" if (own := _short(name)) else name for name in parameters]
-            raise AccelsimError(f"costs {component}: --set {item}: expected KEY=VALUE of {', '.join(short)}")
+            known = listed(short, key)
+            raise AccelsimError(f"costs {component}: --set {item[:60]}: expected KEY=VALUE of {known}")
         kind = str(parameters[name].annotation)
         if kind == "int":
             if not text.isascii() or not text.isdigit():

@@ -57,6 +57,7 @@ class MappingPins(_Strict):
     pixel_split: int | None = Field(default=None, ge=1)
     order: Literal["KP", "PK"] | None = None
     tile_pixels: int | None = Field(default=None, ge=1)
+    dtile_pixels: int | None = Field(default=None, ge=0)
     units_per_tile: int | None = Field(default=None, ge=0)
     chunk_vectors: int | None = Field(default=None, ge=1)
     chunk_inputs: bool | None = None

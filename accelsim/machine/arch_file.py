@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from accelsim.arguments import expect, texts_of
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 from accelsim.machine.arch import Arch, MappingPins, PpuLatency
 from accelsim.machine.plain_yaml import load_yaml, shown_value
 
@@ -33,7 +33,7 @@ def load_arch(name: str | Path, overrides: list[str] | None = None) -> Arch:
     expect(name, (str, Path), "arch", "the name of a preset, or a path")
     where = f"arch {str(name)[:_MAX_NAME]}"
     data = _read(name, where, depth=0)
-    for item in texts_of(overrides or [], "overrides", "KEY=VALUE"):
+    for item in texts_of([] if overrides is None else overrides, "overrides", "KEY=VALUE"):
         _override(data, item)
     return _checked(data, where)
 
@@ -118,7 +118,7 @@ def _first_problem(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         nested: dict[str, type[BaseModel]] = {"mapping": MappingPins, "ppu_latency_cycles": PpuLatency}
         owner: type[BaseModel] = nested.get(where.partition(".")[0], Arch)
-        return f"unknown key '{where[:60]}'; known keys are {', '.join(owner.model_fields)}"
+        return f"unknown key '{where[:60]}'; known keys are {listed(owner.model_fields, where)}"
     if problem["type"] == "missing":
         return f"key '{where}' is missing"
     message = problem["msg"].removeprefix("Value error, ")

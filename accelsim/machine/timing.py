@@ -48,7 +48,7 @@ def psum_store_pixels(arch: Arch, dataflow: DataflowName) -> int:
 
 
 def tile_pixels(arch: Arch, dataflow: DataflowName, written_block: int) -> int:
-    """Dt: most pixels of a d-tile. Staging has room for D."""
+    """Pixels of a d-tile that there is room for. Staging has room for D."""
     pixels = psum_store_pixels(arch, dataflow)
     return min(pixels, arch.accumulation_collector_depth) if is_staged(arch, written_block) else pixels
 

@@ -18,7 +18,7 @@ class LayerMapping:
 
     units_per_tile = 0 means chunked weights: a weight tile is one lane group x `chunk_vectors` vectors;
     otherwise a weight tile holds that many whole units and chunk_vectors is G. `chunk_inputs` cuts the
-    input tile along g as well.
+    input tile along g as well. dtile_pixels: most pixels of a d-tile; 0: as many as psums have room for.
     """
 
     k_split: int
@@ -30,6 +30,33 @@ class LayerMapping:
     chunk_inputs: bool = False
     c_split: int = 1
     dataflow: DataflowName = "os-lws"
+    dtile_pixels: int = 0
+
+
+@dataclass(frozen=True)
+class StepOrder:
+    """In what order a lane takes its steps: of a layer's mapping all that psums, zeros and toggles depend on.
+
+    pixels: of a d-tile, the steps in a row between two words of the operand that a dataflow holds; where
+    pixel tiles are no whole number of d-tiles the mean, rounded up.
+    """
+
+    c_split: int
+    dataflow: DataflowName
+    pixels: int
+
+
+def d_tile_pixels(arch: Arch, mapping: LayerMapping, written_block: int) -> int:
+    """Dt: most pixels of a d-tile, what there is room for or as many as the mapping says."""
+    room = timing.tile_pixels(arch, mapping.dataflow, written_block)
+    return min(room, mapping.dtile_pixels or room)
+
+
+def step_order(arch: Arch, layer: LayerSpec, mapping: LayerMapping) -> StepOrder:
+    """Of a layer at a mapping."""
+    tile = min(mapping.tile_pixels, -(-layer.geometry.pixels // mapping.pixel_split))
+    d_tiles = -(-tile // d_tile_pixels(arch, mapping, layer.written_block))
+    return StepOrder(mapping.c_split, mapping.dataflow, -(-tile // d_tiles))
 
 
 def check_mapping(arch: Arch, layer: LayerSpec, mapping: LayerMapping) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 from accelsim.page.blocks import Chart, Grid
 from accelsim.page.tables import Files, Table, short
 from accelsim.report.inventory import SCOPES
@@ -43,7 +43,7 @@ def read_prices(files: Files, layers: Sequence[str]) -> Prices:
     for name, table in (("components.csv", components), ("area.csv", area)):
         where = f"report {files.folder / name}"
         if strange := set(table["scope"]) - set(SCOPES):
-            raise AccelsimError(f"{where}: scope {ascii(min(strange))[:40]}, expected {', '.join(SCOPES)}")
+            raise AccelsimError(f"{where}: scope {ascii(min(strange))[:40]}, expected {listed(SCOPES)}")
         if name == "components.csv" and (strange := set(table["layer"]) - known):
             raise AccelsimError(f"{where}: layer {ascii(min(strange))[:40]} is not in layers.csv")
     keys, rows = _whole_run(components, area)

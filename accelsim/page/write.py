@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from accelsim.arguments import path_of
+from accelsim.arguments import list_of, path_of
 from accelsim.errors import AccelsimError
 from accelsim.page.blocks import Chart, Grid, Section, Tile
 from accelsim.page.comparison import comparison_section
@@ -36,7 +36,7 @@ def write_report(sources: Sequence[str | Path], out: str | Path | None = None) -
     out: a file .html, by default report.html in the first folder, or beside the first table under its name.
     Returns the file. Raises AccelsimError for what holds no results, and for a damaged file in it.
     """
-    paths = [path_of(source, "report") for source in sources]
+    paths = [path_of(source, "report") for source in list_of(sources, "report", "folders and tables")]
     if not 0 < len(paths) <= _MOST_SECTIONS:
         raise AccelsimError(f"report: {len(paths)} folders, expected 1 to {_MOST_SECTIONS}")
     target = default_target(paths[0]) if out is None else path_of(out, "report: out")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 from accelsim.formats.scheme import Scheme
 
 _MOST_CHARACTERS = 40
@@ -29,7 +29,7 @@ def accuracy_columns(measured: Any, schemes: Sequence[str]) -> dict[str, list[fl
         scheme = str(key if isinstance(key, Scheme) else Scheme.parse(str(key)))
         if scheme not in schemes or scheme in by_scheme:
             how = "is given twice" if scheme in by_scheme else "was not compared"
-            raise AccelsimError(f"accuracy of {scheme}: it {how}, expected {', '.join(schemes)}")
+            raise AccelsimError(f"accuracy of {scheme}: it {how}, expected {listed(schemes, scheme)}")
         if not isinstance(own, Mapping) or not own:
             raise AccelsimError(f"accuracy of {scheme}: is {_shown(own)}, expected numbers by name")
         by_scheme[scheme] = {_name(name): _number(scheme, name, value) for name, value in own.items()}

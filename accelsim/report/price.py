@@ -198,6 +198,7 @@ def _layer_frame(
                 "pixel_split": activity.mapping.pixel_split,
                 "order": activity.mapping.order,
                 "tile_pixels": activity.mapping.tile_pixels,
+                "dtile_pixels": activity.mapping.dtile_pixels,
                 "units_per_tile": activity.mapping.units_per_tile,
                 "chunk_vectors": activity.mapping.chunk_vectors,
                 "chunk_inputs": activity.mapping.chunk_inputs,

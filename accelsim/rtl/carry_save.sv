@@ -16,26 +16,30 @@ module carry_save #(
     for (int i = 0; i < levels; i++) rows_after = 2 * (rows_after / 3) + rows_after % 3;
   endfunction
 
+  // A signal a row, not one of all rows: simulators take parts of long words apart at each use.
   for (genvar l = 0; l <= LEVELS; l++) begin : level
-    localparam int COUNT = rows_after(l);
-    logic [COUNT*BITS-1:0] row;
-    if (l == 0) begin : first
-      assign row = rows;
-    end else begin : adders
-      localparam int ABOVE = rows_after(l - 1);
-      for (genvar i = 0; i < ABOVE / 3; i++) begin : triple
-        logic [BITS-1:0] a, b, c, carry;
-        assign a = level[l-1].row[(3*i+0)*BITS+:BITS];
-        assign b = level[l-1].row[(3*i+1)*BITS+:BITS];
-        assign c = level[l-1].row[(3*i+2)*BITS+:BITS];
-        assign carry = (a & b) | (a & c) | (b & c);
-        assign row[(2*i+0)*BITS+:BITS] = a ^ b ^ c;
-        assign row[(2*i+1)*BITS+:BITS] = carry << 1;
-      end
-      for (genvar i = 0; i < ABOVE % 3; i++) begin : over
-        assign row[(2*(ABOVE/3)+i)*BITS+:BITS] = level[l-1].row[(3*(ABOVE/3)+i)*BITS+:BITS];
+    localparam int ABOVE = rows_after(l - 1);
+    localparam int ADDED = 2 * (ABOVE / 3);
+    for (genvar i = 0; i < rows_after(l); i++) begin : row
+      logic [BITS-1:0] bits;
+      if (l == 0) begin : first
+        assign bits = rows[i*BITS+:BITS];
+      end else if (i >= ADDED) begin : over
+        assign bits = level[l-1].row[ABOVE/3+i].bits;
+      end else if (i % 2 == 0) begin : sum
+        localparam int OF = 3 * (i / 2);
+        assign bits = level[l-1].row[OF].bits ^ level[l-1].row[OF+1].bits ^ level[l-1].row[OF+2].bits;
+      end else begin : carry
+        localparam int OF = 3 * (i / 2);
+        logic [BITS-1:0] a, b, c;
+        assign a = level[l-1].row[OF].bits;
+        assign b = level[l-1].row[OF+1].bits;
+        assign c = level[l-1].row[OF+2].bits;
+        assign bits = ((a & b) | (a & c) | (b & c)) << 1;
       end
     end
   end
-  assign rest = level[LEVELS].row;
+  for (genvar i = 0; i < REST; i++) begin : out
+    assign rest[i*BITS+:BITS] = level[LEVELS].row[i].bits;
+  end
 endmodule

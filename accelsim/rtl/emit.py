@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import get_args
 
+from accelsim.arguments import path_of
 from accelsim.errors import AccelsimError
 from accelsim.formats.catalogue import E2M1
 from accelsim.formats.scheme import Scheme
@@ -21,7 +22,10 @@ from accelsim.workload.layer import OutputFormat, QuantizedLayer
 
 TOP, TESTBENCH = "pe_top", "tb_pe_top"
 SYNTHESISED = ("synth.ys", "synth_stat.txt", "synth.v")
-_MADE_IN_IT = ("Makefile", "obj_dir", f"{TESTBENCH}.vvp", *SYNTHESISED)
+# Options of Verilator with which all lanes are one piece of code (docs/rtl.md).
+LANES_FILE = "lanes.vlt"
+VERILATOR = ("-O3", "-fno-localize", "-Wno-fatal", "-Wno-WIDTH", "--top-module", TESTBENCH, LANES_FILE)
+_MADE_IN_IT = ("Makefile", LANES_FILE, "obj_dir", f"{TESTBENCH}.vvp", *SYNTHESISED)
 _KINDS = {"e8m0": 1, "e4m3": 2}
 _SIGNIFICANDS = {"e8m0": 0, "e4m3": 8}
 _SIGNS = {"unsigned": 0, "signed": 1, "both": 2}
@@ -41,7 +45,7 @@ def emit(
     Returns `out`. The tile is the start of what PE `pe` does in the layer's default mapping: whole output
     tiles, up to `max_steps` steps but at least one. Raises AccelsimError where the machine cannot run it.
     """
-    out = Path(out)
+    out = path_of(out, "rtl")
     check_target(out)
     if layer is None:
         with writing("rtl", out), whole_folder(out) as folder:
@@ -168,7 +172,7 @@ def write_modules(arch: Arch, scheme: Scheme, output: OutputFormat | None, out: 
 def write_testbench(
     arch: Arch, scheme: Scheme, output: OutputFormat, vectors: list[Vectors], out: Path
 ) -> None:
-    """tb_pe_top.sv, large enough for any of `vectors`."""
+    """tb_pe_top.sv, large enough for any of `vectors`, and lanes.vlt."""
     template = (resources.files("accelsim.rtl") / "tb_pe.sv").read_text("utf-8")
     sizes = [max(v.counts[i] for v in vectors) for i in range(len(RECORDS))]
     lines = [
@@ -187,6 +191,23 @@ def write_testbench(
         reads.append(f"    if (counts[{index}] > 0) $readmemh(file, {name}, 0, counts[{index}] - 1);")
     text = template.replace("//PARAMETERS//", "\n".join(lines)).replace("//READS//", "\n".join(reads))
     (out / f"{TESTBENCH}.sv").write_text(text)
+    (out / LANES_FILE).write_text(_one_lane(modules()["vector_mac.sv"]))
+
+
+def _one_lane(text: str) -> str:
+    """What has Verilator keep a lane as one module, with ports of its own."""
+    # As wires of the PE, which ports become where nothing forbids it, they are others in each lane, and so is
+    # all code that reads them. A clock of its own would be one more event.
+    ports = [name for name in _ports(text[: text.index(");\n") + 3]) if name != "clk"]
+    lines = ["`verilator_config", "// The lanes are compiled once. Written by accelsim."]
+    lines += ['no_inline -module "vector_mac"']
+    lines += [f'public_flat_rd -module "vector_mac" -var "{name}"' for name in ports]
+    return "\n".join(lines) + "\n"
+
+
+def _ports(header: str) -> list[str]:
+    """Names of a module's ports, one a line."""
+    return re.findall(r"^ +(?:input|output) +logic[^/\n]*?(\w+),? *(?://.*)?$", header, re.MULTILINE)
 
 
 def _top(pe: str, values: dict[str, int], what: str) -> str:
@@ -199,7 +220,7 @@ def _top(pe: str, values: dict[str, int], what: str) -> str:
         header, found = re.subn(rf"(parameter \w+ {name} = )[^,\n]*,", rf"\g<1>{shown},", header)
         assert found == 1, name
     names = re.findall(r"parameter \w+ (\w+) =", header[: header.index("// derived")])
-    ports = re.findall(r"^ +(?:input|output) +logic[^/\n]*?(\w+),? *(?://.*)?$", header, re.MULTILINE)
+    ports = _ports(header)
     given = ",\n".join(f"      .{name}({name})" for name in names)
     wired = ",\n".join(f"      .{name}({name})" for name in ports)
     return (
@@ -210,7 +231,7 @@ def _top(pe: str, values: dict[str, int], what: str) -> str:
 
 _MAKEFILE = f"""# make: simulate the tile in vectors/ with Verilator; make icarus: with Icarus Verilog
 verilator:
-\tverilator --binary -O3 -Wno-fatal -Wno-WIDTH --top-module {TESTBENCH} -Mdir obj_dir -o {TESTBENCH} *.sv
+\tverilator --binary {" ".join(VERILATOR)} -Mdir obj_dir -o {TESTBENCH} *.sv
 \tobj_dir/{TESTBENCH} +vectors=vectors
 
 icarus:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
@@ -119,7 +121,7 @@ def cut_program(program: PeProgram, max_steps: int, skip_units: int = 0) -> PePr
             break
         stop = cut = end
 
-    def kept(positions: list[Position]) -> list[Position]:
+    def kept(positions: Sequence[Position]) -> list[Position]:
         result: list[Position] = []
         for position in positions:
             if position.last < first or position.first >= cut:
@@ -131,7 +133,16 @@ def cut_program(program: PeProgram, max_steps: int, skip_units: int = 0) -> PePr
             result.append(own)
         return result
 
-    return PeProgram(program.blocks[first:cut], kept(program.weight_positions), kept(program.input_positions))
+    weights, inputs = kept(program.weight_positions), kept(program.input_positions)
+    own = (first <= program.tile_ends) & (program.tile_ends < cut)
+    return PeProgram(
+        program.blocks[first:cut],
+        weights,
+        inputs,
+        program.tile_ends[own] - first,
+        program.tile_outputs[own],
+        *(np.array([position.fetched for position in of], np.bool_) for of in (weights, inputs)),
+    )
 
 
 def run_pe(
@@ -167,7 +178,7 @@ def run_pe(
     pe = Pe(clock, 0, [run], drain, issues)
 
     def load(
-        buffer: Buffer, positions: list[Position], words: Callable[[Position], int], delay_of: Delay
+        buffer: Buffer, positions: Sequence[Position], words: Callable[[Position], int], delay_of: Delay
     ) -> tuple[list[Transfer], Process]:
         done: list[Transfer] = []
 
@@ -194,7 +205,7 @@ def run_pe(
 
     tiles = [
         PsumTile(block, tile.left, block.spacing, block.makes_output)
-        for block, tile in zip(last_blocks, drain.tiles[0], strict=True)
+        for block, tile in zip(last_blocks, drain.tiles_of(0), strict=True)
     ]
     return PeRun(
         layer_run=run,
@@ -221,7 +232,7 @@ def input_words(position: Position) -> int:
     return position.tile.macro_words
 
 
-def _refilled(positions: list[Position], buffer: Buffer) -> list[tuple[int, int]]:
+def _refilled(positions: Sequence[Position], buffer: Buffer) -> list[tuple[int, int]]:
     """(position, cycle of its release) of positions whose tile is not kept for a later position."""
     return [
         (index, buffer.release_of(0, index))

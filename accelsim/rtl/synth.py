@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from accelsim.arguments import path_of
 from accelsim.characterise.liberty import liberty_text, parse_liberty
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
@@ -59,7 +60,7 @@ def synth(out: str | Path, liberty: str | Path | None = None, timeout_s: float =
     Without `liberty` cells are Yosys' generic gates. Raises AccelsimError when Yosys is absent or fails.
     """
     yosys = find_tool("yosys", "yosys")
-    out = Path(out)
+    out = path_of(out, "rtl")
     sources = [name for name in sorted([*modules(), f"{TOP}.sv"]) if (out / name).is_file()]
     if f"{TOP}.sv" not in sources:
         raise AccelsimError(f"synth {out}: no {TOP}.sv, expected a folder written by `accelsim rtl`")

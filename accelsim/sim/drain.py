@@ -6,10 +6,12 @@ happens, so nothing here waits: whoever makes one more number known calls, and w
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, cast
 
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.rows import Block
@@ -52,6 +54,8 @@ class PsumTile:
     last_read: int = UNKNOWN
 
 
+# Stands for tiles that do not come, where a run goes on in its program.
+_OVER = PsumTile(cast(Any, None), cast(Any, None), 0, [], [], 0, 0, 0)
 SendOutput = Callable[["Drain", LayerRun, OutputTile], None]
 SendPsums = Callable[["Drain", "Drain", PsumTile, int, int], None]
 
@@ -75,9 +79,12 @@ class Drain:
     ) -> None:
         self.clock, self.index, self.recorder = clock, index, recorder
         self._send_output, self._send_psums, self._drains = send_output, send_psums, drains
-        self.tiles = [self._psum_tiles(run) for run in runs]
         self.left = Signal(clock)
-        self.in_order = [tile for layer in self.tiles for tile in layer]
+        # Psum tiles of all layers in order, made when somebody comes to them, and the first of each layer.
+        self._runs, self._first = runs, [0]
+        for run in runs:
+            self._first.append(self._first[-1] + len(run.program.pes[index].tile_ends))
+        self._tiles: list[PsumTile | None] = [None] * self._first[-1]
         self._tile = self._piece = 0  # the next to be settled
         self._run: LayerRun | None = None  # its layer, and in that:
         self._sends_psums = False
@@ -92,13 +99,27 @@ class Drain:
         # Output tiles that may yet be between request and being done.
         self._slots = arch.output_staging_tiles
 
-    def _psum_tiles(self, run: LayerRun) -> list[PsumTile]:
-        last_blocks = [block for block in run.program.pes[self.index].blocks if block.last]
-        return [self._psum_tile(run, block, number) for number, block in enumerate(last_blocks)]
+    def tile(self, layer: int, number: int) -> PsumTile:
+        """The layer's `number`-th psum tile of the PE; below 0: of a layer before."""
+        index = self._first[layer] + number
+        return self._tiles[index] or self._make(index)
 
-    def _psum_tile(self, run: LayerRun, block: Block, number: int) -> PsumTile:
-        pieces, chained = run.pieces(block), run.program.part_of(self.index) > 0
-        return PsumTile(run, block, number, pieces, [UNKNOWN] * len(pieces) if chained else [])
+    def tiles_of(self, layer: int) -> list[PsumTile]:
+        """All of a layer's."""
+        return [self.tile(layer, number) for number in range(self._count(layer))]
+
+    def _count(self, layer: int) -> int:
+        return self._first[layer + 1] - self._first[layer]
+
+    def _make(self, index: int) -> PsumTile:
+        layer = bisect_right(self._first, index) - 1
+        run, number = self._runs[layer], index - self._first[layer]
+        program = run.program.pes[self.index]
+        block, chained = program.blocks[program.tile_ends[number]], run.program.part_of(self.index) > 0
+        pieces = run.pieces(block)
+        made = PsumTile(run, block, number, pieces, [UNKNOWN] * len(pieces) if chained else [])
+        self._tiles[index] = made
+        return made
 
     # What others make known.
 
@@ -112,7 +133,7 @@ class Drain:
 
     def psums_arrive(self, layer: int, tile: int, piece: int, cycle: int) -> None:
         """The psums of the PE before in the chain will have been added to a piece at `cycle`."""
-        self.tiles[layer][tile].summed[piece] = cycle
+        self.tile(layer, tile).summed[piece] = cycle
         self._settle()
 
     def tile_leaves(self, tile: PsumTile, first_read: int, last_read: int) -> None:
@@ -132,37 +153,27 @@ class Drain:
 
     def next_tile(self, layer: int) -> int:
         """Which of the layer's tiles is the next to be settled; one past the last where none is left."""
-        if self._tile < len(self.in_order):
-            tile = self.in_order[self._tile]
-            if tile.run.index <= layer:
-                return tile.index if tile.run.index == layer else 0
-        return len(self.tiles[layer])
+        return min(max(0, self._tile - self._first[layer]), self._count(layer))
 
     def oldest_under_way(self, layer: int, tile: int) -> int:
         """Of the layer's tiles the first, up to this one, of which something has yet to leave the PE."""
-        tiles = self.tiles[layer]
-        while tile > 0 and tiles[tile - 1].left == UNKNOWN:
+        while tile > 0 and self.tile(layer, tile - 1).left == UNKNOWN:
             tile -= 1
         return tile
 
     def go_back(self, run: LayerRun, first: int, stop: int, count: int) -> None:
         """Of a layer's tiles [first, stop) so many come again, or below 0 do not come (sim/rewind.py)."""
-        own = self.tiles[run.index]
-        before = sum(len(tiles) for tiles in self.tiles[: run.index])
-        again = (
-            [self._psum_tile(run, tile.block, 0) for tile in own[stop - count : stop]] if count > 0 else []
-        )
-        over = own[stop + count : stop] if count < 0 else []
-        for tile in over:
-            tile.issued = tile.left = tile.last_read = 0
-        shift(own, first, stop, count, again=again, over=over)
-        self.in_order[before + first : before + stop] = own[first:stop]
-        for number in range(first, stop):
-            own[number].index = number
-        self._tile -= count
-        if not run.program.sends_psums(self.index):
-            outputs = sum(len(tile.pieces) for tile in again or over if tile.block.makes_output)
+        begin = self._first[run.index]
+        if count and not run.program.sends_psums(self.index):
+            outputs = int(run.program.pes[self.index].tile_outputs[stop - abs(count) : stop].sum())
             run.outputs_to_write += outputs if count > 0 else -outputs
+        again: list[PsumTile | None] = [None] * count
+        over: list[PsumTile | None] = [_OVER] * -count
+        shift(self._tiles, begin + first, begin + stop, count, again=again, over=over)
+        for number, tile in enumerate(self._tiles[begin + first : begin + stop], first):
+            if tile is not None and tile is not _OVER:
+                tile.index = number
+        self._tile -= count
 
     def state(self, run: LayerRun, issued: int, floor: int, now: int) -> object:
         """What is under way in a layer of whose tiles so many are issued, in cycles from now.
@@ -176,10 +187,10 @@ class Drain:
             summed = [UNKNOWN if cycle == UNKNOWN else max(cycle - now, 0) for cycle in tile.summed]
             return left, summed, UNKNOWN if tile.issued == UNKNOWN else max(tile.issued - now, 0)
 
-        tiles, at = self.tiles[run.index], self.next_tile(run.index)
+        at, stop = self.next_tile(run.index), min(issued + 2, self._count(run.index))
         fifo = [(max(0, cycle - now), entries) for cycle, entries in self._fifo_leaving]
         return (
-            [of(tile) for tile in tiles[min(at, max(0, issued - 2)) : issued + 2]],
+            [of(self.tile(run.index, number)) for number in range(min(at, max(0, issued - 2)), stop)],
             self._piece,
             max(0, self._requested - now),
             max(0, self._end - now),
@@ -208,8 +219,8 @@ class Drain:
     # What follows from it.
 
     def _settle(self) -> None:
-        while self._tile < len(self.in_order):
-            tile = self.in_order[self._tile]
+        while self._tile < len(self._tiles):
+            tile = self._tiles[self._tile] or self._make(self._tile)
             summed = tile.summed[self._piece] if tile.summed else tile.issued
             if tile.issued == UNKNOWN or summed == UNKNOWN:
                 return
@@ -227,7 +238,7 @@ class Drain:
         """Request the transfer of a piece to the next PE of the chain, if that PE's own psums are known."""
         assert self._send_psums is not None
         target = self._drains[self.index + tile.run.program.mapping.pixel_split]
-        theirs = target.tiles[tile.run.index][tile.index].issued
+        theirs = target.tile(tile.run.index, tile.index).issued
         if theirs == UNKNOWN:
             return False
         self._requested = max(summed + 1, theirs + 1, self._requested)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from accelsim.machine.timing import INPUT, WEIGHT
-from accelsim.mapping.layout.program import Position
 from accelsim.sim.clock import UNKNOWN, Clock, Process, Signal
 from accelsim.sim.drain import Drain
 from accelsim.sim.layer_run import BUBBLE, COMPUTE, INPUT_WAIT, OUTPUT_WAIT, WEIGHT_WAIT, LayerRun
@@ -24,15 +26,17 @@ class Buffer:
     filled, released: whenever one more cycle of its kind is known.
     """
 
-    def __init__(self, clock: Clock, positions: list[list[Position]]) -> None:
+    def __init__(self, clock: Clock, fetched: list[NDArray[np.bool_]]) -> None:
+        """fetched: of each layer, where a position's tile is not kept in its half."""
         self.filled, self.released = Signal(clock), Signal(clock)
         self.base = [0]
-        for layer in positions:
+        for layer in fetched:
             self.base.append(self.base[-1] + len(layer))
         # A tile kept in the other half is resident since it first arrived there.
-        self._source: list[int] = []
-        for index, position in enumerate(position for layer in positions for position in layer):
-            self._source.append(index if position.fetched else self._source[index - 2])
+        source = np.where(np.concatenate(fetched), np.arange(self.base[-1]), 0)
+        for half in (0, 1):
+            source[half::2] = np.maximum.accumulate(source[half::2])
+        self._source: list[int] = source.tolist()
         self._resident = [UNKNOWN] * len(self._source)
         self._release = [UNKNOWN] * len(self._source)
 
@@ -102,8 +106,8 @@ class Pe:
         self.issue_end = 0
         self.watch: dict[int, Callable[[int], None]] = {}  # by layer: told which block is next
         programs = [run.program.pes[index] for run in runs]
-        self.weights = Buffer(clock, [p.weight_positions for p in programs])
-        self.inputs = Buffer(clock, [p.input_positions for p in programs])
+        self.weights = Buffer(clock, [p.weights_fetched for p in programs])
+        self.inputs = Buffer(clock, [p.inputs_fetched for p in programs])
         clock.process(self._issue())
 
     def buffer(self, kind: int) -> Buffer:
@@ -114,7 +118,7 @@ class Pe:
     def _issue(self) -> Process:
         # Whoever waits may find itself back in its program (sim/rewind.py): where it is, it looks up again.
         end = tiles_before = 0
-        tiles, weights, inputs = self.drain.in_order, self.weights, self.inputs
+        drain, weights, inputs = self.drain, self.weights, self.inputs
         for run in self.runs:
             program = run.program.pes[self.index]
             layer, cycles, blocks = run.index, run.cycles_by_pe[self.index], program.blocks
@@ -144,9 +148,9 @@ class Pe:
                 bank_at = 0
                 block = blocks[number]
                 if block.first and tiles_before + self.psum_tile >= 2:
-                    before = tiles[tiles_before + self.psum_tile - 2]
+                    before = drain.tile(layer, self.psum_tile - 2)
                     while before.left == UNKNOWN:
-                        yield self.drain.left.wait()
+                        yield drain.left.wait()
                     bank_at = max(before.left, before.last_read - run.write_latency + 1)
                     number, last_of_inputs = self.block, input_positions[self.input_position].last
                 last_of_weight = weight_positions[self.weight_position].last
@@ -172,7 +176,7 @@ class Pe:
                     self._release(INPUT, layer, self.input_position, issue + shape.last_step + 1)
                 if block.last:
                     last_write = issue + shape.last_step + run.write_latency
-                    self.drain.tile_issued(tiles[tiles_before + self.psum_tile], last_write)
+                    drain.tile_issued(drain.tile(layer, self.psum_tile), last_write)
                     self.psum_tile += 1
                 number += 1
             run.issue_end[self.index] = end

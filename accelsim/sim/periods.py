@@ -11,17 +11,17 @@ no whole number of the periods found, the run goes back in its program (sim/rewi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
-from accelsim.mapping.layout.iterations import Iterations, Place
 from accelsim.mapping.layout.shorten import Kept
 from accelsim.sim.array import Array
 from accelsim.sim.layer_run import LayerRun
+from accelsim.sim.looks import MORE_SELDOM, Looks, Seen, Step, Steps
 from accelsim.sim.rewind import Going, Window
 from accelsim.sim.shares import Made, StepShares, parts_of_bits
-from accelsim.sim.state import Of, layer_state
+from accelsim.sim.state import layer_state
+from accelsim.sim.stretches import Stretches, longest_stretch
 
 _OUTER, _INNER = 0, 1
 # How many times as much of a loop is laid out, where it was too little to go back in.
@@ -30,64 +30,18 @@ _GROWTH = 3
 
 # Of a window so great a part has to be over before the run goes back in it.
 _PARTS = 4
-# After n looks the state is written down again after n / so many more.
-_MORE_SELDOM = 8
 # So few periods before the end of a window nothing is looked for any more, if it is laid out whole.
 _WORTH = 3
+# Of a layer of more blocks than this the rest is not run, where too little of it is laid out.
+_MANY_BLOCKS = 20_000
+# So few iterations that come before a period is over need not be left out: to go on takes as long.
+_FEW = 4
+# So many of the times that it was like this are tried, those first from which most can be left out.
+_TRIED = 3
 
 
-@dataclass(frozen=True)
-class Seen:
-    """places: where everybody is in the program, each with all that are there for it; others: all else that
-    matters, in cycles from then; at, back: iterations from the first, of both loops, and of those the ones
-    gone back; counted: those that `_steps_on` counted beside them; made: of each PE, outputs that its next
-    share comes after; tiles: how many output tiles it has made."""
-
-    at: tuple[int, int]
-    back: tuple[int, int]
-    counted: tuple[int, int]
-    cycle: int
-    places: list[tuple[Of, Place]]
-    others: object
-    streamed: int
-    tally: dict[object, int]
-    made: Made
-    tiles: Made
-
-    @property
-    def left_out_cycles(self) -> int:
-        return self.tally["left_out_cycles"]
-
-
-@dataclass
-class _Step:
-    """From one time that a state was seen to the next, with what was left out between them not part of it."""
-
-    first: Seen
-    last: Seen
-    iterations: int
-    shares: StepShares
-
-
-@dataclass
-class _Steps:
-    """Those that begin and end with one state; last: when it was seen last."""
-
-    last: Seen
-    known: list[_Step]
-
-
-class _Looks:
-    """Of one loop. seen: what has been written down, by a part of it; next: from so many looks on again;
-    steps: of states that repeat but for parts of bits, by the one that was written down."""
-
-    def __init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
-        self.count, self.next = 0, 1
-        self.seen: dict[object, list[Seen]] = {}
-        self.steps: dict[int, _Steps] = {}
+class TooShort(Exception):
+    """Ends a run that counts for nothing."""
 
 
 class Periods:
@@ -102,29 +56,33 @@ class Periods:
         self.array, self.run, self.short, self.iterations = array, run, short, iterations
         self._on_share = on_share
         self.loops = short.loops(run.program.mapping.order)
-        self._rows = _rows(iterations)
-        zones = [_zone(row, self.loops[_INNER].period) for row in self._rows]
+        self._rows = iterations.rows
+        zones = [longest_stretch(row, self.loops[_INNER].period) for row in self._rows]
         self._inner = [Window(_INNER, o, *zone, self.loops[_INNER].period) for o, zone in enumerate(zones)]
-        outer = _zone([tuple(row) for row in self._rows], self.loops[_OUTER].period)
+        outer = longest_stretch([tuple(row) for row in self._rows], self.loops[_OUTER].period)
         self._outer = Window(_OUTER, 0, *outer, self.loops[_OUTER].period)
         # Iterations that are yet to be run or counted beside those that are laid out.
         self._outer_missing = self.loops[_OUTER].left_out
         self._inner_missing = [self.loops[_INNER].left_out] * len(self._rows)
-        self._back = [0, 0]  # iterations gone back in each loop, less those gone on
-        self._counted = [0, 0]  # iterations that were counted where parts of bits differ
         self._found = [False, False]
-        self._looks = _Looks(), _Looks()
+        self._stretches = Stretches(self._rows)
+        self._looks = Looks(), Looks()
         self._at = (-1, -1)
         self._o = 0
         # Which loop is laid out too little for all who work on it to be where its iterations are alike. The
-        # run goes on without what is missing, so that other such layers are found by it too.
+        # run goes on without what is missing, so that other such layers are found by it too, unless that is
+        # much.
         self.too_short: int | None = None
+        blocks = sum(len(pe.blocks) for pe in run.program.pes)
+        self._stops = len(array.runs) == 1 or blocks > _MANY_BLOCKS
         array.pes[0].watch[run.index] = self.block_is_next
 
     @property
     def longer(self) -> Kept | None:
         """What to keep instead, where too little was laid out, or None."""
         level = self.too_short
+        if level is None and not self.run.ended.triggered:
+            return None  # another layer has stopped the run
         if level is None and any(self._inner_missing):
             level = _INNER
         if level is None and self._outer_missing:
@@ -138,7 +96,7 @@ class Periods:
 
     def block_is_next(self, block: int) -> None:
         """The first PE comes to a block of this layer."""
-        at = self.iterations.begins[0].get(block)
+        at = self.iterations.begins.get(block)
         if at is None or not self.run.started.triggered or self.too_short is not None:
             return
         self._at = at
@@ -165,8 +123,11 @@ class Periods:
         if not level and at[1]:
             return False
         window = self._window(level, at[0])
-        ends = at[level] + _WORTH * window.period >= window.stop
-        return self._missing(level, at[0]) > 0 or not (self._found[level] or ends)
+        if self._missing(level, at[0]) > 0:
+            return True
+        if not self._found[level] and at[level] + _WORTH * window.period < window.stop:
+            return True
+        return window.period > 1 and self._stretches.left(level, at) > 2 * _FEW
 
     def _look(self, at: tuple[int, int]) -> None:
         if at != self._at or self.array.pes[0].layer != self.run.index:
@@ -175,6 +136,8 @@ class Periods:
         if o != self._o:
             if any(self._inner_missing[self._o : o]):
                 self.too_short = _INNER
+                if self._stops:
+                    raise TooShort
                 return
             self._begin(o)
         for level in (_INNER, _OUTER):
@@ -182,14 +145,14 @@ class Periods:
                 self._seek(level, at)
 
     def _begin(self, o: int) -> None:
-        self._o, self._back[_INNER], self._found[_INNER] = o, 0, False
+        self._o, self._found[_INNER] = o, False
         self._looks[_INNER].begin()
 
     def _seek(self, level: int, at: tuple[int, int]) -> None:
         """Look for a period of a loop, and go on by what need not be run, or back by what is missing."""
         o, missing = at[0], self._missing(level, at[0])
         window = self._window(level, o)
-        if not self._found[level] and self._repeated(level, at, window, missing):
+        if (not self._found[level] or window.period > 1) and self._repeated(level, at, window, missing):
             return
         # Where a good part of a window is over, it comes once more.
         least = max(window.period, (window.stop - window.first) // _PARTS)
@@ -214,10 +177,13 @@ class Periods:
         if not like and looks.count < looks.next:
             return False
         seen = self._see(at)
-        same = [own for own in like if own.others == seen.others and self._repeats(own, seen, window)]
+        as_now = [own for own in like if own.others == seen.others]
+        same = []
+        if not self._found[level]:
+            same = [own for own in as_now if self._repeats(own, seen, window)]
         for before in same:
             if self._parts(before) == self._parts(seen):
-                step = seen.at[level] - before.at[level] + seen.counted[level] - before.counted[level]
+                step = seen.at[level] - before.at[level]
                 going = self._going(window)
                 times = (missing + going.most(on=True)) // step
                 if times:
@@ -230,8 +196,34 @@ class Periods:
         if same and self.run.uneven and self._steps_on(level, at, same[0], seen, window, missing):
             return True
         if looks.count >= looks.next:
-            looks.next = looks.count + 1 + looks.count // _MORE_SELDOM
+            looks.next = looks.count + 1 + (looks.count - looks.went_on) // MORE_SELDOM
             looks.seen.setdefault(part, []).append(seen)
+        return window.period > 1 and self._goes_on(level, at, as_now, seen, missing)
+
+    def _goes_on(self, level: int, at: tuple[int, int], before: list[Seen], seen: Seen, missing: int) -> bool:
+        """Whether what comes has been counted, as far as iterations are like those since one of these times.
+
+        That may be long before a period of the layout is over: most tiles of a row are alike, and most rows.
+        """
+        found = []
+        for own in before:
+            step = seen.at[level] - own.at[level]
+            if step > 0 and own.beside == seen.beside:
+                first, stop = self._stretches.around(level, at, step)
+                gain = (stop - 1 - at[level]) // step * step
+                if gain >= _FEW:
+                    found.append((gain, -step, Window(level, at[0], first, stop, step), own))
+        found.sort(key=lambda own: own[:2], reverse=True)
+        for _, _, stretch, own in found[:_TRIED]:
+            if self._repeats(own, seen, stretch) and self._parts(own) == self._parts(seen):
+                going = self._going(stretch)
+                on = going.most(on=True)
+                if on >= _FEW:
+                    self._count(own, seen, on // stretch.period)
+                    self._go(level, at[0], going, missing, -on)
+                    looks = self._looks[level]
+                    looks.went_on, looks.next = looks.count, looks.count + 1
+                    return True
         return False
 
     def _parts(self, seen: Seen) -> list[int]:
@@ -246,7 +238,7 @@ class Periods:
         their shares are the same, and have been counted.
         """
         looks = self._looks[level]
-        steps = looks.steps.setdefault(id(state), _Steps(state, []))
+        steps = looks.steps.setdefault(id(state), Steps(state, []))
         self._learn(level, steps, seen, window)
         going = self._going(window)
         left = most = missing + going.most(on=True)
@@ -263,14 +255,13 @@ class Periods:
         if left == most:
             return False
         missing -= most - left
-        self._counted[level] += most - left
         self._found[level] = missing < 0
         back = min(0, missing)
         self._go(level, at[0], going, missing)
         steps.last = self._see((at[0] - back, at[1]) if level == _OUTER else (at[0], at[1] - back))
         return True
 
-    def _learn(self, level: int, steps: _Steps, seen: Seen, window: Window) -> None:
+    def _learn(self, level: int, steps: Steps, seen: Seen, window: Window) -> None:
         """One more step from a state to itself, unless it is one that is known."""
         first, steps.last = steps.last, seen
         if first.left_out_cycles != seen.left_out_cycles or not self._repeats(first, seen, window):
@@ -283,7 +274,7 @@ class Periods:
             for pe, *between in zip(self.array.pes, first.tiles, seen.tiles, strict=True)
         ]
         shares = StepShares(self.run.uneven, self.run.outputs, first.made, tiles)
-        steps.known.append(_Step(first, seen, iterations, shares))
+        steps.known.append(Step(first, seen, iterations, shares))
 
     def _part(self) -> object:
         """Some of all that `_state` holds."""
@@ -295,7 +286,6 @@ class Periods:
         """missing: iterations that then are; below 0: so many that are laid out are not run."""
         back += min(0, missing)
         going.go(back)
-        self._back[level] += back
         if level == _INNER:
             self._inner_missing[o] = max(0, missing)
             return
@@ -313,19 +303,16 @@ class Periods:
         places, others = layer_state(self.array, self.run, self.iterations)
         cycle = self.array.clock.cycle
         streamed, pending = self.run.streaming.look(cycle)
-        outer, inner = self._back
         tally = self.run.tally()
+        outer, inner = (loop.left_out - self._missing(n, at[0]) for n, loop in enumerate(self.loops))
         there = at[0] + outer, at[1] + inner
         made, tiles = zip(*(pe.drain.outputs_made(self.run) for pe in self.array.pes), strict=True)
-        counted = self._counted[_OUTER], self._counted[_INNER]
-        return Seen(
-            there, (outer, inner), counted, cycle, places, (others, pending), streamed, tally, made, tiles
-        )
+        return Seen(there, (outer, inner), cycle, places, (others, pending), streamed, tally, made, tiles)
 
     def _repeats(self, a: Seen, b: Seen, window: Window) -> bool:
         """Whether b is a, a whole number of periods later, all in iterations that are like those left out."""
         level = window.level
-        shift, back = b.at[level] - a.at[level], b.back[level] - a.back[level]
+        shift, back = b.at[level] - a.at[level], b.beside[level] - a.beside[level]
         if shift <= 0 or shift % window.period:
             return False
         first, stop = window.bound(window.first), window.bound(window.stop)
@@ -352,23 +339,3 @@ class Periods:
         for pe, before, after in zip(self.array.pes, a.made, b.made, strict=True):
             pe.drain.outputs_left_out(times * (after - before))
         return tuple(pe.drain.outputs_made(self.run)[0] for pe in self.array.pes)
-
-
-def _rows(iterations: Iterations) -> list[list[int]]:
-    """What each inner iteration is like, outer by outer."""
-    alike = iterations.alike
-    inners = [0] * (1 + max(o for o, _ in alike))
-    for o, i in alike:
-        inners[o] = max(inners[o], i + 1)
-    return [[alike[o, i] for i in range(count)] for o, count in enumerate(inners)]
-
-
-def _zone(row: list[Any], period: int) -> tuple[int, int]:
-    """The longest stretch [first, stop) of iterations that are alike from period to period."""
-    best, first = (0, 0), 0
-    for n in range(len(row) + 1):
-        if n == len(row) or (n - first >= period and row[n] != row[n - period]):
-            if n - first > best[1] - best[0]:
-                best = first, n
-            first = max(first + 1, n - period + 1)
-    return best

@@ -8,10 +8,9 @@ out, and those of them that need not be run are not (docs/timing.md, Long layers
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass, field
 
-from accelsim.mapping.layout.iterations import Iterations, Place
+from accelsim.mapping.layout.iterations import Iterations, Place, Places
 from accelsim.sim.array import Array
 from accelsim.sim.fetch import StreamRun
 from accelsim.sim.layer_run import LayerRun
@@ -34,15 +33,15 @@ class Window:
     def bound(self, iteration: int) -> Place:
         return (self.o, iteration, 0) if self.level else (iteration, 0, 0)
 
-    def part(self, places: list[Place]) -> tuple[int, int]:
+    def part(self, places: Places) -> tuple[int, int]:
         """Of somebody's places those in it: [first, stop)."""
         found = self._parts.get(id(places))
         if found is None:
-            first = bisect_left(places, self.bound(self.first))
-            found = self._parts[id(places)] = first, bisect_left(places, self.bound(self.stop), first)
+            first = places.first_from(self.bound(self.first))
+            found = self._parts[id(places)] = first, places.first_from(self.bound(self.stop))
         return found
 
-    def works_on(self, places: list[Place], reads: list[Place], at: Place) -> bool:
+    def works_on(self, places: Places, reads: Places, at: Place) -> bool:
         """Whether somebody who stays at a place would have to move if more of this were run.
 
         reads: of their places those that take time; at others they stay for none.
@@ -52,7 +51,7 @@ class Window:
             return False
         if at < self.bound(self.stop):
             return True
-        return bisect_left(reads, self.bound(self.first)) < bisect_left(reads, at)
+        return reads.first_from(self.bound(self.first)) < reads.first_from(at)
 
 
 class Going:
@@ -65,8 +64,8 @@ class Going:
     def __init__(self, array: Array, run: LayerRun, iterations: Iterations, window: Window) -> None:
         self.run, self.window = run, window
         self.back = self.on = window.stop - window.first
-        self._pes: list[tuple[Pe, tuple[list[Place], ...]]] = []
-        self._streams: list[tuple[StreamRun, list[Place], bool]] = []
+        self._pes: list[tuple[Pe, tuple[Places, ...]]] = []
+        self._streams: list[tuple[StreamRun, Places, bool]] = []
         layer, now = run.index, array.clock.cycle
         for pe in array.pes:
             places = iterations.blocks[pe.index]
@@ -101,11 +100,11 @@ class Going:
         """Iterations, whole periods."""
         return (self.on if on else self.back) // self.window.period * self.window.period
 
-    def _is_part(self, places: list[Place]) -> bool:
+    def _is_part(self, places: Places) -> bool:
         first, stop = self.window.part(places)
         return first < stop
 
-    def _is_at(self, places: list[Place], at: int, needed: int) -> None:
+    def _is_at(self, places: Places, at: int, needed: int) -> None:
         """Somebody is at one of their places, and what is there from `needed` on has to stay."""
         first, stop = self.window.part(places)
         if not first <= at <= stop or at == len(places):
@@ -115,7 +114,7 @@ class Going:
         # Whoever goes on still has something to do in the window: what it waits for is of the same kind.
         self.on = min(self.on, self.window.stop - 1 - places[at][self.window.level] if at < stop else 0)
 
-    def _needs(self, places: list[Place], needed: int) -> None:
+    def _needs(self, places: Places, needed: int) -> None:
         first, stop = self.window.part(places)
         if first == stop:
             return
@@ -124,10 +123,10 @@ class Going:
         elif needed < stop:
             self.back = min(self.back, places[needed][self.window.level] - self.window.first)
 
-    def _span(self, places: list[Place], back: int) -> tuple[int, int, int]:
+    def _span(self, places: Places, back: int) -> tuple[int, int, int]:
         """(first, stop, how many of somebody's places are in so many iterations) of the window."""
         first, stop = self.window.part(places)
-        count = bisect_left(places, self.window.bound(self.window.first + abs(back)), first) - first
+        count = places.first_from(self.window.bound(self.window.first + abs(back))) - first
         return first, stop, count if back > 0 else -count
 
     def go(self, back: int) -> None:

@@ -6,7 +6,7 @@ import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
@@ -22,7 +22,7 @@ from accelsim.mapping.residency import PrologueStep, Residency
 from accelsim.sim.array import Array, ArrayState
 from accelsim.sim.clock import Clock
 from accelsim.sim.layer_run import LayerRun
-from accelsim.sim.periods import Periods
+from accelsim.sim.periods import Periods, TooShort
 from accelsim.sim.recorder import Recorder
 from accelsim.sim.repeats import Repeat, find_repeat
 from accelsim.workload.layer import LayerSpec
@@ -193,7 +193,8 @@ def _time(
         watched += [Periods(array, run, _now_and_then(on_share, run)) for run in runs if run.program.short]
         if on_share is not None:
             _tell_blocks(array, on_share)
-        clock.run(until=array.done)
+        with suppress(TooShort):
+            clock.run(until=array.done)
     longer = _longer(watched)
     if longer:
         return [], [], longer

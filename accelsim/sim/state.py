@@ -6,14 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from accelsim.mapping.layout.iterations import Iterations, Place
+from accelsim.mapping.layout.iterations import Iterations, Place, Places
 from accelsim.sim.array import Array
 from accelsim.sim.drain import Drain, PsumTile
 from accelsim.sim.layer_run import LayerRun
 from accelsim.sim.transfers import OutputTransfer
 
 _END = Iterations.end
-Of = tuple[list[Place], list[Place]]
+Of = tuple[Places, Places]
 """All places that somebody comes to, and those of them at which they wait for something."""
 
 
@@ -23,12 +23,12 @@ def layer_state(array: Array, run: LayerRun, iterations: Iterations) -> tuple[li
     places: list[tuple[Of, Place]] = []
     others: list[object] = []
 
-    def place(of: list[Place], number: int, reads: list[Place] | None = None) -> None:
+    def place(of: Places, number: int, reads: Places | None = None) -> None:
         places.append(((of, of if reads is None else reads), of[number] if number < len(of) else _END))
 
     for pe in array.pes:
         drain, blocks = pe.drain, iterations.blocks[pe.index]
-        if not blocks:
+        if not len(blocks):
             continue
         number = pe.block if pe.layer == index else 0 if pe.layer < index else len(blocks)
         place(blocks, number)

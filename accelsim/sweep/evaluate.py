@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,7 +87,10 @@ class _Run:
 
     def __init__(self, task: Task) -> None:
         self.task, self.scheme = task, Scheme.parse(task.scheme)
-        self.known = [RunRecord.from_bytes(data) for data in task.records]
+        self.known: list[RunRecord] = []
+        for data in task.records:
+            with suppress(ValueError):  # one that is damaged: the run is simulated anew
+                self.known.append(RunRecord.from_bytes(data))
         self.made: list[tuple[bytes, float]] = []
         self.timed: Timed = {}
         self.failure: AccelsimError | None = None

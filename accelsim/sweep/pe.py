@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from accelsim.arguments import check_progress, list_of
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine import actions
@@ -96,9 +97,12 @@ def pe_points(
     """
     import pandas as pd
 
+    check_progress(progress)
+    given = list_of(schemes, "schemes", "schemes such as ['8/8/-/-', '4/4/4/4']")
+    sizes = list_of(vector_sizes, "vector_sizes", "whole numbers such as [16, 32]")
     machine = changed(arch, {"pes": 1}) if isinstance(arch, Arch) else load_arch(arch, ["pes=1"])
-    wanted = [own if isinstance(own, Scheme) else Scheme.parse(own) for own in schemes]
-    points, rows = list(product(vector_sizes, wanted)), []
+    wanted = [own if isinstance(own, Scheme) else Scheme.parse(own) for own in given]
+    points, rows = list(product(sizes, wanted)), []
     work = _Work(machine)
     for index, (size, scheme) in enumerate(points):
         rows.append(work.row(size, scheme))

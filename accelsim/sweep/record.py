@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Self
 
+from pydantic import TypeAdapter
+
 from accelsim.compute.activity import LayerActivity
 from accelsim.machine.arch import MappingPins
 from accelsim.mapping.search.mapper import Choice, Ranked, as_fast
@@ -94,7 +96,16 @@ class RunRecord:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        return cls(**json.loads(zlib.decompress(data)))
+        """Raises ValueError for what `to_bytes` has not made."""
+        try:
+            found: Self = TypeAdapter(cls).validate_json(zlib.decompress(data), strict=True)
+            numbers = [own["cycles"] for own in found.layers]
+            numbers += [number for own in found.layers for number in own["counts"].values()]
+        except (zlib.error, ValueError, TypeError, KeyError, AttributeError):
+            raise ValueError("no record of a run") from None
+        if not all(type(own) is int for own in numbers) or found.cycles <= 0 or found.macs <= 0:
+            raise ValueError("no record of a run")
+        return found
 
 
 def layer_facts(activity: LayerActivity) -> dict[str, Any]:

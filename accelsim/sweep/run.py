@@ -19,7 +19,7 @@ from accelsim.sweep.front import front
 from accelsim.sweep.groups import Batch, Group, batches
 from accelsim.sweep.identity import Resolved, resolve
 from accelsim.sweep.space import Space
-from accelsim.sweep.store import Pace, Store, in_batches
+from accelsim.sweep.store import WHOLE, Pace, Store, in_batches
 from accelsim.sweep.workers import Ended, Workers, dask_workers, local_workers
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Swept:
         import pandas as pd
 
         frame = pd.DataFrame(list(rows(self.space, self.store)))
-        whole = [name for name in ("macs", "cycles", "dram_read_bits", "dram_write_bits") if name in frame]
+        whole = [name for name in WHOLE if name in frame]
         return frame.astype(dict.fromkeys(whole, "Int64"))  # also where a point has none
 
     @property
@@ -127,6 +127,7 @@ def sweep(
 
 def outlook(space: Space, store: str | Path | Store, *, retry_failed: bool = False) -> Outlook:
     """How many points there are, how many are known, and how long the others take. Raises as `sweep`."""
+    expect(space, Space, "space", "a Space")
     space.check_size()
     own = store if isinstance(store, Store) else Store(store)
     points = known = refused = runs = 0

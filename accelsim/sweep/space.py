@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from accelsim.arguments import path_of
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 from accelsim.machine.arch import PRICE_KEYS, Arch
 from accelsim.machine.arch_file import presets
 from accelsim.machine.plain_yaml import load_yaml
@@ -266,7 +266,7 @@ def _table_of(data: dict[str, Any]) -> str | dict[str, Any] | None:
 def _check_key(key: Any, what: str, known: Any) -> None:
     name = key.partition(".")[0] if isinstance(key, str) else ""
     if name not in known:
-        raise ValueError(f"{what}: unknown key '{str(key)[:60]}'; known keys are {', '.join(known)}")
+        raise ValueError(f"{what}: unknown key '{str(key)[:60]}'; known keys are {listed(known, key)}")
 
 
 def _costs_of(price: dict[str, Any]) -> tuple[str, ...]:
@@ -292,7 +292,7 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     if problem["type"] == "extra_forbidden":
         if problem["loc"][0] == "tune" and len(problem["loc"]) > 1:
             model = Tune if len(problem["loc"]) == 2 else Limits
-        return f"unknown key '{where}'; known keys are {', '.join(model.model_fields)}"
+        return f"unknown key '{where}'; known keys are {listed(model.model_fields, where)}"
     if problem["type"] == "missing":
         return f"key '{where}' is missing"
     message = problem["msg"].removeprefix("Value error, ")

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from accelsim.arguments import path_of
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, one_line
+from accelsim.report.figures import NAMES
 from accelsim.sweep.claims import Owner, is_alive
 from accelsim.sweep.evaluate import Evaluated, Outcome
 from accelsim.sweep.record import RunRecord
@@ -27,6 +28,8 @@ T = TypeVar("T")
 _VERSION = 1
 _PATIENCE_S = 60.0
 _AT_ONCE = 500
+_MOST_S = 10**8  # that one run takes: years
+WHOLE = ("macs", "cycles", "dram_read_bits", "dram_write_bits")
 _TABLES = """
 create table if not exists points
     (key text primary key, run_key text, figures text, error text, seconds real) without rowid;
@@ -84,7 +87,8 @@ class Store:
             return Owner(self._owners)
 
     def known(self, keys: Iterable[str], *, failed: bool = True) -> dict[str, Known]:
-        """Those of the points that are. failed: also those that have failed."""
+        """Those of the points that are; one that is not as it was written is not, and is evaluated anew.
+        failed: also those that have failed."""
         found = {}
         for some in in_batches(dict.fromkeys(keys), _AT_ONCE):
             marks = ",".join("?" * len(some))
@@ -92,19 +96,24 @@ class Store:
             with self._plainly():
                 rows = self._db.execute(query, some).fetchall()
             for key, text, error in rows:
-                if failed or not error:
-                    found[key] = Known(json.loads(text) if text else None, error)
+                own = _known(text, error)
+                if own is not None and (failed or not own.error):
+                    found[key] = own
         return found
 
     def records(self, run_key: str) -> tuple[bytes, ...]:
         """Of a run: one at least where it was simulated, more where prices have changed its mappings."""
         with self._plainly():
             rows = self._db.execute("select data from records where run_key = ? order by id", (run_key,))
-            return tuple(data for (data,) in rows)
+            return tuple(data for (data,) in rows if isinstance(data, bytes))
 
     def layers(self, run_key: str) -> list[dict[str, Any]]:
-        """Cycles, counts and mapping of every layer of a run, [] where it is not known (docs/sweep.md)."""
-        return [layer for data in self.records(run_key) for layer in RunRecord.from_bytes(data).layers]
+        """Cycles, counts and mapping of every layer of a run, [] where it is not known (docs/sweep.md).
+        Raises AccelsimError for a record that is not as it was written."""
+        try:
+            return [layer for data in self.records(run_key) for layer in RunRecord.from_bytes(data).layers]
+        except ValueError as error:
+            raise AccelsimError(f"store {self.folder}: run {run_key}: {error}, expected one") from None
 
     def has_run(self, run_key: str) -> bool:
         with self._plainly():
@@ -141,10 +150,11 @@ class Store:
     def pace(self, network: str) -> Pace:
         """Of runs of a network, or of all where it has none, and of points."""
         with self._plainly():
-            ask = "select avg(seconds) from records"
-            (own,) = self._db.execute(f"{ask} where network = ?", (network,)).fetchone()
+            ask = f"select avg(seconds) from records where seconds between 0 and {_MOST_S}"
+            (own,) = self._db.execute(f"{ask} and network = ?", (network,)).fetchone()
             (any_run,) = self._db.execute(ask).fetchone()
-            (point,) = self._db.execute("select avg(seconds) from points where error = ''").fetchone()
+            ask = ask.replace("records", "points")
+            (point,) = self._db.execute(f"{ask} and error = ''").fetchone()
         return Pace(any_run if own is None else own, point)
 
     def _put(self, run_key: str, points: Iterable[Evaluated]) -> None:
@@ -191,13 +201,35 @@ class Store:
     def _plainly(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite's own words quote damaged bytes
             said = str(error)
             if said.startswith(("unable to open", "attempt to write a readonly")):
                 said += ", expected a folder that can be written"
             raise AccelsimError(f"store {self.folder}: cannot be used: {said}") from None
         except OSError as error:
             raise AccelsimError(f"store {self.folder}: {error.strerror or error}") from None
+
+
+def _known(text: Any, error: Any) -> Known | None:
+    """A row of points, None for one that `Store.save` has not written."""
+    if not isinstance(error, str) or (text is None) != bool(error):
+        return None
+    if text is None:
+        return Known(None, one_line(error))
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or set(found) != {*NAMES, "warning"}:
+        return None
+    whole = [found[name] for name in NAMES if type(found[name]) is int]
+    is_known = (
+        all(type(found[name]) in (int, float) for name in NAMES)
+        and all(type(found[name]) is int for name in WHOLE)
+        and all(abs(number) < 1 << 63 for number in whole)
+        and isinstance(found["warning"], str)
+    )
+    return Known({**found, "warning": one_line(found["warning"])}, "") if is_known else None
 
 
 def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

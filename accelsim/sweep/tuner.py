@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelsim.arguments import check_progress
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 from accelsim.report.figures import NAMES
 from accelsim.sweep.front import front
 from accelsim.sweep.groups import batches
@@ -136,7 +136,7 @@ def tune_of(space: Space) -> Tune:
         if name not in known:
             raise AccelsimError(
                 f"space: tune has '{name}', expected what accuracy has of every scheme, or one of "
-                f"{', '.join(known)}"
+                f"{listed(known, name)}"
             )
     return space.tune
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_pipes
 from multiprocessing.context import SpawnProcess
+from types import ModuleType
 from typing import Any, Protocol
 
 from accelsim.errors import AccelsimError, one_line
@@ -23,6 +25,7 @@ from accelsim.sweep.evaluate import Outcome, Task, evaluate
 
 _QUEUED = 2  # tasks a worker, so that none waits for the next
 _LOOK_S = 0.5
+_starting = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,8 @@ class _Local:
         context = multiprocessing.get_context("spawn")
         pipe, other = context.Pipe()
         process = context.Process(target=_serve, args=(os.getpid(), other))
-        process.start()
+        with _without_main():
+            process.start()
         other.close()  # or its end would not be seen
         self._workers.append(_Worker(process, pipe))
         return self._workers[-1]
@@ -163,6 +167,18 @@ class _Local:
             own.pipe.close()
         for own in self._workers:
             own.process.join()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """A process that is started here is not told which script this one runs. It would run it again, and where
+    that does not ask for its `__name__`, sweep the same space and wait for what this process has claimed."""
+    with _starting:  # sweeps may run in several threads, and each puts back what it has found
+        main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def _serve(parent: int, pipe: Connection) -> None:

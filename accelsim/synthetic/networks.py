@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 from accelsim.synthetic.assembly import Assembly
 from accelsim.synthetic.convolutional import mobilenet_v2, resnet18, resnet50
 from accelsim.synthetic.decoders import (
@@ -97,7 +97,7 @@ def split_name(text: str) -> tuple[str, Request]:
 def network(name: str, request: Request) -> Recipe:
     """A network as a recipe. Raises AccelsimError for an unknown name, and for seq where it has none."""
     if name not in NETWORKS:
-        raise AccelsimError(f"network {show(name)}: unknown, expected one of {', '.join(NETWORKS)}")
+        raise AccelsimError(f"network {show(name)}: unknown, expected one of {listed(NETWORKS, name)}")
     own = NETWORKS[name]
     if request.seq is not None and not own.seq:
         takers = ", ".join(other for other, facts in NETWORKS.items() if facts.seq)

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 from accelsim.synthetic.distributions import GENERATOR_VERSION, Distribution
 from accelsim.trace.graph_fields import graph_to_dict, parse_graph
 from accelsim.trace.json_fields import check_keys, fail, integer, load_json, show, value_of
@@ -238,7 +238,7 @@ def _parse_layer(
     chosen = {key: raw.pop(key) for key in ("weight", "input", "bias")}
     for key, name in chosen.items():
         if not (isinstance(name, str) and name in distributions) and (key != "bias" or name is not None):
-            fail(f"{where}: {key} is {show(name)}, expected one of {', '.join(distributions)}")
+            fail(f"{where}: {key} is {show(name)}, expected one of {listed(distributions, name)}")
     geometry = {**_GEOMETRY_DEFAULTS, **value_of(raw, "geometry", dict, where)}
     info = parse_layer(
         {

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.layers import keep_24_bits, output_format, quantize_layer, quantize_weight
@@ -214,7 +214,7 @@ class SyntheticWorkload:
         for own in self.recipe.layers:
             if own.name == name:
                 return own
-        names = ", ".join(own.name for own in self.recipe.layers[:20])
+        names = listed((own.name for own in self.recipe.layers), name)
         raise AccelsimError(f"trace {self.where}: has no layer {show(name)}, expected one of {names}")
 
 

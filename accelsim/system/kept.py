@@ -1,7 +1,8 @@
 """What runs leave on disk for later ones: a folder of small files that may go at any time.
 
 Files are there whole or not at all, also where many processes write at once, and a folder that cannot be
-made, read or written is one that holds nothing: nobody is told, and everything is found anew.
+made, read or written is one that holds nothing: nobody is told, and everything is found anew. So it is with
+a file that is not as it was written: in front of its data stands a digest of its name and of them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 ENVIRONMENT = "ACCELSIM_CACHE_DIR"
 MAX_BYTES = 64 << 20
 _BLOCK = 4096  # what a file takes on disk is a multiple of it
+_SEAL_BYTES = 32
 _ROUND = 256  # files that a process writes between two looks at the size
 
 
@@ -51,6 +53,10 @@ def sources_digest(rooms: tuple[str, ...], packages: tuple[str, ...] = ()) -> st
     return digest.hexdigest()
 
 
+def _seal(name: str, data: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + b"\n" + data).digest()
+
+
 class Kept:
     """Files of one kind by name. max_bytes: of all of them on disk; the oldest go where there are more."""
 
@@ -61,13 +67,15 @@ class Kept:
         self._written = 0
 
     def read(self, name: str) -> bytes | None:
-        """None where there is no such file."""
+        """None where there is no such file, or where it is not as it was written."""
         if self._folder is None:
             return None
         try:
-            return (self._folder / name).read_bytes()
+            content = (self._folder / name).read_bytes()
         except OSError:
             return None
+        seal, data = content[:_SEAL_BYTES], content[_SEAL_BYTES:]
+        return data if seal == _seal(name, data) else None
 
     def write(self, name: str, data: bytes) -> None:
         """Put it there, in the place of what bears that name."""
@@ -84,7 +92,7 @@ class Kept:
             return
         try:
             with open(number, "wb") as file:
-                file.write(data)
+                file.write(_seal(name, data) + data)
             os.replace(part, self._folder / name)
         except OSError:
             with suppress(OSError):

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from accelsim.capture.calls import LayerCall
 from accelsim.capture.write import Progress
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 from accelsim.formats.operand import Operand
 from accelsim.formats.scheme import Scheme, parse_residual
 from accelsim.inference.layer import HardwareLayer, TensorFormat
@@ -182,7 +182,8 @@ def simulate(
     layers = [call.name for call in model.first.layers]
     for name in own:
         if name not in layers:
-            raise AccelsimError(f"simulate: layer_schemes has '{name}', expected one of {', '.join(layers)}")
+            known = listed(layers, name)
+            raise AccelsimError(f"simulate: layer_schemes has '{name}', expected one of {known}")
     design = Design(
         scheme=scheme,
         layer_schemes=own,

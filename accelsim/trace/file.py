@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from accelsim.arguments import path_of
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 from accelsim.formats.scheme import Scheme
 from accelsim.quantize.arrays import QuantizeOptions
 from accelsim.quantize.layers import check_float_layer, output_format, quantize_layer
@@ -135,7 +135,7 @@ class Trace:
         for info in self.manifest.layers:
             if info.name == name:
                 return info
-        names = ", ".join(info.name for info in self.manifest.layers[:20])
+        names = listed((info.name for info in self.manifest.layers), name)
         raise AccelsimError(f"trace {self.path}: has no layer {show(name)}, expected one of {names}")
 
     def floats(self, name: str) -> FloatLayer | None:

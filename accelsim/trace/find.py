@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 from accelsim.trace.file import SUFFIX
 from accelsim.trace.manifest import METADATA_KEY, show
 
@@ -54,5 +54,5 @@ def find_trace(name_or_path: str | Path) -> Path:
         return bundled[text]
     if is_folder:
         raise AccelsimError(f"trace {show(text)}: is a folder, expected a file or a bundled trace's name")
-    names = ", ".join(sorted(bundled)) or "none found"
+    names = listed(sorted(bundled), text) or "none found"
     raise AccelsimError(f"trace {show(text)}: no such file or bundled trace; bundled: {names}")

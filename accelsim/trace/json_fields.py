@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any, NoReturn
 
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 
 
 def load_json(text: str, what: str) -> Any:
@@ -43,7 +43,7 @@ def show(value: object) -> str:
 def check_keys(raw: dict[str, Any], where: str, expected: tuple[str, ...]) -> None:
     for key in raw:
         if key not in expected:
-            fail(f"{where}: unknown key {show(key)}, expected {', '.join(expected)}")
+            fail(f"{where}: unknown key {show(key)}, expected {listed(expected, key)}")
     for key in expected:
         if key not in raw:
             fail(f"{where}: key '{key}' is missing")
@@ -76,5 +76,5 @@ def positive(raw: dict[str, Any], key: str, where: str) -> float:
 def choice(raw: dict[str, Any], key: str, choices: tuple[str, ...], where: str) -> str:
     value = raw.get(key)
     if not isinstance(value, str) or value not in choices:
-        fail(f"{where}: {key} is {show(value)}, expected one of {', '.join(choices)}")
+        fail(f"{where}: {key} is {show(value)}, expected one of {listed(choices, value)}")
     return value

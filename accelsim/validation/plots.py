@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 from accelsim.report.plots.style import BLUE, ORANGE, axes_for, save_figure
 from accelsim.validation.published import published_accuracies
 
@@ -39,7 +39,7 @@ def draw_figure(rows: pd.DataFrame, number: int, ax: Axes | None = None) -> Axes
     rows: as `ValidationResult.rows` or `validation.points.beside_points`. Raises AccelsimError.
     """
     if number not in FIGURES:
-        raise AccelsimError(f"plot: figure is {number}, expected one of {', '.join(map(str, FIGURES))}")
+        raise AccelsimError(f"plot: figure is {number}, expected one of {listed(FIGURES, number)}")
     axes = axes_for(ax, *_inches(number))
     if number == FIGURES[0]:
         _energies(rows, axes)

@@ -209,10 +209,11 @@ def is_staged(arch: Arch, formats: Formats) -> bool:
 def d_tile_pixels(arch: Arch, formats: Formats, mapping: LayerMapping) -> int:
     """Dt: the most pixels of a psum tile."""
     depth = arch.accumulation_collector_depth
+    most = [mapping.dtile_pixels] if mapping.dtile_pixels else []
     if mapping.dataflow in ("os-lws", "os"):
-        return depth
+        return min([depth, *most])
     half = arch.accumulation_buffer_words // 2
-    return min(depth, half) if is_staged(arch, formats) else half
+    return min([half, *([depth] if is_staged(arch, formats) else []), *most])
 
 
 def chunks_of(layer: QuantizedLayer, mapping: LayerMapping, pc: int) -> list[tuple[int, ...]]:

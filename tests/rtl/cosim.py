@@ -20,7 +20,7 @@ if __name__ == "__main__":
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch import Arch
 from accelsim.machine.arch_file import load_arch
-from accelsim.rtl.emit import TESTBENCH, write_modules, write_testbench
+from accelsim.rtl.emit import TESTBENCH, VERILATOR, write_modules, write_testbench
 from accelsim.rtl.vectors import Vectors, make_vectors
 from accelsim.workload.layer import OutputFormat
 from rtl.block_tiles import random_block_layer
@@ -242,29 +242,29 @@ def _cosimulate(
 
 def build(arch: Arch, scheme: Scheme, output: OutputFormat, vectors: list[Vectors], folder: Path) -> Path:
     """Compile the PE and its testbench with Verilator; the run-time library is compiled once a process."""
+    code = verilate(arch, scheme, output, vectors, folder)
+    # A PE runs for seconds and compiles for longer: nothing is optimised, and all is compiled in one piece.
+    flags = ["OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1", "VM_PARALLEL_BUILDS=0"]
+    for kept in _runtime.glob("verilated*.o"):
+        # As new: make compiles again what is older than the makefile just written.
+        shutil.copy(kept, code)
+    _call(["make", "-s", "-f", f"V{TESTBENCH}.mk", *flags], code)
+    for compiled in code.glob("verilated*.o"):
+        if not (_runtime / compiled.name).exists():
+            shutil.copy(compiled, _runtime)
+    return code / TESTBENCH
+
+
+def verilate(arch: Arch, scheme: Scheme, output: OutputFormat, vectors: list[Vectors], folder: Path) -> Path:
+    """The folder of the C++ that Verilator makes of the PE and its testbench."""
     write_modules(arch, scheme, output, folder)
     write_testbench(arch, scheme, output, vectors, folder)
     sources = sorted(file.name for file in folder.glob("*.sv"))
-    # A small PE runs for less than a second and compiles for many: a lane's module is compiled once, not
-    # inlined as often as there are lanes, and not optimised. A large one can then run for ten minutes.
-    small = arch.vector_size * arch.lanes <= _SMALL_MULTIPLIERS
-    run = ["verilator", "--cc", "--exe", "--main", "--timing", "-O3", "-Wno-fatal", "-Wno-WIDTH"]
-    run += ["-fno-inline"] if small else []
-    run += ["--top-module", TESTBENCH, "-Mdir", "obj_dir", "-o", TESTBENCH, *sources]
-    _call(run, folder)
-    flags = [f"OPT_FAST=-O{0 if small else 1}", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"]
-    flags += ["VM_PARALLEL_BUILDS=0"] if small else []
-    for kept in _runtime.glob("verilated*.o"):
-        # As new: make compiles again what is older than the makefile just written.
-        shutil.copy(kept, folder / "obj_dir")
-    _call(["make", "-s", "-C", "obj_dir", "-f", f"V{TESTBENCH}.mk", *flags], folder)
-    for compiled in (folder / "obj_dir").glob("verilated*.o"):
-        if not (_runtime / compiled.name).exists():
-            shutil.copy(compiled, _runtime)
-    return folder / "obj_dir" / TESTBENCH
+    run = ["verilator", "--cc", "--exe", "--main", "--timing", *VERILATOR]
+    _call([*run, "-Mdir", "obj_dir", "-o", TESTBENCH, *sources], folder)
+    return folder / "obj_dir"
 
 
-_SMALL_MULTIPLIERS = 64  # of a PE that is compiled without being optimised
 _runtime_folder = tempfile.TemporaryDirectory()
 _runtime = Path(_runtime_folder.name)
 

@@ -167,6 +167,8 @@ def random_program(rng: Generator, arch: Arch, layer: QuantizedLayer) -> LayerPr
     units = layer.geometry.groups * -(-layer.geometry.outputs_per_group // per_unit)
     residency = Residency(weights="gb", input="gb")
     error: AccelsimError | None = None
+    of_d_tiles = rng.spawn(1)[0]
+    dtile_pixels = pick(of_d_tiles, 0, int(of_d_tiles.integers(1, arch.accumulation_collector_depth + 1)))
     for attempt in range(100):
         shrink = 1 + attempt // 3
         k_split = min(units, arch.pes, int(rng.integers(1, 9)))
@@ -182,6 +184,7 @@ def random_program(rng: Generator, arch: Arch, layer: QuantizedLayer) -> LayerPr
             if chunked
             else layer.spec.G,
             chunk_inputs=chunked and bool(rng.integers(2)),
+            dtile_pixels=dtile_pixels,
         )
         try:
             return build_program(arch, layer.spec, mapping, residency)

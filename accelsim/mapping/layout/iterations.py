@@ -6,14 +6,14 @@ loop, the i-th of the inner one (docs/program.md, Blocks).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.mapping.layout.records import NO_READ, Layout, Rows
+from accelsim.mapping.layout.numbers import Numbers, of_groups, of_rows
+from accelsim.mapping.layout.records import NO_READ, Layout
 
 Place = tuple[int, int, int]
 """(o, i, which of the iteration's)."""
@@ -24,106 +24,148 @@ _BLOCK = (
 )  # fmt: skip
 
 
+class Places:
+    """Places of somebody, in order. iteration: int64[places], o * inner + i; within: which of it each is."""
+
+    def __init__(self, iteration: Numbers, within: Numbers, inner: int) -> None:
+        self._inner, self._each = inner, int(within.max(initial=0)) + 1
+        self._at = iteration * self._each + within
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def __getitem__(self, number: int) -> Place:
+        iteration, within = divmod(int(self._at[number]), self._each)
+        o, i = divmod(iteration, self._inner)
+        return o, i, within
+
+    def first_from(self, place: Place) -> int:
+        """The first of them that is at a place or after it."""
+        o, i, within = place
+        at = (o * self._inner + min(i, self._inner)) * self._each + min(within, self._each)
+        if not len(self._at) or at > int(self._at[-1]):
+            return len(self._at)
+        return int(self._at.searchsorted(at))
+
+    def of(self, numbers: Numbers | NDArray[np.bool_]) -> Places:
+        """Some of them."""
+        own = self._at[numbers]
+        return Places(own // self._each, own % self._each, self._inner)
+
+
 @dataclass(frozen=True, eq=False)
 class Iterations:
     """Places, in order, and which iterations are alike.
 
     blocks, tiles, weight_positions, input_positions: of each PE, of its blocks, psum tiles and stays of
-    tiles, these where they begin; fetches: of each stream, weights first; reads:
-    those of them for which DRAM is read; begins: the blocks of each PE that begin an iteration, with that;
-    alike: equal numbers for iterations in which all PEs and streams do the same.
+    tiles, these where they begin; fetches: of each stream, weights first; reads: those of them for which DRAM
+    is read; begins: the blocks of the first PE that begin an iteration, with that; rows: for each outer
+    iteration numbers of its inner ones, equal where all PEs and streams do the same.
     """
 
-    blocks: list[list[Place]]
-    tiles: list[list[Place]]
-    weight_positions: list[list[Place]]
-    input_positions: list[list[Place]]
-    fetches: list[list[Place]]
-    reads: list[list[Place]]
-    begins: list[dict[int, tuple[int, int]]]
-    alike: dict[tuple[int, int], int]
+    blocks: list[Places]
+    tiles: list[Places]
+    weight_positions: list[Places]
+    input_positions: list[Places]
+    fetches: list[Places]
+    reads: list[Places]
+    begins: dict[int, tuple[int, int]]
+    rows: list[list[int]]
 
     end: ClassVar[Place] = (1 << 60, 0, 0)
     """Past the last place of all."""
 
 
-def find_iterations(layout: Layout, input_reads: NDArray[np.int64]) -> Iterations:
+class _Alike:
+    """Which iterations are alike in all that was told of them: equal `number`; there: of which any was."""
+
+    def __init__(self, iterations: int) -> None:
+        self.number: Numbers = np.zeros(iterations, np.int64)
+        self.there = np.zeros(iterations, np.bool_)
+
+    def tell(self, iteration: Numbers, done: Numbers) -> None:
+        """What one PE or stream does in order, equal numbers for the same, and in which iterations."""
+        begins = np.flatnonzero(_is_new(iteration))
+        own = np.zeros(len(self.number), np.int64)
+        own[iteration[begins]] = 1 + of_groups(begins, done)
+        self.there |= own > 0
+        self.number = of_rows([self.number, own])
+
+
+def find_iterations(layout: Layout, input_reads: Numbers) -> Iterations:
     """Of a layout; input_reads: int64[blocks], of each block."""
-    content = _contents(layout, input_reads)
-    parts: dict[tuple[int, int], list[tuple[int, bytes]]] = {}
-    blocks, tiles, begins = [], [], []
-    held: tuple[list[list[Place]], list[list[Place]]] = [], []
+    inner = layout.inner
+    iteration = layout.blocks["context"] // layout.per_iteration
+    done = _done(layout, input_reads)
+    alike = _Alike(int(iteration.max(initial=0)) // inner * inner + inner)
+    blocks, tiles = [], []
+    held: tuple[list[Places], list[Places]] = [], []
     begin, tile = (layout.pes[name].tolist() for name in ("block", "psum_tile"))
     for pe in range(len(begin) - 1):
-        own = layout.blocks[begin[pe] : begin[pe + 1]]
-        blocks.append(_places(own["context"], layout))
-        last = layout.psum_tiles["last"][tile[pe] : tile[pe + 1]]
-        tiles.append(_places(layout.blocks["context"][last], layout))
+        own = iteration[begin[pe] : begin[pe + 1]]
+        blocks.append(Places(own, _within(own), inner))
+        ends = iteration[layout.psum_tiles["last"][tile[pe] : tile[pe + 1]]]
+        tiles.append(Places(ends, _within(ends), inner))
         for operand, places in zip(("weight_position", "input_position"), held, strict=True):
             first, stop = int(layout.pes[pe][operand]), int(layout.pes[pe + 1][operand])
-            starts = layout.positions["first"][first:stop] - begin[pe]
-            places.append([blocks[-1][n] for n in starts.tolist()])
-        begins.append({n: place[:2] for n, place in enumerate(blocks[-1]) if place[2] == 0})
-        _collect(parts, pe, blocks[-1], content[begin[pe] : begin[pe + 1]])
+            places.append(blocks[-1].of(layout.positions["first"][first:stop] - begin[pe]))
+        alike.tell(own, done[begin[pe] : begin[pe + 1]])
     fetches, reads = [], []
-    pes = layout.positions["pe"][layout.destinations]
-    for row, stream in enumerate(layout.streams):
+    to = layout.positions["pe"][layout.destinations]
+    asked = layout.positions["context"][layout.destinations[layout.fetches["first"]]] // layout.per_iteration
+    names = "bits", "dram_bits", "space", "hops"
+    sent = of_rows([of_groups(layout.fetches["first"], to), *(layout.fetches[name] for name in names)])
+    for stream in layout.streams:
         first, stop = int(stream["first"]), int(stream["stop"])
         if first == stop:
             continue
-        own = layout.fetches[first:stop]
-        fetches.append(_places(layout.positions["context"][layout.destinations[own["first"]]], layout))
-        is_read = (own["dram_bits"] != NO_READ).tolist()
-        reads.append([place for place, read in zip(fetches[-1], is_read, strict=True) if read])
-        sent = _columns(own, ("bits", "dram_bits", "space", "hops"))
-        _collect(parts, -1 - row, fetches[-1], sent, [pes[a:b].tobytes() for a, b in own[["first", "stop"]]])
-    numbers: dict[object, int] = {}
-    alike = {key: numbers.setdefault(tuple(part), len(numbers)) for key, part in parts.items()}
-    return Iterations(blocks, tiles, *held, fetches, reads, begins, alike)
-
-
-def _places(contexts: NDArray[np.int64], layout: Layout) -> list[Place]:
-    iteration = contexts // layout.per_iteration
-    new = np.ones(len(iteration), bool)
-    new[1:] = iteration[1:] != iteration[:-1]
-    first = np.maximum.accumulate(np.where(new, np.arange(len(new)), 0)) if len(new) else iteration
-    within = np.arange(len(iteration)) - first
-    return list(
-        zip(
-            (iteration // layout.inner).tolist(),
-            (iteration % layout.inner).tolist(),
-            within.tolist(),
-            strict=True,
-        )
+        own = asked[first:stop]
+        fetches.append(Places(own, _within(own), inner))
+        reads.append(fetches[-1].of(layout.fetches["dram_bits"][first:stop] != NO_READ))
+        alike.tell(own, sent[first:stop])
+    return Iterations(
+        blocks,
+        tiles,
+        *held,
+        fetches,
+        reads,
+        _begins(iteration[: begin[1]], inner),
+        _rows(alike, inner),
     )
 
 
-def _columns(rows: Rows, names: Sequence[str]) -> NDArray[np.int64]:
-    return np.stack([rows[name] for name in names], axis=1)
+def _begins(iteration: Numbers, inner: int) -> dict[int, tuple[int, int]]:
+    begins = np.flatnonzero(_is_new(iteration))
+    at = iteration[begins]
+    return dict(
+        zip(begins.tolist(), zip((at // inner).tolist(), (at % inner).tolist(), strict=True), strict=True)
+    )
 
 
-def _contents(layout: Layout, input_reads: NDArray[np.int64]) -> NDArray[np.int64]:
-    """int64[blocks, ...]: all of each block that timing and counts depend on."""
-    stays = []
+def _rows(alike: _Alike, inner: int) -> list[list[int]]:
+    rows, there = alike.number.reshape(-1, inner), alike.there.reshape(-1, inner)
+    counts = there.sum(axis=1)  # they are the first of them
+    return [row[:count].tolist() for row, count in zip(rows, counts.tolist(), strict=True)]
+
+
+def _is_new(iteration: Numbers) -> NDArray[np.bool_]:
+    new = np.ones(len(iteration), np.bool_)
+    new[1:] = iteration[1:] != iteration[:-1]
+    return new
+
+
+def _within(iteration: Numbers) -> Numbers:
+    """Which each is of its iteration."""
+    number = np.arange(len(iteration))
+    return number - np.maximum.accumulate(np.where(_is_new(iteration), number, 0))
+
+
+def _done(layout: Layout, input_reads: Numbers) -> Numbers:
+    """int64[blocks]: equal for blocks that are equal in all that timing and counts depend on."""
+    columns = [layout.blocks[name] for name in _BLOCK] + [input_reads]
+    number = np.arange(len(layout.blocks))
     for name in ("weight_position", "input_position"):
         at = layout.blocks[name]
-        held, number = layout.positions[at], np.arange(len(at))
-        stays += [(held["first"] == number) * (1 + held["fetched"]), held["last"] == number]
-    return np.concatenate(
-        [_columns(layout.blocks, _BLOCK), np.stack([input_reads, *stays], axis=1).astype(np.int64)], axis=1
-    )
-
-
-def _collect(
-    parts: dict[tuple[int, int], list[tuple[int, bytes]]],
-    who: int,
-    places: list[Place],
-    content: NDArray[np.int64],
-    more: Sequence[bytes] = (),
-) -> None:
-    """Adds to every iteration what a PE or stream does in it. more: to `content`, row by row."""
-    starts = [n for n, place in enumerate(places) if place[2] == 0]
-    stops = [*starts[1:], len(places)] if starts else []
-    for first, stop in zip(starts, stops, strict=True):
-        held = content[first:stop].tobytes() + b"".join(more[first:stop])
-        parts.setdefault(places[first][:2], []).append((who, held))
+        first, last, fetched = (layout.positions[field][at] for field in ("first", "last", "fetched"))
+        columns += [(first == number) * (1 + fetched), last == number]
+    return of_rows(columns)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.iterations import Iterations, find_iterations
+from accelsim.mapping.layout.lazy import made_late
 from accelsim.mapping.layout.records import NO_READ, Layout, Rows, Shape
 from accelsim.mapping.layout.rows import Block, InputTile, WeightTile
 from accelsim.mapping.layout.shape import shape_of, taps_of, tiling_of
@@ -60,14 +63,21 @@ class Stream:
     number: int
     leader: int
     bank: int
-    fetches: list[Fetch]
+    fetches: Sequence[Fetch]
 
 
 @dataclass(eq=False)
 class PeProgram:
-    blocks: list[Block]
-    weight_positions: list[Position]
-    input_positions: list[Position]
+    """tile_ends, tile_outputs: of each psum tile the block that ends it, and the output tiles it leaves as;
+    weights_fetched, inputs_fetched: bool[positions], where the tile is not kept in its half."""
+
+    blocks: Sequence[Block]
+    weight_positions: Sequence[Position]
+    input_positions: Sequence[Position]
+    tile_ends: NDArray[np.int64]
+    tile_outputs: NDArray[np.int64]
+    weights_fetched: NDArray[np.bool_]
+    inputs_fetched: NDArray[np.bool_]
 
 
 @dataclass(eq=False)
@@ -156,11 +166,7 @@ def build_program(
     layout = lay_out(shape, tiling, taps, residency.beside_bits)
     if isinstance(layout, Refused):
         raise AccelsimError(f"layer {layer.name}: {_reason(layout, shape)}")
-    weights = [
-        WeightTile(k0, k1, g0, g1, words, half_words, words // shape.run * shape.weight_bits)
-        for k0, k1, g0, g1, words, half_words in layout.weight_tiles.tolist()
-    ]
-    tiles: list[Tile] = [*weights, *_input_tiles(laid_out, mapping, shape, layout)]
+    weights, inputs = _weight_tiles(shape, layout), _input_tiles(laid_out, mapping, shape, layout)
     reads = input_reads(shape, tiling, taps, layout.blocks, layout.input_tiles)
     return LayerProgram(
         layer,
@@ -168,8 +174,8 @@ def build_program(
         residency,
         shape.piece,
         shape.unit,
-        _pe_programs(layout, tiles, len(weights), reads),
-        *_streams(layout, tiles, len(weights)),
+        _pe_programs(shape, layout, weights, inputs, reads),
+        *_streams(layout, weights, inputs),
         weight_prefetch_depth=layout.weight_prefetch_depth,
         output_tiles=layout.outputs,
         short=short,
@@ -177,15 +183,31 @@ def build_program(
     )
 
 
-def _input_tiles(layer: LayerSpec, mapping: LayerMapping, shape: Shape, layout: Layout) -> list[InputTile]:
+def _weight_tiles(shape: Shape, layout: Layout) -> Sequence[WeightTile]:
+    def make(first: int, stop: int) -> list[WeightTile]:
+        return [
+            WeightTile(k0, k1, g0, g1, words, half_words, words // shape.run * shape.weight_bits)
+            for k0, k1, g0, g1, words, half_words in layout.weight_tiles[first:stop].tolist()
+        ]
+
+    return made_late(len(layout.weight_tiles), make)
+
+
+def _input_tiles(
+    layer: LayerSpec, mapping: LayerMapping, shape: Shape, layout: Layout
+) -> Sequence[InputTile]:
     """Of all groups, in the order of a block's `input_tile`."""
-    parts = layer.parts(mapping.c_split)
-    rows = layout.input_tiles.tolist()
-    return [
-        InputTile(layer, group, parts[part], p0, p1, g0, g1, words, words // shape.run * shape.input_bits)
-        for group in range(shape.groups)
-        for part, p0, p1, g0, g1, words, *_ in rows
-    ]
+    parts, rows = layer.parts(mapping.c_split), layout.input_tiles
+
+    def make(first: int, stop: int) -> list[InputTile]:
+        numbers = np.arange(first, stop)
+        groups, own = numbers // len(rows), rows[numbers % len(rows)]
+        return [
+            InputTile(layer, group, parts[part], p0, p1, g0, g1, words, words // shape.run * shape.input_bits)
+            for group, (part, p0, p1, g0, g1, words, *_) in zip(groups.tolist(), own.tolist(), strict=True)
+        ]
+
+    return made_late(shape.groups * len(rows), make)
 
 
 def _columns(rows: Rows, *names: str) -> list[list[int]]:
@@ -193,74 +215,97 @@ def _columns(rows: Rows, *names: str) -> list[list[int]]:
 
 
 def _pe_programs(
-    layout: Layout, tiles: list[Tile], weights: int, reads: NDArray[np.int64]
+    shape: Shape,
+    layout: Layout,
+    weights: Sequence[WeightTile],
+    inputs: Sequence[InputTile],
+    reads: NDArray[np.int64],
 ) -> list[PeProgram]:
-    """tiles: of weights, so many, then of inputs."""
-    b = layout.blocks
-    blocks = [
-        Block(tiles[weight_tile], tiles[weights + input_tile], *numbers)
-        for weight_tile, input_tile, *numbers in zip(
-            *_columns(b, "weight_tile", "input_tile", "p0"),
-            (b["p0"] + b["pixels"]).tolist(),
-            *_columns(b, "g0"),
-            (b["g0"] + b["vectors"]).tolist(),
-            *_columns(b, "k0"),
-            (b["k0"] + b["lanes"]).tolist(),
-            (b["k0"] + b["lanes"] - b["channels"]).tolist(),
-            *_columns(b, "lane_group"),
-            (b["first"] > 0).tolist(),
-            (b["last"] > 0).tolist(),
-            *_columns(b, "spacing", "after_read", "fifo_entries", "values", "output_bits"),
-            reads.tolist(),
-            strict=True,
-        )
-    ]
-    inputs = int(layout.pes[-1]["weight_position"])
-    first_block = layout.pes["block"][layout.positions["pe"]]
-    positions = [
-        Position(tiles[tile if row < inputs else weights + tile], first, last, fetched)
-        for row, (tile, first, last, fetched) in enumerate(
-            zip(
-                *_columns(layout.positions, "tile"),
-                (layout.positions["first"] - first_block).tolist(),
-                (layout.positions["last"] - first_block).tolist(),
-                (layout.positions["fetched"] > 0).tolist(),
+    def blocks(begin: int, first: int, stop: int) -> list[Block]:
+        b = layout.blocks[begin + first : begin + stop]
+        return [
+            Block(weights[weight_tile], inputs[input_tile], *numbers)
+            for weight_tile, input_tile, *numbers in zip(
+                *_columns(b, "weight_tile", "input_tile", "p0"),
+                (b["p0"] + b["pixels"]).tolist(),
+                *_columns(b, "g0"),
+                (b["g0"] + b["vectors"]).tolist(),
+                *_columns(b, "k0"),
+                (b["k0"] + b["lanes"]).tolist(),
+                (b["k0"] + b["lanes"] - b["channels"]).tolist(),
+                *_columns(b, "lane_group"),
+                (b["first"] > 0).tolist(),
+                (b["last"] > 0).tolist(),
+                *_columns(b, "spacing", "after_read", "fifo_entries", "values", "output_bits"),
+                reads[begin + first : begin + stop].tolist(),
                 strict=True,
             )
+        ]
+
+    def positions(
+        tiles: Sequence[WeightTile] | Sequence[InputTile], begin: int, first_block: int, first: int, stop: int
+    ) -> list[Position]:
+        own = layout.positions[begin + first : begin + stop]
+        return [
+            Position(tiles[tile], first, last, fetched)
+            for tile, first, last, fetched in zip(
+                *_columns(own, "tile"),
+                (own["first"] - first_block).tolist(),
+                (own["last"] - first_block).tolist(),
+                (own["fetched"] > 0).tolist(),
+                strict=True,
+            )
+        ]
+
+    programs = []
+    for own, after in pairwise(layout.pes):
+        begin, count = int(own["block"]), int(after["block"] - own["block"])
+        held, fetched = [], []
+        for operand, tiles in (("weight_position", weights), ("input_position", inputs)):
+            first, stop = int(own[operand]), int(after[operand])
+            held.append(made_late(stop - first, partial(positions, tiles, first, begin)))
+            fetched.append(layout.positions["fetched"][first:stop] > 0)
+        ends = layout.psum_tiles["last"][own["psum_tile"] : after["psum_tile"]]
+        outputs = -(-layout.blocks["pixels"][ends] // shape.piece) * (layout.blocks["fifo_entries"][ends] > 0)
+        programs.append(
+            PeProgram(
+                made_late(count, partial(blocks, begin)),
+                weight_positions=held[0],
+                input_positions=held[1],
+                tile_ends=ends - begin,
+                tile_outputs=outputs,
+                weights_fetched=fetched[0],
+                inputs_fetched=fetched[1],
+            )
         )
-    ]
-    begin, weight, inputs_at = _columns(layout.pes, "block", "weight_position", "input_position")
-    return [
-        PeProgram(
-            blocks[begin[pe] : begin[pe + 1]],
-            positions[weight[pe] : weight[pe + 1]],
-            positions[inputs_at[pe] : inputs_at[pe + 1]],
-        )
-        for pe in range(len(begin) - 1)
-    ]
+    return programs
 
 
-def _streams(layout: Layout, tiles: list[Tile], weights: int) -> tuple[list[Stream], list[Stream]]:
+def _streams(
+    layout: Layout, weights: Sequence[WeightTile], inputs: Sequence[InputTile]
+) -> tuple[list[Stream], list[Stream]]:
     """Those of weights and of inputs that have a fetch."""
-    held = layout.positions[layout.destinations]
-    to = list(zip(*_columns(held, "pe", "number"), strict=True))
-    fetches = [
-        Fetch(
-            tiles[tile if row < layout.weight_fetches else weights + tile],
-            to[first:stop],
-            dram_bits != NO_READ,
-            max(dram_bits, 0),
-            space,
-            hops,
-        )
-        for row, (tile, dram_bits, space, hops, first, stop) in enumerate(
-            zip(*_columns(layout.fetches, "tile", "dram_bits", "space", "hops", "first", "stop"), strict=True)
-        )
-    ]
+
+    def fetches(
+        tiles: Sequence[WeightTile] | Sequence[InputTile], begin: int, first: int, stop: int
+    ) -> list[Fetch]:
+        rows = layout.fetches[begin + first : begin + stop]
+        at, end = int(rows[0]["first"]), int(rows[-1]["stop"])
+        held = layout.positions[layout.destinations[at:end]]
+        to = list(zip(*_columns(held, "pe", "number"), strict=True))
+        return [
+            Fetch(tiles[tile], to[own - at : last - at], dram_bits != NO_READ, max(dram_bits, 0), space, hops)
+            for tile, dram_bits, space, hops, own, last in zip(
+                *_columns(rows, "tile", "dram_bits", "space", "hops", "first", "stop"), strict=True
+            )
+        ]
+
     found: tuple[list[Stream], list[Stream]] = [], []
     for row, (number, leader, bank, first, stop) in enumerate(layout.streams.tolist()):
         if first < stop:
-            found[row >= layout.weight_streams].append(Stream(number, leader, bank, fetches[first:stop]))
+            of_inputs = row >= layout.weight_streams
+            own = made_late(stop - first, partial(fetches, inputs if of_inputs else weights, first))
+            found[of_inputs].append(Stream(number, leader, bank, own))
     return found
 
 

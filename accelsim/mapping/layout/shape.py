@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from accelsim.machine import timing
 from accelsim.machine.arch import Arch
 from accelsim.mapping.layout.records import CACHED, GB, STREAMED, Shape, Tiling
-from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.plan import LayerMapping, d_tile_pixels
 from accelsim.mapping.residency import Residency
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import LayerSpec
@@ -25,7 +25,7 @@ def shape_of(
     residency: Residency,
     whole: LayerSpec | None = None,
 ) -> Shape:
-    """Of the mapping the dataflow alone, which says how many pixels a d-tile has.
+    """Of the mapping only how many pixels a d-tile has.
 
     whole: the layer in whose place `layer` is laid out, short.
     """
@@ -39,7 +39,7 @@ def shape_of(
         lanes=arch.lanes,
         slices=arch.ppu_slices,
         unit=arch.unit_channels(layer.written_block),
-        depth=timing.tile_pixels(arch, mapping.dataflow, layer.written_block),
+        depth=d_tile_pixels(arch, mapping, layer.written_block),
         piece=arch.accumulation_collector_depth,
         weight_half=arch.weight_buffer_words // 2,
         input_half=arch.input_buffer_words // 2,

@@ -10,14 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import gcd
 
-from accelsim.machine import timing
 from accelsim.machine.arch import Arch
-from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.plan import LayerMapping, d_tile_pixels
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import LayerSpec
 
 # Layers of no more blocks than this are laid out and run whole.
 MOST_BLOCKS = 4_000
+# How many times `crowded` blocks are kept rather than fewer units, where those come first.
+_PIXELS_FIRST = 20
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,10 @@ class Kept:
 
     So many periods of each loop, and more of them where about `blocks` blocks allow for that; `fewest` where
     so many would be more than `crowded` blocks, as where rows are long that tiles of pixels do not divide.
-    whole_periods: without it only about `blocks` blocks are kept then, of parts of periods of pixels, and
-    what PEs lose may differ by a tile; `pixel_iterations` are kept then.
+    pixels_first: then all `unit_periods` are kept nevertheless, as long as twenty times as many blocks allow
+    it. whole_periods: without it only about `blocks` blocks are kept then, of parts of periods of pixels,
+    and what PEs lose may differ by a tile; `pixel_iterations` are kept then. worth: of a loop nothing is left
+    out unless it is so many times what is kept.
     """
 
     most_blocks: int = MOST_BLOCKS
@@ -47,12 +50,16 @@ class Kept:
     blocks: int = 0
     fewest: int = 3
     crowded: int = 200_000
+    pixels_first: bool = False
     whole_periods: bool = True
     pixel_iterations: int = 0
+    worth: int = 0
 
 
-KEPT = Kept(blocks=3_000)
-"""What is laid out of a long layer that is to be timed."""
+KEPT = Kept(blocks=3_000, fewest=1, pixels_first=True, worth=1)
+"""What is laid out of a long layer that is to be timed. Weights are asked for up to some tiles ahead, and
+where those that are laid out are all asked for, nobody can tell what would be; of a period of pixels little
+is run, as most of its tiles are alike."""
 
 
 @dataclass(frozen=True)
@@ -94,15 +101,21 @@ def shorten(arch: Arch, layer: LayerSpec, mapping: LayerMapping, kept: Kept) -> 
 def _as_many_as(kept: Kept, arch: Arch, layer: LayerSpec, mapping: LayerMapping, blocks: int) -> Kept:
     """So many periods that about `kept.blocks` of the layer's blocks stay."""
     once = replace(kept, blocks=0)
-    pixels, _ = _shorter_pixels(layer.geometry, mapping, replace(once, pixel_periods=1))
-    units, _ = _shorter_units(arch, layer, layer.geometry, mapping, replace(once, unit_periods=1))
+    one = replace(once, pixel_periods=1, unit_periods=1, worth=0)
+    pixels, _ = _shorter_pixels(layer.geometry, mapping, one)
+    units, _ = _shorter_units(arch, layer, layer.geometry, mapping, one)
     all_pixels, all_units = pixels.left_out + pixels.period, units.left_out + units.period
     per_iteration = blocks / (all_pixels * all_units)
-    least = min(all_pixels, kept.pixel_periods * pixels.period) * min(
-        all_units, kept.unit_periods * units.period
-    )
-    if least * per_iteration > kept.crowded:
-        kept = replace(kept, pixel_periods=kept.fewest, unit_periods=kept.fewest)
+
+    def at_least(kept: Kept) -> float:
+        """Blocks."""
+        own_pixels = min(all_pixels, kept.pixel_periods * pixels.period)
+        return own_pixels * min(all_units, kept.unit_periods * units.period) * per_iteration
+
+    if at_least(kept) > kept.crowded:
+        kept = replace(kept, pixel_periods=kept.fewest)
+        if not kept.pixels_first or at_least(kept) > _PIXELS_FIRST * kept.crowded:
+            kept = replace(kept, unit_periods=kept.fewest)
         if not kept.whole_periods and pixels.period > 1:
             own = kept.blocks / per_iteration / min(all_units, kept.unit_periods * units.period)
             return replace(kept, blocks=0, pixel_iterations=max(kept.fewest, int(own)))
@@ -118,22 +131,23 @@ def _as_many_as(kept: Kept, arch: Arch, layer: LayerSpec, mapping: LayerMapping,
 def _blocks(arch: Arch, layer: LayerSpec, mapping: LayerMapping) -> int:
     """About how many blocks all PEs run."""
     geometry = layer.geometry
-    depth = timing.tile_pixels(arch, mapping.dataflow, layer.written_block)
+    depth = d_tile_pixels(arch, mapping, layer.written_block)
     d_tiles = -(-geometry.pixels // min(depth, mapping.tile_pixels))
     lane_groups = geometry.groups * -(-geometry.outputs_per_group // arch.lanes)
     chunks = 1 if mapping.units_per_tile else -(-layer.G // min(mapping.chunk_vectors, layer.G))
     return d_tiles * lane_groups * max(chunks, mapping.c_split)
 
 
-def _loop(iterations: int, period: int, periods: int, edge: int) -> Loop:
+def _loop(iterations: int, period: int, periods: int, worth: int, edge: int) -> Loop:
     """What can be left out of so many iterations of every PE, `edge` of which may be unlike the others."""
-    return Loop(period, max(0, (iterations - periods * period - edge) // period * period))
+    left_out = max(0, (iterations - periods * period - edge) // period * period)
+    return Loop(period, left_out if left_out >= worth * (iterations - left_out) else 0)
 
 
 def _shorter_pixels(g: Geometry, mapping: LayerMapping, kept: Kept) -> tuple[Loop, Geometry]:
     tile, parts = min(mapping.tile_pixels, g.pixels), mapping.pixel_split
     iterations = g.pixels // parts // tile
-    own = kept.pixel_periods, 2
+    own = kept.pixel_periods, kept.worth, 2
     if g.R * g.S == 1 and not any(g.padding):
         # One position under each pixel: how they lie in an image does not matter.
         loop = _loop(iterations, 1, *own)
@@ -144,7 +158,7 @@ def _shorter_pixels(g: Geometry, mapping: LayerMapping, kept: Kept) -> tuple[Loo
     run = g.Q if g.N == 1 else g.P * g.Q
     # Rows that see the padding above or below are unlike the others.
     edge = 2 + (2 * -(-(g.R * g.dilation[0]) * g.Q // tile) if g.N == 1 else 0)
-    loop = _loop(iterations, run // gcd(run, tile), kept.pixel_periods, edge)
+    loop = _loop(iterations, run // gcd(run, tile), kept.pixel_periods, kept.worth, edge)
     if kept.pixel_iterations:
         loop = replace(loop, left_out=max(0, iterations - kept.pixel_iterations - edge))
     runs = parts * tile * loop.left_out // run
@@ -159,7 +173,7 @@ def _shorter_units(
     unit = min(arch.unit_channels(layer.written_block), g.outputs_per_group)
     per_group = -(-g.outputs_per_group // unit)
     per_tile, parts = max(1, mapping.units_per_tile), mapping.k_split
-    own = kept.unit_periods, 2
+    own = kept.unit_periods, kept.worth, 2
     if g.groups == 1:
         loop = _loop(per_group // parts // per_tile, 1, *own)
         return loop, replace(g, K=g.K - parts * per_tile * loop.left_out * unit)

@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.search.candidates import Split, least
 from accelsim.mapping.search.estimate import NoEstimate
-from accelsim.mapping.search.neighbours import neighbours
+from accelsim.mapping.search.neighbours import in_chunks, neighbours
 from accelsim.mapping.search.roofline import Roofline
 from accelsim.mapping.search.sizes import Sizes
 
@@ -18,8 +18,11 @@ from accelsim.mapping.search.sizes import Sizes
 _SPLITS = 8
 _BEST_SPLITS = 3
 _STARTS = 24
-# Then neighbours of the best, as long as the model has taken less work than this, in blocks.
+# Then neighbours of the best, as long as the model has taken less work than this, in blocks. Where that
+# leaves the best far from what the layer takes at least: more, beginning with so many starts in chunks.
 _WORK = 48_000
+_WORK_FAR = 128_000
+_IN_CHUNKS = 16
 # What the model takes for a mapping by itself, in blocks, and what share of its blocks it runs.
 _EACH = 150
 _SHARE = {None: 1.0, NoEstimate.TAKES_LONGER: 0.25, NoEstimate.DOES_NOT_FIT: 0.0}
@@ -37,6 +40,8 @@ class Agenda:
         self._starts: dict[Split, list[LayerMapping]] = {}
         for mapping in sorted(starts, key=roofline.cycles):
             self._starts.setdefault(_split(mapping), []).append(mapping)
+        self._of_splits = [own[0] for own in self._starts.values()]
+        self._in_chunks: list[LayerMapping] | None = None
         self._least: list[LayerMapping] | None = None
         self._neighbours: dict[LayerMapping, list[LayerMapping]] = {}
         self._exhausted: set[LayerMapping] = set()  # whose neighbours are all handed out
@@ -49,6 +54,11 @@ class Agenda:
         self._work = 0.0
         self._running: list[LayerMapping] = []  # handed out, and not yet paid for
         self.thought_of = len(starts)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it has come to what is done where the best is far from what the layer takes at least."""
+        return self._in_chunks is not None
 
     @property
     def tried(self) -> int:
@@ -66,10 +76,10 @@ class Agenda:
         return self._hand_out(best)
 
     def next(
-        self, ranked: Sequence[LayerMapping], failed: Mapping[LayerMapping, NoEstimate]
+        self, ranked: Sequence[LayerMapping], failed: Mapping[LayerMapping, NoEstimate], far: bool
     ) -> list[LayerMapping]:
         """A batch, or nothing where it is enough. ranked: those that were run to their end, the best first;
-        failed: those that were not."""
+        failed: those that were not; far: whether the best is far from what the layer takes at least."""
         self._pay(failed)
         if instead := self._instead(failed):
             return self._hand_out(instead)
@@ -80,6 +90,8 @@ class Agenda:
             batch = self._best_starts(list(dict.fromkeys(map(_split, ranked)))[:_BEST_SPLITS])
         if not batch and self._work < _WORK:
             batch = self._near(ranked)
+        if not batch and far and self._work < _WORK_FAR:
+            batch = self._chunks() or self._near(ranked)
         return self._hand_out(batch)
 
     def _instead(self, failed: Mapping[LayerMapping, NoEstimate]) -> list[LayerMapping]:
@@ -106,6 +118,17 @@ class Agenda:
             self._least = [own for own in least(self._sizes) if own not in self._handed]
             self.thought_of += len(self._least)
         batch, self._least = self._least[:BATCH], self._least[BATCH:]
+        return batch
+
+    def _chunks(self) -> list[LayerMapping]:
+        """Of all splits the best start with weights in chunks, whether units fit whole or not; a batch of the
+        most promising ones."""
+        if self._in_chunks is None:
+            found = (own for start in self._of_splits for own in in_chunks(self._sizes, start))
+            left = (own for own in dict.fromkeys(found) if own not in self._handed)
+            self._in_chunks = sorted(left, key=self._roofline.cycles)[:_IN_CHUNKS]
+            self.thought_of += len(self._in_chunks)
+        batch, self._in_chunks = self._in_chunks[:BATCH], self._in_chunks[BATCH:]
         return batch
 
     def _near(self, ranked: Sequence[LayerMapping]) -> list[LayerMapping]:

@@ -50,6 +50,7 @@ def candidates(sizes: Sizes, residency: Residency) -> Iterator[LayerMapping]:
                         chunk_inputs=chunk_inputs,
                         c_split=c_split,
                         dataflow=dataflow,
+                        dtile_pixels=pins.dtile_pixels or 0,
                     )
                     yield mapping
                     if not pins.order and not one_order(sizes, mapping):
@@ -72,6 +73,7 @@ def least(sizes: Sizes) -> Iterator[LayerMapping]:
                 chunk_inputs=not pins.units_per_tile and pins.chunk_inputs is not False,
                 c_split=c_split,
                 dataflow=dataflow,
+                dtile_pixels=pins.dtile_pixels or 0,
             )
 
 
@@ -176,10 +178,10 @@ class _PixelTiles:
 
         streams: of inputs; vectors: of a chunk of inputs, None without chunks.
         """
-        pinned = self._sizes.arch.mapping.tile_pixels
-        if pinned:
-            return [pinned]
-        key = self._sizes.whole_step(dataflow), c_split, pixel_split, streams, vectors
+        pins = self._sizes.arch.mapping
+        if pins.tile_pixels:
+            return [pins.tile_pixels]
+        key = self._sizes.whole_step(dataflow, pins.dtile_pixels or 0), c_split, pixel_split, streams, vectors
         if key not in self._found:
             self._found[key] = self._runs(*key)
         return self._found[key]

@@ -22,8 +22,16 @@ from accelsim.workload.layer import LayerSpec
 
 # No more candidates after one that comes as close to the bound.
 _CLOSE = 1.01
-# Those that take longer than this times the best so far are not run to their end.
-_HOPELESS = 1.03
+# A layer whose bound is no more cycles than these is searched for longer where it stays above so many times
+# that: there first tiles in and last ones out decide, and the best may be far from what is found first.
+_SHORT = 10_000
+_FAR = 1.03
+# Those that take longer than this times the best so far are not run to their end; than the other, in the
+# longer search, to which they are new places to begin.
+_HOPELESS, _HOPELESS_FAR = 1.03, 1.1
+# With shorter d-tiles than psums have room for, weights are read more often: for objective cycles they have
+# to save more than that share.
+_D_TILE_WORTH = 1.01
 # The lead that a layer leaves the next is taken for no more than so many cycles, and in steps of so many: one
 # search will do for layers that differ in less.
 _MOST_LEAD = 4096
@@ -70,9 +78,9 @@ class Choice:
 
 
 def as_fast(ranked: Sequence[Ranked], slack: float) -> tuple[Ranked, ...]:
-    """Those of the least cycles, or of no more than this share of them more."""
-    least = min(own.estimate.cycles for own in ranked)
-    return tuple(own for own in ranked if own.estimate.cycles <= (1 + slack) * least)
+    """For objective cycles, those of the least score, or of no more than this share of it more."""
+    least = min(own.score for own in ranked)
+    return tuple(own for own in ranked if own.score <= (1 + slack) * least)
 
 
 def alike(layer: LayerSpec, residency: Residency, lead: Lead) -> tuple[object, ...]:
@@ -140,7 +148,8 @@ class Mapper:
             """None where it does not fit, or is given up."""
             limit = float(1 << 40)
             if self._by_cycles and ranked:
-                limit = max(_HOPELESS, 1 + arch.mapping.slack) * min(own.estimate.cycles for own in ranked)
+                most = max(_HOPELESS_FAR if agenda.goes_on else _HOPELESS, 1 + arch.mapping.slack)
+                limit = most * min(own.estimate.cycles for own in ranked)
             found = estimate(arch, layer, mapping, residency, lead=lead, limit_cycles=limit)
             if isinstance(found, Estimate):
                 return found
@@ -156,7 +165,9 @@ class Mapper:
             if self._by_cycles and ranked and ranked[0].estimate.cycles <= _CLOSE * bound.cycles:
                 break
             if not left:
-                left = agenda.next([own.mapping for own in ranked], failed)
+                short = self._by_cycles and bound.cycles <= _SHORT
+                far = short and bool(ranked) and ranked[0].estimate.cycles > _FAR * bound.cycles
+                left = agenda.next([own.mapping for own in ranked], failed, far)
         if not ranked:
             raise self._refusal(layer, residency, starts)
         return self._choice(ranked, agenda.thought_of, agenda.tried, bound)
@@ -175,7 +186,7 @@ class Mapper:
     def _rank(self, mapping: LayerMapping, result: Estimate) -> Ranked:
         energy_pj = _weighed(result, self._prices)
         score = {
-            "cycles": float(result.cycles),
+            "cycles": result.cycles * (_D_TILE_WORTH if mapping.dtile_pixels else 1.0),
             "energy": energy_pj,
             "edp": energy_pj * result.cycles,
         }[self._arch.mapping.objective]

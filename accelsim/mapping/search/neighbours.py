@@ -12,15 +12,32 @@ from accelsim.mapping.search.sizes import Sizes
 
 def neighbours(sizes: Sizes, mapping: LayerMapping) -> list[LayerMapping]:
     """Each once, but for those that pins rule out; the other choices follow along where they have to."""
+    return _allowed(sizes, mapping, _one_choice_away(sizes, mapping))
+
+
+def in_chunks(sizes: Sizes, mapping: LayerMapping) -> list[LayerMapping]:
+    """The same with weights in chunks of a quarter of a part's vectors, and of as few as can be: they come
+    sooner than whole units. For every d-tile they come again: tiles of pixels are one, all about as long."""
+    vectors, own_pixels = sizes.part_vectors(mapping.c_split), -(-sizes.pixels // mapping.pixel_split)
+    d_tiles = -(-own_pixels // sizes.whole_step(mapping.dataflow, mapping.dtile_pixels))
+    own = replace(mapping, tile_pixels=-(-own_pixels // d_tiles), units_per_tile=0, chunk_inputs=False)
+    chunks = (sizes.whole_runs(-(-vectors // n)) for n in (4, vectors))
+    return _allowed(sizes, mapping, (replace(own, chunk_vectors=size) for size in chunks))
+
+
+def _allowed(sizes: Sizes, mapping: LayerMapping, others: Iterator[LayerMapping]) -> list[LayerMapping]:
+    """Other ones than a mapping, each once, that pins admit."""
     pins = {
         name: value
         for name, value in sizes.arch.mapping.model_dump().items()
         if value is not None and name not in ("objective", "slack")
     }
     found: dict[LayerMapping, None] = {}
-    for own in _one_choice_away(sizes, mapping):
+    for own in others:
         if "order" not in pins and own.order == "PK" and one_order(sizes, own):
             own = replace(own, order="KP")
+        if "dtile_pixels" not in pins and own.dtile_pixels >= _longest_d_tile(sizes, own):
+            own = replace(own, dtile_pixels=0)
         if own != mapping and all(getattr(own, name) == value for name, value in pins.items()):
             found[own] = None
     return list(found)
@@ -32,7 +49,11 @@ def _one_choice_away(sizes: Sizes, mapping: LayerMapping) -> Iterator[LayerMappi
     yield replace(mapping, order="PK" if mapping.order == "KP" else "KP")
     for dataflow in sizes.arch.dataflows:
         yield replace(mapping, dataflow=dataflow)
-    step = sizes.whole_step(mapping.dataflow)
+    longest = _longest_d_tile(sizes, mapping)
+    d_tile = mapping.dtile_pixels or longest
+    for size in (-(-d_tile // 2), 2 * d_tile, longest):
+        yield replace(mapping, dtile_pixels=size)
+    step = sizes.whole_step(mapping.dataflow, mapping.dtile_pixels)
     for size in sorted({*_runs(own_pixels, mapping.tile_pixels, step), min(2, own_pixels)}):
         yield replace(mapping, tile_pixels=size)
     if mapping.units_per_tile:
@@ -49,6 +70,12 @@ def _one_choice_away(sizes: Sizes, mapping: LayerMapping) -> Iterator[LayerMappi
     split = mapping.k_split, mapping.c_split, mapping.pixel_split
     for other in _other_splits(sizes, split):
         yield _with_split(sizes, mapping, other)
+
+
+def _longest_d_tile(sizes: Sizes, mapping: LayerMapping) -> int:
+    """Pixels of the longest that the other choices leave."""
+    own_pixels = -(-sizes.pixels // mapping.pixel_split)
+    return min(sizes.whole_step(mapping.dataflow), mapping.tile_pixels, own_pixels)
 
 
 def _runs(whole: int, size: int, step: int = 1) -> list[int]:

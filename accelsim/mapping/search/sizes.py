@@ -51,10 +51,11 @@ class Sizes:
         """Of a weight tile: a run of units ends at a group boundary."""
         return min(-(-self.units // k_split), self.units_per_group)
 
-    def whole_step(self, dataflow: DataflowName) -> int:
-        """Pixels of which a d-tile leaves nothing idle."""
+    def whole_step(self, dataflow: DataflowName, dtile_pixels: int = 0) -> int:
+        """Pixels of which a d-tile leaves nothing idle, or as many as it is to have."""
         arch = self.arch
-        return arch.accumulation_collector_depth if self._staged else timing.psum_store_pixels(arch, dataflow)
+        room = arch.accumulation_collector_depth if self._staged else timing.psum_store_pixels(arch, dataflow)
+        return min(room, dtile_pixels or room)
 
     def input_words(self, c_split: int, tile_pixels: int, vectors: int) -> int:
         """About how many words an input tile of so many pixels holds at most, or one chunk of `vectors`."""

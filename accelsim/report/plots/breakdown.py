@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 from accelsim.report.inventory import SCOPES
 from accelsim.report.plots import parts, style
 from accelsim.report.plots.style import (
@@ -73,7 +73,7 @@ def _check(reports: Sequence[Report], scope: str, scopes: Sequence[str], by: str
         raise AccelsimError("plot: the run has no prices, which this needs: expected one with prices")
     for value, names, what in ((scope, scopes, "scope"), (by, BY, "by")):
         if value not in names:
-            raise AccelsimError(f"plot: {what} is {value!r:.40}, expected one of {', '.join(names)}")
+            raise AccelsimError(f"plot: {what} is {value!r:.40}, expected one of {listed(names, value)}")
 
 
 def _grouped(frame: pd.DataFrame, column: str, scope: str, by: str) -> pd.Series:

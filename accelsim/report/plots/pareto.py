@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accelsim.errors import AccelsimError
+from accelsim.errors import AccelsimError, listed
 from accelsim.report.plots.style import (
     AREA_UNITS,
     BLACK,
@@ -128,7 +128,7 @@ class SweepPlots:
         for name in (x, y, *others):
             if name is not None and name not in whole:
                 raise AccelsimError(
-                    f"plot: no column {str(name)!r:.60}, expected one of {', '.join(map(str, whole))}"
+                    f"plot: no column {str(name)!r:.60}, expected one of {listed(whole, name)}"
                 )
         frame = whole[whole["error"] == ""] if "error" in whole else whole
         if "clock_margin" in frame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONG = 2000  # of a message that lists all that is needed, or all that stands in the way
 _MOST = 290  # with "error: " or "warning: " before it a line of at most 300
 _END = 145  # of a message that is too long: what was expected stands there
 _LISTED = 110
@@ -13,17 +14,18 @@ _LISTED = 110
 class AccelsimError(ValueError):
     """Bad input: the message says, on one line, what is wrong, where, and what was expected.
 
-    The command line prints it and exits with status 2; nothing is left half-written.
+    The command line prints it and exits with status 2; nothing is left half-written. most: characters of it;
+    what is longer is cut in the middle.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+    def __init__(self, message: str, most: int = _MOST) -> None:
+        super().__init__(one_line(message, most))
 
 
-def one_line(text: str) -> str:
-    """At most 290 printable characters: a terminal obeys nothing in it, however odd the names in it are."""
-    line = printable(" ".join(text[: 100 * _MOST].split()))
-    return line if len(line) <= _MOST else f"{line[: _MOST - _END - 5]} ... {line[-_END:]}"
+def one_line(text: str, most: int = _MOST) -> str:
+    """At most so many printable characters: a terminal obeys nothing in it, however odd its names are."""
+    line = printable(" ".join(text[: 100 * most].split()))
+    return line if len(line) <= most else f"{line[: most - _END - 5]} ... {line[-_END:]}"
 
 
 def listed(names: Iterable[object], asked: object = "") -> str:

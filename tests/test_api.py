@@ -144,7 +144,7 @@ def test_refusals(trace: Path, tmp_path: Path) -> None:
     arch = load_arch("magnet16")
     for call, words in [
         (lambda: run(tmp_path / "absent"), "no such file or bundled trace"),
-        (lambda: run(tmp_path), "no such file or bundled trace"),
+        (lambda: run(tmp_path), "is a folder, expected a file"),
         (lambda: run(trace, "absent"), "no such file or preset"),
         (lambda: run(trace, arch, overrides=["pes=4"]), "not to an Arch object"),
         (lambda: run(trace, scheme="4/4"), "expected W/A/ws/as"),

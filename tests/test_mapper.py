@@ -183,7 +183,7 @@ def test_no_mapping_is_tried_twice_where_none_fits() -> None:
     smallest = list(least(sizes))
     agenda = Agenda(sizes, Roofline(sizes, decide_residency(arch, [layer])[0]), smallest[:3])
     handed = agenda.first()
-    while batch := agenda.next([], {}):
+    while batch := agenda.next([], {}, False):
         handed += batch
     assert len(handed) == len(set(handed)) == len(smallest)
 

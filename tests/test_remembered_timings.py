@@ -110,7 +110,7 @@ def test_timings_are_the_same(folder: Path, timed: list[str]) -> None:
 
 
 def test_prices_and_names_change_no_timing(folder: Path, timed: list[str]) -> None:
-    pes = "pes=8"  # where prices choose the same of the equally fast mappings
+    pes = "pes=6"  # where prices choose the same of the equally fast mappings
     run("digits", gated_fraction=0.0, overrides=[pes])
     run("digits", gated_fraction=0.5, overrides=[pes, "name=other", "voltage_v=0.7", "clock_ghz=0.2"])
     run("digits", prices=False, overrides=[pes])

@@ -487,7 +487,7 @@ def test_other_files_are_refused_by_what_they_are(name: str, expected: str, tmp_
         path.mkdir()
     else:
         path.write_text("problem:\n  shape: {name: CNN-Layer}\n")
-    with pytest.raises(AccelsimError, match=f"{name}'?: .*{expected}"):
+    with pytest.raises(AccelsimError, match=f"{name[:3]}.*: .*{expected}"):
         open_workload(path)
 
 

@@ -41,7 +41,7 @@ from accelsim.cli.report import report_command
 from accelsim.cli.sweep import sweep_command, tune_command
 from accelsim.cli.trace import trace_app
 from accelsim.cli.validate import validate_command
-from accelsim.errors import AccelsimError, one_line, printable
+from accelsim.errors import LONG, AccelsimError, one_line, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -335,7 +335,7 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _fail(message: str) -> None:
-    typer.echo(f"error: {one_line(message)}", err=True)
+    typer.echo(f"error: {one_line(message, LONG)}", err=True)
     sys.exit(2)
 
 

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from accelsim.capture.calls import LayerCall, NodeCall, OnLayer
-from accelsim.errors import AccelsimError
+from accelsim.errors import LONG, AccelsimError
 from accelsim.onnx.fold import fold, join_nodes
 from accelsim.onnx.graph import Form, Program
 from accelsim.onnx.infer import Inferrer, feeds_of, fix_inputs
@@ -82,7 +82,7 @@ def capture(
         return _captured(program, feeds, unsupported, recorded_bytes)
     except AccelsimError as error:
         text = str(error)
-        raise AccelsimError(text if text.startswith("inputs") else f"{where}: {text}") from None
+        raise AccelsimError(text if text.startswith("inputs") else f"{where}: {text}", LONG) from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # What onnx's checker lets through: names that are no text, attributes of other types.
         raise AccelsimError(f"{where}: is damaged ({type(error).__name__}: {first_line(error)})") from error
@@ -98,7 +98,8 @@ def _captured(
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise AccelsimError(
             f"{len(missing)} operation(s) not supported: {'; '.join(missing[:_SHOWN])}{more}; expected those "
-            "of docs/onnx.md, or unsupported='float', which leaves them to the host"
+            "of docs/onnx.md, or unsupported='float', which leaves them to the host",
+            LONG,
         )
     inferrer.probe()
     Normalizer(program, inferrer).run()

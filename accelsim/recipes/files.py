@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from accelsim.errors import AccelsimError
+from accelsim.errors import LONG, AccelsimError
 
 # Buffers that training code stores and inference does not read.
 _UNREAD = ("num_batches_tracked", "position_ids")
@@ -32,7 +32,7 @@ def require(recipe: str, needed: Sequence[Needed]) -> None:
     absent = [own for own in needed if own.path is not None and not Path(own.path).exists()]
     if absent:
         lines = "; ".join(f"{own.path}: {own.what}, published as {own.published}" for own in absent)
-        raise AccelsimError(f"{recipe}: not on disk, expected there: {lines}")
+        raise AccelsimError(f"{recipe}: not on disk, expected there: {lines}", LONG)
 
 
 def read_state(path: str | Path) -> dict[str, torch.Tensor]:

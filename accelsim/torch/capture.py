@@ -11,7 +11,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from accelsim.capture.calls import LayerCall, NodeCall, OnLayer, OnNode
-from accelsim.errors import AccelsimError
+from accelsim.errors import LONG, AccelsimError
 from accelsim.torch.calls import as_array, operands_of, output_of
 from accelsim.torch.catalogue import shape_of
 from accelsim.torch.fold import fold, join_rms_norms
@@ -100,7 +100,8 @@ def capture(
         listed = "; ".join(map(str, missing))
         raise AccelsimError(
             f"model {_name(model)}: {len(missing)} operation(s) not supported: {listed}; expected those of "
-            "docs/export.md, or unsupported='float', which leaves them to the host"
+            "docs/export.md, or unsupported='float', which leaves them to the host",
+            LONG,
         )
     remove_dead(module)
     find_channels(module)

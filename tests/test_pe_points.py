@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import accelsim
+from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch_file import load_arch
 from accelsim.report.library import library_of
@@ -102,3 +105,9 @@ def test_points_draw_their_front() -> None:
     points = pe_points(["8/8/-/-", "4/4/4/6", "mxfp4"], (8, 16))
     axes = points.plot.pareto("area_pe_um2_per_mac", "energy_pe_fj_per_mac")
     assert "6 points" in axes.get_title("left")
+
+
+@pytest.mark.parametrize("size", [0, -1, None, True, 1.5, "16"], ids=repr)
+def test_vector_sizes_are_whole_numbers_from_1_on(size: Any) -> None:
+    with pytest.raises(AccelsimError, match=r"vector_sizes holds .*, expected whole numbers from 1 on"):
+        pe_points(["4/4/-/-"], [16, size])

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelsim.arguments import check_progress, list_of
+from accelsim.arguments import check_progress, list_of, shown
 from accelsim.errors import AccelsimError
 from accelsim.formats.scheme import Scheme
 from accelsim.machine import actions
@@ -93,13 +94,17 @@ def pe_points(
     """Area and energy of one PE of a machine at every scheme and vector size, with the stated activity.
 
     The machine's out FIFO is made as deep as blocks of a point need. A point that the machine cannot execute
-    or whose parts have no price has its reason in `error`. Raises AccelsimError for texts that are no scheme.
+    or whose parts have no price has its reason in `error`. Raises AccelsimError for texts that are no scheme
+    and for sizes that are no whole numbers from 1 on.
     """
     import pandas as pd
 
     check_progress(progress)
     given = list_of(schemes, "schemes", "schemes such as ['8/8/-/-', '4/4/4/4']")
     sizes = list_of(vector_sizes, "vector_sizes", "whole numbers such as [16, 32]")
+    for size in sizes:
+        if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
+            raise AccelsimError(f"vector_sizes holds {shown(size)}, expected whole numbers from 1 on")
     machine = changed(arch, {"pes": 1}) if isinstance(arch, Arch) else load_arch(arch, ["pes=1"])
     wanted = [own if isinstance(own, Scheme) else Scheme.parse(own) for own in given]
     points, rows = list(product(sizes, wanted)), []

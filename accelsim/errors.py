@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 LONG = 2000  # of a message that lists all that is needed, or all that stands in the way
-_MOST = 290  # with "error: " or "warning: " before it a line of at most 300
+MOST = 290  # with "error: " or "warning: " before it a line of at most 300
 _END = 145  # of a message that is too long: what was expected stands there
 _LISTED = 110
 
@@ -18,11 +18,11 @@ class AccelsimError(ValueError):
     what is longer is cut in the middle.
     """
 
-    def __init__(self, message: str, most: int = _MOST) -> None:
+    def __init__(self, message: str, most: int = MOST) -> None:
         super().__init__(one_line(message, most))
 
 
-def one_line(text: str, most: int = _MOST) -> str:
+def one_line(text: str, most: int = MOST) -> str:
     """At most so many printable characters: a terminal obeys nothing in it, however odd its names are."""
     line = printable(" ".join(text[: 100 * most].split()))
     return line if len(line) <= most else f"{line[: most - _END - 5]} ... {line[-_END:]}"

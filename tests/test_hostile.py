@@ -20,7 +20,7 @@ from accelsim.characterise.recipe import load_recipe
 from accelsim.characterise.roles import find_roles
 from accelsim.characterise.synthesis import Synthesiser
 from accelsim.characterise.verilog import is_identifier
-from accelsim.errors import AccelsimError, listed, one_line
+from accelsim.errors import LONG, AccelsimError, listed, one_line
 from accelsim.machine.arch_file import load_arch
 from accelsim.open import open_workload
 from accelsim.system.tools import run_tool
@@ -91,6 +91,19 @@ def test_a_terminal_obeys_nothing(tmp_path: Path, cli: Cli) -> None:
     assert "\\x1b[31mred" in refused(cli("run", name))
     line = refused(cli("run", "a" * 150))
     assert len(line) <= 300 and "no such file or bundled trace" in line and "resnet18" in line
+
+
+def test_lines_of_the_command_line_are_short_but_for_lists_of_what_is_needed(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(refused(cli("run", "digits", "--" + "x" * 3000))) <= 300
+    assert len(refused(cli("x" * 3000))) <= 300
+
+    def absent(*_: object, **__: object) -> None:
+        raise AccelsimError("not on disk: " + "file, " * 100, LONG)
+
+    monkeypatch.setattr("accelsim.api.run", absent)
+    assert refused(cli("run", "digits")).count("file") == 100
 
 
 def test_long_messages_keep_both_ends() -> None:

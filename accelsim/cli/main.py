@@ -41,7 +41,7 @@ from accelsim.cli.report import report_command
 from accelsim.cli.sweep import sweep_command, tune_command
 from accelsim.cli.trace import trace_app
 from accelsim.cli.validate import validate_command
-from accelsim.errors import LONG, AccelsimError, one_line, printable
+from accelsim.errors import LONG, MOST, AccelsimError, one_line, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -310,7 +310,7 @@ def main() -> None:
     try:
         status = app(standalone_mode=False)
     except AccelsimError as error:
-        _fail(str(error))
+        _fail(str(error), LONG)
     except TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(error.format_message())
@@ -334,8 +334,8 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
     typer.echo(f"warning: {one_line(str(message))}", err=True)
 
 
-def _fail(message: str) -> None:
-    typer.echo(f"error: {one_line(message, LONG)}", err=True)
+def _fail(message: str, most: int = MOST) -> None:
+    typer.echo(f"error: {one_line(message, most)}", err=True)
     sys.exit(2)
 
 

@@ -114,6 +114,14 @@ Door = Callable[[random.Random, Path], Callable[[], object]]
 """Makes an input in a folder of good ones, from what is drawn, and returns what hands it in."""
 
 
+class Doors(dict[str, Door]):
+    """By name; a decorator adds one."""
+
+    def __call__(self, make: Door) -> Door:
+        self[make.__name__] = make
+        return make
+
+
 def check_door(name: str, make: Door, good: Path, inputs: int = INPUTS) -> None:
     faults: dict[str, list[int]] = {}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

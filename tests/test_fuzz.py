@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import small_layers
-from fuzzing import VALUES, Door, check_door, mutated, write
+from fuzzing import VALUES, Doors, check_door, mutated, write
 
 import accelsim
 from accelsim import api
@@ -33,12 +33,7 @@ from accelsim.workload.layer import FloatLayer, Layer
 
 # --- the doors: each makes one input from a seed and hands it in -------------------------------------------
 
-DOORS: dict[str, Door] = {}
-
-
-def door(make: Door) -> Door:
-    DOORS[make.__name__] = make
-    return make
+door = Doors()
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +240,7 @@ def python(draw: random.Random, folder: Path) -> Callable[[], object]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("name", door)
 def test_every_door(name: str, good: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    check_door(name, DOORS[name], good)
+    check_door(name, door[name], good)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import small_layers
-from fuzzing import VALUES, WORDS, Door, check_door, mutated, write
+from fuzzing import VALUES, WORDS, Doors, check_door, mutated, write
 
 from accelsim import api
 from accelsim.characterise.library import read_library
@@ -36,7 +36,7 @@ from accelsim.sweep.run import Counts, Swept
 from accelsim.system.kept import ENVIRONMENT
 from accelsim.trace.write import write_trace
 
-DOORS: dict[str, Door] = {}
+door = Doors()
 LIBERTY = Path(__file__).parent / "data/tiny.lib"
 SPACE = """
 networks: [t.safetensors]
@@ -50,11 +50,6 @@ accuracy: {t.safetensors: {4/4/4/4: {top1: 89.5}, 8/8/-/-: {top1: 91}}}
 tune: {objectives: {energy_system_pj: min, top1: max}, constraints: {cycles: {max: 100000}}}
 """
 TABLE = "network,scheme,accuracy,note\nt,4/4/4/4,89.5,a\nt.safetensors,8/8/-/-,91,b\nother,4/4/4/4,1,\n"
-
-
-def door(make: Door) -> Door:
-    DOORS[make.__name__] = make
-    return make
 
 
 @pytest.fixture(scope="module")
@@ -361,7 +356,7 @@ def environment(draw: random.Random, folder: Path) -> Callable[[], object]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("name", door)
 def test_every_door(name: str, good: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    check_door(name, DOORS[name], good)
+    check_door(name, door[name], good)

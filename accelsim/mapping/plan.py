@@ -32,6 +32,10 @@ class LayerMapping:
     dataflow: DataflowName = "os-lws"
     dtile_pixels: int = 0
 
+    def d_tile_of(self, room: int) -> int:
+        """Dt: most pixels of a d-tile where psums have room for so many."""
+        return min(room, self.dtile_pixels or room)
+
 
 @dataclass(frozen=True)
 class StepOrder:
@@ -48,8 +52,7 @@ class StepOrder:
 
 def d_tile_pixels(arch: Arch, mapping: LayerMapping, written_block: int) -> int:
     """Dt: most pixels of a d-tile, what there is room for or as many as the mapping says."""
-    room = timing.tile_pixels(arch, mapping.dataflow, written_block)
-    return min(room, mapping.dtile_pixels or room)
+    return mapping.d_tile_of(timing.tile_pixels(arch, mapping.dataflow, written_block))
 
 
 def step_order(arch: Arch, layer: LayerSpec, mapping: LayerMapping) -> StepOrder:

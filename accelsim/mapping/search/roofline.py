@@ -35,15 +35,11 @@ class Roofline:
             self._slots[key] = block_slots(self._passes[dataflow], pixels, vectors).slots
         return self._slots[key]
 
-    def _d_tile_pixels(self, mapping: LayerMapping) -> int:
-        room = self._depth[mapping.dataflow]
-        return min(room, mapping.dtile_pixels or room)
-
     def blocks(self, mapping: LayerMapping) -> int:
         """About how many there are for the model to run."""
         sizes = self._sizes
         pixels = -(-sizes.pixels // mapping.pixel_split)
-        d_tiles = -(-pixels // min(self._d_tile_pixels(mapping), mapping.tile_pixels))
+        d_tiles = -(-pixels // min(mapping.d_tile_of(self._depth[mapping.dataflow]), mapping.tile_pixels))
         vectors = sizes.part_vectors(mapping.c_split)
         chunks = 1 if mapping.units_per_tile else -(-vectors // min(mapping.chunk_vectors, vectors))
         chains = mapping.pixel_split * mapping.c_split
@@ -52,7 +48,7 @@ class Roofline:
     def cycles(self, mapping: LayerMapping) -> float:
         sizes = self._sizes
         geometry = sizes.geometry
-        depth, dataflow = self._d_tile_pixels(mapping), mapping.dataflow
+        depth, dataflow = mapping.d_tile_of(self._depth[mapping.dataflow]), mapping.dataflow
         pixels = -(-sizes.pixels // mapping.pixel_split)
         units = -(-sizes.units // mapping.k_split)
         lane_groups = sizes.lane_groups

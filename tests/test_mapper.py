@@ -188,6 +188,17 @@ def test_no_mapping_is_tried_twice_where_none_fits() -> None:
     assert len(handed) == len(set(handed)) == len(smallest)
 
 
+def test_shorter_d_tiles_are_more_blocks_to_the_roofline() -> None:
+    arch = load_arch("magnet16")
+    layer = layer_of(Geometry(N=1, C=64, H=8, W=8, K=64))
+    roofline = Roofline(Sizes(arch, layer), decide_residency(arch, [layer])[0])
+    whole = LayerMapping(4, 2, "KP", 16, 1, layer.G)
+    blocks = [roofline.blocks(replace(whole, dtile_pixels=pixels)) for pixels in (0, 16, 8, 2)]
+    assert blocks == [blocks[0], blocks[0], 2 * blocks[0], 8 * blocks[0]]
+    # Weights are read from their buffer once a d-tile.
+    assert roofline.cycles(replace(whole, dtile_pixels=1)) >= roofline.cycles(whole)
+
+
 def test_positions_under_a_long_run_are_those_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not counted one by one is no less than what is, and no more than two rows above it."""
     draw = np.random.default_rng(0)

@@ -165,7 +165,7 @@ def test_pins_are_kept(pins: dict[str, object]) -> None:
         ({"tile_pixels": 4}, 4),
         ({"tile_pixels": 4, "order": "PK", "k_split": 2}, 4),
         ({"tile_pixels": 36}, 12),  # 16, 16 and 4
-        ({"tile_pixels": 36, "pixel_split": 3}, 12),
+        ({"tile_pixels": 36, "pixel_split": 4}, 9),
         ({"tile_pixels": 13, "dtile_pixels": 5}, 5),  # 5, 5 and 3
         ({"tile_pixels": 6, "dtile_pixels": 4}, 3),
     ],

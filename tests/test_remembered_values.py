@@ -31,6 +31,7 @@ from accelsim.mapping.planning import plan
 from accelsim.network import RunRequest
 from accelsim.open import open_workload
 from accelsim.quantize.arrays import QuantizeOptions
+from accelsim.report.results import RunResult
 from accelsim.request import request_of
 from accelsim.system.kept import ENVIRONMENT
 from accelsim.trace.write import write_trace
@@ -107,6 +108,26 @@ def test_a_machine_that_differs_in_where_and_when_computes_nothing(folder: Path,
     assert len(computed) == count
     run("digits", keep_tensors=False, overrides=[*pins, "accumulator_bits=20"])
     assert len(computed) == 2 * count
+
+
+@pytest.mark.parametrize("change", ["tile_pixels=4", "dtile_pixels=1", "dataflow=ws"])
+def test_another_order_of_steps_is_computed_anew(folder: Path, computed: list[str], change: str) -> None:
+    """Found is what would be computed, also beside what another order has left."""
+    usual = {"tile_pixels": "2", "dtile_pixels": "0", "c_split": "1", "dataflow": "os-lws"}
+
+    def run_with(pins: dict[str, str]) -> RunResult:
+        pinned = [f"mapping.{key}={value}" for key, value in pins.items()]
+        return run("digits", keep_tensors=False, overrides=["dataflows=[os-lws, ws]", *pinned])
+
+    run_with(usual)
+    count = len(computed)
+    name, value = change.split("=")
+    found = run_with({**usual, name: value})
+    assert len(computed) > count
+    folder.rename(folder.parent / "away")
+    again = run_with({**usual, name: value})
+    for own, other in zip(found.activities, again.activities, strict=True):
+        assert own.computed.toggles == other.computed.toggles
 
 
 def test_kept_tensors_are_computed(folder: Path, computed: list[str]) -> None:

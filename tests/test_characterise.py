@@ -97,6 +97,16 @@ def test_bad_liberty_is_one_line(tmp_path: Path, content: bytes, message: str) -
     assert "bad.lib" in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("value", ["much", "nan", "inf"])
+def test_a_load_that_is_no_number_does_not_reach_the_mapper(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "bad.lib"
+    path.write_text(TINY.read_text().replace("max_capacitance : 0.1", f"max_capacitance : {value}", 1))
+    library = read_library([path])
+    with pytest.raises(AccelsimError, match=f"max_capacitance is '{value}', expected a number") as error:
+        synthesis.mapping_library(library)
+    assert "bad.lib" in str(error.value)
+
+
 def test_files_add_up_but_not_twice_and_not_at_two_supplies(tmp_path: Path, tiny: Library) -> None:
     packed = tmp_path / "tiny.lib.gz"
     packed.write_bytes(gzip.compress(TINY.read_bytes()))

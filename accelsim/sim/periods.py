@@ -21,7 +21,7 @@ from accelsim.sim.looks import MORE_SELDOM, Looks, Seen, Step, Steps
 from accelsim.sim.rewind import Going, Window
 from accelsim.sim.shares import Made, StepShares, parts_of_bits
 from accelsim.sim.state import layer_state
-from accelsim.sim.stretches import Stretches, longest_stretch
+from accelsim.sim.stretches import Stretches, alike
 
 _OUTER, _INNER = 0, 1
 # How many times as much of a loop is laid out, where it was too little to go back in.
@@ -57,10 +57,9 @@ class Periods:
         self._on_share = on_share
         self.loops = short.loops(run.program.mapping.order)
         self._rows = iterations.rows
-        zones = [longest_stretch(row, self.loops[_INNER].period) for row in self._rows]
-        self._inner = [Window(_INNER, o, *zone, self.loops[_INNER].period) for o, zone in enumerate(zones)]
-        outer = longest_stretch([tuple(row) for row in self._rows], self.loops[_OUTER].period)
-        self._outer = Window(_OUTER, 0, *outer, self.loops[_OUTER].period)
+        inner, outer = self.loops[_INNER].period, self.loops[_OUTER].period
+        self._inner = [Window(_INNER, o, *alike(row, inner)) for o, row in enumerate(self._rows)]
+        self._outer = Window(_OUTER, 0, *alike([tuple(row) for row in self._rows], outer))
         # Iterations that are yet to be run or counted beside those that are laid out.
         self._outer_missing = self.loops[_OUTER].left_out
         self._inner_missing = [self.loops[_INNER].left_out] * len(self._rows)

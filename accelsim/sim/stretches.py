@@ -46,3 +46,15 @@ def longest_stretch(row: list[Any], period: int) -> tuple[int, int]:
                 best = first, n
             first = max(first + 1, n - period + 1)
     return best
+
+
+def alike(row: list[Any], period: int) -> tuple[int, int, int]:
+    """(first, stop, period) of the longest stretch in which iterations repeat after `period`.
+
+    The period that is returned is the least part of it after which they do, too: tiles that divide a row of
+    pixels are alike wherever in the row they are.
+    """
+    first, stop = longest_stretch(row, period)
+    stretch = row[first:stop]
+    least = (own for own in range(1, period) if period % own == 0 and stretch[own:] == stretch[:-own])
+    return first, stop, next(least, period)

@@ -68,18 +68,20 @@ def compare(cases: Iterator[tuple[str, Case]], csv_file: str | None, *, d_tiles:
     rows, start, search_s = [], time.perf_counter(), 0.0
     refused = 0
     for name, case in cases:
-        best = fastest(case.arch, case.layer, case.residency, d_tiles=d_tiles)
         began = time.perf_counter()
         try:
             choice = Mapper(case.arch).choose(case.layer, case.residency)
         except AccelsimError as error:
-            if best is not None:
-                print(f"{name}: refused though {best[1]} fits: {error}")
+            if (fits := fastest(case.arch, case.layer, case.residency, d_tiles=d_tiles)) is not None:
+                print(f"{name}: refused though {fits[1]} fits: {error}")
             refused += 1
             continue
         search_s += time.perf_counter() - began
-        assert best is not None
         cycles, mapping = choice.best.estimate.cycles, choice.best.mapping
+        # Without d-tiles of all lengths the chosen one need not be one of them.
+        known = (cycles, mapping) if d_tiles else None
+        best = fastest(case.arch, case.layer, case.residency, d_tiles=d_tiles, known=known)
+        assert best is not None
         for by_model, own in (best, (cycles, mapping)):
             if timed_cycles(case, own) != by_model:
                 print(

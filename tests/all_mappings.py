@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -16,10 +17,13 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine import timing
 from accelsim.machine.arch import Arch
 from accelsim.machine.arch_file import load_arch
-from accelsim.mapping.plan import LayerMapping
+from accelsim.machine.dataflows import DataflowName, block_slots
+from accelsim.mapping.plan import LayerMapping, d_tile_pixels
 from accelsim.mapping.residency import Residency, decide_residency
-from accelsim.mapping.search.estimate import Estimate, estimate
+from accelsim.mapping.search.candidates import one_order
+from accelsim.mapping.search.estimate import Estimate, Estimator
 from accelsim.mapping.search.mapper import Mapper
+from accelsim.mapping.search.sizes import Sizes
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import Layer, LayerSpec, OutputFormat
 
@@ -50,14 +54,69 @@ def every_mapping(arch: Arch, layer: LayerSpec, *, d_tiles: bool = True) -> Iter
                     yield LayerMapping(k, p, order, tile, own, chunk, cut, c, dataflow, length)  # type: ignore[arg-type]
 
 
-def fastest(
-    arch: Arch, layer: LayerSpec, residency: Residency, *, d_tiles: bool = True
-) -> tuple[int, LayerMapping] | None:
-    """Cycles of the fastest of all mappings and which it is; None where none fits."""
-    best: tuple[int, LayerMapping] | None = None
+def distinct(arch: Arch, layer: LayerSpec, *, d_tiles: bool = True) -> Iterator[LayerMapping]:
+    """One of each of every_mapping that are laid out alike: where one tile of weights or of pixels makes both
+    orders one, and where chunks of inputs hold all of a part."""
+    sizes = Sizes(arch, layer)
     for mapping in every_mapping(arch, layer, d_tiles=d_tiles):
+        whole = mapping.chunk_inputs and mapping.chunk_vectors >= sizes.part_vectors(mapping.c_split)
+        if not whole and not (mapping.order == "PK" and one_order(sizes, mapping)):
+            yield mapping
+
+
+class IssueBound:
+    """Cycles that a layer takes at least by a mapping: steps of its busiest PE, what comes before its first
+    and what comes after its last. So little work beside the model's that it need not be run where it says
+    that a mapping is no better."""
+
+    def __init__(self, arch: Arch, layer: LayerSpec, residency: Residency) -> None:
+        self._arch, self._layer, self._sizes = arch, layer, Sizes(arch, layer)
+        self._around = timing.write_latency(arch, layer.scheme) + timing.ppu_latency(
+            arch, layer.written_block
+        )
+        self._around += 2 * arch.noc_latency_cycles
+        self._around += arch.dram_latency_cycles if residency.input != "gb" else 0
+        self._slots = cache(self._block_slots)
+
+    def _block_slots(self, dataflow: DataflowName, pixels: int, vectors: int) -> int:
+        return block_slots(timing.passes(self._arch, dataflow), pixels, vectors).slots
+
+    def cycles(self, mapping: LayerMapping) -> int:
+        sizes = self._sizes
+        vectors = sizes.part_vectors(mapping.c_split)
+        chunk = vectors if mapping.units_per_tile else min(mapping.chunk_vectors, vectors)
+        d_tile = d_tile_pixels(self._arch, mapping, self._layer.written_block)
+        slots = 0
+        for tiles, tile in _cut(-(-sizes.pixels // mapping.pixel_split), mapping.tile_pixels):
+            for (d_tiles, pixels), (chunks, own) in product(_cut(tile, d_tile), _cut(vectors, chunk)):
+                slots += tiles * d_tiles * chunks * self._slots(mapping.dataflow, pixels, own)
+        return slots * -(-sizes.units // mapping.k_split) + self._around
+
+
+def _cut(whole: int, size: int) -> list[tuple[int, int]]:
+    """(how many, how long) of runs of `whole`."""
+    runs, rest = divmod(whole, size)
+    return [(runs, size)] * (runs > 0) + [(1, rest)] * (rest > 0)
+
+
+def fastest(
+    arch: Arch,
+    layer: LayerSpec,
+    residency: Residency,
+    *,
+    d_tiles: bool = True,
+    known: tuple[int, LayerMapping] | None = None,
+) -> tuple[int, LayerMapping] | None:
+    """Cycles of the fastest of all mappings and which it is; None where none fits.
+
+    known: one of them and its cycles; those that take as long are then not run to their end.
+    """
+    best, bound, estimator = known, IssueBound(arch, layer, residency), Estimator(arch, layer, residency)
+    for mapping in distinct(arch, layer, d_tiles=d_tiles):
         limit = 1 << 40 if best is None else best[0] - 1
-        found = estimate(arch, layer, mapping, residency, limit_cycles=limit)
+        if best is not None and bound.cycles(mapping) > limit:
+            continue
+        found = estimator.of(mapping, limit)
         if isinstance(found, Estimate) and found.cycles <= limit:
             best = found.cycles, mapping
     return best

@@ -17,11 +17,10 @@ from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.layout.program import build_program
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import decide_residency
-from accelsim.mapping.search import estimate as estimates
 from accelsim.mapping.search import events, sizes
 from accelsim.mapping.search.agenda import Agenda
 from accelsim.mapping.search.candidates import least
-from accelsim.mapping.search.estimate import Estimate, NoEstimate, estimate
+from accelsim.mapping.search.estimate import Estimate, Estimator, NoEstimate, estimate
 from accelsim.mapping.search.mapper import Mapper
 from accelsim.mapping.search.roofline import Roofline
 from accelsim.mapping.search.sizes import Sizes
@@ -225,7 +224,7 @@ def test_long_layers_with_streaming_work_are_run_whole(
         layer = replace(layer, global_pe=(NodeWork(op, 1 << 24, 1 << 24, 1 << 24),))
     mapping = LayerMapping(1, 1, "KP", 16, 1, layer.G)
     seen: list[bool] = []
-    monkeypatch.setattr(estimates, "_drawn_out", lambda *_: seen.append(True))
-    monkeypatch.setattr(estimates, "_run", lambda *_: seen.append(False))
+    monkeypatch.setattr(Estimator, "_drawn_out", lambda *_: seen.append(True))
+    monkeypatch.setattr(Estimator, "_run", lambda *_: seen.append(False))
     estimate(arch, layer, mapping, decide_residency(arch, [layer])[0])
     assert seen == [drawn_out]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from accelsim.machine import timing
 from accelsim.machine.arch import Arch
-from accelsim.machine.dataflows import DATAFLOWS
+from accelsim.machine.dataflows import DATAFLOWS, DataflowName
 from accelsim.mapping.global_pe import global_pe_load
 from accelsim.mapping.layout.shape import shape_of, taps_of, tiling_of
 from accelsim.mapping.layout.shorten import Kept, Short, shorten
@@ -79,61 +79,94 @@ def estimate(
     lead: Lead = NO_LEAD,
     limit_cycles: float = 1 << 40,
 ) -> Estimate | NoEstimate:
-    """Run the model on one layer.
+    """Of one mapping of a layer; `Estimator` of several."""
+    return Estimator(arch, layer, residency, lead).of(mapping, limit_cycles)
+
+
+class Estimator:
+    """Runs the model on mappings of one layer.
 
     lead: of the layer before. Of a long layer the model is run on short ones, from which cycles and counts
     are drawn out in a straight line.
     """
-    streams = any(not work.needs_rows for work in layer.global_pe)
-    most = _LONG_STREAMING if streams else _LONG
-    short, shorter = (shorten(arch, layer, mapping, replace(own, most_blocks=most)) for own in _KEPT)
-    if short is not None and shorter is not None and short.leaves_out:
-        return _drawn_out(arch, layer, mapping, residency, lead, short, shorter)
-    ran = _run(arch, layer, layer, mapping, residency, lead, int(limit_cycles))
-    return _estimate(mapping, ran)
 
+    def __init__(self, arch: Arch, layer: LayerSpec, residency: Residency, lead: Lead = NO_LEAD) -> None:
+        self._arch, self._layer, self._residency, self._lead = arch, layer, residency, lead
+        streams = any(not work.needs_rows for work in layer.global_pe)
+        most = _LONG_STREAMING if streams else _LONG
+        self._kept = [replace(own, most_blocks=most) for own in _KEPT]
+        self._spilled = np.array(residency.spilled_bits, np.int64)
+        self._written = np.array(residency.written_bits, np.int64)
+        self._machines: dict[DataflowName, parameters.Machine] = {}
 
-def _drawn_out(
-    arch: Arch,
-    layer: LayerSpec,
-    mapping: LayerMapping,
-    residency: Residency,
-    lead: Lead,
-    short: Short,
-    shorter: Short,
-) -> Estimate | NoEstimate:
-    """In each loop over tiles linear in the iterations, and so bilinear in both."""
+    def of(self, mapping: LayerMapping, limit_cycles: float = 1 << 40) -> Estimate | NoEstimate:
+        short, shorter = (shorten(self._arch, self._layer, mapping, own) for own in self._kept)
+        if short is not None and shorter is not None and short.leaves_out:
+            return self._drawn_out(mapping, short, shorter)
+        return _estimate(mapping, self._run(self._layer, mapping, int(limit_cycles)))
 
-    def run(pixels: Short, units: Short) -> Estimate | NoEstimate:
-        laid_out = pixels.with_units_of(units)
-        return _estimate(mapping, _run(arch, laid_out, layer, mapping, residency, lead, 1 << 40))
+    def _drawn_out(self, mapping: LayerMapping, short: Short, shorter: Short) -> Estimate | NoEstimate:
+        """In each loop over tiles linear in the iterations, and so bilinear in both."""
 
-    def share(left_out: float, more: float) -> float:
-        """Weight of the difference to the shorter one."""
-        return left_out / (more - left_out) if more > left_out else 0.0
+        def run(pixels: Short, units: Short) -> Estimate | NoEstimate:
+            return _estimate(mapping, self._run(pixels.with_units_of(units), mapping, 1 << 40))
 
-    # Iterations, of which a tile may be left out in part.
-    pixels, tile = layer.geometry.pixels, min(mapping.tile_pixels, layer.geometry.pixels)
-    fewer = [(pixels - own.layer.geometry.pixels) / (mapping.pixel_split * tile) for own in (short, shorter)]
-    p = share(*fewer)
-    u = share(short.units.left_out, shorter.units.left_out)
-    weights = {(0, 0): (1 + p) * (1 + u), (1, 0): -p * (1 + u), (0, 1): -(1 + p) * u, (1, 1): p * u}
-    cycles, issued, counts = 0.0, 0.0, dict[str, float]()
-    found = None
-    for (fewer_pixels, fewer_units), weight in weights.items():
-        if not weight:
-            continue
-        own = run(shorter if fewer_pixels else short, shorter if fewer_units else short)
-        if isinstance(own, NoEstimate):
-            return own
-        found = found or own
-        cycles += weight * own.cycles
-        issued += weight * own.issue_cycles
-        for name, count in own.counts.items():
-            counts[name] = counts.get(name, 0.0) + weight * count
-    assert found is not None
-    drawn = Counter({name: round(count) for name, count in counts.items()})
-    return Estimate(round(cycles), round(issued), drawn, found.lead)
+        def share(left_out: float, more: float) -> float:
+            """Weight of the difference to the shorter one."""
+            return left_out / (more - left_out) if more > left_out else 0.0
+
+        # Iterations, of which a tile may be left out in part.
+        pixels = self._layer.geometry.pixels
+        tile = min(mapping.tile_pixels, pixels)
+        fewer = [
+            (pixels - own.layer.geometry.pixels) / (mapping.pixel_split * tile) for own in (short, shorter)
+        ]
+        p = share(*fewer)
+        u = share(short.units.left_out, shorter.units.left_out)
+        weights = {(0, 0): (1 + p) * (1 + u), (1, 0): -p * (1 + u), (0, 1): -(1 + p) * u, (1, 1): p * u}
+        cycles, issued, counts = 0.0, 0.0, dict[str, float]()
+        found = None
+        for (fewer_pixels, fewer_units), weight in weights.items():
+            if not weight:
+                continue
+            own = run(shorter if fewer_pixels else short, shorter if fewer_units else short)
+            if isinstance(own, NoEstimate):
+                return own
+            found = found or own
+            cycles += weight * own.cycles
+            issued += weight * own.issue_cycles
+            for name, count in own.counts.items():
+                counts[name] = counts.get(name, 0.0) + weight * count
+        assert found is not None
+        drawn = Counter({name: round(count) for name, count in counts.items()})
+        return Estimate(round(cycles), round(issued), drawn, found.lead)
+
+    def _run(
+        self, laid_out: LayerSpec, mapping: LayerMapping, limit_cycles: int
+    ) -> tuple[Outcome, NDArray[np.int64]] | None:
+        """What the model says, and its counts in the places of `parameters.count_names`."""
+        # Compiled: a search that is kept needs none of it.
+        from accelsim.mapping.layout.build import Refused, lay_out
+        from accelsim.mapping.search.model import TOO_MANY_EVENTS, run_layer
+
+        shape = shape_of(self._arch, laid_out, mapping, self._residency, self._layer)
+        tiling = tiling_of(laid_out, mapping)
+        layout = lay_out(shape, tiling, taps_of(laid_out.geometry), self._residency.beside_bits)
+        if isinstance(layout, Refused):
+            return None
+        machine = self._machine(mapping.dataflow)._replace(limit=self._lead.ask + limit_cycles)
+        events = _EVENTS
+        while True:
+            outcome, counts = run_layer(shape, tiling, machine, layout, self._spilled, self._written, events)
+            if outcome.end != TOO_MANY_EVENTS:
+                return outcome, counts
+            events *= 2
+
+    def _machine(self, dataflow: DataflowName) -> parameters.Machine:
+        """Without a limit."""
+        if dataflow not in self._machines:
+            self._machines[dataflow] = _machine(self._arch, self._layer, dataflow, self._lead)
+        return self._machines[dataflow]
 
 
 def _estimate(mapping: LayerMapping, ran: tuple[Outcome, NDArray[np.int64]] | None) -> Estimate | NoEstimate:
@@ -151,27 +184,11 @@ def _estimate(mapping: LayerMapping, ran: tuple[Outcome, NDArray[np.int64]] | No
     return Estimate(cycles, issued, Counter(named), lead)
 
 
-def _run(
-    arch: Arch,
-    laid_out: LayerSpec,
-    layer: LayerSpec,
-    mapping: LayerMapping,
-    residency: Residency,
-    lead: Lead,
-    limit_cycles: int,
-) -> tuple[Outcome, NDArray[np.int64]] | None:
-    """What the model says, and its counts in the places of `parameters.count_names`."""
-    # Compiled: a search that is kept needs none of it.
-    from accelsim.mapping.layout.build import Refused, lay_out
-    from accelsim.mapping.search.model import TOO_MANY_EVENTS, run_layer
-
-    shape, tiling = shape_of(arch, laid_out, mapping, residency, layer), tiling_of(laid_out, mapping)
-    layout = lay_out(shape, tiling, taps_of(laid_out.geometry), residency.beside_bits)
-    if isinstance(layout, Refused):
-        return None
+def _machine(arch: Arch, layer: LayerSpec, dataflow: DataflowName, lead: Lead) -> parameters.Machine:
+    """Without a limit."""
     load = global_pe_load(arch, layer)
-    machine = parameters.Machine(
-        passes=timing.passes(arch, mapping.dataflow),
+    return parameters.Machine(
+        passes=timing.passes(arch, dataflow),
         write_latency=timing.write_latency(arch, layer.scheme),
         ppu_latency=timing.ppu_latency(arch, layer.written_block),
         fifo=arch.out_fifo_words,
@@ -193,12 +210,5 @@ def _run(
         start=lead.ask,
         first_half=max(0, lead.ask - lead.first_half),
         second_half=max(0, lead.ask - lead.second_half),
-        limit=lead.ask + limit_cycles,
+        limit=1 << 40,
     )
-    spilled, written = (np.array(bits, np.int64) for bits in (residency.spilled_bits, residency.written_bits))
-    events = _EVENTS
-    while True:
-        outcome, counts = run_layer(shape, tiling, machine, layout, spilled, written, events)
-        if outcome.end != TOO_MANY_EVENTS:
-            return outcome, counts
-        events *= 2

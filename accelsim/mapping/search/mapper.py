@@ -15,7 +15,7 @@ from accelsim.mapping.plan import LayerMapping, check_mapping
 from accelsim.mapping.residency import Residency
 from accelsim.mapping.search.agenda import BATCH, Agenda
 from accelsim.mapping.search.candidates import candidates
-from accelsim.mapping.search.estimate import NO_LEAD, Estimate, Lead, NoEstimate, estimate
+from accelsim.mapping.search.estimate import NO_LEAD, Estimate, Estimator, Lead, NoEstimate
 from accelsim.mapping.search.roofline import Roofline
 from accelsim.mapping.search.sizes import Sizes
 from accelsim.workload.layer import LayerSpec
@@ -141,6 +141,7 @@ class Mapper:
             check_mapping(arch, layer, mapping)
         agenda = Agenda(sizes, Roofline(sizes, residency), starts)
         bound = layer_bound(arch, layer, residency, lead.ask, max(lead.first_half, lead.second_half))
+        estimator = Estimator(arch, layer, residency, lead)
         ranked: list[Ranked] = []
         failed: dict[LayerMapping, NoEstimate] = {}
 
@@ -150,7 +151,7 @@ class Mapper:
             if self._by_cycles and ranked:
                 most = max(_HOPELESS_FAR if agenda.goes_on else _HOPELESS, 1 + arch.mapping.slack)
                 limit = most * min(own.estimate.cycles for own in ranked)
-            found = estimate(arch, layer, mapping, residency, lead=lead, limit_cycles=limit)
+            found = estimator.of(mapping, limit)
             if isinstance(found, Estimate):
                 return found
             failed[mapping] = found

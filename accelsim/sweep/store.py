@@ -64,7 +64,8 @@ class Store:
         self._owners = self.folder / "owners"
         file = self.folder / "store.sqlite"
         with self._plainly():
-            if self.folder.is_dir() and not file.exists() and any(self.folder.iterdir()):
+            held = self.folder.is_dir() and any(self.folder.iterdir())
+            if held and not file.exists():  # in this order: another sweep may be making it
                 raise AccelsimError(
                     f"store {self.folder}: holds other files, expected a store or a new folder"
                 )

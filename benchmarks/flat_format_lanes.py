@@ -123,7 +123,7 @@ def lane(roles: Roles, scheme: str) -> Block:
         return [shown]
 
     block = clocked("lane", "lane", {}, ports, lines, sequences)
-    return replace(block, verilog="\n".join([*modules, block.verilog]), between_registers=True)
+    return replace(block, source="\n".join([*modules, block.verilog]), between_registers=True)
 
 
 def _driven(scheme: str) -> tuple[format_steps.Step, ...]:

@@ -256,7 +256,7 @@ def lane(roles: Roles, shape: Shape, made: Mapping[str, Made], name: str) -> Blo
     block = clocked(name, "lane", {}, ports, lines, sequences)
     quick = any(own.fast for own in made.values())
     return replace(
-        block, verilog="\n".join([*modules, block.verilog]), mapped_for="delay" if quick else "area",
+        block, source="\n".join([*modules, block.verilog]), mapped_for="delay" if quick else "area",
         between_registers=True,
     )  # fmt: skip
 

@@ -72,7 +72,7 @@ def dot_product(
             port("a", size * operand_bits, role, operand_bits),
             output(bits),
         ],
-        _dot_body(roles, size, weight_bits, operand_bits, operand_signed),
+        lambda: _dot_body(roles, size, weight_bits, operand_bits, operand_signed),
         reference,
     )  # fmt: skip
 
@@ -85,7 +85,7 @@ def multiplier(roles: Roles, weight_bits: int, operand_bits: int) -> Block:
         "mul",
         {"weight_bits": weight_bits, "activation_bits": operand_bits, "output_bits": bits},
         [port("w", weight_bits, "weight"), port("a", operand_bits, "activation"), output(bits)],
-        _dot_body(roles, 1, weight_bits, operand_bits, True),
+        lambda: _dot_body(roles, 1, weight_bits, operand_bits, True),
         lambda words: signed(words["w"], weight_bits) * signed(words["a"], operand_bits) % (1 << bits),
     )
 

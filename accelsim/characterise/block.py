@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 # Before the family of a block of fast.py, whose `kind` is then its number of stages.
 FAST = "fast_"
@@ -11,6 +12,7 @@ FAST = "fast_"
 QUICK = "quick_"
 
 Reference = Callable[[Mapping[str, int]], int]
+Body = Sequence[str] | Callable[[], Sequence[str]]
 Sequences = Callable[[Mapping[str, Sequence[int]]], list[list[int | None]]]
 
 
@@ -32,26 +34,31 @@ class Port:
 class Block:
     """One row group of the table.
 
-    columns: the parameter columns of its rows. verilog: the whole module; a clocked one has an input `clk` as
-    well. Words are unsigned codes. reference, of a combinational block: output word from the input words.
-    sequences, of a clocked one: from all input words the output word at the end of every cycle, None before
-    anything is stored; several where more than one behaviour is right. A clock edge begins each cycle and
-    meets the inputs of the one before. between_registers: its delay counts the clock-to-output time of
-    registers before it and the setup time of those behind. mapped_for: area, delay, or depth (synthesis.py).
-    decode: the value of an output word, where several words are right, as of a carry-save pair; the reference
-    is compared with that.
+    columns: the parameter columns of its rows. source: the whole module, or what makes it: few of many blocks
+    are asked for theirs, and trees of adders take long; a clocked one has an input `clk` as well. Words are
+    unsigned codes. reference, of a combinational block: output word from the input words. sequences, of a
+    clocked one: from all input words the output word at the end of every cycle, None before anything is
+    stored; several where more than one behaviour is right. A clock edge begins each cycle and meets the
+    inputs of the one before. between_registers: its delay counts the clock-to-output time of registers before
+    it and the setup time of those behind. mapped_for: area, delay, or depth (synthesis.py). decode: the value
+    of an output word, where several words are right, as of a carry-save pair; the reference is compared with
+    that.
     """
 
     name: str
     family: str
     columns: Mapping[str, int | str]
     ports: tuple[Port, ...]
-    verilog: str
+    source: str | Callable[[], str]
     reference: Reference | None = None
     sequences: Sequences | None = None
     between_registers: bool = False
     mapped_for: str = "area"
     decode: Callable[[int], int] | None = None
+
+    @cached_property
+    def verilog(self) -> str:
+        return self.source if isinstance(self.source, str) else self.source()
 
     @property
     def clocked(self) -> bool:
@@ -79,10 +86,10 @@ def combinational(
     family: str,
     columns: Mapping[str, int | str],
     ports: Sequence[Port],
-    body: Sequence[str],
+    body: Body,
     reference: Reference,
 ) -> Block:
-    return Block(name, family, columns, tuple(ports), _module(name, ports, body, clocked=False), reference)
+    return Block(name, family, columns, tuple(ports), _source(name, ports, body, clocked=False), reference)
 
 
 def clocked(
@@ -90,11 +97,17 @@ def clocked(
     family: str,
     columns: Mapping[str, int | str],
     ports: Sequence[Port],
-    body: Sequence[str],
+    body: Body,
     sequences: Sequences,
 ) -> Block:
-    verilog = _module(name, ports, body, clocked=True)
-    return Block(name, family, columns, tuple(ports), verilog, sequences=sequences)
+    source = _source(name, ports, body, clocked=True)
+    return Block(name, family, columns, tuple(ports), source, sequences=sequences)
+
+
+def _source(name: str, ports: Sequence[Port], body: Body, *, clocked: bool) -> str | Callable[[], str]:
+    if callable(body):
+        return lambda: _module(name, ports, body(), clocked=clocked)
+    return _module(name, ports, body, clocked=clocked)
 
 
 def _module(name: str, ports: Sequence[Port], body: Sequence[str], *, clocked: bool) -> str:

@@ -104,7 +104,7 @@ def register_path(roles: Roles) -> Block:
         base,
         name="register_path",
         family="register_path",
-        verilog=base.verilog.replace(base.name, "register_path"),
+        source=base.verilog.replace(base.name, "register_path"),
         between_registers=True,
     )
 
@@ -137,8 +137,11 @@ def _in_stages(
     after: Sequence[str],
 ) -> Block:
     """`base` with its tree in stages: lines `before` it and, from its sum `s` on, `after` it."""
-    whole = cut(tree, stages)
-    lines = [*before, *whole.stages("x", stages), *prefix_adder("x0", "x1", whole.width, "s"), *after]
+
+    def lines() -> list[str]:
+        whole = cut(tree, stages)
+        return [*before, *whole.stages("x", stages), *prefix_adder("x0", "x1", whole.width, "s"), *after]
+
     name, family = f"{FAST}{base.name}_s{stages}", FAST + base.family
     columns = {**base.columns, "kind": str(stages)}
     reference = base.reference

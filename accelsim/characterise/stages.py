@@ -69,8 +69,8 @@ def stages(roles: Roles, scale_sizes: Sequence[tuple[int, int]], scale_bits: Seq
 
 def quick(block: Block) -> Block:
     name = QUICK + block.name
-    verilog = block.verilog.replace(f"module {block.name} ", f"module {name} ", 1)
-    return replace(block, name=name, family=QUICK + block.family, verilog=verilog, mapped_for="depth")
+    source = block.verilog.replace(f"module {block.name} ", f"module {name} ", 1)
+    return replace(block, name=name, family=QUICK + block.family, source=source, mapped_for="depth")
 
 
 def _rows(tree: CarrySave, count: int = 2) -> list[str]:

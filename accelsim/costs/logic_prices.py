@@ -46,24 +46,15 @@ _READ = {
 }
 
 
-class FittedTables:
-    """The tables in `directory` and the laws between their rows, which no technology changes."""
+class DatapathLaws:
+    """The synthesis rows and the laws between them, which no technology changes."""
 
-    def __init__(self, directory: Path) -> None:
-        self.tables: dict[str, list[Row]] = {
-            name: read_table(spec, directory) for name, spec in _READ.items()
-        }
-        self.system = {row.text["key"]: row for row in self.tables["system"]}
-        missing = [key for key in SYSTEM_KEYS if key not in self.system]
-        if missing:
-            raise AccelsimError(f"cost table {directory / tables.SYSTEM.file}: row '{missing[0]}' is missing")
-        self.datapath = Datapath(self.tables["datapath"])
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.datapath = Datapath(rows)
         self.dots = DotProducts(self.datapath)
-        self.activity = ActivityLaws(self.tables["activity"])
         self.logic = LogicBlocks(self.datapath)
         self.ppu_stages = PpuStages(self.datapath)
         self.fast = FastLane(self.datapath)
-        self.logic_scaling = LogicScaling(self.tables["logic_scaling"], self.system)
 
     @cached_property
     def formats(self) -> FormatBlocks:
@@ -71,10 +62,23 @@ class FittedTables:
         return FormatBlocks(self.datapath)
 
 
+# Reading and fitting take longer than all else of pricing a machine, and who tries other tables changes
+# one of them at a time. digest: of what the file holds.
+
+
+@lru_cache(maxsize=4 * len(_READ))
+def _rows(name: str, directory: Path, digest: str | None) -> list[Row]:
+    return read_table(_READ[name], directory)
+
+
 @lru_cache(maxsize=4)
-def _fit(directory: Path, digests: tuple[str | None, ...]) -> FittedTables:
-    """Fitting takes longer than all else of pricing a machine. digests: of what the files hold."""
-    return FittedTables(directory)
+def _datapath_laws(directory: Path, digest: str | None) -> DatapathLaws:
+    return DatapathLaws(_rows("datapath", directory, digest))
+
+
+@lru_cache(maxsize=4)
+def _activity_laws(directory: Path, digest: str | None) -> ActivityLaws:
+    return ActivityLaws(_rows("activity", directory, digest))
 
 
 class LogicPrices:
@@ -82,15 +86,21 @@ class LogicPrices:
 
     def __init__(self, technology: Technology, directory: Path) -> None:
         self.technology = technology
-        self._fitted = fitted = _fit(directory, tuple(digest_of(own, directory) for own in _READ.values()))
-        self._tables, self._system, self._datapath = fitted.tables, fitted.system, fitted.datapath
-        self._dots, self._activity, self._logic = fitted.dots, fitted.activity, fitted.logic
-        self._ppu_stages, self._fast = fitted.ppu_stages, fitted.fast
-        self._logic_scaling = fitted.logic_scaling
+        digests = {name: digest_of(spec, directory) for name, spec in _READ.items()}
+        self._tables = {name: _rows(name, directory, digest) for name, digest in digests.items()}
+        self._system = {row.text["key"]: row for row in self._tables["system"]}
+        missing = [key for key in SYSTEM_KEYS if key not in self._system]
+        if missing:
+            raise AccelsimError(f"cost table {directory / tables.SYSTEM.file}: row '{missing[0]}' is missing")
+        self._laws = laws = _datapath_laws(directory, digests["datapath"])
+        self._datapath, self._dots, self._logic = laws.datapath, laws.dots, laws.logic
+        self._ppu_stages, self._fast = laws.ppu_stages, laws.fast
+        self._activity = _activity_laws(directory, digests["activity"])
+        self._logic_scaling = LogicScaling(self._tables["logic_scaling"], self._system)
 
     @property
     def _formats(self) -> FormatBlocks:
-        return self._fitted.formats
+        return self._laws.formats
 
     @cached_property
     def _block_sums(self) -> BlockSums:

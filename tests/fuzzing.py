@@ -23,7 +23,7 @@ import numpy as np
 
 from accelsim.errors import AccelsimError
 
-INPUTS, SEED = int(os.environ.get("FUZZ_INPUTS", "150")), os.environ.get("FUZZ_SEED", "")
+INPUTS, SEED = int(os.environ.get("FUZZ_INPUTS", "500")), os.environ.get("FUZZ_SEED", "")
 MOST_CHARACTERS, MOST_CPU_S, MOST_BYTES, HANG_S = 290, 2.0, 1 << 30, 60
 
 WORDS = [

@@ -11,10 +11,12 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import small_layers
 from fuzzing import VALUES, WORDS, Doors, check_door, mutated, write
@@ -35,6 +37,8 @@ from accelsim.sweep.pe import pe_points
 from accelsim.sweep.run import Counts, Swept
 from accelsim.system.kept import ENVIRONMENT
 from accelsim.trace.write import write_trace
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import FloatLayer, Layer
 
 door = Doors()
 LIBERTY = Path(__file__).parent / "data/tiny.lib"
@@ -76,8 +80,19 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@cache
+def expected_layers(folder: Path) -> pd.DataFrame:
+    return small_run(folder).layers
+
+
 def small_run(folder: Path) -> RunResult:
-    return api.run(folder / "t.safetensors", overrides=["pes=2"])
+    """Of a layer that is mapped anew in no time."""
+    path = folder / "tiny.safetensors"
+    if not path.exists():
+        layer = Layer("a", "conv", Geometry(N=1, C=4, H=2, W=2, K=4))
+        ones = np.ones((4, 4, 1, 1), np.float32), np.ones((1, 4, 2, 2), np.float32), None
+        write_trace(path, "m", [FloatLayer(layer, *ones)], {})
+    return api.run(path, overrides=["pes=1"])
 
 
 def damaged(draw: random.Random, content: bytes) -> bytes:
@@ -173,7 +188,7 @@ def kept(draw: random.Random, folder: Path) -> Callable[[], object]:
     """What earlier runs have left in the cache."""
     files = sorted(path for path in (folder / "kept").rglob("*") if path.is_file())
     before = {path: path.read_bytes() for path in files}
-    expected = small_run(folder).layers
+    expected = expected_layers(folder)
 
     def use() -> None:
         os.environ[ENVIRONMENT] = str(folder / "kept")
@@ -347,7 +362,7 @@ def environment(draw: random.Random, folder: Path) -> Callable[[], object]:
         before = os.environ.get(ENVIRONMENT)
         os.environ[draw.choice([ENVIRONMENT, "XDG_CACHE_HOME"])] = value
         try:
-            api.explain_mapping(folder / "t.safetensors", "middle", overrides=["pes=2"])
+            api.explain_mapping(folder / "tiny.safetensors", "a", overrides=["pes=1"])
         finally:
             os.environ[ENVIRONMENT] = before or ""
             os.environ.pop("XDG_CACHE_HOME", None)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from accelsim.api import check_costs
@@ -25,6 +26,12 @@ from accelsim.errors import AccelsimError
 @pytest.fixture(scope="module")
 def datapath() -> Datapath:
     return Datapath(read_table(DATAPATH, TABLES_DIR))
+
+
+@pytest.fixture(scope="module")
+def package() -> pd.DataFrame:
+    """The package's tables, checked: `accelsim costs check`."""
+    return check_costs()
 
 
 def predicted_by(
@@ -86,7 +93,9 @@ def test_a_dot_product_is_interpolated_across_its_hole(datapath: Datapath) -> No
         ("128 x 512", "area_mm2", "sram itrs-hp, beyond its law"),
     ],
 )
-def test_a_wrong_row_is_named(tmp_path: Path, block: str, column: str, law: str) -> None:
+def test_a_wrong_row_is_named(
+    package: pd.DataFrame, tmp_path: Path, block: str, column: str, law: str
+) -> None:
     for path in TABLES_DIR.glob("*.csv"):
         shutil.copy(path, tmp_path)
     table = tmp_path / ("sram_cacti22.csv" if law.startswith("sram") else "datapath.csv")
@@ -100,8 +109,8 @@ def test_a_wrong_row_is_named(tmp_path: Path, block: str, column: str, law: str)
         writer.writeheader()
         writer.writerows(rows)
     whole, spoilt = (
-        {(line["law"], line["quantity"]): line for line in check_tables(folder)}
-        for folder in (None, tmp_path)
+        {(line["law"], line["quantity"]): line for line in lines}
+        for lines in (package.to_dict("records"), check_tables(tmp_path))
     )
     quantity = {"scale_product": "energy_fj"}.get(law, column)
     assert spoilt[law, quantity]["worst_row"] == block
@@ -109,17 +118,17 @@ def test_a_wrong_row_is_named(tmp_path: Path, block: str, column: str, law: str)
     assert spoilt[law, quantity]["worst_error_percent"] > whole[law, quantity]["worst_error_percent"]
 
 
-def test_what_cannot_be_checked_is_said() -> None:
-    lines = check_costs()
+def test_what_cannot_be_checked_is_said(package: pd.DataFrame) -> None:
+    lines = package
     unchecked = lines[lines["checked"] == 0]
     assert set(unchecked.loc[unchecked["note"].str.startswith("no law"), "law"]) >= {"register", "ppu"}
     assert (unchecked["note"] != "").all() and unchecked["worst_error_percent"].isna().all()
     assert (lines.loc[lines["checked"] > 0, "note"] == "").all()
 
 
-def test_errors_of_the_package_s_tables() -> None:
+def test_errors_of_the_package_s_tables(package: pd.DataFrame) -> None:
     """What docs/costs.md says of them, at the median: of all rows together, and of what lanes are made of."""
-    lines = check_costs().set_index(["law", "quantity"])
+    lines = package.set_index(["law", "quantity"])
     datapath = lines.loc["all of datapath.csv", "median_error_percent"]
     assert datapath["area"] < 1.7 and datapath["energy"] < 5
     for law, most in (
@@ -131,10 +140,10 @@ def test_errors_of_the_package_s_tables() -> None:
         assert lines.loc[(f"all of sram_cacti22.csv, {device}", "energy"), "median_error_percent"] < 15
 
 
-def test_on_the_command_line(tmp_path: Path, cli: Any) -> None:
+def test_on_the_command_line(package: pd.DataFrame, tmp_path: Path, cli: Any) -> None:
     shown = cli("costs", "check", "--csv")
     rows = list(csv.DictReader(io.StringIO(shown.out)))
-    assert len(rows) == len(check_tables()) and rows[0]["law"].startswith("dot_product")
+    assert len(rows) == len(package) and rows[0]["law"].startswith("dot_product")
     assert "acc_p8_n16" in cli("costs", "check").out
     refused = cli("costs", "check", "--costs", str(tmp_path / "absent"))
     assert refused.status == 2 and "no such folder" in refused.err

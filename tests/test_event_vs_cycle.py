@@ -36,8 +36,12 @@ from accelsim.mapping.plan import LayerMapping
 from accelsim.workload.graph import Graph
 from accelsim.workload.layer import QuantizedLayer
 
-SEEDS = 360
+SEEDS, QUICK_SEEDS = 360, 160
 BATCH = 20
+BATCHES = [
+    *range(0, QUICK_SEEDS, BATCH),
+    *(pytest.param(first, marks=pytest.mark.slow) for first in range(QUICK_SEEDS, SEEDS, BATCH)),
+]
 
 
 def parts_of_reduction(layer: QuantizedLayer, parts: int) -> list[list[int]]:
@@ -295,7 +299,7 @@ def see_corners(seed: int, features: Runs, machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("features", ["plain", "all", "graph", "residual"])
-@pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
+@pytest.mark.parametrize("first", BATCHES)
 def test_numpy_the_cycle_model_and_the_event_model_agree(first: int, features: Runs):
     for seed in range(first, first + BATCH):
         arch, layers, mappings, graph = random_run(seed, features)
@@ -379,6 +383,7 @@ def test_gating_changes_counts_alone_and_both_models_agree_on_them(features: Run
     assert features == "plain" or seen["chains"] > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", ["plain", "all", "graph", "residual"])
 def test_the_random_runs_reach_every_corner(features: Runs):
     """Agreement means little in corners that no seed visits."""

@@ -14,6 +14,7 @@ from all_mappings import (
     MOST_BITS,
     MOST_STEPS,
     NAMED,
+    SWEPT,
     SWEPT_LAYERS,
     IssueBound,
     distinct,
@@ -324,7 +325,7 @@ def test_shorter_d_tiles_win_where_they_save_more_than_a_hundredth() -> None:
 def test_slack_is_given_for_energy() -> None:
     """The least energy of those that are hardly slower is taken, and of more of them no more energy."""
     saved = kept = 0
-    for seed in range(30):
+    for seed in range(12):
         case = draw(seed)
         energies, ran = [], []
         for slack in (0.0, 0.01, 0.2):
@@ -358,10 +359,13 @@ def test_layers_of_odd_shapes_are_close_to_the_best_of_all_their_mappings() -> N
 
 
 def test_a_larger_machine_costs_nothing() -> None:
-    """One parameter after another, of a layer whose filters do not divide."""
-    steps = list(sweep("4/4/4/4", {"37 filters": NAMED["37 filters"]}))
+    """Of a layer whose filters do not divide; the other parameters and layers are in a slow test below."""
+    parameters = ("pes", "gb_banks", "input_buffer_words")
+    steps = list(
+        sweep("4/4/4/4", {"37 filters": NAMED["37 filters"]}, {name: SWEPT[name] for name in parameters})
+    )
     worst = max(steps, key=lambda step: step.rise)
-    assert len(steps) > 60 and worst.rise <= 0.03, worst
+    assert len(steps) > 15 and worst.rise <= 0.03, worst
 
 
 @pytest.mark.parametrize(

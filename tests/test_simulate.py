@@ -444,6 +444,7 @@ def test_overflows_are_counted_and_change_the_outcome(calibrated: Any) -> None:
     assert narrow.coverage.accumulations["stem"] == 8 * 8 * 8 * 32 * 9
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CIFAR.is_dir(), reason="there is no ../shared/data/cifar10_resnet")
 def test_resnet20_on_cifar10() -> None:
     from accelsim.recipes import agreement, cifar_resnet

@@ -7,7 +7,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,10 +68,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _kept_by_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One folder for what all workers map, time and compute, which holds nothing at first."""
+    base = tmp_path_factory.getbasetemp()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(
+            ENVIRONMENT, str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kept")
+        )
+        yield
+
+
 @pytest.fixture(autouse=True)
-def _no_choices_of_other_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests change the mapper beneath its own sources, by which what it keeps goes."""
-    monkeypatch.setenv(ENVIRONMENT, "")
+def _nothing_kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless a test is marked `kept`: many change the mapper beneath its own sources, by which what it keeps
+    goes, or hold two ways to the same against each other.
+
+    Those of what is made of runs are marked: they run the same few small workloads again and again, which is
+    mapping and timing nearly all.
+    """
+    marker = request.node.get_closest_marker("kept")
+    if marker is None or marker.args == (False,):
+        monkeypatch.setenv(ENVIRONMENT, "")
 
 
 @pytest.fixture(scope="session")

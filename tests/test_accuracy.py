@@ -14,6 +14,8 @@ import pytest
 
 from accelsim import AccelsimError, Comparison, Scheme, compare
 
+pytestmark = pytest.mark.kept
+
 SCHEMES = ["8/8/-/-", "4/4/4/4"]
 MEASURED = {"4/4/4/4": {"top-1 (%)": 89.84, "agreement (%)": np.float32(91.75)}, "8/8/-/-": {"top-1 (%)": 91}}
 

@@ -13,6 +13,8 @@ import accelsim
 from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch_file import load_arch
 
+pytestmark = pytest.mark.kept
+
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
 

@@ -27,6 +27,8 @@ from accelsim.quantize.reference import dequantize_output, float_output, sqnr_db
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import FloatLayer, Layer, QuantizedLayer
 
+pytestmark = pytest.mark.kept
+
 Cli = Callable[..., Said]
 
 

@@ -37,6 +37,8 @@ from accelsim.report.inventory import build_inventory
 from accelsim.report.library import library_of
 from accelsim.workload.layer import QuantizedLayer
 
+pytestmark = pytest.mark.kept
+
 ELEMENTS = {"ocp_int8": known.format_info_ocp_int8, "e2m1": known.format_info_ocp_e2m1}
 SCALES = {"e8m0": known.format_info_ocp_e8m0, "e4m3": known.format_info_ocp_e4m3}
 ALIGNED = ["mxint8", "mxfp4", "nvfp4"]

@@ -16,6 +16,8 @@ from accelsim.report.frequency import meets_clock, stage_delays
 from accelsim.report.inventory import Part, build_inventory
 from accelsim.report.part import technology_of, words_of
 
+pytestmark = pytest.mark.kept
+
 LIBRARY = CostLibrary(Technology(node_nm=7, voltage_v=0.7))
 PER_BLOCK = ("dot_product", "scale_product", "scale_multiply")
 

@@ -37,6 +37,8 @@ from accelsim.costs import CostLibrary, Technology
 from accelsim.costs.tables import ACTIVITY, ALL_TABLES, DATAPATH, TABLES_DIR, read_table
 from accelsim.errors import AccelsimError
 
+pytestmark = pytest.mark.kept
+
 Cli = Callable[..., Said]
 TINY = Path(__file__).parent / "data" / "tiny.lib"
 PDK = Path(__file__).parents[2] / "shared" / "pdk" / "asap7"

@@ -12,6 +12,8 @@ from conftest import Said, contents, python_m, refused
 
 from accelsim.cli import progress
 
+pytestmark = pytest.mark.kept
+
 Cli = Callable[..., Said]
 
 

@@ -22,6 +22,8 @@ from accelsim.formats.scheme import Scheme
 from accelsim.machine.arch_file import load_arch
 from accelsim.report.inventory import CLOCK_TREES, build_inventory
 
+pytestmark = pytest.mark.kept
+
 TINY = Path(__file__).parent / "data" / "tiny.lib"
 PDK = Path(__file__).parents[2] / "shared" / "pdk" / "asap7"
 AT_TABLE = Technology(node_nm=7, voltage_v=0.7)

@@ -21,6 +21,8 @@ from accelsim.synthetic.networks import NETWORKS
 from accelsim.synthetic.recipe import Recipe
 from accelsim.workload.wiring import wire
 
+pytestmark = pytest.mark.kept
+
 ROOT = Path(__file__).resolve().parents[1]
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 

@@ -31,6 +31,8 @@ from accelsim.quantize.reference import dequantize_output  # noqa: E402
 from accelsim.torch.simulate import METHODS  # noqa: E402
 from accelsim.trace.write import quantize_trace  # noqa: E402
 
+pytestmark = pytest.mark.kept
+
 FIRST = {"small": ["stem"], "attention": ["qkv.0", "qkv.1", "qkv.2"]}
 """Layers that read the model's inputs."""
 

@@ -19,6 +19,8 @@ from accelsim.validation.points import beside_points, schemes_shown, shown
 from accelsim.validation.published import Published
 from accelsim.validation.runs import Runs
 
+pytestmark = pytest.mark.kept
+
 
 def some_points() -> pd.DataFrame:
     rows = [

@@ -13,6 +13,8 @@ from accelsim.report.frequency import meets_clock, stage_delays
 from accelsim.report.inventory import Part, build_inventory
 from accelsim.report.part import technology_of
 
+pytestmark = pytest.mark.kept
+
 LANE = {"dot_product", "scale_sum", "align", "accumulator", "pipeline_register", "weight_register"}
 
 

@@ -11,6 +11,8 @@ import pytest
 
 import accelsim
 
+pytestmark = pytest.mark.kept
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs/formats_compared.md").read_text("utf-8")
 

@@ -21,6 +21,8 @@ from accelsim.report.inventory import build_inventory, technology_of
 from accelsim.report.stages import in_fewest_stages
 from accelsim.validation.published import published
 
+pytestmark = pytest.mark.kept
+
 
 def test_the_slowest_part_is_the_machine_s() -> None:
     table = clock_table(scheme="4/4/4/4")

@@ -23,6 +23,8 @@ from accelsim.report.folder import result_folder
 from accelsim.system import whole
 from accelsim.system.whole import SUFFIX, scratch_folder, whole_file, whole_files, whole_folder
 
+pytestmark = pytest.mark.kept
+
 ROOT = Path(__file__).resolve().parents[1]
 AT_ONCE_S = 10.0  # a machine may be busy
 LIBERTY = ROOT / "tests/data/tiny.lib"
@@ -330,6 +332,7 @@ def test_figures_need_neither_a_window_nor_a_home(trace: Path, tmp_path: Path) -
     assert (done.returncode, done.stderr) == (0, "") and (tmp_path / "o/energy.png").is_file()
 
 
+@pytest.mark.kept(False)
 def test_the_jit_of_numba_is_for_others(trace: Path, tmp_path: Path) -> None:
     """The same bytes: what is compiled has no other form."""
     found = []

@@ -20,6 +20,8 @@ from accelsim.report.inventory import CLOCK_TREES, Part, build_inventory, techno
 from accelsim.report.price import area_um2_at
 from accelsim.rtl.emit import parameters
 
+pytestmark = pytest.mark.kept
+
 # The widest of two of its dimensions each are another mode's.
 LISTED = ("8/8/-/-", "4/4/4/6", "4/4/6/4:sp6", "4/4/8/8@32:sp8")
 MADE_FOR = "accumulator_bits=34"

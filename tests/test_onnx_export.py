@@ -26,6 +26,8 @@ import accelsim.onnx  # noqa: E402
 from accelsim.onnx.capture import capture  # noqa: E402
 from accelsim.quantize.layers import input_vectors, weight_vectors  # noqa: E402
 
+pytestmark = pytest.mark.kept
+
 # --- traces -------------------------------------------------------------------------------------------------
 
 

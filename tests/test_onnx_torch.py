@@ -20,6 +20,8 @@ from onnx_models import check, nodes_of  # noqa: E402
 import accelsim  # noqa: E402
 import accelsim.onnx  # noqa: E402
 
+pytestmark = pytest.mark.kept
+
 EXPORTERS = ("dynamo", "torchscript")
 
 

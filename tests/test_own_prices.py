@@ -18,6 +18,8 @@ from accelsim.errors import AccelsimError
 from accelsim.report.inventory import PART_NAMES, build_inventory
 from accelsim.report.library import library_of
 
+pytestmark = pytest.mark.kept
+
 HEADER = "component,item,quantity,value,unit,node_nm,vdd_v,source,status\n"
 
 

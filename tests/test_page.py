@@ -26,6 +26,8 @@ from accelsim.errors import AccelsimError
 from accelsim.page import write_report
 from accelsim.page.timeline import _Slices
 
+pytestmark = pytest.mark.kept
+
 ROOT = Path(__file__).resolve().parents[1]
 STATIC = ROOT / "accelsim/page/static"
 ECHARTS_SHA256 = "b66b25aeb4df84e33199dc21694014d336d222cbd9deb0e5a7c14bd6aa0d0fd0"  # dist of npm's 6.1.0

@@ -11,6 +11,8 @@ from accelsim.api import compare, run
 from accelsim.errors import AccelsimError
 from accelsim.report.plots.files import plot_folder
 
+pytestmark = pytest.mark.kept
+
 NAMES = {f"{name}.{kind}" for name in ("roofline", "stalls", "utilization") for kind in ("png", "svg")}
 
 

@@ -28,6 +28,8 @@ from accelsim.sim.layer_run import STALL_REASONS
 from accelsim.sweep.front import front
 from accelsim.validation.published import published_savings
 
+pytestmark = pytest.mark.kept
+
 SCHEMES = ["8/8/-/-", "4/4/4/4", "4/8/6/10"]
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 

@@ -23,6 +23,8 @@ from accelsim.sim.run import TimeRequest, time_layers
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import FloatLayer, Layer
 
+pytestmark = pytest.mark.kept
+
 SCOPES = ["datapath", "pe", "array", "system"]
 STALL_REASONS = ["compute", "bubble", "output_wait", "weight_wait", "input_wait", "drain", "idle"]
 # Wide lanes, and narrow ones whose per-vector outputs are staged; a machine that streams and waits.

@@ -32,6 +32,8 @@ from accelsim.report.inventory import CLOCK_TREES, build_inventory, technology_o
 from accelsim.workload.graph import Graph, LayerStep
 from accelsim.workload.layer import LayerSpec
 
+pytestmark = pytest.mark.kept
+
 Formats = list[tuple[int, int]]  # bits of a code and of a scale
 
 

@@ -26,6 +26,8 @@ from accelsim.report.results import RunResult, result_folder
 from accelsim.system import whole
 from accelsim.workload.geometry import Geometry
 
+pytestmark = pytest.mark.kept
+
 Cli = Callable[..., Said]
 
 

@@ -13,6 +13,8 @@ from accelsim.errors import AccelsimError
 from accelsim.report.inventory import CLOCK_TREES, PART_NAMES
 from accelsim.report.sensitivity import knobs
 
+pytestmark = pytest.mark.kept
+
 SCHEMES = ["8/8/-/-", "4/4/-/-"]
 """Without vector scales: the unit that makes them has a table in SRAM, which the knob of buffers leaves."""
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 import accelsim
 from accelsim.report.shown import Shown
+
+pytestmark = pytest.mark.kept
 
 
 def test_a_comparison_prints_a_line_a_scheme(trace: Path) -> None:

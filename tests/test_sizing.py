@@ -26,6 +26,8 @@ from accelsim.machine.arch_file import load_arch
 from accelsim.workload.geometry import Geometry
 from accelsim.workload.layer import Layer, LayerSpec, OutputFormat, QuantizedLayer
 
+pytestmark = pytest.mark.kept
+
 V = 4
 
 

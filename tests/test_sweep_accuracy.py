@@ -16,6 +16,8 @@ from accelsim.machine.plain_yaml import load_yaml
 from accelsim.sweep import Space, sweep, tune
 from accelsim.sweep.accuracy import AccuracyTable, read_table
 
+pytestmark = pytest.mark.kept
+
 __all__ = ["inline"]  # a fixture of test_sweep.py, used here as well
 
 SCHEMES = ["4/4/4/4", "8/8/-/-", "6/6/-/-"]

@@ -23,6 +23,8 @@ from accelsim.machine.arch_file import load_arch
 from accelsim.mapping.plan import StepOrder
 from accelsim.open import open_workload
 
+pytestmark = pytest.mark.kept
+
 ARCH = load_arch("magnet16", ["accumulator_bits=14"])
 SCHEMES = ("4/4/4/4", "8/8/-/-", "4/8/6/10:sp7", "3/5/4/-", "6/4/-/5", "4/4/4/4:sp3")
 
@@ -103,6 +105,7 @@ def test_runs_outside_of_the_operands_are_refused() -> None:
         toggles(words, None, inputs, None, runs, lane_spec(ARCH, Scheme.parse("4/4/-/-")), 5)
 
 
+@pytest.mark.kept(False)
 def test_a_sample_stands_for_its_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = open_workload("digits").quantized_layer("conv5", Scheme.parse("4/4/4/4"), 16)
     order = StepOrder(1, "os-lws", 16)

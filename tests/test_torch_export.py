@@ -30,6 +30,8 @@ from accelsim.quantize.reference import apply_activation, float_output  # noqa: 
 from accelsim.torch.capture import Captured, capture  # noqa: E402
 from accelsim.workload.layer import FloatLayer  # noqa: E402
 
+pytestmark = pytest.mark.kept
+
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:

@@ -20,6 +20,8 @@ from accelsim.sweep.front import front, hypervolume
 from accelsim.sweep.space import Point
 from accelsim.sweep.store import Known
 
+pytestmark = pytest.mark.kept
+
 __all__ = ["inline"]  # a fixture of test_sweep.py, used here as well
 
 OBJECTIVES = {"energy_system_pj": "min", "latency_ms": "min"}

@@ -33,6 +33,8 @@ from accelsim.validation.runs import Runs, matmul
 from accelsim.validation.split import energy_by_component
 from accelsim.validation.tornado import ENERGY_ERROR, FIGURES, tornado, varied_parameters
 
+pytestmark = pytest.mark.kept
+
 # Need neither ResNet-50 nor BERT.
 LIGHT = (
     *("vsq_effective_bits", "keller_mhz_0.60V", "keller_mhz_0.70V", "keller_vsq_density_0"),

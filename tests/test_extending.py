@@ -197,7 +197,13 @@ def test_the_errand(title: str, checkout: Checkout, tmp_path: Path) -> None:
 # What other tests hold against the tables: (errand, arguments for pytest).
 HELD = {
     "A dataflow": ["tests/test_dataflows.py"],
-    "A number format": ["tests/test_formats.py", "tests/test_blocks.py"],
+    # Of the tests of layers only those of the new row.
+    "A number format": [
+        "tests/test_formats.py",
+        "tests/test_blocks.py",
+        "-k",
+        "test_formats or nvint4 or store or new_row",
+    ],
     "A component with its price": ["tests/test_actions.py", "-k", "docs or module or prices or spells"],
     "A command": ["tests/test_cli.py", "-k", "help"],
     "Elementwise work on a new unit": ["tests/test_actions.py", "-k", "docs or module or prices or spells"],

@@ -47,8 +47,15 @@ def given(name: str) -> tuple[nn.Module, Any, list[Any]]:
     return Attention().eval(), tokens[:4], [tokens[4:]]
 
 
-@pytest.mark.parametrize("name", ["small", "attention"])
-@pytest.mark.parametrize("quantize", ["default", "best"])
+@pytest.mark.parametrize(
+    ("quantize", "name"),
+    [
+        ("default", "small"),
+        ("default", "attention"),
+        pytest.param("best", "small", marks=pytest.mark.slow),
+        ("best", "attention"),
+    ],
+)
 def test_a_run_of_the_trace_takes_the_words_of_simulate(name: str, quantize: Any, tmp_path: Path) -> None:
     model, inputs, calibration = given(name)
     schemes = ["8/8/-/-", "4/4/4/4"]

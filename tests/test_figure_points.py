@@ -31,6 +31,7 @@ def some_points() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@pytest.mark.slow
 def test_points_of_a_sweep_are_what_validate_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {name: row for name, row in shown().items() if row.scheme == "6/8/-/-"}
     rows = {name: row for name, row in rows.items() if row.workload == "bert-base"}

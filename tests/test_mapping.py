@@ -70,9 +70,12 @@ def check(arch: Arch, layer: LayerSpec, program: LayerProgram) -> None:
     assert (issued == 1).all() and (finished == chain).all()
 
 
-def test_random_layers_on_small_machines() -> None:
+@pytest.mark.parametrize(
+    "seeds", [range(60), pytest.param(range(60, 150), marks=pytest.mark.slow)], ids=["some", "many"]
+)
+def test_random_layers_on_small_machines(seeds: range) -> None:
     built = 0
-    for seed in range(150):
+    for seed in seeds:
         rng = np.random.default_rng(seed)
         arch = random_arch(rng)
         drawn = random_layer(rng, arch, random_scheme(rng, arch), "layer", True)
@@ -86,7 +89,7 @@ def test_random_layers_on_small_machines() -> None:
             continue
         check(arch, layer, program)
         built += 1
-    assert built > 130
+    assert built > 0.86 * len(seeds)
 
 
 @pytest.mark.parametrize(

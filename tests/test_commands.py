@@ -49,6 +49,7 @@ def same(rows: list[dict[str, Any]], frame: pd.DataFrame) -> None:
                 assert row[name] == value and type(row[name]) in (str, int, float, bool), name
 
 
+@pytest.mark.kept
 def test_run(trace: Path, cli: Cli, tmp_path: Path) -> None:
     found = said_json(cli("run", trace, "--no-plots", "--out", "r", "--explain", "--json"))
     assert list(found) == ["summary", "layers", "explained", "results"] and found["results"] == "r"
@@ -58,6 +59,7 @@ def test_run(trace: Path, cli: Cli, tmp_path: Path) -> None:
     same(found["explained"], result.explain())
 
 
+@pytest.mark.kept
 def test_compare(trace: Path, cli: Cli) -> None:
     found = said_json(cli("compare", trace, *SCHEMES, "--no-plots", "--sensitivity", "--json"))
     assert list(found) == ["comparison", "summaries", "sensitivity", "results"]
@@ -67,6 +69,7 @@ def test_compare(trace: Path, cli: Cli) -> None:
     assert [own["scheme"] for own in found["summaries"]] == ["8/8/-/-", "4/4/4/4"]
 
 
+@pytest.mark.kept
 def test_map(trace: Path, cli: Cli) -> None:
     found = said_json(cli("map", trace, "middle", "--top", "3", "--json"))
     ranked, facts = api.explain_mapping(trace, "middle")
@@ -74,6 +77,7 @@ def test_map(trace: Path, cli: Cli) -> None:
     assert found["layer"] == json.loads(json.dumps(facts))
 
 
+@pytest.mark.kept
 def test_bits(trace: Path, cli: Cli) -> None:
     found = said_json(cli("bits", trace, "--json"))
     result = accelsim.bits(trace)
@@ -105,6 +109,7 @@ def test_rtl(cli: Cli) -> None:
     assert said_json(cli("rtl", "--out", "build", "--set", "pes=4", "--json")) == {"written": "build"}
 
 
+@pytest.mark.kept
 def test_sweep(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
     sweep = ("sweep", "space.yaml", "--store", "s", "--workers", "1", "--json")

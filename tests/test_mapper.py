@@ -21,7 +21,9 @@ from accelsim.mapping.search import events, sizes
 from accelsim.mapping.search.agenda import Agenda
 from accelsim.mapping.search.candidates import least
 from accelsim.mapping.search.estimate import Estimate, Estimator, NoEstimate, estimate
+from accelsim.mapping.search.finer import finer
 from accelsim.mapping.search.mapper import Mapper
+from accelsim.mapping.search.neighbours import wider
 from accelsim.mapping.search.roofline import Roofline
 from accelsim.mapping.search.sizes import Sizes
 from accelsim.sim.run import TimeRequest, time_layers
@@ -228,3 +230,25 @@ def test_long_layers_with_streaming_work_are_run_whole(
     monkeypatch.setattr(Estimator, "_run", lambda *_: seen.append(False))
     estimate(arch, layer, mapping, decide_residency(arch, [layer])[0])
     assert seen == [drawn_out]
+
+
+def test_what_lies_beyond_neighbours() -> None:
+    """One part more or less where the longest stays as long, and shorter tiles than those at the start."""
+    arch = load_arch("magnet16", ["pes=13"])
+    layer = layer_of(Geometry(N=1, C=256, H=14, W=14, K=128))
+    sizes, residency = Sizes(arch, layer), decide_residency(arch, [layer])[0]
+    own = LayerMapping(1, 11, "KP", 8, 1, layer.G)
+    found = {(m.k_split, m.c_split, m.pixel_split, m.dtile_pixels) for m in wider(sizes, own)}
+    assert {(1, 1, 10, 0), (1, 1, 12, 0), (1, 1, 11, 7), (1, 1, 11, 9)} <= found
+    assert all(k * c * p <= 13 for k, c, p, _ in found) and (0, 1, 11, 0) not in found
+    grid = finer(sizes, residency, [LayerMapping(4, 3, "PK", 22, 1, layer.G)])
+    assert len(grid) == len(set(grid))
+    assert {(m.tile_pixels, m.order) for m in grid} >= {
+        (n, order) for n in (1, 2, 3, 4) for order in ("KP", "PK")
+    }
+    assert {m.chunk_vectors for m in grid} == {16, 8, 6, 4, 1}
+    unfit = sum(estimate(arch, layer, m, residency) is NoEstimate.DOES_NOT_FIT for m in grid)
+    assert unfit < 0.2 * len(grid), unfit  # input tiles are known to a tenth
+    pinned = load_arch("magnet16", ["pes=13", "mapping.order=PK", "mapping.dtile_pixels=2"])
+    grid = finer(Sizes(pinned, layer), residency, [LayerMapping(4, 3, "PK", 22, 1, layer.G, dtile_pixels=2)])
+    assert grid and {(m.order, m.dtile_pixels) for m in grid} == {("PK", 2)}

@@ -298,7 +298,7 @@ def test_draws_that_were_far_from_the_best_of_all(seed: int, monkeypatch: pytest
     case = draw(seed)
     best = HARD_DRAWS[seed]
     chosen = Mapper(case.arch).choose(case.layer, case.residency).best.estimate.cycles
-    assert best <= chosen <= 1.15 * best, chosen
+    assert best <= chosen <= 1.02 * best, chosen
 
 
 def test_shorter_d_tiles_win_where_they_save_more_than_a_hundredth() -> None:
@@ -376,6 +376,8 @@ def test_a_larger_machine_costs_nothing() -> None:
         ("20 rows", "8/8/-/-", "accumulation_collector_depth", (8, 12, 24, 32)),
         ("1x1", "4/4/4/4", "pes", (12, 13)),
         ("1x1", "4/4/4/4", "pes", (16, 17)),
+        # The best uses 12 PEs on 13 as well, with tiles shorter than all that the search begins with.
+        ("1x1", "8/8/-/-", "pes", (12, 13)),
         # Weights in chunks on splits whose units fit whole.
         ("20 rows", "4/4/4/4", "pes", (16, 24)),
         ("20 rows", "4/4/4/4", "out_fifo_words", (64, 128)),
@@ -396,14 +398,13 @@ def test_steps_of_a_larger_machine_that_once_cost_most(
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize(("scheme", "most"), [("4/4/4/4", 0), ("8/8/-/-", 1)])
-def test_a_larger_machine_seldom_costs_more_than_three_percent(scheme: str, most: int) -> None:
-    """Over eight layers, 624 steps. The goal is none; At 8/8/-/- 13 PEs for 12 cost a 1x1 6.3 %."""
+@pytest.mark.parametrize("scheme", ["4/4/4/4", "8/8/-/-"])
+def test_a_larger_machine_costs_no_more_than_three_percent(scheme: str) -> None:
+    """Over eight layers, 624 steps."""
     steps = list(sweep(scheme))
     worst = max(steps, key=lambda step: step.rise)
     print(f"{scheme}: {len(steps)} steps, worst {worst}")
-    assert len(steps) > 600 and worst.rise <= 0.065, worst
-    assert sum(step.rise > 0.03 for step in steps) <= most, worst
+    assert len(steps) > 600 and worst.rise <= 0.03, worst
 
 
 def specs_of(network: str, scheme: str, arch: Arch, most: int | None = None) -> list[LayerSpec]:

@@ -8,7 +8,8 @@ from heapq import heappop, heappush
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.search.candidates import Split, least
 from accelsim.mapping.search.estimate import NoEstimate
-from accelsim.mapping.search.neighbours import in_chunks, neighbours
+from accelsim.mapping.search.finer import finer
+from accelsim.mapping.search.neighbours import in_chunks, neighbours, wider
 from accelsim.mapping.search.roofline import Roofline
 from accelsim.mapping.search.sizes import Sizes
 
@@ -21,8 +22,12 @@ _STARTS = 24
 # Then neighbours of the best, as long as the model has taken less work than this, in blocks. Where that
 # leaves the best far from what the layer takes at least: more, beginning with so many starts in chunks.
 _WORK = 48_000
-_WORK_FAR = 128_000
+_WORK_FAR = 120_000
 _IN_CHUNKS = 16
+# Where that does not do either: so many of a finer grid on so many splits; and where one of them is better,
+# so much work on its neighbours.
+_FINER, _FINER_SPLITS = 20, 16
+_WORK_FINER = 24_000
 # What the model takes for a mapping by itself, in blocks, and what share of its blocks it runs.
 _EACH = 150
 _SHARE = {None: 1.0, NoEstimate.TAKES_LONGER: 0.25, NoEstimate.DOES_NOT_FIT: 0.0}
@@ -42,6 +47,10 @@ class Agenda:
             self._starts.setdefault(_split(mapping), []).append(mapping)
         self._of_splits = [own[0] for own in self._starts.values()]
         self._in_chunks: list[LayerMapping] | None = None
+        self._finer: list[LayerMapping] | None = None
+        self._widened: LayerMapping | None = None
+        self._wider: list[LayerMapping] = []
+        self._before: tuple[LayerMapping | None, float] = None, 0.0  # the best, and the work, of `_finer`
         self._least: list[LayerMapping] | None = None
         self._neighbours: dict[LayerMapping, list[LayerMapping]] = {}
         self._exhausted: set[LayerMapping] = set()  # whose neighbours are all handed out
@@ -92,6 +101,8 @@ class Agenda:
             batch = self._near(ranked)
         if not batch and far and self._work < _WORK_FAR:
             batch = self._chunks() or self._near(ranked)
+        if not batch and far:
+            batch = self._beyond(ranked)
         return self._hand_out(batch)
 
     def _instead(self, failed: Mapping[LayerMapping, NoEstimate]) -> list[LayerMapping]:
@@ -115,7 +126,7 @@ class Agenda:
 
     def _smallest(self) -> list[LayerMapping]:
         if self._least is None:
-            self._least = [own for own in least(self._sizes) if own not in self._handed]
+            self._least = self._left(least(self._sizes))
             self.thought_of += len(self._least)
         batch, self._least = self._least[:BATCH], self._least[BATCH:]
         return batch
@@ -125,11 +136,30 @@ class Agenda:
         most promising ones."""
         if self._in_chunks is None:
             found = (own for start in self._of_splits for own in in_chunks(self._sizes, start))
-            left = (own for own in dict.fromkeys(found) if own not in self._handed)
-            self._in_chunks = sorted(left, key=self._roofline.cycles)[:_IN_CHUNKS]
+            self._in_chunks = sorted(self._left(dict.fromkeys(found)), key=self._roofline.cycles)[:_IN_CHUNKS]
             self.thought_of += len(self._in_chunks)
         batch, self._in_chunks = self._in_chunks[:BATCH], self._in_chunks[BATCH:]
         return batch
+
+    def _beyond(self, ranked: Sequence[LayerMapping]) -> list[LayerMapping]:
+        """Wider neighbours of the best, then of the finer grid; where those have led to a better one, its
+        neighbours."""
+        if self._finer is None:
+            self._finer = finer(self._sizes, self._roofline.residency, self._of_splits[:_FINER_SPLITS])
+            self._finer = sorted(self._left(self._finer), key=self._roofline.cycles)[:_FINER]
+            self._before = ranked[0], self._work
+            self.thought_of += len(self._finer)
+        if self._widened != ranked[0]:
+            self._widened, self._wider = ranked[0], wider(self._sizes, ranked[0])
+            self.thought_of += len(self._wider)
+        best, work = self._before
+        if batch := self._left(self._wider)[:BATCH] or self._left(self._finer)[:BATCH]:
+            return batch
+        return self._near(ranked) if ranked[0] != best and self._work < work + _WORK_FINER else []
+
+    def _left(self, found: Iterable[LayerMapping]) -> list[LayerMapping]:
+        """Those that have not been handed out."""
+        return [own for own in found if own not in self._handed]
 
     def _near(self, ranked: Sequence[LayerMapping]) -> list[LayerMapping]:
         """Neighbours of the best; in turn with those of the best of other splits where they have not led to a
@@ -161,7 +191,7 @@ class Agenda:
             own = neighbours(self._sizes, mapping)
             self.thought_of += len(own)
             self._neighbours[mapping] = sorted(own, key=self._roofline.cycles)
-        left = [own for own in self._neighbours[mapping] if own not in self._handed]
+        left = self._left(self._neighbours[mapping])
         self._neighbours[mapping] = left
         if not left:
             self._exhausted.add(mapping)

@@ -33,10 +33,10 @@ def candidates(sizes: Sizes, residency: Residency) -> Iterator[LayerMapping]:
             f"layer {layer.name}: mapping pins units_per_tile {pins.units_per_tile} and chunk_inputs=True, "
             "expected units_per_tile 0 with chunks"
         )
-    tiles = _PixelTiles(sizes, residency)
+    tiles = PixelTiles(sizes, residency)
     for dataflow in arch.dataflows if pins.dataflow is None else (pins.dataflow,):
         for k_split, c_split, pixel_split in tiles.with_fewer_streams(splits(sizes)):
-            streams = _streams(sizes, k_split, c_split, pixel_split)
+            streams = streams_of(sizes, k_split, c_split, pixel_split)
             for units, chunk, chunk_inputs in _weight_tiles(sizes, k_split, c_split):
                 vectors = min(chunk, sizes.part_vectors(c_split)) if chunk_inputs else None
                 for tile_pixels in tiles.of(dataflow, c_split, pixel_split, streams, vectors):
@@ -140,12 +140,12 @@ def _weight_tiles(sizes: Sizes, k_split: int, c_split: int) -> Iterator[tuple[in
             yield 0, size, inputs
 
 
-def _streams(sizes: Sizes, k_split: int, c_split: int, pixel_split: int) -> int:
+def streams_of(sizes: Sizes, k_split: int, c_split: int, pixel_split: int) -> int:
     """Of inputs."""
     return c_split * pixel_split * (1 if sizes.groups == 1 else k_split)
 
 
-class _PixelTiles:
+class PixelTiles:
     """Sizes of runs of pixels; what is streamed also has to find its staging in the global buffer."""
 
     def __init__(self, sizes: Sizes, residency: Residency) -> None:
@@ -167,7 +167,7 @@ class _PixelTiles:
             run = -(-self._sizes.pixels // p)
             while run > 1 and not self._fits_half(run, c, None):
                 run = -(-run // 2)
-            if not self._fit(run, c, _streams(self._sizes, k, c, p), None):
+            if not self.fit(run, c, streams_of(self._sizes, k, c, p), None):
                 fewer += [(k, c, n) for n in (-(-3 * p // 4), -(-p // 2), -(-p // 4), 1)]
         return list(dict.fromkeys(found + fewer))
 
@@ -195,18 +195,19 @@ class _PixelTiles:
             # A chunk of a longer run would be sent again for every d-tile of it.
             runs = {min(own, depth)}
         runs |= {-(-size // 2) for size in runs} | {-(-size // 3) for size in runs}
-        fits = [size for size in runs if self._fit(size, c_split, streams, vectors)]
+        fits = [size for size in runs if self.fit(size, c_split, streams, vectors)]
         small = min(runs)
         while not fits and small > 1:
             small = -(-small // 2)
-            fits = [small] if self._fit(small, c_split, streams, vectors) else []
+            fits = [small] if self.fit(small, c_split, streams, vectors) else []
         return sorted(fits)[-4:] or [1]
 
     def _fits_half(self, size: int, c_split: int, vectors: int | None) -> bool:
         words = self._sizes.input_words(c_split, size, vectors or self._sizes.vectors)
         return words <= 1.1 * self._half
 
-    def _fit(self, size: int, c_split: int, streams: int, vectors: int | None) -> bool:
+    def fit(self, size: int, c_split: int, streams: int, vectors: int | None, dtile_pixels: int = 0) -> bool:
+        """About. The other arguments: as of `of`."""
         if not self._fits_half(size, c_split, vectors):
             return False
         sizes, staging = self._sizes, 0
@@ -214,11 +215,12 @@ class _PixelTiles:
         if self._residency.input == "streamed":
             staging += timing.INPUT_PREFETCH_DEPTH * streams * words * sizes.input_bits // sizes.run
         if self._residency.stages_outputs:
-            if size not in self._output_staging:
-                self._output_staging[size] = output_staging_bits(
-                    sizes.arch, sizes.layer, self._residency, size
+            pixels = min(size, dtile_pixels or size)
+            if pixels not in self._output_staging:
+                self._output_staging[pixels] = output_staging_bits(
+                    sizes.arch, sizes.layer, self._residency, pixels
                 )
-            staging += self._output_staging[size]
+            staging += self._output_staging[pixels]
         return staging <= self._room
 
 

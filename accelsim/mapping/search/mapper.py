@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 
@@ -144,25 +145,21 @@ class Mapper:
         estimator = Estimator(arch, layer, residency, lead)
         ranked: list[Ranked] = []
         failed: dict[LayerMapping, NoEstimate] = {}
-
-        def run(mapping: LayerMapping) -> Estimate | None:
-            """None where it does not fit, or is given up."""
-            limit = float(1 << 40)
-            if self._by_cycles and ranked:
-                most = max(_HOPELESS_FAR if agenda.goes_on else _HOPELESS, 1 + arch.mapping.slack)
-                limit = most * min(own.estimate.cycles for own in ranked)
-            found = estimator.of(mapping, limit)
-            if isinstance(found, Estimate):
-                return found
-            failed[mapping] = found
-            return None
-
+        fewest = 1 << 40
         left = agenda.first()
         while left:
             now, left = left[:BATCH], left[BATCH:]
+            limit = float(1 << 40)
+            if self._by_cycles:
+                hopeless = _HOPELESS_FAR if agenda.goes_on else _HOPELESS
+                limit = max(hopeless, 1 + arch.mapping.slack) * fewest
             # One after another: two threads take 9 to 46 % more CPU, and are hardly sooner done.
-            ranked += [self._rank(own, done) for own in now if (done := run(own)) is not None]
-            ranked.sort(key=self._order)
+            for mapping, found in [(mapping, estimator.of(mapping, limit)) for mapping in now]:
+                if isinstance(found, NoEstimate):
+                    failed[mapping] = found
+                else:
+                    fewest = min(fewest, found.cycles)
+                    insort(ranked, self._rank(mapping, found), key=self._order)
             if self._by_cycles and ranked and ranked[0].estimate.cycles <= _CLOSE * bound.cycles:
                 break
             if not left:

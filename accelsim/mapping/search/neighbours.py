@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from math import prod
 
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.search.candidates import Split, one_order
@@ -12,7 +13,25 @@ from accelsim.mapping.search.sizes import Sizes
 
 def neighbours(sizes: Sizes, mapping: LayerMapping) -> list[LayerMapping]:
     """Each once, but for those that pins rule out; the other choices follow along where they have to."""
-    return _allowed(sizes, mapping, _one_choice_away(sizes, mapping))
+    return [own for own in admitted(sizes, _one_choice_away(sizes, mapping)) if own != mapping]
+
+
+def wider(sizes: Sizes, mapping: LayerMapping) -> list[LayerMapping]:
+    """With one part more or less in each of the three splits, also where the longest stays as long; with one
+    pixel more or less in a d-tile; and all pixels, half and a third in tiles of d-tiles about as long."""
+    split = mapping.k_split, mapping.c_split, mapping.pixel_split
+    things = sizes.units, sizes.parts, sizes.pixels
+    splits = [
+        _changed(split, {i: n}) for i in range(3) for n in (split[i] - 1, split[i] + 1) if 0 < n <= things[i]
+    ]
+    found = [_with_split(sizes, mapping, own) for own in splits if prod(own) <= sizes.arch.pes]
+    d_tile = mapping.dtile_pixels or _longest_d_tile(sizes, mapping)
+    found += [replace(mapping, dtile_pixels=n) for n in (d_tile - 1, d_tile + 1) if n]
+    own_pixels, step = -(-sizes.pixels // mapping.pixel_split), sizes.whole_step(mapping.dataflow)
+    for n in (1, 2, 3):
+        tile = -(-own_pixels // n)
+        found.append(replace(mapping, tile_pixels=tile, dtile_pixels=-(-tile // -(-tile // step))))
+    return [own for own in admitted(sizes, iter(found)) if own != mapping]
 
 
 def in_chunks(sizes: Sizes, mapping: LayerMapping) -> list[LayerMapping]:
@@ -22,11 +41,11 @@ def in_chunks(sizes: Sizes, mapping: LayerMapping) -> list[LayerMapping]:
     d_tiles = -(-own_pixels // sizes.whole_step(mapping.dataflow, mapping.dtile_pixels))
     own = replace(mapping, tile_pixels=-(-own_pixels // d_tiles), units_per_tile=0, chunk_inputs=False)
     chunks = (sizes.whole_runs(-(-vectors // n)) for n in (4, vectors))
-    return _allowed(sizes, mapping, (replace(own, chunk_vectors=size) for size in chunks))
+    return admitted(sizes, (replace(own, chunk_vectors=size) for size in chunks))
 
 
-def _allowed(sizes: Sizes, mapping: LayerMapping, others: Iterator[LayerMapping]) -> list[LayerMapping]:
-    """Other ones than a mapping, each once, that pins admit."""
+def admitted(sizes: Sizes, others: Iterator[LayerMapping]) -> list[LayerMapping]:
+    """Each once, but for those that pins rule out."""
     pins = {
         name: value
         for name, value in sizes.arch.mapping.model_dump().items()
@@ -36,9 +55,10 @@ def _allowed(sizes: Sizes, mapping: LayerMapping, others: Iterator[LayerMapping]
     for own in others:
         if "order" not in pins and own.order == "PK" and one_order(sizes, own):
             own = replace(own, order="KP")
-        if "dtile_pixels" not in pins and own.dtile_pixels >= _longest_d_tile(sizes, own):
-            own = replace(own, dtile_pixels=0)
-        if own != mapping and all(getattr(own, name) == value for name, value in pins.items()):
+        if own.dtile_pixels and "dtile_pixels" not in pins:
+            is_longest = own.dtile_pixels >= _longest_d_tile(sizes, own)
+            own = replace(own, dtile_pixels=0) if is_longest else own
+        if all(getattr(own, name) == value for name, value in pins.items()):
             found[own] = None
     return list(found)
 

@@ -14,10 +14,11 @@ class Roofline:
 
     def __init__(self, sizes: Sizes, residency: Residency) -> None:
         arch, layer = sizes.arch, sizes.layer
-        self._sizes = sizes
+        self._sizes, self.residency = sizes, residency
         self._passes = {name: timing.passes(arch, name) for name in DATAFLOWS}
         self._depth = {name: timing.psum_store_pixels(arch, name) for name in DATAFLOWS}
         self._slots: dict[tuple[DataflowName, int, int], int] = {}
+        self._all_slots: dict[tuple[DataflowName, int, int, int, int, int], int] = {}
         self._weights_from_dram = residency.weights != "gb"
         self._input_from_dram = residency.input != "gb"
         self._weights_again = residency.weights == "streamed"
@@ -34,6 +35,23 @@ class Roofline:
         if key not in self._slots:
             self._slots[key] = block_slots(self._passes[dataflow], pixels, vectors).slots
         return self._slots[key]
+
+    def _slots_of(
+        self, dataflow: DataflowName, depth: int, pixels: int, tile_pixels: int, chunk: int, chunks: int
+    ) -> int:
+        """Of a lane group's blocks: most mappings share them with others."""
+        key = dataflow, depth, pixels, tile_pixels, chunk, chunks
+        if key not in self._all_slots:
+            slots = 0
+            tiles, rest = divmod(pixels, tile_pixels)
+            for count, size in ((tiles, tile_pixels), (1, rest)):
+                whole, part = divmod(size, depth)
+                if whole:
+                    slots += count * whole * chunks * self._block_slots(dataflow, depth, chunk)
+                if part:
+                    slots += count * chunks * self._block_slots(dataflow, part, chunk)
+            self._all_slots[key] = slots
+        return self._all_slots[key]
 
     def blocks(self, mapping: LayerMapping) -> int:
         """About how many there are for the model to run."""
@@ -56,13 +74,7 @@ class Roofline:
         chunk = min(mapping.chunk_vectors, vectors) if not mapping.units_per_tile else vectors
         chunks = -(-vectors // chunk)
         tiles, rest = divmod(pixels, mapping.tile_pixels)
-        slots = 0
-        for count, size in ((tiles, mapping.tile_pixels), (1, rest)):
-            whole, part = divmod(size, depth)
-            if whole:
-                slots += count * whole * chunks * self._block_slots(dataflow, depth, chunk)
-            if part:
-                slots += count * chunks * self._block_slots(dataflow, part, chunk)
+        slots = self._slots_of(dataflow, depth, pixels, mapping.tile_pixels, chunk, chunks)
         compute = units * lane_groups * slots
         pixel_tiles = tiles + (rest > 0)
         d_tiles = -(-pixels // min(depth, mapping.tile_pixels))

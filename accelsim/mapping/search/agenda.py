@@ -70,6 +70,11 @@ class Agenda:
         return self._in_chunks is not None
 
     @property
+    def wants_faster(self) -> bool:
+        """Whether it has come to what is looked at for faster mappings alone."""
+        return self._finer is not None
+
+    @property
     def tried(self) -> int:
         return len(self._handed)
 

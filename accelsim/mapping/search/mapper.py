@@ -151,8 +151,7 @@ class Mapper:
             now, left = left[:BATCH], left[BATCH:]
             limit = float(1 << 40)
             if self._by_cycles:
-                hopeless = _HOPELESS_FAR if agenda.goes_on else _HOPELESS
-                limit = max(hopeless, 1 + arch.mapping.slack) * fewest
+                limit = self._limit(agenda, fewest)
             # One after another: two threads take 9 to 46 % more CPU, and are hardly sooner done.
             for mapping, found in [(mapping, estimator.of(mapping, limit)) for mapping in now]:
                 if isinstance(found, NoEstimate):
@@ -169,6 +168,13 @@ class Mapper:
         if not ranked:
             raise self._refusal(layer, residency, starts)
         return self._choice(ranked, agenda.thought_of, agenda.tried, bound)
+
+    def _limit(self, agenda: Agenda, fewest: int) -> float:
+        """Cycles after which a mapping is given up, where the fastest so far takes `fewest`."""
+        slack = self._arch.mapping.slack
+        if agenda.wants_faster and not slack:
+            return fewest - 1
+        return max(_HOPELESS_FAR if agenda.goes_on else _HOPELESS, 1 + slack) * fewest
 
     def _order(self, own: Ranked) -> tuple[float, float]:
         """In which the search goes on from what it knows."""

@@ -452,8 +452,8 @@ def test_the_model_in_a_network(
 ) -> None:
     """The mapper sees one layer and the lead that the one before leaves it; in a run its neighbours use DRAM
     and banks as well. Measured: medians of 0.00 to 0.30 %; the whole run 1.1 % too short at most. The
-    99th percentile is the worst layer here: 37 % at 8/8/-/- for ResNet-18, in 1x1 convolutions of 2,200 to 2,800
-    cycles, for which the next layer's first weights keep the ports of small input tiles busy.
+    99th percentile is the worst layer here: 37 % at 8/8/-/- for ResNet-18, in 1x1 convolutions of 2,200 to
+    2,900 cycles, for which the next layer's first weights keep the ports of small input tiles busy.
     """
     arch = load_arch("magnet16")
     specs = specs_of(network, scheme, arch, layers)

@@ -89,7 +89,7 @@ def at_most(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def fault_of(call: Callable[[], object]) -> str | None:
+def fault_of(call: Callable[[], object], most_cpu_s: float = MOST_CPU_S) -> str | None:
     """What is unclean about a call; None where it works or refuses as it should."""
     began = time.process_time()
     try:
@@ -107,7 +107,7 @@ def fault_of(call: Callable[[], object]) -> str | None:
         where = f"{Path(tip.tb_frame.f_code.co_filename).name}:{tip.tb_lineno}" if tip else ""
         return f"{type(error).__name__} at {where}: {str(error)[:120]}"
     took = time.process_time() - began
-    return f"takes {took:.1f} s" if took > MOST_CPU_S else None
+    return f"takes {took:.1f} s" if took > most_cpu_s else None
 
 
 Door = Callable[[random.Random, Path], Callable[[], object]]
@@ -122,12 +122,14 @@ class Doors(dict[str, Door]):
         return make
 
 
-def check_door(name: str, make: Door, good: Path, inputs: int = INPUTS) -> None:
+def check_door(
+    name: str, make: Door, good: Path, inputs: int = INPUTS, most_cpu_s: float = MOST_CPU_S
+) -> None:
     faults: dict[str, list[int]] = {}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for seed in range(inputs):
         draw = random.Random(f"{SEED}{name} {seed}")
-        fault = fault_of(make(draw, good))
+        fault = fault_of(make(draw, good), most_cpu_s)
         if fault is not None:
             faults.setdefault(fault, []).append(seed)
     shown = "\n".join(f"{len(seeds):4} {fault} (seed {seeds[0]})" for fault, seeds in faults.items())

@@ -343,8 +343,9 @@ def test_long_layers_of_a_run_are_each_timed_by_what_repeats() -> None:
         assert_same(one, other, one.layer.name)
 
 
-def _without_others(*args: object) -> tuple[object, str]:
-    return _STATE(*args)[0], ""
+def _without_others(*args: object) -> tuple[object, str, int]:
+    places, _, busy = _STATE(*args)
+    return places, "", busy
 
 
 _STATE = periods.layer_state

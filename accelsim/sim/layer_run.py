@@ -85,9 +85,12 @@ class LayerRun:
         self.residency = program.residency
         self.stages_outputs = program.residency.stages_outputs
         self.outputs = layer.geometry.pixels * layer.geometry.K
-        # Bits of tensors that have a share with each output tile, which is no whole number of bits an output.
+        # Bits of tensors that have a share with each output tile, of which some are no whole number of bits.
         own = *self.residency.spilled_bits, *self.residency.written_bits
-        self.uneven = [bits for bits in own if bits % self.outputs] if program.short else []
+        self.uneven = []
+        if program.short:
+            parts = program.pixel_outputs
+            self.uneven = [bits for bits in own if any(part * bits % self.outputs for part in parts)]
         self.counts: Counter[str] = Counter()  # whole once the layer has ended
         self.stall_cycles: NDArray[np.int64] = np.zeros(
             (arch.pes, len(STALL_REASONS)), dtype=np.int64

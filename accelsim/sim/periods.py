@@ -17,7 +17,8 @@ from functools import partial
 from accelsim.mapping.layout.shorten import Kept
 from accelsim.sim.array import Array
 from accelsim.sim.layer_run import LayerRun
-from accelsim.sim.looks import MORE_SELDOM, Looks, Seen, Step, Steps
+from accelsim.sim.looks import MORE_SELDOM, Looks, Seen, Slacks, Step, Steps, repeats, state_key
+from accelsim.sim.moves import Moves
 from accelsim.sim.rewind import Going, Window
 from accelsim.sim.shares import Made, StepShares, parts_of_bits
 from accelsim.sim.state import layer_state
@@ -26,8 +27,6 @@ from accelsim.sim.stretches import Stretches, alike
 _OUTER, _INNER = 0, 1
 # How many times as much of a loop is laid out, where it was too little to go back in.
 _GROWTH = 3
-
-
 # Of a window so great a part has to be over before the run goes back in it.
 _PARTS = 4
 # So few periods before the end of a window nothing is looked for any more, if it is laid out whole.
@@ -38,6 +37,12 @@ _MANY_BLOCKS = 20_000
 _FEW = 4
 # So many of the times that it was like this are tried, those first from which most can be left out.
 _TRIED = 3
+# So many times states are looked for that differ in bits of DRAM's port, as often again whenever twice as
+# many looks are over, of which there are a thousand at first, and once more for so many iterations that were
+# counted by them.
+_TRIES, _BURST, _PAYS = 300, 1_000, 4
+# So many states are kept of which they are known.
+_STATES = 5_000
 
 
 class TooShort(Exception):
@@ -66,6 +71,11 @@ class Periods:
         self._found = [False, False]
         self._stretches = Stretches(self._rows)
         self._looks = Looks(), Looks()
+        self._slacks = Slacks()
+        self._moves = Moves(), Moves()
+        # How often it was looked at whole for steps, and how many iterations were counted by them.
+        self._tried = self._stepped = 0
+        self._binds = False  # DRAM's port has not been idle since the last look
         self._at = (-1, -1)
         self._o = 0
         # Which loop is laid out too little for all who work on it to be where its iterations are alike. The
@@ -74,18 +84,17 @@ class Periods:
         self.too_short: int | None = None
         blocks = sum(len(pe.blocks) for pe in run.program.pes)
         self._stops = len(array.runs) == 1 or blocks > _MANY_BLOCKS
+        self._going = partial(Going, array, run, self.iterations)
         array.pes[0].watch[run.index] = self.block_is_next
 
     @property
     def longer(self) -> Kept | None:
         """What to keep instead, where too little was laid out, or None."""
         level = self.too_short
-        if level is None and not self.run.ended.triggered:
-            return None  # another layer has stopped the run
-        if level is None and any(self._inner_missing):
-            level = _INNER
-        if level is None and self._outer_missing:
-            level = _OUTER
+        if level is None:
+            if not self.run.ended.triggered:  # as another layer has stopped the run
+                return None
+            level = _INNER if any(self._inner_missing) else _OUTER if self._outer_missing else None
         if level is None:
             return None
         kept, units_outside = self.short.kept, self.run.program.mapping.order == "KP"
@@ -131,6 +140,8 @@ class Periods:
     def _look(self, at: tuple[int, int]) -> None:
         if at != self._at or self.array.pes[0].layer != self.run.index:
             return  # another iteration has begun in the same cycle
+        self._binds = not self.array.fabric.dram.was_idle
+        self._slacks.add(self.array.fabric.dram.take_slack())
         o = at[0]
         if o != self._o:
             if any(self._inner_missing[self._o : o]):
@@ -161,9 +172,6 @@ class Periods:
             if back >= min(missing, least):
                 self._go(level, o, going, missing - back, back)
 
-    def _going(self, window: Window) -> Going:
-        return Going(self.array, self.run, self.iterations, window)
-
     def _repeated(self, level: int, at: tuple[int, int], window: Window, missing: int) -> bool:
         """Whether it is now as it was when it was written down, and what is left out has been counted.
 
@@ -173,13 +181,15 @@ class Periods:
         looks.count += 1
         part = self._part()
         like = looks.seen.get(part, [])
-        if not like and looks.count < looks.next:
+        tries = self._tries()
+        if not like and not tries and looks.count < looks.next:
             return False
         seen = self._see(at)
+        self._tried += not like
         as_now = [own for own in like if own.others == seen.others]
         same = []
         if not self._found[level]:
-            same = [own for own in as_now if self._repeats(own, seen, window)]
+            same = [own for own in as_now if repeats(own, seen, window)]
         for before in same:
             if self._parts(before) == self._parts(seen):
                 step = seen.at[level] - before.at[level]
@@ -192,12 +202,22 @@ class Periods:
                     self._count(before, seen, times)
                     self._go(level, at[0], going, missing - times * step)
                     return True
-        if same and self.run.uneven and self._steps_on(level, at, same[0], seen, window, missing):
-            return True
+        if tries or (same and self.run.uneven):
+            steps = self._steps(level, at, (same or [seen])[0], seen, window)
+            if steps is not None and self._steps_on(level, at, steps, seen, window, missing):
+                return True
         if looks.count >= looks.next:
             looks.next = looks.count + 1 + (looks.count - looks.went_on) // MORE_SELDOM
             looks.seen.setdefault(part, []).append(seen)
-        return window.period > 1 and self._goes_on(level, at, as_now, seen, missing)
+        if window.period > 1 and self._goes_on(level, at, as_now, seen, missing):
+            return True
+        moves = tries and window.period > 1 and not self.run.uneven
+        return moves and self._moves_along(level, at, seen, missing)
+
+    def _tries(self) -> bool:
+        """Whether to look for steps that DRAM's port begins at other bits, where it is what all wait for."""
+        most = _TRIES * max(1, (len(self._slacks) // _BURST).bit_length()) + self._stepped // _PAYS
+        return self._binds and self._tried < most
 
     def _goes_on(self, level: int, at: tuple[int, int], before: list[Seen], seen: Seen, missing: int) -> bool:
         """Whether what comes has been counted, as far as iterations are like those since one of these times.
@@ -214,66 +234,116 @@ class Periods:
                     found.append((gain, -step, Window(level, at[0], first, stop, step), own))
         found.sort(key=lambda own: own[:2], reverse=True)
         for _, _, stretch, own in found[:_TRIED]:
-            if self._repeats(own, seen, stretch) and self._parts(own) == self._parts(seen):
+            if repeats(own, seen, stretch) and self._parts(own) == self._parts(seen):
                 going = self._going(stretch)
                 on = going.most(on=True)
                 if on >= _FEW:
                     self._count(own, seen, on // stretch.period)
-                    self._go(level, at[0], going, missing, -on)
-                    looks = self._looks[level]
-                    looks.went_on, looks.next = looks.count, looks.count + 1
+                    self._go_along(level, at, going, missing, on)
                     return True
         return False
+
+    def _go_along(self, level: int, at: tuple[int, int], going: Going, missing: int, on: int) -> None:
+        """Where a stretch of a window has been counted."""
+        self._go(level, at[0], going, missing, -on)
+        self._looks[level].goes_on()
 
     def _parts(self, seen: Seen) -> list[int]:
         return parts_of_bits(self.run.uneven, self.run.outputs, seen.made)
 
-    def _steps_on(
-        self, level: int, at: tuple[int, int], state: Seen, seen: Seen, window: Window, missing: int
-    ) -> bool:
-        """It is as it was, but for the parts of a bit that the next shares begin with.
-
-        Whether steps that were seen from this state to itself are those that come now, one after another, as
-        their shares are the same, and have been counted.
-        """
-        looks = self._looks[level]
-        steps = looks.steps.setdefault(id(state), Steps(state, []))
+    def _steps(
+        self, level: int, at: tuple[int, int], before: Seen, seen: Seen, window: Window
+    ) -> Steps | None:
+        """Those from and to states that are this one but for parts of bits, the last of them from when it was
+        seen before to now; None where it was not."""
+        key = state_key(at, self._stretches.kind(at, window), seen, window)
+        if key is None:
+            return None
+        known = self._looks[level].steps
+        if key not in known:
+            if len(known) >= _STATES:
+                known.clear()
+            known[key] = Steps(before, [])
+        steps = known[key]
         self._learn(level, steps, seen, window)
-        going = self._going(window)
-        left = most = missing + going.most(on=True)
-        made = seen.made
-        while True:
-            for step in steps.known:
-                times = min(step.shares.times(made), left // step.iterations)
-                if times:
-                    break
-            else:
-                break
-            made = self._count(step.first, step.last, times)
-            left -= times * step.iterations
-        if left == most:
+        return steps
+
+    def _steps_on(
+        self, level: int, at: tuple[int, int], steps: Steps, seen: Seen, window: Window, missing: int
+    ) -> bool:
+        """Whether what comes has been counted, as far as it is steps that are known."""
+        if steps.coming(seen.made, seen.busy) is None:
             return False
-        missing -= most - left
-        self._found[level] = missing < 0
-        back = min(0, missing)
-        self._go(level, at[0], going, missing)
-        steps.last = self._see((at[0] - back, at[1]) if level == _OUTER else (at[0], at[1] - back))
+        going = self._going(window)
+        on = self._count_steps(steps, seen, missing + going.most(on=True))
+        if not on:
+            return False
+        self._found[level] = missing < on
+        self._go(level, at[0], going, missing - on)
+        steps.last = self._see_later(level, at, max(0, on - missing))
         return True
+
+    def _moves_along(self, level: int, at: tuple[int, int], seen: Seen, missing: int) -> bool:
+        """Whether what comes has been counted, of what is laid out, as far as iterations are like this one
+        and moves are known."""
+        first, stop = self._stretches.around(level, at, 1)
+        if stop - 1 - at[level] < _FEW:
+            return False
+        stretch = Window(level, at[0], first, stop, 1)
+        key = state_key(at, self._stretches.kind(at, stretch), seen, stretch)
+        if key is None:
+            return False
+        moves = self._moves[level]
+        moves.come_to(key, seen, stretch, self._slacks)
+        if moves.walk(key, seen.busy, stop - 1 - at[level]) is None:
+            return False
+        going = self._going(stretch)
+        walk = moves.walk(key, seen.busy, going.most(on=True))
+        if walk is None:
+            return False
+        for move, times in walk.counts(in_order=self.run.streaming.works):
+            self._add(move.first, move.last, times)
+        self._slacks.add(walk.slack)
+        self.array.fabric.dram.busy_with(self.array.clock.cycle, walk.busy)
+        self._stepped += walk.iterations
+        self._go_along(level, at, going, missing, walk.iterations)
+        moves.is_at(key, self._see_later(level, at, walk.iterations), stretch)
+        return True
+
+    def _see_later(self, level: int, at: tuple[int, int], on: int) -> Seen:
+        """After going on in what is laid out."""
+        return self._see((at[0] + on, at[1]) if level == _OUTER else (at[0], at[1] + on))
+
+    def _count_steps(self, steps: Steps, seen: Seen, most: int) -> int:
+        """Count those that come now, and return how many iterations they are, at most so many."""
+        left, made, busy = most, seen.made, seen.busy
+        while coming := steps.coming(made, busy, left):
+            step, times = coming
+            made = self._count(step.first, step.last, times, busy)
+            busy += times * (step.last.busy - step.first.busy)
+            left -= times * step.iterations
+        if left < most:
+            self.array.fabric.dram.busy_with(self.array.clock.cycle, busy)
+            self._stepped += most - left
+        return most - left
 
     def _learn(self, level: int, steps: Steps, seen: Seen, window: Window) -> None:
         """One more step from a state to itself, unless it is one that is known."""
         first, steps.last = steps.last, seen
-        if first.left_out_cycles != seen.left_out_cycles or not self._repeats(first, seen, window):
+        # Of output tiles that were not run nobody knows where their shares began.
+        if self.run.uneven and first.left_out_cycles != seen.left_out_cycles:
+            return
+        if not repeats(first, seen, window):
             return
         iterations = seen.at[level] - first.at[level]
-        if any(step.iterations == iterations and step.shares.times(first.made) for step in steps.known):
+        if any(step.iterations == iterations and step.times(first.made, first.busy) for step in steps.known):
             return
         tiles = [
             pe.drain.tile_ends(*between)
             for pe, *between in zip(self.array.pes, first.tiles, seen.tiles, strict=True)
         ]
         shares = StepShares(self.run.uneven, self.run.outputs, first.made, tiles)
-        steps.known.append(Step(first, seen, iterations, shares))
+        steps.known.append(Step(first, seen, iterations, shares, self._slacks.between(first, seen)))
 
     def _part(self) -> object:
         """Some of all that `_state` holds."""
@@ -299,42 +369,32 @@ class Periods:
             self._begin(o - back)
 
     def _see(self, at: tuple[int, int]) -> Seen:
-        places, others = layer_state(self.array, self.run, self.iterations)
+        places, others, busy = layer_state(self.array, self.run, self.iterations)
         cycle = self.array.clock.cycle
         streamed, pending = self.run.streaming.look(cycle)
-        tally = self.run.tally()
         outer, inner = (loop.left_out - self._missing(n, at[0]) for n, loop in enumerate(self.loops))
         there = at[0] + outer, at[1] + inner
         made, tiles = zip(*(pe.drain.outputs_made(self.run) for pe in self.array.pes), strict=True)
-        return Seen(there, (outer, inner), cycle, places, (others, pending), streamed, tally, made, tiles)
+        beside, slacks, tally = (outer, inner), len(self._slacks), self.run.tally()
+        return Seen(
+            there, beside, cycle, places, (others, pending), busy, slacks, streamed, tally, made, tiles
+        )
 
-    def _repeats(self, a: Seen, b: Seen, window: Window) -> bool:
-        """Whether b is a, a whole number of periods later, all in iterations that are like those left out."""
-        level = window.level
-        shift, back = b.at[level] - a.at[level], b.beside[level] - a.beside[level]
-        if shift <= 0 or shift % window.period:
-            return False
-        first, stop = window.bound(window.first), window.bound(window.stop)
-        for ((every, reads), was), (_, now) in zip(a.places, b.places, strict=True):
-            moved = now[level] + back - was[level] == shift
-            same = now[1 - level] == was[1 - level] and now[2] == was[2]
-            if moved and same and first <= was and now < stop:
-                continue
-            # Has not moved, and must not have to in what is left out.
-            if was != now or window.works_on(every, reads, now):
-                return False
-        return True
+    def _count(self, a: Seen, b: Seen, times: int, busy: int | None = None) -> Made:
+        """Adds what came between the two so many times more; outputs that are made by then.
 
-    def _count(self, a: Seen, b: Seen, times: int) -> Made:
-        """Adds what came between the two so many times more; outputs that are made by then."""
-        period = {name: n - a.tally.get(name, 0) for name, n in b.tally.items()}
-        period = {name: n for name, n in period.items() if n}
-        cycles = period.get("left_out_cycles", 0) + b.cycle - a.cycle
-        period["left_out_cycles"] = cycles
+        busy: bits that DRAM's port is busy for before; None: as many as at `a`.
+        """
+        self._slacks.repeat(a, b, times, a.busy if busy is None else busy)
+        self._add(a, b, times)
+        return tuple(pe.drain.outputs_made(self.run)[0] for pe in self.array.pes)
+
+    def _add(self, a: Seen, b: Seen, times: int) -> None:
+        period = b.since(a)
+        cycles = period["left_out_cycles"]
         began = a.cycle + a.left_out_cycles
         later = self.array.clock.cycle + self.run.left_out_cycles - began
         self.run.add(period, times)
         self.run.streaming.repeat((a.streamed, b.streamed), times, cycles, later)
         for pe, before, after in zip(self.array.pes, a.made, b.made, strict=True):
             pe.drain.outputs_left_out(times * (after - before))
-        return tuple(pe.drain.outputs_made(self.run)[0] for pe in self.array.pes)

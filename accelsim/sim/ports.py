@@ -20,6 +20,8 @@ Key = tuple[int, int, int, int]  # class, leader or PE, layer, index
 OPERANDS = 1 << 40  # index of the first share of a spilled operand: after all fetches
 BEFORE_PES = -1  # in place of a PE: what steps without a layer move comes before all else
 Granted = Callable[[int, int], None]  # start cycle, duration
+Slack = tuple[int, int]  # bits fewer, bits more
+UNLIMITED = 1 << 60
 
 
 class Crossbar:
@@ -98,6 +100,8 @@ class Dram:
         self._asked: list[_Request] = []  # in this cycle
         self._waiting: deque[_Request] = deque()
         self._granting_at = self._idle_at = -1
+        self._fewer = self._more = UNLIMITED
+        self.was_idle = False  # since the slack was taken last
 
     def request(self, key: Key, bits: int, granted: Granted) -> None:
         """Move `bits` as soon as everything requested before has been moved."""
@@ -128,6 +132,18 @@ class Dram:
         requests = [(key, bits) for key, bits, *_ in waiting]
         return max(0, self._used_to - now * self.width_bits), self._space, requests
 
+    def busy_with(self, now: int, bits: int) -> None:
+        """The port is busy for so many bits from now."""
+        self._used_to = now * self.width_bits + bits
+
+    def take_slack(self) -> Slack:
+        """By how many bits fewer or more the port could have been busy since this was called last, with all
+        transfers in the same cycles and as many bits fewer or more now."""
+        slack = self._fewer, self._more
+        self._fewer = self._more = UNLIMITED
+        self.was_idle = False
+        return slack
+
     def looks_in(self, now: int) -> int:
         """In how many cycles the port looks whether it is idle; 0: no such cycle is to come."""
         return max(0, self._idle_at - now)
@@ -148,6 +164,7 @@ class Dram:
         for request in sorted(requests, key=_key):
             self._move(request)
         if self._has_space():
+            self._in_a_cycle(self._used_to)
             idle_at = -(-self._used_to // self.width_bits) - 1
             if idle_at <= self.clock.cycle:
                 self._move(self._take_space())
@@ -164,9 +181,24 @@ class Dram:
         return self._waiting.popleft()
 
     def _move(self, request: _Request) -> None:
-        now, width = self.clock.cycle, self.width_bits
-        self._used_to, start, end = timing.dram_transfer(self._used_to, now, request.bits, width)
+        now, width, used = self.clock.cycle, self.width_bits, self._used_to
+        self._used_to, start, end = timing.dram_transfer(used, now, request.bits, width)
+        # Of a port that was idle nobody can tell afterwards when it became so.
+        waits = used - (now + 1) * width
+        if waits < 0:
+            self._fewer = self._more = 0
+            self.was_idle = True
+        else:
+            self._fewer = min(self._fewer, waits, used % width)
+            self._more = min(self._more, width - 1 - used % width)
+            self._in_a_cycle(self._used_to)
         request.granted(start, end - start)
+
+    def _in_a_cycle(self, end: int) -> None:
+        """What ends after so many bits of the port's time must end in the same cycle."""
+        left = -end % self.width_bits
+        self._fewer = min(self._fewer, self.width_bits - 1 - left)
+        self._more = min(self._more, left)
 
     def poke(self) -> None:
         """Something has become urgent."""

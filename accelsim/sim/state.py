@@ -17,8 +17,11 @@ Of = tuple[Places, Places]
 """All places that somebody comes to, and those of them at which they wait for something."""
 
 
-def layer_state(array: Array, run: LayerRun, iterations: Iterations) -> tuple[list[tuple[Of, Place]], object]:
-    """Places in the program, and all else that can still change what happens, in cycles from now."""
+def layer_state(
+    array: Array, run: LayerRun, iterations: Iterations
+) -> tuple[list[tuple[Of, Place]], object, int]:
+    """Places in the program, all else that can still change what happens, in cycles from now, and for how
+    many bits DRAM's port is busy."""
     now, index, fabric = array.clock.cycle, run.index, array.fabric
     places: list[tuple[Of, Place]] = []
     others: list[object] = []
@@ -63,7 +66,7 @@ def layer_state(array: Array, run: LayerRun, iterations: Iterations) -> tuple[li
             place(fetches, stream.number_of(key))
             number = 0
         requests.append((kind, leader, layer, number, bits))
-    others += [fabric.crossbar.state(now), busy, space, tuple(requests), fabric.dram.looks_in(now)]
+    others += [fabric.crossbar.state(now), space, tuple(requests), fabric.dram.looks_in(now)]
     for later in array.weight_streams[index + 1 :]:
         others.append([stream.state(now) for stream in later])
         if not any(stream.asked for stream in later):
@@ -73,7 +76,7 @@ def layer_state(array: Array, run: LayerRun, iterations: Iterations) -> tuple[li
     others += [max(0, run.last_write - now), run.weights_asked.triggered]
     due = [(cycles, priority, _what(action, now)) for cycles, priority, action in array.clock.pending()]
     others.append(sorted(due, key=repr))
-    return places, repr(others)
+    return places, repr(others), busy
 
 
 def _what(action: Callable[[], None] | None, now: int) -> object:

@@ -39,6 +39,11 @@ class StreamingWork:
         self._stretches: list[Stretch] = []
         self._left_out_cycles = 0
 
+    @property
+    def works(self) -> bool:
+        """Whether there is any."""
+        return self._elements > 0
+
     def there(self, cycle: int, values: int) -> None:
         """So many outputs are in the global buffer at `cycle`."""
         if self._elements:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.sim.rewind import Window
+
 
 class Stretches:
     """Where iterations of a loop are like those so many before them."""
@@ -32,6 +34,14 @@ class Stretches:
         place = int(np.searchsorted(unlike, at[level], side="right"))
         first = int(unlike[place - 1]) + 1 - step if place else 0
         return first, int(unlike[place]) if place < len(unlike) else len(row)
+
+    def kind(self, at: tuple[int, int], window: Window) -> tuple[int, int]:
+        """Equal where the iterations of a window that come are alike: those of a longer period by where in it
+        they are."""
+        level = window.level
+        if window.period == 1:
+            return -1, int(self._of(level, at)[at[level]])
+        return self._number[at[0]] if level else -1, (at[level] - window.first) % window.period
 
     def _of(self, level: int, at: tuple[int, int]) -> NDArray[np.int64]:
         return self._like[self._number[at[0]]] if level else self._outer

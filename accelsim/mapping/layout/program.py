@@ -82,7 +82,8 @@ class PeProgram:
 
 @dataclass(eq=False)
 class LayerProgram:
-    """Everything the array needs to run one layer. output_tiles: over all PEs.
+    """Everything the array needs to run one layer. output_tiles: over all PEs; pixel_outputs: how many
+    outputs of a pixel they have, each number that there is.
 
     short, iterations: of a long layer, which is laid out with periods left out; all but `layer`, `mapping`
     and `residency` is then of `short.layer`.
@@ -98,6 +99,7 @@ class LayerProgram:
     input_streams: list[Stream]
     weight_prefetch_depth: int  # tiles of a stream that may wait in the global buffer for room in the PEs
     output_tiles: int
+    pixel_outputs: list[int]
     short: Short | None = None
     iterations: Iterations | None = None
 
@@ -178,6 +180,7 @@ def build_program(
         *_streams(layout, weights, inputs),
         weight_prefetch_depth=layout.weight_prefetch_depth,
         output_tiles=layout.outputs,
+        pixel_outputs=np.unique(layout.blocks["values"]).tolist(),
         short=short,
         iterations=None if short is None else find_iterations(layout, reads),
     )

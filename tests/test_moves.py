@@ -1,0 +1,158 @@
+"""Long layers that DRAM binds, timed by moves that are the same but for bits of DRAM's port."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from pick import pick
+from test_periods import assert_same, layer_of, random_long_layer, time_short, with_nodes
+
+from accelsim.errors import AccelsimError
+from accelsim.machine.arch import Arch
+from accelsim.machine.arch_file import load_arch
+from accelsim.mapping.layout.program import LayerProgram, build_program
+from accelsim.mapping.layout.shorten import Kept
+from accelsim.mapping.plan import LayerMapping
+from accelsim.mapping.residency import decide_residency
+from accelsim.sim.clock import Clock
+from accelsim.sim.looks import Slacks
+from accelsim.sim.moves import Moves, Walk
+from accelsim.sim.ports import Dram, Slack
+from accelsim.sim.run import TimeRequest, time_layers
+from accelsim.workload.geometry import Geometry
+from accelsim.workload.layer import LayerSpec
+
+MOST_BLOCKS = 20_000
+
+
+@pytest.fixture
+def walked(monkeypatch: pytest.MonkeyPatch) -> list[Walk]:
+    """What was counted by moves."""
+    found: list[Walk] = []
+    walk = Moves.walk
+
+    def watched(self: Moves, *args: Any) -> Walk | None:
+        own = walk(self, *args)
+        found.extend([own] if own else [])
+        return own
+
+    monkeypatch.setattr(Moves, "walk", watched)
+    return found
+
+
+def rows_that_dram_binds() -> tuple[Arch, LayerProgram, LayerProgram]:
+    """A convolution whose rows end with tiles of their own, short and whole, where DRAM moves 7 bits a cycle:
+    an iteration is as one before that began at the same bit, of which a row has many and its end few."""
+    arch = load_arch("magnet16", ["pes=4", "dram_bits_per_cycle=7", "dram_efficiency=1"])
+    layer = layer_of(Geometry(1, 64, 60, 258, 48, 3, 3, padding=(1, 1)))
+    mapping = LayerMapping(1, 2, "KP", 8, 0, 4)
+    residency = decide_residency(arch, [layer])[0]
+    kept = Kept(50, blocks=3_000, fewest=1, pixels_first=True)
+    return (
+        arch,
+        build_program(arch, layer, mapping, residency, kept),
+        build_program(arch, layer, mapping, residency),
+    )
+
+
+def random_phases(seed: int) -> tuple[Arch, LayerSpec, LayerMapping, Kept]:
+    """Convolutions of long rows on machines whose DRAM moves few bits a cycle, an odd number."""
+    arch, layer, mapping, _ = random_long_layer(seed)
+    rng = np.random.default_rng([seed, 18])
+    arch = arch.model_copy(
+        update={"dram_bits_per_cycle": pick(rng, 3, 5, 7, 11, 13, 19), "dram_efficiency": 1.0}
+    )
+    tile, many = int(rng.integers(1, 5)), int(rng.integers(10, 70))
+    kernel = pick(rng, 1, 2, 3)
+    padding = pick(rng, 0, 1) if kernel > 1 else 0
+    wide = tile * many + kernel - 1 - 2 * padding + pick(rng, 0, 0, 1)
+    channels = int(rng.integers(1, 3 * arch.vector_size)), int(rng.integers(1, 3 * arch.lanes))
+    geometry = Geometry(
+        1, channels[0], int(rng.integers(20, 80)), wide, channels[1], kernel, kernel, padding=padding
+    )
+    layer = replace(layer, layer=replace(layer.layer, geometry=geometry))
+    mapping = replace(mapping, tile_pixels=tile, c_split=1, k_split=min(mapping.k_split, 2))
+    return arch, layer, mapping, Kept(50, int(rng.integers(2, 6)), int(rng.integers(2, 6)))
+
+
+def check(seed: int) -> bool:
+    """Whether the layer of a seed is one that can be timed both ways."""
+    arch, layer, mapping, kept = random_phases(seed)
+    layer, residency = with_nodes(seed, layer, decide_residency(arch, [layer])[0])
+    try:
+        whole = build_program(arch, layer, mapping, residency)
+        program = build_program(arch, layer, mapping, residency, kept)
+    except AccelsimError:
+        return False
+    if program.short is None or sum(len(pe.blocks) for pe in whole.pes) > MOST_BLOCKS:
+        return False
+    timing, _ = time_short(arch, program)
+    text = f"seed {seed}\n{arch}\n{layer.geometry}\n{mapping}\n{residency}"
+    assert_same(timing, time_layers(TimeRequest(arch, [whole]))[0], text)
+    return True
+
+
+def test_moves_are_what_would_be_run(walked: list[Walk]) -> None:
+    arch, short, whole = rows_that_dram_binds()
+    timing, _ = time_short(arch, short)
+    assert sum(walk.iterations for walk in walked) > 1_000
+    assert_same(timing, time_layers(TimeRequest(arch, [whole]))[0], "")
+
+
+# Of the first six hundred those whose moves come most often; and those of them where a few bits decide.
+WALKED = (118, 134, 510, 547, 572)
+NOTICED = (510, 572)
+
+
+@pytest.mark.parametrize("seed", WALKED)
+def test_moves_are_what_would_be_run_on_random_machines(seed: int, walked: list[Walk]) -> None:
+    assert check(seed)
+    assert walked
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, 1600, 400))
+def test_moves_are_what_would_be_run_on_many_machines(first: int) -> None:
+    assert sum(map(check, range(first, first + 400))) > 50
+
+
+def test_a_port_that_would_end_in_another_cycle_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With three bits more or less than the port was busy for wherever it is, iterations are counted that are
+    some cycles longer or shorter."""
+    monkeypatch.setattr(Slacks, "between", lambda *_: (3, 3))
+    for seed in NOTICED:
+        with pytest.raises(AssertionError):
+            check(seed)
+
+
+def test_slack_is_by_how_many_bits_a_port_can_be_busy_in_the_same_cycles() -> None:
+    """Against the port itself, busy for each number of bits in turn."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        width, busy = int(rng.integers(2, 40)), int(rng.integers(0, 400))
+        asked = [(int(at), int(bits)) for at, bits in zip(*np.sort(rng.integers(1, 60, (2, 4))), strict=True)]
+        own, (fewer, more) = _served(width, busy, asked)
+        for off in range(-min(busy, 20), 20):
+            other, _ = _served(width, busy + off, asked)
+            same = other[0] == own[0] and other[1] == own[1] + off
+            assert same or not -fewer <= off <= more, (width, busy, asked, off)
+        assert fewer + more < width
+
+
+def _served(
+    width: int, busy: int, asked: list[tuple[int, int]]
+) -> tuple[tuple[list[tuple[int, int]], int], Slack]:
+    """When transfers begin and for how long, and for how many bits the port is busy afterwards."""
+    clock = Clock()
+    dram = Dram(clock, width, 0)
+    dram.busy_with(0, busy)
+    served: list[tuple[int, int]] = []
+    for number, (at, bits) in enumerate(asked):
+        request = partial(dram.request, (0, 0, 0, number), bits, lambda *own: served.append(own))
+        clock.at(at, request)
+    clock.run(until=100)
+    return (served, dram._used_to), dram.take_slack()

@@ -184,12 +184,11 @@ class Dram:
         now, width, used = self.clock.cycle, self.width_bits, self._used_to
         self._used_to, start, end = timing.dram_transfer(used, now, request.bits, width)
         # Of a port that was idle nobody can tell afterwards when it became so.
-        waits = used - (now + 1) * width
-        if waits < 0:
+        if used < (now + 1) * width:
             self._fewer = self._more = 0
             self.was_idle = True
         else:
-            self._fewer = min(self._fewer, waits, used % width)
+            self._fewer = min(self._fewer, used % width)
             self._more = min(self._more, width - 1 - used % width)
             self._in_a_cycle(self._used_to)
         request.granted(start, end - start)

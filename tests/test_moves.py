@@ -15,13 +15,15 @@ from test_periods import assert_same, layer_of, random_long_layer, time_short, w
 from accelsim.errors import AccelsimError
 from accelsim.machine.arch import Arch
 from accelsim.machine.arch_file import load_arch
+from accelsim.mapping.layout.iterations import Places
 from accelsim.mapping.layout.program import LayerProgram, build_program
 from accelsim.mapping.layout.shorten import Kept
 from accelsim.mapping.plan import LayerMapping
 from accelsim.mapping.residency import decide_residency
 from accelsim.sim.clock import Clock
-from accelsim.sim.looks import Seen, Slacks
+from accelsim.sim.looks import Seen, Slacks, Steps, state_key
 from accelsim.sim.moves import Moves, Walk
+from accelsim.sim.periods import Periods
 from accelsim.sim.ports import Dram, Slack
 from accelsim.sim.rewind import Window
 from accelsim.sim.run import TimeRequest, time_layers
@@ -108,12 +110,31 @@ def test_moves_are_what_would_be_run(walked: list[Walk]) -> None:
 # Of the first six hundred those whose moves come most often; and those of them where a few bits decide.
 WALKED = (118, 134, 510, 547, 572)
 NOTICED = (510, 572)
+# Where whole periods are counted from one number of bits to another.
+STEPPED = (47, 91, 271, 482)
 
 
 @pytest.mark.parametrize("seed", WALKED)
 def test_moves_are_what_would_be_run_on_random_machines(seed: int, walked: list[Walk]) -> None:
     assert check(seed)
     assert walked
+
+
+@pytest.mark.parametrize("seed", STEPPED)
+def test_periods_that_differ_in_bits_are_what_would_be_run(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[int] = []
+    count = Periods._count_steps
+
+    def watched(self: Periods, steps: Steps, seen: Seen, most: int) -> int:
+        found = count(self, steps, seen, most)
+        moved.append(self.array.fabric.dram.state(self.array.clock.cycle)[0] - seen.busy)
+        return found
+
+    monkeypatch.setattr(Periods, "_count_steps", watched)
+    assert check(seed)
+    assert any(moved)
 
 
 @pytest.mark.slow
@@ -209,3 +230,16 @@ def test_what_comes_again_with_other_bits_holds_for_those_that_all_times_hold_fo
     assert slacks.between(a, b) == (5, 7)
     slacks.repeat(a, b, 3, 11)  # with 11, 13 and 15 bits, of 5 to 17
     assert slacks.between(replace(a, slacks=1), replace(b, slacks=2)) == (6, 2)
+
+
+def test_a_state_in_which_somebody_outside_has_to_do_with_the_window_is_none() -> None:
+    """Ten iterations with one place each, of which [5, 8) are the window."""
+    window, ten = Window(1, 0, 5, 8, 1), np.arange(10)
+    every, none = Places(ten, 0 * ten, 10), Places(ten[:0], ten[:0], 10)
+
+    def key(reads: Places, at: int) -> object:
+        return state_key((0, 5), 0, replace(seen(5, 0), places=[((every, reads), (0, at, 0))]), window)
+
+    assert key(every, 6) is not None
+    assert key(every, 3) is None and key(every, 9) is None
+    assert key(none, 3) is None and key(none, 9) is not None

@@ -25,6 +25,8 @@ from accelsim.workload.geometry import Geometry
         ("xababababy", 4, (1, 9, 2)),
         ("aabaabaab", 6, (0, 9, 3)),
         ("abcabcabc", 3, (0, 9, 3)),
+        ("aaa", 4, (0, 3, 4)),
+        ("abc", 8, (0, 3, 8)),
     ],
 )
 def test_the_least_period_divides_that_of_the_layout(

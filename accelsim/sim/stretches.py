@@ -66,5 +66,7 @@ def alike(row: list[Any], period: int) -> tuple[int, int, int]:
     """
     first, stop = longest_stretch(row, period)
     stretch = row[first:stop]
+    if len(stretch) < period:
+        return first, stop, period  # not seen as a whole
     least = (own for own in range(1, period) if period % own == 0 and stretch[own:] == stretch[:-own])
     return first, stop, next(least, period)
